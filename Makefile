@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every target does its own set-up. Start with `make quickstart`.
+
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+PYTEST_ARGS ?=
+
+.PHONY: help quickstart test test-guest guest-shell lint types check benchmarks clean
+
+help:
+	@echo "make quickstart   set up, then unpack an image into a thin pool and show copy-on-write"
+	@echo "make test         set up (system packages too, as root), then run the tests"
+	@echo "make test-guest   run the tests that want a real kernel, in a QEMU guest made for them"
+	@echo "make guest-shell  a prompt in that guest"
+	@echo "make check        lint, types, layering"
+	@echo "make benchmarks   run each benchmark beside its peer"
+
+$(VENV)/.lamella: pyproject.toml scripts/make-venv.sh
+	@sh scripts/system-packages.sh run
+	@sh scripts/make-venv.sh $(VENV)
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml scripts/make-venv.sh
+	@sh scripts/system-packages.sh run
+	@sh scripts/make-venv.sh $(VENV) dev
+	@touch $@ $(VENV)/.lamella
+
+quickstart: $(VENV)/.lamella
+	@$(VENV)/bin/lamella quickstart
+
+test: $(VENV)/.dev
+	@sh scripts/system-packages.sh test
+	$(PYTHON) -m pytest -n 2 -m "not guest" $(PYTEST_ARGS)
+
+test-guest: $(VENV)/.dev
+	@sh scripts/system-packages.sh guest
+	$(PYTHON) scripts/guest.py run tests/guest/run.sh
+
+guest-shell: $(VENV)/.dev
+	@sh scripts/system-packages.sh guest
+	@$(PYTHON) scripts/guest.py shell
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+
+types: $(VENV)/.dev
+	$(VENV)/bin/mypy
+
+check: lint types
+
+benchmarks: $(VENV)/.dev
+	@sh scripts/system-packages.sh test
+	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info

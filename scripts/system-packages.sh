@@ -1,0 +1,112 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Installs the system packages that a target needs and that are missing: `system-packages.sh run` (to use
+# Lamella), `test` (to test it against the real programs) or `guest` (for the QEMU guest). As root, or where sudo asks
+# no password, it installs; otherwise it names what is missing: for `run` that is an error, for `test` the
+# tests that need those programs skip and say so.
+set -eu
+
+have_python() {
+    for candidate in python3.14 python3.13 python3.12 python3.11 python3; do
+        if command -v "$candidate" >/dev/null 2>&1 &&
+            "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+# A shared library is there if the loader's cache or a usual folder has it.
+have_library() {
+    for folder in /lib /usr/lib /lib64 /usr/lib64 /lib/*-linux-gnu /usr/lib/*-linux-gnu; do
+        [ -e "$folder/$1" ] && return 0
+    done
+    return 1
+}
+
+have_program() {
+    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1
+}
+
+# The first of several package names that this release knows.
+known() {
+    for name in "$@"; do
+        if apt-cache show "$name" >/dev/null 2>&1; then
+            echo "$name"
+            return
+        fi
+    done
+    echo "$1"
+}
+
+wanted=""
+python_missing=""
+have_python || python_missing=yes
+have_library libext2fs.so.2 || wanted="$wanted libext2fs2t64|libext2fs2"
+have_library libcom_err.so.2 || wanted="$wanted libcom-err2"
+
+if [ "$1" = guest ]; then
+    have_program mmdebstrap || wanted="$wanted mmdebstrap"
+    have_program qemu-system-x86_64 || wanted="$wanted qemu-system-x86"
+    have_program mkfs.ext4 || wanted="$wanted e2fsprogs"
+fi
+if [ "$1" = test ]; then
+    while read -r program package; do
+        have_program "$program" || wanted="$wanted $package"
+    done <<EOF
+e2fsck e2fsprogs
+thin_check thin-provisioning-tools
+lvm lvm2
+umoci umoci
+skopeo skopeo
+mmdebstrap mmdebstrap
+docker-registry docker-registry
+zstd zstd
+bsdtar libarchive-tools
+openssl openssl
+nbdkit nbdkit
+qemu-nbd qemu-utils
+getfattr attr
+getfacl acl
+mkfs.xfs xfsprogs
+EOF
+    [ -e /bin/busybox ] || [ -e /usr/bin/busybox ] || wanted="$wanted busybox-static"
+    have_library libblkid.so.1 || wanted="$wanted libblkid1t64|libblkid1"
+fi
+
+[ -n "$wanted$python_missing" ] || exit 0
+
+as_root=""
+if [ "$(id -u)" != 0 ]; then
+    if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+        as_root="sudo -n"
+    else
+        echo "Missing system packages:${python_missing:+ python3 (3.11 or later) python3-venv}$wanted" >&2
+        echo "Install them as root:  apt-get install${python_missing:+ python3-venv}$wanted" >&2
+        [ "$1" = test ] && [ -z "$python_missing" ] && exit 0
+        exit 1
+    fi
+fi
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "This is no Debian or Ubuntu. Install by your own package manager:$wanted" >&2
+    exit 1
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+$as_root apt-get update -q >/dev/null
+packages=""
+for choice in $wanted; do
+    packages="$packages $(known $(echo "$choice" | tr '|' ' '))"
+done
+if [ -n "$python_missing" ]; then
+    # The release's own Python where it is new enough, else the newest that it also packages.
+    version=$(apt-cache show python3 2>/dev/null | sed -n 's/^Version: 3\.\([0-9]*\).*/\1/p' | head -n 1)
+    if [ "${version:-0}" -ge 11 ]; then
+        packages="$packages python3 python3-venv"
+    else
+        newest=$(known python3.13 python3.12 python3.11)
+        packages="$packages $newest $newest-venv"
+    fi
+fi
+echo "Installing:$packages"
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages >/dev/null

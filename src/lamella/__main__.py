@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m lamella`` is the ``lamella`` command."""
+
+import sys
+
+from lamella.cli.main import main
+
+sys.exit(main())

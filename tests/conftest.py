@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests share: finding the oracles, and the stores and metadata made by the real programs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REQUIRE_TOOLS = os.environ.get("LAMELLA_REQUIRE_TOOLS") == "1"
+FIXTURES = Path(os.environ.get("LAMELLA_FIXTURES", Path(__file__).parents[2] / "shared" / "fixtures"))
+
+os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+
+
+def missing(what: str) -> None:
+    """Skip and say what is missing; fail instead where LAMELLA_REQUIRE_TOOLS=1 says that nothing may be."""
+    if REQUIRE_TOOLS:
+        pytest.fail(f"{what} is missing, and LAMELLA_REQUIRE_TOOLS=1 allows no skips")
+    pytest.skip(f"{what} is not here")
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """``tool("thin_check")`` gives the program's path, or skips the test and says so."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            missing(f"the program {name}")
+        assert path is not None
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def fixture_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``fixture_dir("thin-a.tar.zst")`` unpacks a fixture once and gives the folder; skips without it.
+
+    A plain folder among the fixtures (``docker-loop-a``) is given as it is.
+    """
+    unpacked: dict[str, Path] = {}
+
+    def get(name: str) -> Path:
+        source = FIXTURES / name
+        if not source.exists():
+            pytest.skip(f"the fixture {name} (made by the real kernel, LVM2 or Docker) is not here")
+        if source.is_dir():
+            return source
+        if name not in unpacked:
+            target = tmp_path_factory.mktemp(name.split(".")[0])
+            subprocess.run(f"zstd -dc '{source}' | tar -xS -C '{target}'", shell=True, check=True)
+            unpacked[name] = target
+        return unpacked[name]
+
+    return get

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small stores for tests, and what can be said about one from outside.
+
+``SMALL`` are set-up options with which a loop-lvm store costs a few hundred kilobytes; ``set_up(root,
+mode)`` makes such a store in any mode; ``state_of(root)`` is everything that a failed command must leave
+as it was; ``assert_sound_for_real_tools`` asks the real tools.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lamella.block import FileDevice
+from lamella.driver import modes
+from lamella.store import Store
+from lamella.store.config import Config
+from lamella.thin.check import check as check_metadata
+from lamella.thin.pool import Pool, PoolOptions
+from tests.support import nbd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lamella.driver.backend import PoolDevices
+
+SMALL = (
+    "dm.basesize=64M",
+    "dm.loopdatasize=256M",
+    "dm.loopmetadatasize=4M",
+    "dm.min_free_space=0%",
+)
+
+MODES = ("loop-lvm", "direct-lvm")
+REMOTE = {f"remote-{name}": name for name in nbd.PROGRAMS}
+"""direct-lvm over disks that an NBD server serves: mode to server. For tests that are marked ``remote``."""
+DISK = 161 << 20
+"""Bytes of each of the two disks of a direct-lvm store: 40 extents and what comes before them."""
+
+
+def disks_of(root: Path) -> list[Path]:
+    """The plain files that stand for the disks of the direct-lvm store in *root*."""
+    return [root.with_name(f"{root.name}-disk{number}") for number in range(2)]
+
+
+@contextmanager
+def served(root: Path, mode: str) -> Iterator[list[nbd.Server]]:
+    """The servers of the disks of the store in *root*, in a mode that has such; made where they are not."""
+    with ExitStack() as stack:
+        servers = []
+        for disk in disks_of(root) if mode in REMOTE else []:
+            name = REMOTE[mode]
+            if not disk.exists():
+                _make_disk(disk)
+            servers.append(nbd.serve(name, name, disk))
+            stack.callback(servers[-1].kill)
+        yield servers
+
+
+def _make_disk(disk: Path) -> None:
+    with disk.open("wb") as file:
+        file.truncate(DISK)
+
+
+def files_of(root: Path) -> list[Path]:
+    """The plain files that hold the store's pool; the metadata is in the first, the data in the last."""
+    loop = [root / "pool/metadata", root / "pool/data"]
+    return loop if loop[0].exists() else disks_of(root)
+
+
+def allocated(root: Path) -> int:
+    """Bytes that these files take on the host."""
+    return sum(path.stat().st_blocks * 512 for path in files_of(root))
+
+
+def options_for(mode: str, root: Path, *extra: str) -> list[str]:
+    """``SMALL``, or what comes to the same sizes in direct-lvm mode; makes the disks for that."""
+    if mode == "loop-lvm":
+        return [*SMALL, *extra]
+    for disk in disks_of(root):
+        if not disk.exists():
+            _make_disk(disk)
+    address = "nbd+unix:///?socket={}.sock" if mode in REMOTE else "{}"
+    return [
+        *(text for text in SMALL if "loop" not in text),
+        "dm.blocksize=64K",
+        "dm.thinp_percent=80",
+        "dm.thinp_metapercent=2",
+        *(f"dm.directlvm_device={address.format(disk)}" for disk in disks_of(root)),
+        *extra,
+    ]
+
+
+def set_up(root: Path, mode: str, *extra: str) -> Store:
+    """A small store, open for writing."""
+    held = "loop-lvm" if mode == "loop-lvm" else "direct-lvm"
+    return Store.setup(root, mode=held, storage_options=options_for(mode, root, *extra))
+
+
+def copy_store(source: Path, target: Path) -> Path:
+    """Copy a store, holes and all, with its disks."""
+    subprocess.run(["cp", "-a", "--sparse=always", source, target], check=True)
+    for old, new in zip(disks_of(source), disks_of(target), strict=True):
+        if old.exists():
+            subprocess.run(["cp", "--sparse=always", old, new], check=True)
+            for name in ("devices", "direct-lvm.json", "config.toml"):
+                path = target / name
+                path.write_text(path.read_text().replace(f"{old}", f"{new}"))
+    return target
+
+
+@contextmanager
+def lvm_settings(folder: Path) -> Iterator[None]:
+    """Let LVM's folders be in *folder*, and no disk of this machine be looked at."""
+    (folder / "lvm.conf").write_text(
+        f'config {{ profile_dir="{folder}/profile" }}\n'
+        f'backup {{ backup_dir="{folder}/backup"\n archive_dir="{folder}/archive" }}\n'
+        f'global {{ locking_dir="{folder}/locks" }}\n'
+        'devices { filter=["r|.*|"] }\n'
+    )
+    before = os.environ.get("LVM_SYSTEM_DIR")
+    os.environ["LVM_SYSTEM_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["LVM_SYSTEM_DIR"]
+        if before is not None:
+            os.environ["LVM_SYSTEM_DIR"] = before
+
+
+@contextmanager
+def pool_devices(root: Path, *, read_only: bool = False) -> Iterator[PoolDevices]:
+    """The store's metadata and data devices, whatever they lie on."""
+    devices = modes.backend(Config.load(root / "config.toml").mode, root).open(read_only=read_only)
+    try:
+        yield devices
+    finally:
+        devices.close()
+
+
+@contextmanager
+def metadata_file(root: Path, folder: Path) -> Iterator[Path]:
+    """The pool's metadata as a plain file, for programs: the store's own, or a copy in *folder*."""
+    if (root / "pool/metadata").exists():
+        yield root / "pool/metadata"
+        return
+    copy = folder / "metadata.copy"
+    with (
+        pool_devices(root, read_only=True) as devices,
+        FileDevice.create(copy, devices.metadata.size) as file,
+    ):
+        for offset, length in devices.metadata.data_ranges():
+            file.write(offset, devices.metadata.read(offset, length))
+    yield copy
+    copy.unlink()
+
+
+_TABLES = ("pool", "note", "devices", "layers", "images", "image_references", "containers")
+
+
+@dataclass(frozen=True)
+class StateOf:
+    """A store's records, and its pool's devices with every mapping."""
+
+    records: dict[str, list[tuple[object, ...]]]
+    mappings: dict[int, list[tuple[int, int, int]]]
+    data_used: int
+
+
+def state_of(root: Path) -> StateOf:
+    """What is in the store now; transaction and device numbers that only count up are left out."""
+    with closing(sqlite3.connect(root / "state.db")) as database:
+        records = {table: sorted(database.execute(f"SELECT * FROM {table}"), key=repr) for table in _TABLES}
+        records["tar_split"] = sorted(database.execute("SELECT chain_id, piece, length(data) FROM tar_split"))
+    records["pool"] = [(row[0], *row[3:]) for row in records["pool"]]
+    with (
+        pool_devices(root, read_only=True) as devices,
+        Pool.open(devices.metadata, devices.data, options=PoolOptions(zero=False), read_only=True) as pool,
+    ):
+        mappings = {}
+        for number in pool.devices():
+            with pool.open_volume(number, 1 << 40, read_only=True) as volume:
+                mappings[number] = [tuple(run[:3]) for run in volume.mapped_ranges()]
+        return StateOf(records, mappings, pool.status().used_data)
+
+
+def assert_sound(root: Path) -> None:
+    """Our own check: no problem, nothing half done, and nothing in the pool that nobody knows."""
+    with Store.open(root) as store:
+        report = store.check()
+        assert report.problems == []
+        assert not [what for what, _ in report.looked_at if what in ("interrupted", "unused")]
+    with closing(sqlite3.connect(root / "state.db")) as database:
+        assert database.execute("SELECT count(*) FROM note").fetchone() == (0,)
+        assert database.execute("SELECT count(*) FROM devices WHERE deleted").fetchone() == (0,)
+        devices = {row[0] for row in database.execute("SELECT device_id FROM devices")}
+        used = {
+            row[0]
+            for row in database.execute("SELECT device FROM layers UNION SELECT device FROM containers")
+        }
+        known = {row[0] for row in database.execute("SELECT hash FROM devices")}
+    assert known == used | {"base"}
+    with pool_devices(root, read_only=True) as pool:
+        report = check_metadata(pool.metadata)
+        assert report.problems == []
+        assert set(report.devices) == devices
+
+
+def assert_sound_for_real_tools(root: Path, folder: Path) -> None:
+    """``thin_check`` accepts the pool, and ``e2fsck -fn`` every file system in it."""
+    if shutil.which("thin_check"):
+        with metadata_file(root, folder) as metadata:
+            subprocess.run(["thin_check", metadata], check=True, stdout=subprocess.DEVNULL)
+    if not shutil.which("e2fsck"):
+        return
+    with Store.open(root, read_only=True) as store:
+        for device in store.devices.state.devices():
+            image = folder / f"{device.hash[:12]}.ext4"
+            with store.devices.volume(device.hash) as volume, FileDevice.create(image, device.size) as file:
+                for offset, length in volume.data_ranges():
+                    for start in range(offset, offset + length, 1 << 20):
+                        take = min(1 << 20, offset + length - start)
+                        file.write(start, volume.read(start, take))
+            done = subprocess.run(["e2fsck", "-fn", image], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{device.hash}\n{done.stdout}{done.stderr}"
+            image.unlink()

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sizes as people type and read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from lamella.errors import UsageError
+from lamella.units import binary_size, human_size, parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("4096", 4096),
+        ("64K", 65536),
+        ("10G", 10 << 30),
+        ("10GB", 10 << 30),
+        ("10 GiB", 10 << 30),
+        ("1.5g", 3 << 29),
+        ("0", 0),
+        ("2t", 2 << 40),
+        ("7b", 7),
+    ],
+)
+def test_parse(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "G", "ten", "-1", "1 2", "10X", "1e3", "0x10", "10Gi B"])
+def test_refuse(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(65536, "65.54kB"), (10 << 30, "10.74GB"), (107374182400, "107.4GB"), (17380000, "17.38MB"), (0, "0B")],
+)
+def test_as_docker_prints(size: int, shown: str) -> None:
+    assert human_size(size) == shown
+
+
+def test_binary() -> None:
+    assert binary_size(65536) == "64 KiB"
+    assert binary_size(3 << 29) == "1.5 GiB"
