@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a pool is told to do, the state that it is in, and how both are reported.
+
+The words and their order are those of the kernel's thin-pool target (``pool_status`` and ``emit_flags``
+in ``drivers/md/dm-thin.c``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+MAX_METADATA_LOW_WATER = 1024
+"""Blocks (4 MiB): with fewer free the kernel sends an event."""
+
+Discards = Literal["passdown", "nopassdown", "ignore"]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """How a pool behaves; nothing of it is stored in the pool."""
+
+    zero: bool = True
+    """Zero the rest of a new chunk that is only partly written."""
+    discards: Discards = "passdown"
+    """Give discarded chunks back to the pool *and* discard them on the data device; or only the first;
+    or ignore discards."""
+    error_if_no_space: bool = False
+    """Fail a write at once when the data device is full, instead of waiting for it to grow."""
+    low_water_chunks: int = 0
+    """With so many chunks free or fewer, ``Pool.on_low_water`` is called."""
+    no_space_timeout: float = 60.0
+    """Seconds that a write waits for a full data device to grow; then it fails."""
+
+    def features(self, *, read_only: bool = False) -> str:
+        """Their number and words as a thin-pool table line ends with them."""
+        words = [
+            *(["skip_block_zeroing"] if not self.zero else []),
+            *(["ignore_discard"] if self.discards == "ignore" else []),
+            *(["no_discard_passdown"] if self.discards == "nopassdown" else []),
+            *(["read_only"] if read_only else []),
+            *(["error_if_no_space"] if self.error_if_no_space else []),
+        ]
+        return " ".join([str(len(words)), *words])
+
+
+class PoolMode(IntEnum):
+    """The states of a pool, in the kernel's order: from each on, less is possible."""
+
+    WRITE = 0
+    OUT_OF_DATA_SPACE = 1
+    """Nothing new can be mapped until chunks come free or the data device grows."""
+    OUT_OF_METADATA_SPACE = 2
+    """No metadata blocks are left but the reserve; the metadata device has to grow."""
+    READ_ONLY = 3
+    FAIL = 4
+    """Not even the last committed metadata could be read back."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """A pool's state at one moment. Metadata counts blocks of 4096 bytes, data counts chunks."""
+
+    transaction_id: int
+    used_metadata: int
+    """The kernel's reserve (the smaller of 4096 blocks and a tenth) counts as used."""
+    total_metadata: int
+    used_data: int
+    total_data: int
+    held_root: int
+    """Block of the held metadata snapshot; 0: none."""
+    mode: PoolMode
+    discards: Discards
+    error_if_no_space: bool
+    needs_check: bool
+    metadata_low_water: int
+
+    @property
+    def mode_word(self) -> str:
+        if self.mode is PoolMode.WRITE:
+            return "rw"
+        return "out_of_data_space" if self.mode is PoolMode.OUT_OF_DATA_SPACE else "ro"
+
+    def line(self) -> str:
+        """The parameters of the kernel's status line, with its trailing blank."""
+        if self.mode is PoolMode.FAIL:
+            return "Fail"
+        discards = {
+            "passdown": "discard_passdown",
+            "nopassdown": "no_discard_passdown",
+            "ignore": "ignore_discard",
+        }[self.discards]
+        return (
+            f"{self.transaction_id} {self.used_metadata}/{self.total_metadata} "
+            f"{self.used_data}/{self.total_data} {self.held_root or '-'} {self.mode_word} {discards} "
+            f"{'error_if_no_space' if self.error_if_no_space else 'queue_if_no_space'} "
+            f"{'needs_check' if self.needs_check else '-'} {self.metadata_low_water} "
+        )
+
+
+def metadata_low_water(device_blocks: int) -> int:
+    """Free metadata blocks at which the kernel sends an event: a quarter of the device, 1024 at most."""
+    return min(MAX_METADATA_LOW_WATER, device_blocks // 4)
