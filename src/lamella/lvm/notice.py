@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What LVM2 says beside its results: warnings and remarks, kept as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One line. ``kind`` is a short word for programs; ``error`` lines go to stderr with LVM2 too."""
+
+    kind: str
+    message: str
+    device: str = ""
+    level: str = "warn"
+    """"warn", "error", "print", or "verbose" for what LVM2 says only with ``-v``."""
+
+    def __str__(self) -> str:
+        return self.message

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a report is laid out: columns, rows, name prefixes, or JSON, as LVM2's libdm-report.c has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lamella.lvm.report.fields import LIST, NUMBER, PERCENT, SIGNED, SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.lvm.report.fields import Field
+
+INDENT = "  "
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Layout:
+    """The options of a report that only concern its looks."""
+
+    separator: str = " "
+    aligned: bool = True
+    headings: bool = True
+    rows: bool = False
+    prefixes: bool = False
+    quoted: bool = True
+
+
+def text_report(fields: Sequence[Field], table: Sequence[Sequence[str]], layout: Layout) -> str:
+    """The report as text; *table* has one sequence of strings per line. "" if there is none."""
+    if not table:
+        return ""
+    if layout.rows:
+        return _transposed(fields, table, layout)
+    if layout.prefixes or not layout.aligned:
+        return _unaligned(fields, table, layout)
+    columns = []
+    for index, field in enumerate(fields):
+        cells = [line[index] for line in table]
+        distinct = set(cells)
+        width = max(field.width or len(field.heading), max(map(len, distinct)))
+        pad = str.rjust if field.right else str.ljust
+        padded = {cell: pad(cell, width) for cell in distinct}
+        shown = [padded[cell] for cell in cells]
+        if layout.headings:
+            shown.insert(0, field.heading[:width].ljust(width))
+        columns.append(shown)
+    join = layout.separator.join
+    return "".join([f"{INDENT}{join(line)}\n" for line in zip(*columns, strict=True)])
+
+
+def _variable(field: Field) -> str:
+    return "LVM2_" + field.name.upper()
+
+
+def _quote(text: str, layout: Layout) -> str:
+    return f"'{text}'" if layout.quoted else text
+
+
+def _cell(field: Field, text: str, layout: Layout) -> str:
+    if not layout.prefixes:
+        return text
+    return f"{_variable(field)}={_quote(text, layout)}"
+
+
+def _unaligned(fields: Sequence[Field], table: Sequence[Sequence[str]], layout: Layout) -> str:
+    lines = [layout.separator.join(field.heading for field in fields)] if layout.headings else []
+    lines += [
+        layout.separator.join(_cell(field, text, layout) for field, text in zip(fields, line, strict=True))
+        for line in table
+    ]
+    return "".join(f"{INDENT}{line}\n" for line in lines)
+
+
+def _transposed(fields: Sequence[Field], table: Sequence[Sequence[str]], layout: Layout) -> str:
+    """Each field on a line of its own; nothing is aligned."""
+    lines = []
+    for index, field in enumerate(fields):
+        cells = [field.heading] if layout.headings else []
+        cells += [_cell(field, row[index], layout) for row in table]
+        lines.append(layout.separator.join(cells))
+    return "".join(f"{INDENT}{line}\n" for line in lines)
+
+
+def compact(fields: Sequence[Field], table: Sequence[Sequence[str]], chosen: set[str] | None) -> list[int]:
+    """Indexes of the columns that stay when those with nothing in them are left out.
+
+    *chosen* names the columns that may be left out; None: any.
+    """
+    return [
+        index
+        for index, field in enumerate(fields)
+        if (chosen is not None and field.name not in chosen) or any(line[index] for line in table)
+    ]
+
+
+def json_section(
+    name: str,
+    fields: Sequence[Field],
+    table: Sequence[Sequence[str]],
+    lists: Sequence[Sequence[object]] | None,
+) -> str:
+    """One section of a JSON report. *lists* holds the values themselves for ``json_std``, else None."""
+    pad = " " * 18
+    lines = []
+    keys = [f'"{field.name}":' for field in fields]
+    for at, line in enumerate(table):
+        if lists is None:
+            cells = [key + '"' + _escape(text) + '"' for key, text in zip(keys, line, strict=True)]
+        else:
+            cells = [
+                key + _standard(field, text, value)
+                for key, field, text, value in zip(keys, fields, line, lists[at], strict=True)
+            ]
+        lines.append(pad + "{" + ", ".join(cells) + "}")
+    inner = ",\n".join(lines)
+    inner = f"\n{inner}" if inner else ""
+    return f'          {{\n              "{name}": [{inner}\n              ]\n          }}'
+
+
+def _escape(text: str) -> str:
+    if '"' in text or "\\" in text or not text.isprintable():
+        import json
+
+        return json.dumps(text, ensure_ascii=False)[1:-1]
+    return text
+
+
+def _standard(field: Field, text: str, value: object) -> str:
+    if field.kind == LIST and isinstance(value, list):
+        return "[" + ",".join(f'"{_escape(str(item))}"' for item in value) + "]"
+    if field.kind in (NUMBER, SIGNED, PERCENT, SIZE):
+        if not text:
+            return "null"
+        if text.lstrip("-").replace(".", "", 1).isdigit():
+            return text
+    return f'"{_escape(text)}"'
+
+
+def json_report(sections: Sequence[str]) -> str:
+    """A whole JSON report from its sections."""
+    inner = ",\n".join(sections)
+
+    return f'  {{\n      "report": [\n{inner}\n      ]\n  }}\n'

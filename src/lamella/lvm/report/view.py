@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a report needs to know beside the volume group: indexes over it, its devices, and what is active.
+
+A :class:`GroupView` is made once per group and report; everything in it is computed at first use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lamella.lvm.model import LogicalVolume, PhysicalVolume, Segment, VolumeGroup
+
+Run = tuple[int, int, "LogicalVolume | None", "Segment | None", int]
+"""First extent, count, the volume and segment that use it (None: free), first extent in that volume."""
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class DeviceInfo:
+    """A device that was looked at. Sizes are bytes; ``mda_*`` sum up its metadata areas."""
+
+    path: str
+    size: int
+    major: int = -1
+    minor: int = -1
+    uuid: str = ""
+    """Of the physical volume on it; "" if there is none."""
+    mda_count: int = 0
+    mda_used: int = 0
+    mda_size: int = 0
+    """The smallest area."""
+    mda_free: int = 0
+    """Room for text in the fullest area."""
+    extension: int = 2
+    duplicate: bool = False
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Usage:
+    """How full a thin pool (both) or a thin volume (``data`` only) is, in per cent; None: not known."""
+
+    data: float | None = None
+    metadata: float | None = None
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class KernelState:
+    """What the kernel's device-mapper holds for a volume."""
+
+    major: int
+    minor: int
+    suspended: bool = False
+    open: bool = False
+    read_only: bool = False
+    read_ahead: int = -1
+    """Bytes."""
+
+
+@dataclass(eq=False, repr=False)
+class Surroundings:
+    """Where reports get what is not in the metadata.
+
+    With *activation* False nobody looks at device-mapper: reports then say "unknown", as LVM2
+    does with ``global/activation=0``. *kernel* gives the state of an active volume, or None;
+    *thin_usage* how full a thin pool or volume is where the kernel does not have it.
+    """
+
+    activation: bool = True
+    kernel: Callable[[VolumeGroup, LogicalVolume], KernelState | None] = lambda vg, lv: None
+    thin_usage: Callable[[VolumeGroup, LogicalVolume], Usage] = lambda vg, lv: Usage()
+    mark_hidden: bool = True
+    """``report/mark_hidden_devices``."""
+    time_format: str = "%Y-%m-%d %H:%M:%S %z"
+
+
+@dataclass(eq=False, repr=False)
+class GroupView:
+    """A volume group with the indexes that its reports use. *vg* None: the disks of no group."""
+
+    vg: VolumeGroup | None
+    devices: dict[str, DeviceInfo] = field(default_factory=dict)
+    """By the physical volume's UUID."""
+    around: Surroundings = field(default_factory=Surroundings)
+    loose: list[PhysicalVolume] = field(default_factory=list)
+    """Without a group: its disks."""
+    shown_pvs: list[PhysicalVolume] | None = None
+    """Only these disks are reported; None: all."""
+    shown_lvs: list[LogicalVolume] | None = None
+    """Only these volumes are reported, hidden or not; None: all that are asked for."""
+
+    @property
+    def group(self) -> VolumeGroup:
+        """The group, for fields that only groups have."""
+        if self.vg is None:
+            raise LookupError("these disks belong to no group")
+        return self.vg
+
+    @cached_property
+    def users(self) -> dict[str, list[tuple[LogicalVolume, Segment, str]]]:
+        return self.group.users()
+
+    @cached_property
+    def extent_map(self) -> dict[str, list[tuple[int, int, LogicalVolume, Segment]]]:
+        return self.group.extent_map() if self.vg is not None else {}
+
+    @cached_property
+    def used(self) -> dict[str, int]:
+        """Used extents of every disk, by UUID."""
+        return {uuid: sum(run[1] for run in runs) for uuid, runs in self.extent_map.items()}
+
+    @cached_property
+    def snapshot_stores(self) -> dict[str, tuple[str, Segment]]:
+        """Stores of old-style snapshots: name to (origin's name, the record's segment)."""
+        found = {}
+        for lv in self.group.lvs.values():
+            first = lv.segments[0] if lv.segments else None
+            if first is not None and first.kind == "snapshot":
+                store = first.extra.get("cow_store") or first.extra.get("merging_store")
+                if isinstance(store, str):
+                    found[store] = (str(first.extra.get("origin", "")), first)
+        return found
+
+    @cached_property
+    def snapshot_origins(self) -> dict[str, list[str]]:
+        """Origins of old-style snapshots, with the names of their stores."""
+        found: dict[str, list[str]] = {}
+        for store, (origin, _record) in self.snapshot_stores.items():
+            found.setdefault(origin, []).append(store)
+        return found
+
+    @cached_property
+    def thin_counts(self) -> dict[str, int]:
+        """Thin volumes in every pool."""
+        counts: dict[str, int] = {}
+        for lv in self.group.lvs.values():
+            thin = lv.thin
+            if thin is not None:
+                counts[thin.pool] = counts.get(thin.pool, 0) + 1
+        return counts
+
+    @cached_property
+    def children(self) -> dict[str, list[LogicalVolume]]:
+        """Snapshots of every volume (thin, external and old-style ones), in the group's order."""
+        found: dict[str, list[LogicalVolume]] = {}
+        for lv in self.group.lvs.values():
+            origin = self.origin_of(lv)
+            if origin:
+                found.setdefault(origin, []).append(lv)
+        return found
+
+    @cached_property
+    def external_origins(self) -> set[str]:
+        return {lv.thin.external_origin for lv in self.group.lvs.values() if lv.thin is not None} - {""}
+
+    @cached_property
+    def thin_origins(self) -> set[str]:
+        return {lv.thin.origin for lv in self.group.lvs.values() if lv.thin is not None} - {""}
+
+    @cached_property
+    def related(self) -> set[str]:
+        """Volumes that others are built on, are snapshots of, or otherwise point at."""
+        return {name for name, users in self.users.items() if users}
+
+    @cached_property
+    def plain_letters(self) -> dict[tuple[str, ...], str]:
+        """Attributes of plain volumes by what they depend on; filled by ``lv_kinds``."""
+        return {}
+
+    def origin_of(self, lv: LogicalVolume) -> str:
+        """What *lv* is a snapshot of; "" if it is none."""
+        thin = lv.thin
+        if thin is None and not self.snapshot_stores:
+            return ""
+        if thin is not None:
+            return thin.origin or thin.external_origin
+        store = self.snapshot_stores.get(lv.name)
+        return store[0] if store else ""
+
+    def visible(self, lv: LogicalVolume) -> bool:
+        """Whether ``lvs`` shows it without ``-a``."""
+        if not self.snapshot_stores:
+            return lv.visible
+        if lv.segments and lv.segments[0].kind == "snapshot":
+            return False
+        store = self.snapshot_stores.get(lv.name)
+        if store is not None and store[0] in self.group.lvs:
+            return self.visible(self.group.lvs[store[0]])
+        return lv.visible
+
+    def marked(self, lv: LogicalVolume) -> str:
+        """The name of *lv*, in brackets if it is hidden."""
+        return lv.name if not self.around.mark_hidden or self.visible(lv) else f"[{lv.name}]"
+
+    def marked_name(self, name: str) -> str:
+        lv = self.group.lvs.get(name)
+        return self.marked(lv) if lv is not None else name
+
+    def role_of(self, lv: LogicalVolume) -> tuple[LogicalVolume, Segment, str] | None:
+        """(user, its segment, role) of the volume that *lv* is a part of, or None."""
+        for user in self.users.get(lv.name, ()):
+            if user[2] in PART_ROLES:
+                return user
+        return None
+
+    @cached_property
+    def visible_lvs(self) -> list[LogicalVolume]:
+        return [lv for lv in self.group.lvs.values() if self.visible(lv)]
+
+    @cached_property
+    def reportable_lvs(self) -> list[LogicalVolume]:
+        """All volumes but the records of old-style snapshots."""
+        return [
+            lv for lv in self.group.lvs.values() if not (lv.segments and lv.segments[0].kind == "snapshot")
+        ]
+
+    @cached_property
+    def missing(self) -> list[PhysicalVolume]:
+        return [pv for pv in self.group.pvs if pv.missing or "MISSING" in pv.flags]
+
+    @cached_property
+    def partial_lvs(self) -> set[str]:
+        """Volumes that stand, directly or not, on a missing disk."""
+        if not self.missing:
+            return set()
+        gone = {pv.uuid for pv in self.missing}
+        partial = {
+            lv.name
+            for lv in self.group.lvs.values()
+            for segment in lv.segments
+            for area in segment.mapped
+            if area.pv is not None and area.pv.uuid in gone
+        }
+        while True:
+            more = {user[0].name for name in partial for user in self.users.get(name, ())} - partial
+            if not more:
+                return partial
+            partial |= more
+
+    def kernel(self, lv: LogicalVolume) -> KernelState | None:
+        """What the kernel has for *lv*; None if it is not active or nobody looks."""
+        return self.around.kernel(self.group, lv) if self.around.activation else None
+
+    def runs(self, pv: PhysicalVolume) -> list[Run]:
+        """Used and free runs of *pv* in order."""
+        found: list[Run] = []
+        at = 0
+        for start, count, lv, segment in self.extent_map.get(pv.uuid, ()):
+            if start > at:
+                found.append((at, start - at, None, None, 0))
+            found.append((start, count, lv, segment, segment.start_extent))
+            at = max(at, start + count)
+        if at < pv.pe_count or not found:
+            found.append((at, pv.pe_count - at, None, None, 0))
+        return found
+
+
+PART_ROLES = (
+    "area",
+    "metadata_area",
+    "metadata",
+    "pool",
+    "data",
+    "mirror_log",
+    "vdo_pool",
+    "integrity_meta_dev",
+)
+"""Roles in which one volume is a part of another."""
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Row:
+    """What one line of a report is about; fields look only at what their section needs."""
+
+    view: GroupView
+    lv: LogicalVolume | None = None
+    segment: Segment | None = None
+    pv: PhysicalVolume | None = None
+    device: DeviceInfo | None = None
+    run: Run | None = None
+    history: object | None = None
