@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What changed from one volume's file tree to another's: as ``docker diff`` lists it, and as a layer.
+
+Two modes share one comparison. The list follows Docker's rules (``archive.ChangesDirs``): a
+directory's size and time do not count, a directory above a change counts as changed. A layer must
+turn the lower tree into the upper one exactly, so there a directory's time and the grouping of hard
+links count as well. Access and change times never count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from lamella.errors import UnsupportedError
+from lamella.fs.entry import Entry, Kind, show
+from lamella.fs.ext4.changed_inodes import Ranges, changed_inodes, related
+from lamella.fs.ext4.reader import PIECE, Reader
+from lamella.fs.tar_out import Out, TarWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from lamella.block import BlockDevice
+    from lamella.fs.ext4.read_inode import Inode
+
+WHITEOUT: Final = b".wh."
+OPAQUE: Final = b".wh..wh..opq"
+_IS_DIRECTORY: Final = 2
+_UNKNOWN_TYPE: Final = 0
+_SECOND: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of ``docker diff``."""
+
+    kind: str
+    """``A`` added, ``C`` changed, ``D`` deleted."""
+    path: bytes
+    """Relative to the root."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} /{show(self.path)}"
+
+
+def differences(
+    lower: BlockDevice, upper: BlockDevice, *, changed: Iterable[tuple[int, int]] | None = None
+) -> list[Change]:
+    """The changes from the file system in *lower* to that in *upper*, sorted by path.
+
+    *changed* are the (offset, length) byte ranges in which the two devices may differ, if that is
+    known (as it is for snapshots in a pool); everything outside is then taken as equal unread. A file
+    whose attributes are equal but whose bytes are not is found if its inode or its blocks lie in
+    *changed*, or if its inode differs.
+    """
+    comparison = _Comparison(Reader.open(lower), Reader.open(upper), changed, strict=False)
+    comparison.run()
+    found = {b"/" + path: kind for path, kind in comparison.kinds.items() if path}
+    return [Change(found[path], path[1:]) for path in sorted(found)]
+
+
+def write_layer_tar(
+    lower: BlockDevice,
+    upper: BlockDevice,
+    out: Out,
+    *,
+    changed: Iterable[tuple[int, int]] | None = None,
+) -> int:
+    """Write the layer (OCI, with whiteouts) that turns *lower*'s tree into *upper*'s; returns its entries.
+
+    Directories come before what they hold. All names of a hard-linked file are written if one of
+    them must be, because a layer may link only to what it holds itself. Sockets are left out, as
+    Docker leaves them out. Raises :class:`UnsupportedError` if a name in *upper* starts with ``.wh.``,
+    which a layer cannot carry.
+    """
+    reader = Reader.open(upper)
+    comparison = _Comparison(Reader.open(lower), reader, changed, strict=True)
+    comparison.run()
+    numbers = _with_all_names(reader, comparison)
+    kinds = comparison.kinds
+    first_names: dict[int, bytes] = {}
+    count = 0
+    with TarWriter(out) as writer:
+        for path in sorted(kinds, key=lambda path: path.split(b"/") if path else []):
+            folder, _, name = path.rpartition(b"/")
+            if kinds[path] == "D":
+                if folder not in comparison.opaque:
+                    _add_marker(writer, folder, WHITEOUT + name)
+                    count += 1
+                continue
+            if name.startswith(WHITEOUT):
+                raise UnsupportedError(
+                    f"/{show(path)}: a layer cannot carry a file whose name starts with .wh.",
+                    hint="rename or remove it",
+                )
+            inode = reader.disk.inode(numbers[path])
+            if inode.kind is Kind.SOCKET:
+                continue
+            count += 1
+            first = first_names.setdefault(inode.number, path)
+            if inode.links > 1 and inode.kind is not Kind.DIRECTORY and first != path:
+                writer.add(reader.link_entry(path, inode, first))
+                continue
+            _add(writer, reader, reader.entry(path, inode), inode)
+            if path in comparison.opaque:
+                _add_marker(writer, path, OPAQUE)
+                count += 1
+    return count
+
+
+def write_tree_tar(device: BlockDevice, out: Out, path: bytes = b"") -> int:
+    """Write the tree below *path* (a directory, or one file) as a plain tar; returns its entries.
+
+    Names are relative to *path*, which comes first as ``./``; a file gets its own name. Sockets are left
+    out. A further name of a file is a hard link to the first one in the tree.
+    """
+    reader = Reader.open(device)
+    real, top = reader.resolve(path)
+    lead = len(real) + 1 if real else 0
+    base = real.rsplit(b"/", 1)[-1]
+    first_names: dict[int, bytes] = {}
+    count = 0
+    with TarWriter(out) as writer:
+        for where, inode in reader.walk_inodes(real, top):
+            name = where[lead:] if top.kind is Kind.DIRECTORY else base
+            if inode.kind is Kind.SOCKET:
+                continue
+            count += 1
+            first = first_names.setdefault(inode.number, name) if inode.links > 1 else name
+            if first is not name and inode.kind is not Kind.DIRECTORY:
+                writer.add(reader.link_entry(name, inode, first))
+            else:
+                _add(writer, reader, reader.entry(name, inode), inode)
+    return count
+
+
+def _add(writer: TarWriter, reader: Reader, entry: Entry, inode: Inode) -> None:
+    writer.add(entry, reader.data(inode) if entry.kind is Kind.FILE and entry.size else ())
+
+
+def _add_marker(writer: TarWriter, folder: bytes, name: bytes) -> None:
+    writer.add(Entry(folder + b"/" + name if folder else name, Kind.FILE, 0o600))
+
+
+def _with_all_names(reader: Reader, comparison: _Comparison) -> dict[bytes, int]:
+    """Inode numbers of all added or changed paths, to which all names of their hard-linked files are added.
+
+    The directories of names that are added here are added too: whoever applies the layer may touch
+    their times.
+    """
+    numbers = comparison.numbers
+    linked = {
+        number
+        for number in set(numbers.values())
+        if (inode := reader.disk.inode(number)).links > 1 and inode.kind is not Kind.DIRECTORY
+    }
+    if linked:
+        folders: dict[bytes, int] = {}
+        for where, number in _all_names(reader, folders):
+            if number in linked and where not in numbers:
+                numbers[where] = number
+                comparison.kinds[where] = "C"
+                while where:
+                    where = where.rpartition(b"/")[0]
+                    if where in numbers:
+                        break
+                    numbers[where] = folders[where]
+                    comparison.kinds[where] = "C"
+    return numbers
+
+
+def _all_names(reader: Reader, folders: dict[bytes, int]) -> Iterator[tuple[bytes, int]]:
+    """(path, inode number) of everything but directories, whose numbers go into *folders*."""
+    for where, inode in reader.walk_inodes(b"", reader.resolve(b"")[1]):
+        if inode.kind is Kind.DIRECTORY:
+            folders[where] = inode.number
+        elif inode.links > 1:
+            yield where, inode.number
+
+
+class _Comparison:
+    """Walks both trees at once, only as deep into equal parts as names make necessary."""
+
+    def __init__(
+        self, lower: Reader, upper: Reader, changed: Iterable[tuple[int, int]] | None, *, strict: bool
+    ) -> None:
+        self._lower = lower
+        self._upper = upper
+        self._strict = strict
+        self._related = related(lower.disk, upper.disk)
+        self._ranges = Ranges(changed) if changed is not None and self._related else None
+        self._suspects = changed_inodes(lower.disk, upper.disk, self._ranges) if self._related else set()
+        self.kinds: dict[bytes, str] = {}
+        """A, C or D by path; the root may be among them."""
+        self.numbers: dict[bytes, int] = {}
+        """Upper inode numbers of what is A or C."""
+        self.opaque: set[bytes] = set()
+        """Directories made anew, none of whose former names is left."""
+
+    def run(self) -> None:
+        """Fill the results."""
+        lower, upper = self._lower.resolve(b"")[1], self._upper.resolve(b"")[1]
+        if self._strict and self._attributes_differ(lower, upper):
+            self._note("C", b"", upper.number)
+        todo = [(b"", lower, upper)]
+        while todo:
+            path, old, new = todo.pop()
+            # Without known ranges, a directory's blocks may differ although its inode does not.
+            if self._ranges is not None and self._same(old.number, new.number):
+                self._equal_directory(path, new, todo)
+            else:
+                self._directory(path, old, new, todo)
+        self._add_parents()
+
+    def _same(self, old: int, new: int) -> bool:
+        """Whether two inode numbers stand for one inode in which nothing differs."""
+        return self._related and old == new and new not in self._suspects
+
+    def _equal_directory(self, path: bytes, new: Inode, todo: list[tuple[bytes, Inode, Inode]]) -> None:
+        """A directory with the same names in both trees: only what they stand for may differ."""
+        lead = path + b"/" if path else b""
+        disk = self._upper.disk
+        for name, number, kind in self._upper.names(new):
+            if self._upper.is_lost_and_found(new, name, number):
+                continue
+            if number in self._suspects:
+                self._pair(lead + name, number, number, todo)
+            elif kind in (_IS_DIRECTORY, _UNKNOWN_TYPE):
+                inode = disk.inode(number)
+                if inode.kind is Kind.DIRECTORY:
+                    todo.append((lead + name, inode, inode))
+
+    def _directory(self, path: bytes, old: Inode, new: Inode, todo: list[tuple[bytes, Inode, Inode]]) -> None:
+        lead = path + b"/" if path else b""
+        before = self._lower.children(old)
+        after = self._upper.children(new)
+        for name, number in after.items():
+            former = before.get(name)
+            where = lead + name
+            if self._upper.is_lost_and_found(new, name, number):
+                continue
+            if former is None:
+                self._added(where, number)
+            else:
+                self._pair(where, former, number, todo)
+        gone = [
+            name
+            for name, number in before.items()
+            if name not in after and not self._lower.is_lost_and_found(old, name, number)
+        ]
+        for name in gone:
+            self.kinds[lead + name] = "D"
+        if gone and path and self._made_anew(old, new) and before.keys().isdisjoint(after):
+            self.opaque.add(path)
+            self._note("C", path, new.number)
+
+    def _made_anew(self, old: Inode, new: Inode) -> bool:
+        """Whether a directory is not the one that it was: another inode, or one freed and taken again."""
+        return self._related and (old.number != new.number or old.birth != new.birth)
+
+    def _pair(self, path: bytes, old: int, new: int, todo: list[tuple[bytes, Inode, Inode]]) -> None:
+        """Compare what one name stands for in both trees."""
+        upper = self._upper.disk.inode(new)
+        if self._same(old, new):
+            if upper.kind is Kind.DIRECTORY:
+                todo.append((path, self._lower.disk.inode(old), upper))
+            return
+        lower = self._lower.disk.inode(old)
+        both = lower.kind is Kind.DIRECTORY and upper.kind is Kind.DIRECTORY
+        differ = self._attributes_differ(lower, upper)
+        if not differ and upper.kind is Kind.FILE:
+            differ = not self._same_bytes(lower, upper)
+        if not differ and self._strict and not both and old != new:
+            differ = lower.links > 1 or upper.links > 1  # other names may now go together
+        if differ:
+            self._note("C", path, new)
+        if both:
+            todo.append((path, lower, upper))
+        elif upper.kind is Kind.DIRECTORY:
+            self._added_below(path, upper)
+
+    def _added(self, path: bytes, number: int) -> None:
+        inode = self._upper.disk.inode(number)
+        self._note("A", path, number)
+        if inode.kind is Kind.DIRECTORY:
+            self._added_below(path, inode)
+
+    def _added_below(self, path: bytes, inode: Inode) -> None:
+        for where, below in self._upper.walk_inodes(path, inode):
+            if below is not inode:
+                self._note("A", where, below.number)
+
+    def _note(self, kind: str, path: bytes, number: int) -> None:
+        self.kinds[path] = kind
+        self.numbers[path] = number
+
+    def _add_parents(self) -> None:
+        """Directories above a change count as changed, as Docker has it; so a layer restores their times."""
+        missing: set[bytes] = set()
+        for path in self.kinds:
+            while path:
+                path = path.rpartition(b"/")[0]
+                if not path or path in self.kinds or path in missing:
+                    break
+                missing.add(path)
+        for path in missing:
+            self._note("C", path, self._upper.resolve(path, follow=False)[1].number)
+
+    # -- two inodes --------------------------------------------------------------------------------
+
+    def _attributes_differ(self, old: Inode, new: Inode) -> bool:
+        if (old.kind, old.mode, old.uid, old.gid) != (new.kind, new.mode, new.uid, new.gid):
+            return True
+        if old.kind is Kind.DIRECTORY:
+            if self._strict and old.mtime_ns != new.mtime_ns:
+                return True
+        elif not self._same_time(old.mtime_ns, new.mtime_ns):
+            return True
+        if old.kind is Kind.FILE and old.size != new.size:
+            return True
+        if old.kind in (Kind.CHAR, Kind.BLOCK) and old.device_numbers != new.device_numbers:
+            return True
+        if old.kind is Kind.SYMLINK and self._lower.target(old) != self._upper.target(new):
+            return True
+        return self._lower.xattrs(old) != self._upper.xattrs(new)
+
+    def _same_time(self, old: int, new: int) -> bool:
+        """Equal, or for the list equal in seconds where one side has no fraction (a tar may cut it off)."""
+        if old == new:
+            return True
+        if self._strict or (old % _SECOND and new % _SECOND):
+            return False
+        return old // _SECOND == new // _SECOND
+
+    def _same_bytes(self, old: Inode, new: Inode) -> bool:
+        """Whether two files of one size hold the same; reads no more than may differ."""
+        if old.inline or new.inline:
+            return _equal_streams(self._lower.data(old), self._upper.data(new))
+        before, after = self._lower.map(old).runs, self._upper.map(new).runs
+        if self._ranges is not None and before == after:
+            size = self._upper.disk.block_size
+            return all(
+                self._equal_on_disk(start, end)
+                for run in after
+                for start, end in self._ranges.inside(run.physical * size, (run.physical + run.length) * size)
+            )
+        # What is a hole in both may be terabytes, and need not be compared.
+        pieces = [
+            (run.logical * reader.disk.block_size, run.length * reader.disk.block_size)
+            for reader, runs in ((self._lower, before), (self._upper, after))
+            for run in runs
+        ]
+        return all(
+            _equal_streams(
+                self._lower.data(old, start, end - start, runs=before),
+                self._upper.data(new, start, end - start, runs=after),
+            )
+            for start, end in Ranges(pieces).inside(0, new.size)
+        )
+
+    def _equal_on_disk(self, start: int, end: int) -> bool:
+        lower, upper = self._lower.disk.device, self._upper.disk.device
+        for at in range(start, end, PIECE):
+            length = min(PIECE, end - at)
+            if lower.read(at, length) != upper.read(at, length):
+                return False
+        return True
+
+
+def _equal_streams(first: Iterator[bytes], second: Iterator[bytes]) -> bool:
+    """Whether two sequences of pieces, cut anywhere, are the same bytes."""
+    left = right = memoryview(b"")
+    while True:
+        if not left:
+            left = memoryview(next(first, b""))
+        if not right:
+            right = memoryview(next(second, b""))
+        if not left or not right:
+            return not left and not right
+        step = min(len(left), len(right))
+        if left[:step] != right[:step]:
+            return False
+        left, right = left[step:], right[step:]

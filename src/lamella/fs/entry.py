@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one name in a file tree is: the value that tar streams and file systems exchange."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+NAME_LIMIT = 255
+"""Most bytes in one component of a path (ext4's and Linux's NAME_MAX)."""
+PATH_LIMIT = 4095
+"""Most bytes in a whole path or a symlink's target (Linux's PATH_MAX without its NUL)."""
+XATTR_NAME_LIMIT = 255
+"""Most bytes in an extended attribute's full name (Linux's XATTR_NAME_MAX)."""
+XATTR_VALUE_LIMIT = 65536
+"""Most bytes in an extended attribute's value (Linux's XATTR_SIZE_MAX)."""
+
+
+class Kind(Enum):
+    """What a name stands for; HARDLINK is a further name of a file met earlier."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    HARDLINK = "hard link"
+    CHAR = "character device"
+    BLOCK = "block device"
+    FIFO = "fifo"
+    SOCKET = "socket"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One name with everything that belongs to it except a file's bytes."""
+
+    path: bytes
+    """Relative to the root and normalised: no outer slash, no ``.`` or ``..``; ``b""`` is the root."""
+    kind: Kind
+    mode: int = 0
+    """Permission bits with setuid, setgid and sticky (0o7777); never the file type."""
+    uid: int = 0
+    gid: int = 0
+    mtime_ns: int = 0
+    """Nanoseconds since 1970, negative before."""
+    size: int = 0
+    """Bytes of a FILE, holes included; 0 for every other kind."""
+    target: bytes = b""
+    """A symlink's text as it is, or a hard link's *path* (normalised as ``path``)."""
+    major: int = 0
+    minor: int = 0
+    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    """Full names (``b"security.capability"``); ACLs in the form of the kernel's xattr interface."""
+    data: list[tuple[int, int]] | None = None
+    """A sparse file's stored pieces as (offset, length), in order; None: all of it."""
+
+    @property
+    def stored(self) -> int:
+        """Bytes that a payload of this entry carries: the sum of its pieces."""
+        return self.size if self.data is None else sum(length for _, length in self.data)
+
+
+def show(path: bytes) -> str:
+    """A path as an error message prints it: printable, whatever its bytes are; the root is ``/``."""
+    text = path.decode("utf-8", "backslashreplace")
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text or "/"

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which inodes differ between two states of one ext4 file system, found table by table, not file by file.
+
+Two snapshots of a volume hold the same file system; an inode number means the same file in both until
+it is freed. Comparing whole inode tables as arrays, and every file's extents with the ranges known to
+differ, leaves a small set of numbers to look at; everything else need not even be read.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from lamella.fs.ext4.inode import EXTENTS_FL, INLINE_DATA_FL
+from lamella.fs.ext4.read_map import block_map
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from lamella.fs.ext4.read_inode import OnDisk
+
+    Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+    Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+_STEP: Final = 4096
+_FULL_EXTRA: Final = 16
+"""Least extra size with which an inode has its second checksum half and its access time's extra field."""
+
+
+class Ranges:
+    """A set of bytes of a device: sorted, merged (start, end) pairs."""
+
+    def __init__(self, pieces: Iterable[tuple[int, int]]) -> None:
+        starts: list[int] = []
+        ends: list[int] = []
+        for offset, length in sorted(pieces):
+            if length <= 0:
+                continue
+            if ends and offset <= ends[-1]:
+                ends[-1] = max(ends[-1], offset + length)
+            else:
+                starts.append(offset)
+                ends.append(offset + length)
+        self._starts = starts
+        self._ends = ends
+        self._start_array: Numbers = np.array(starts, dtype=np.int64)
+        self._end_array: Numbers = np.array(ends, dtype=np.int64)
+
+    def inside(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The (start, end) parts of [start, end) that are in the set."""
+        index = bisect_right(self._ends, start)
+        while index < len(self._starts) and self._starts[index] < end:
+            yield max(start, self._starts[index]), min(end, self._ends[index])
+            index += 1
+
+    def overlap(self, starts: Numbers, ends: Numbers) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """For each [start, end), whether any of it is in the set."""
+        if not self._starts:
+            return np.zeros(len(starts), dtype=np.bool_)
+        index = np.searchsorted(self._end_array, starts, side="right")
+        known = index < len(self._starts)
+        nearest = self._start_array[np.minimum(index, len(self._starts) - 1)]
+        result: np.ndarray[Any, np.dtype[np.bool_]] = known & (nearest < ends) & (ends > starts)
+        return result
+
+
+def related(lower: OnDisk, upper: OnDisk) -> bool:
+    """Whether both are states of one file system, so that their inode numbers can be compared."""
+    return (
+        bytes(lower.super.uuid) == bytes(upper.super.uuid)
+        and lower.block_size == upper.block_size
+        and lower.inode_size == upper.inode_size
+        and lower.inodes_per_group == upper.inodes_per_group
+    )
+
+
+def changed_inodes(lower: OnDisk, upper: OnDisk, ranges: Ranges | None) -> set[int]:
+    """Numbers of all inodes in use that differ in anything but their access time and checksum.
+
+    With *ranges*, only tables in them are read, and files with blocks in them count as changed too.
+    """
+    found: set[int] = set()
+    for group in range(len(upper.tables)):
+        before = group * upper.inodes_per_group + 1
+        used = upper.inodes_used[group]
+        common = min(used, lower.inodes_used[group]) if group < len(lower.tables) else 0
+        found.update(range(before + common, before + used))
+        for first, count in _suspects(lower, upper, group, common, ranges):
+            old = _table(lower, group, first, count)
+            new = _table(upper, group, first, count)
+            found.update((np.flatnonzero(_differ(old, new)) + (before + first)).tolist())
+        if ranges is not None:
+            for first in range(0, used, _STEP):
+                count = min(_STEP, used - first)
+                found.update(_touched(upper, before + first, _table(upper, group, first, count), ranges))
+    return found
+
+
+def _suspects(
+    lower: OnDisk, upper: OnDisk, group: int, used: int, ranges: Ranges | None
+) -> Iterator[tuple[int, int]]:
+    """(first index, count) of the parts of a group's table that may differ."""
+    size = upper.inode_size
+    parts = [(0, used)] if used else []
+    if used and ranges is not None and lower.tables[group] == upper.tables[group]:
+        start = upper.tables[group] * upper.block_size
+        parts = [
+            ((a - start) // size, -(-(b - start) // size))
+            for a, b in ranges.inside(start, start + used * size)
+        ]
+    for first, end in parts:
+        for at in range(first, end, _STEP):
+            yield at, min(_STEP, end - at)
+
+
+def _table(disk: OnDisk, group: int, first: int, count: int) -> Bytes:
+    start = disk.tables[group] * disk.block_size + first * disk.inode_size
+    data = disk.device.read(start, count * disk.inode_size)
+    return np.frombuffer(data, dtype=np.uint8).reshape(count, disk.inode_size)
+
+
+def _differ(old: Bytes, new: Bytes) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    unequal = old != new
+    unequal[:, 8:12] = False  # access time
+    unequal[:, 124:126] = False  # checksum
+    if old.shape[1] > 128:
+        full = (old[:, 128] >= _FULL_EXTRA) & (new[:, 128] >= _FULL_EXTRA)
+        unequal[full, 130:132] = False
+        unequal[full, 140:144] = False
+    result: np.ndarray[Any, np.dtype[np.bool_]] = unequal.any(axis=1)
+    return result
+
+
+def _touched(disk: OnDisk, number: int, table: Bytes, ranges: Ranges) -> list[int]:
+    """Numbers of the inodes in *table* (from *number* on) with data or attributes in *ranges*."""
+    size = disk.block_size
+    words = np.ascontiguousarray(table[:, :128]).view("<u2").astype(np.int64)
+    mode, links = words[:, 0], words[:, 13]
+    long = np.ascontiguousarray(table[:, :128]).view("<u4").astype(np.int64)
+    flags = long[:, 8]
+    kind = mode & 0o170000
+    in_use = (links > 0) & (mode != 0)
+    with_blocks = (kind == 0o100000) | (kind == 0o040000) | ((kind == 0o120000) & (long[:, 7] > 0))
+    with_blocks &= in_use & (flags & INLINE_DATA_FL == 0)
+    touched = np.zeros(len(table), dtype=np.bool_)
+
+    acl = long[:, 26] | words[:, 59] << 32
+    touched |= in_use & (acl > 0) & ranges.overlap(acl * size, (acl + 1) * size)
+
+    # Extents that lie in the inode: header at byte 40 (magic, entries, most, depth), entries from byte 52.
+    extents = with_blocks & (flags & EXTENTS_FL != 0)
+    flat = extents & (words[:, 20] == 0xF30A) & (words[:, 23] == 0)
+    for entry in range(4):
+        at = 13 + 3 * entry
+        length = words[:, 2 * at + 2]
+        length = np.where(length > 32768, length - 32768, length)
+        start = long[:, at + 2] | words[:, 2 * at + 3] << 32
+        touched |= flat & (words[:, 21] > entry) & ranges.overlap(start * size, (start + length) * size)
+
+    for index in np.flatnonzero(with_blocks & ~flat & ~touched).tolist():
+        inode = disk.inode(number + index)
+        if inode.short_target:
+            continue
+        runs, nodes = block_map(disk, inode)
+        starts = np.array([run.physical for run in runs] + nodes, dtype=np.int64)
+        lengths = np.array([run.length for run in runs] + [1] * len(nodes), dtype=np.int64)
+        touched[index] = bool(ranges.overlap(starts * size, (starts + lengths) * size).any())
+    return [number + int(index) for index in np.flatnonzero(touched)]
