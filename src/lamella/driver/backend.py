@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a store's pool lives: the seam between the driver and the ways to hold a pool's two devices."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lamella.driver.naming import pool_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lamella.block import BlockDevice
+    from lamella.driver.options import Options
+    from lamella.driver.structure import Node
+    from lamella.thin.status import PoolStatus
+
+
+@dataclass(frozen=True)
+class PoolDevices:
+    """The two open devices of a pool."""
+
+    metadata: BlockDevice
+    data: BlockDevice
+
+    def close(self) -> None:
+        """Give both up."""
+        self.data.close()
+        self.metadata.close()
+
+
+class PoolBackend(ABC):
+    """Makes, opens, grows and removes the metadata and data devices of one pool.
+
+    The driver above it knows nothing of files, logical volumes or disks. ``loop-lvm`` is
+    :class:`lamella.driver.loop_lvm.LoopLvm`.
+    """
+
+    mode: str
+    """The name of this way to hold a pool, as ``lamella setup`` takes it."""
+
+    def preflight(self, options: Options) -> list[str]:
+        """Look whether :meth:`create` can do its work; writes nothing. Gives what was found, in lines.
+
+        Raises what stands in the way, before anything is made.
+        """
+        return []
+
+    def plan(self, options: Options) -> list[str]:
+        """What :meth:`create` amounts to, as commands of the tools that it replaces."""
+        return []
+
+    def check_unchanged(self, before: Options, new: Options) -> None:  # noqa: B027 - most have nothing such
+        """Raise :class:`lamella.errors.ExistsError` where *new* options ask for what cannot be changed."""
+
+    @abstractmethod
+    def create(self, options: Options) -> None:
+        """Make both devices, of the sizes that *options* ask for, reading as zeros. They must not exist."""
+
+    def begun(self) -> bool:
+        """Whether an earlier set-up, which did not end, left work that :meth:`create` goes on with."""
+        return False
+
+    def restart(self) -> None:
+        """A set-up that did not end is about to begin anew: let :meth:`create` find what it can work with."""
+        self.remove()
+
+    def chunk_size(self, options: Options) -> int:
+        """Bytes of the pool's chunks."""
+        return options.chunk_size
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether either device is there."""
+
+    @abstractmethod
+    def open(self, *, read_only: bool = False) -> PoolDevices:
+        """Open both devices. Raises :class:`lamella.errors.NotFoundError` where one is missing."""
+
+    @abstractmethod
+    def grow(self, devices: PoolDevices, options: Options) -> list[str]:
+        """Make the open devices as large as *options* ask for; never smaller. Gives warnings to print."""
+
+    @abstractmethod
+    def remove(self) -> list[str]:
+        """Remove what :meth:`create` made, and nothing else. Gives what had to be left, in words."""
+
+    def pool_name(self, root: Path) -> str:
+        """The pool's name as ``docker info`` prints it."""
+        return pool_name(root)
+
+    def how_to_grow(self, what: str) -> str:
+        """The command that gives the pool more *what*, "data" or "metadata"."""
+        return "lamella setup"
+
+    def differences(self) -> str:
+        """Why the open pool may not be the one that the store was set up with, or ""."""
+        return ""
+
+    def problems(self) -> list[str]:
+        """What a check of the store should report about the devices below the pool."""
+        return []
+
+    @abstractmethod
+    def structure(self, devices: PoolDevices, status: PoolStatus) -> tuple[list[Node], list[Node]]:
+        """What the open pool stands on: the nodes at the bottom, and those right below the pool."""
+
+    @abstractmethod
+    def names(self) -> dict[str, str]:
+        """The lines of ``docker info`` that name the devices, in its order: label to value."""
+
+    def host_space(self) -> int | None:
+        """Bytes that the host can still give to the pool's files, or None where they are reserved."""
+        return None
+
+    @abstractmethod
+    def warnings(self) -> list[str]:
+        """What a user should know about holding a pool in this way."""

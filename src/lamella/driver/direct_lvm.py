@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: Apache-2.0
+"""direct-lvm: a pool on logical volumes, made here from bare disks or taken over from whoever made it.
+
+What is made is what Docker's manual makes by hand, and what its ``dm.directlvm_device`` makes; a pool
+made by hand is taken over by Docker's rules (moby v24.0.9, ``deviceset.go``, ``checkThinPool``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from lamella.driver.backend import PoolBackend, PoolDevices
+from lamella.driver.direct_lvm_plan import Plan, make_plan
+from lamella.driver.direct_lvm_preflight import (
+    DiskReport,
+    absolute,
+    check,
+    check_free_to_write,
+    extents_on,
+    look_at_all,
+    sparse_remark,
+)
+from lamella.driver.direct_lvm_record import NAME, Record
+from lamella.driver.direct_lvm_setup import Builder, unmake
+from lamella.driver.lvm_group import (
+    Disks,
+    VolumeDevices,
+    check_unused_by_lvm,
+    disks_and_volumes,
+    open_disk,
+    open_pool,
+    pool_of,
+)
+from lamella.driver.options import DIRECT
+from lamella.errors import CorruptError, ExistsError, NotFoundError, UsageError
+from lamella.lvm.active import refuse_active
+from lamella.lvm.backup import list_backups
+from lamella.lvm.device_list import change_list
+from lamella.lvm.ids import new_uuid
+from lamella.lvm.names import dm_name
+from lamella.thin.checksum import BLOCK_SIZE
+from lamella.thin.pool import Pool, PoolOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lamella.driver.options import Options
+    from lamella.driver.structure import Node
+    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.disk import Opener
+    from lamella.lvm.notice import Notice
+    from lamella.thin.status import PoolStatus
+
+MAPPER = "/dev/mapper/"
+
+
+class DirectLvm(PoolBackend):
+    """The pool of the store in *root*. *opener* opens disks; tests record through it."""
+
+    mode = DIRECT
+
+    def __init__(self, root: Path, *, opener: Opener = open_disk) -> None:
+        self.root = root
+        self.disks = Disks(root, opener)
+        self.record_path = root / NAME
+        self._notes: list[str] = []
+        self._found: tuple[str, str, list[str]] | None = None
+
+    # -- before making ---------------------------------------------------------------------------
+
+    def preflight(self, options: Options) -> list[str]:
+        if options.thin_pool_device:
+            group, pool = self._named_pool(options.thin_pool_device)
+            session, found = self.disks.find(group, map(absolute, options.devices))
+            with session:
+                session.check_access(found)
+                refuse_active(group, found.group.uuid, session.environment.sys_block)
+                check_unused_by_lvm(found, *pool_of(found, pool))
+                self._check_chunk(found, pool, options)
+            return [f"{group}/{pool}: a thin pool on {', '.join(pv.device for pv in found.group.pvs)}"]
+        reports, plan = self._examine(options)
+        return [*(report.line() for report in reports), plan.sizes()]
+
+    def plan(self, options: Options) -> list[str]:
+        if options.thin_pool_device:
+            return []
+        return self._examine(options)[1].commands()
+
+    def _examine(self, options: Options) -> tuple[list[DiskReport], Plan]:
+        record = self._record()
+        paths = [absolute(path) for path in options.devices]
+        reports = look_at_all(paths, self.disks.opener)
+        if record is not None:
+            _check_same(record, options, paths)
+        own = list(record.disks.values()) if record is not None else []
+        check(reports, force=options.force, own=own)
+        for report in reports:
+            check_free_to_write(report.path, self.disks.opener)
+        sized = [(report.path, extents_on(report)) for report in reports]
+        for path, extents in sized:
+            if not extents:
+                raise UsageError(f"{path} is too small: it has no room for an extent of 4 MiB", hint="8 MiB")
+        plan = make_plan(options, sized, self.disks.profile_folder)
+        with self.disks.session([*self.disks.listed(paths)]) as session:
+            taken = [each.group for each in session.scan.named(plan.group)]
+            for group in taken:
+                if not {pv.uuid for pv in group.pvs} & set(own):
+                    raise ExistsError(
+                        f"there is a volume group {group.name} already, on "
+                        f"{', '.join(pv.device for pv in group.pvs)}",
+                        hint="choose another name: --vg NAME",
+                    )
+        return reports, plan
+
+    def _named_pool(self, text: str) -> tuple[str, str]:
+        """Group and pool of ``VG/POOL``, or of a device-mapper name, in which hyphens are doubled."""
+        name = text.removeprefix(MAPPER).removeprefix("/dev/")
+        group, slash, pool = name.partition("/")
+        if not slash:
+            parts = name.replace("--", "\0").split("-")
+            group, pool = (part.replace("\0", "-") for part in parts) if len(parts) == 2 else ("", "")
+        if not group or not pool:
+            raise UsageError(
+                f"dm.thinpooldev={text} names no thin pool of LVM", hint="write it as VG/POOL or VG-POOL"
+            )
+        return group, pool
+
+    def _check_chunk(self, found: FoundGroup, pool: str, options: Options) -> None:
+        size = pool_of(found, pool)[1].chunk_size
+        if "dm.blocksize" in options.given and size != options.chunk_size:
+            raise ExistsError(
+                f"the pool {found.group.name}/{pool} has a block size of {size} bytes, not "
+                f"{options.chunk_size}",
+                hint="leave dm.blocksize out",
+            )
+
+    def check_unchanged(self, before: Options, new: Options) -> None:
+        record = self._existing()
+        for key, name, shown in (
+            ("dm.directlvm_device", "devices", "disks"),
+            ("dm.thinp_percent", "data_percent", "share of data"),
+            ("dm.thinp_metapercent", "metadata_percent", "share of metadata"),
+            ("dm.thinp_autoextend_threshold", "autoextend_threshold", "autoextend threshold"),
+            ("dm.thinp_autoextend_percent", "autoextend_percent", "autoextend percent"),
+            ("lamella.vg", "group", "volume group"),
+            ("lamella.pool", "pool", "pool"),
+            ("lamella.zero", "zero", "zeroing"),
+            ("dm.thinpooldev", "thin_pool_device", "pool"),
+        ):
+            there, wanted = getattr(before, name), getattr(new, name)
+            if name == "devices":
+                there, wanted = list(record.disks), [absolute(path) for path in wanted]
+                there, wanted = (there, wanted) if new.devices else ((), ())
+            if name == "thin_pool_device" and wanted:
+                there, wanted = (record.group, record.pool), self._named_pool(wanted)
+                if record.made:
+                    there = ("", "")
+            if (key in new.given or name == "devices") and there != wanted:
+                raise ExistsError(
+                    f"direct-lvm is set up with another {shown}: {_shown(there)}, not {_shown(wanted)}",
+                    hint="leave it out; disks are added with vgextend, and the pool is grown with lvextend; "
+                    f"the profile {record.group}-{record.pool} may be edited",
+                )
+
+    # -- making ----------------------------------------------------------------------------------
+
+    def create(self, options: Options) -> None:
+        if options.thin_pool_device:
+            record = self._take_over(options)
+        else:
+            record = self._make(options)
+        devices = self._open(record, read_only=False)
+        try:
+            if any(devices.metadata.read(0, BLOCK_SIZE)):
+                # An empty pool, or our own of a set-up that was cut short: the driver formats it.
+                devices.metadata.write_zeros(0, BLOCK_SIZE)
+                devices.metadata.flush()
+            record.ready = True
+            record.save(self.record_path)
+        finally:
+            devices.close()
+
+    def _make(self, options: Options) -> Record:
+        _, plan = self._examine(options)
+        kept = record = self._record() or Record(
+            plan.group, plan.pool, True, {path: new_uuid() for path in plan.disks}
+        )
+
+        def keep() -> None:
+            kept.save(self.record_path)
+
+        keep()
+        change_list(self.disks.list_path, record.disks)
+        with self.disks.session(self.disks.listed(record.disks), self._note) as session:
+            Builder(session, plan, record, keep).run()
+        keep()
+        self._check_pool_is_free(record, again=True)
+        return record
+
+    def _take_over(self, options: Options) -> Record:
+        group, pool = self._named_pool(options.thin_pool_device)
+        session, found = self.disks.find(group)
+        with session:
+            lv, _ = pool_of(found, pool)
+            self._check_chunk(found, pool, options)
+            disks = {disk.path: uuid for uuid, disk in found.disks.items()}
+        record = self._record()
+        again = record is not None and not record.made and record.pool_uuid == lv.uuid
+        fresh = Record(group, pool, False, disks, found.group.uuid, lv.uuid)
+        self._check_pool_is_free(fresh, again=again)
+        fresh.save(self.record_path)
+        change_list(self.disks.list_path, disks)
+        return fresh
+
+    def _check_pool_is_free(self, record: Record, *, again: bool) -> None:
+        """Raise, in Docker's words, for a pool that somebody has used; *again*: not if it was ourselves."""
+        devices = self._open(record, read_only=True)
+        try:
+            if not any(devices.metadata.read(0, BLOCK_SIZE)):
+                return  # as lvconvert leaves it
+            with Pool.open(
+                devices.metadata, devices.data, options=PoolOptions(zero=False), read_only=True
+            ) as pool:
+                used, transaction = pool.status().used_data, pool.transaction_id
+                if again and transaction <= 1 and set(pool.devices()) <= {1}:
+                    return
+        finally:
+            devices.close()
+        if used or transaction:
+            name = dm_name(record.group, record.pool)
+            why = "that already has used data blocks" if used else "with non-zero transaction ID"
+            raise ExistsError(
+                f"devmapper: Unable to take ownership of thin-pool ({name}) {why}",
+                hint="somebody's data is in it. Use an empty pool; or, if nothing in it is needed, make it "
+                f"anew: lvremove {record.group}/{record.pool}, then lvcreate and lvconvert",
+            )
+
+    def _note(self, notice: Notice) -> None:
+        if notice.level not in ("print", "verbose"):
+            self._notes.append(notice.message)
+
+    # -- opening ---------------------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        record = self._record()
+        return record is not None and record.ready
+
+    def begun(self) -> bool:
+        return self._record() is not None
+
+    def restart(self) -> None:
+        record = self._record()
+        if record is not None and record.ready:
+            record.ready = False
+            record.save(self.record_path)
+
+    def chunk_size(self, options: Options) -> int:
+        record = self._existing()
+        session, found = self.disks.find(record.group, record.disks)
+        with session:
+            return pool_of(found, record.pool)[1].chunk_size
+
+    def open(self, *, read_only: bool = False) -> PoolDevices:
+        return self._open(self._existing(), read_only=read_only)
+
+    def _open(self, record: Record, *, read_only: bool) -> VolumeDevices:
+        session, found = self.disks.find(record.group, record.disks)
+        group = found.group
+        devices = open_pool(session, found, record.pool, read_only=read_only)
+        self._found = (group.uuid, group.lvs[record.pool].uuid, [disk.path for disk in found.disks.values()])
+        return devices
+
+    def grow(self, devices: PoolDevices, options: Options) -> list[str]:
+        return []  # by LVM's commands; the driver takes note of the volumes' sizes whenever it opens them
+
+    def _record(self) -> Record | None:
+        return Record.load(self.record_path)
+
+    def _existing(self) -> Record:
+        record = self._record()
+        if record is None:
+            raise NotFoundError(
+                f"cannot open the pool: {self.record_path} is missing",
+                hint="restore it from a backup; it names the volume group and the disks of the store",
+            )
+        return record
+
+    # -- what can be told ------------------------------------------------------------------------
+
+    def structure(self, devices: PoolDevices, status: PoolStatus) -> tuple[list[Node], list[Node]]:
+        assert isinstance(devices, VolumeDevices)
+        return disks_and_volumes(devices.found, self._existing().pool, status)
+
+    def names(self) -> dict[str, str]:
+        return {}
+
+    def pool_name(self, root: Path) -> str:
+        record = self._existing()
+        return dm_name(record.group, record.pool)
+
+    def how_to_grow(self, what: str) -> str:
+        record = self._existing()
+        volume = f"{record.group}/{record.pool}"
+        option = "-L" if what == "data" else "--poolmetadatasize"
+        return f"lamella vgextend {record.group} DISK, and lamella lvextend {option} +SIZE {volume}"
+
+    def warnings(self) -> list[str]:
+        paths = self._found[2] if self._found is not None else []
+        return [*self._notes, *sparse_remark(paths)]
+
+    def differences(self) -> str:
+        record = self._record()
+        if record is None or self._found is None or not record.group_uuid:
+            return ""
+        for what, there, known in (
+            (f"volume group {record.group}", self._found[0], record.group_uuid),
+            (f"pool {record.group}/{record.pool}", self._found[1], record.pool_uuid),
+        ):
+            if there != known:
+                return f"the {what} was made anew: its UUID is {there}, and the store's was {known}. "
+        return ""
+
+    def problems(self) -> list[str]:
+        record = self._record()
+        if record is None:
+            return []
+        session, found = self.disks.find(record.group, record.disks)
+        with session:
+            return [notice.message for notice in (*session.scan.notices, *found.notices)]
+
+    # -- taking away -----------------------------------------------------------------------------
+
+    def remove(self) -> list[str]:
+        record = self._record()
+        if record is None:
+            return []
+        listed = self.disks.listed(record.disks)
+        left: list[str] = []
+        if record.made:
+            more = [path for path in self.disks.of_machine() if path not in listed]
+            with self.disks.session([*listed, *more]) as session:
+                left = unmake(session, record)
+            self._remove_copies(record)
+        else:
+            self._give_back(record)
+        change_list(self.disks.list_path, [], list(record.disks))
+        self.record_path.unlink(missing_ok=True)
+        self.record_path.with_suffix(".new").unlink(missing_ok=True)
+        # A command that was cut off leaves its lock files; the group that they were for is gone.
+        for lock in (f"V_{record.group}", "P_global"):
+            (self.root / "run/lvm" / lock).unlink(missing_ok=True)
+        for folder in ("lvm/profile", "lvm/backup", "lvm/archive", "lvm", "run/lvm"):
+            with contextlib.suppress(OSError):  # something of somebody else's is in it, or it is not there
+                (self.root / folder).rmdir()
+        return left
+
+    def _give_back(self, record: Record) -> None:
+        """Leave a pool that was taken over as empty as it was; one that is not that pool is not touched."""
+        try:
+            devices = self._open(record, read_only=False)
+        except (NotFoundError, CorruptError):
+            return
+        try:
+            if self._found is not None and self._found[:2] == (record.group_uuid, record.pool_uuid):
+                devices.metadata.write_zeros(0, BLOCK_SIZE)
+                devices.metadata.flush()
+        finally:
+            devices.close()
+
+    def _remove_copies(self, record: Record) -> None:
+        """LVM's archives of the group, where they are kept in the state root."""
+        environment = self.disks.environment
+        folder = environment.archive_dir
+        if folder is None or self.root not in folder.parents:
+            return
+        for file in list_backups(record.group, environment):
+            file.path.unlink(missing_ok=True)
+
+
+def _check_same(record: Record, options: Options, paths: list[str]) -> None:
+    """Raise unless a set-up that was cut short asked for the same."""
+    for there, wanted in (
+        (list(record.disks) if record.made else [f"{record.group}/{record.pool}"], paths),
+        ([f"{record.group}/{record.pool}"], [f"{options.group}/{options.pool}"]),
+    ):
+        if there != wanted:
+            raise ExistsError(
+                f"a set-up that was not finished uses {', '.join(there)}, not {', '.join(wanted)}",
+                hint="run it as the first time, or undo it first: lamella teardown",
+            )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(each) for each in value) or "none"
+    return str(value)

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding the volume group that holds a store's pool, and opening the pool's two volumes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from lamella.block.opening import open_device
+from lamella.driver.backend import PoolDevices
+from lamella.driver.structure import Node
+from lamella.errors import BusyError, CorruptError, NotFoundError, UnsupportedError
+from lamella.lvm.active import refuse_active
+from lamella.lvm.config import Config
+from lamella.lvm.device_list import NAME, disks_of_machine, named_in_environment, read_devices_file
+from lamella.lvm.environment import Environment, uses_lvm_folders
+from lamella.lvm.session import Session
+from lamella.lvm.volume_device import open_lv
+from lamella.thin.checksum import BLOCK_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from lamella.block import BlockDevice
+    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.disk import Opener
+    from lamella.lvm.model import LogicalVolume, ThinPoolSegment
+    from lamella.lvm.notice import Notice
+    from lamella.thin.status import PoolStatus
+
+COMMAND = "lamella setup direct-lvm"
+
+
+def open_disk(path: str, read_only: bool) -> BlockDevice:
+    """Files, block devices and NBD addresses. Readers take no lock; the store has its own."""
+    return open_device(path, read_only=read_only, lock=not read_only)
+
+
+@dataclass(frozen=True)
+class VolumeDevices(PoolDevices):
+    """The two volumes, and the disks below them, which are closed with them."""
+
+    session: Session
+    found: FoundGroup
+
+    def close(self) -> None:
+        self.session.close()
+
+
+class Disks:
+    """Where the store in *root* looks for physical volumes, and LVM2's settings that apply to it."""
+
+    def __init__(self, root: Path, opener: Opener = open_disk) -> None:
+        self.root = root
+        self.opener = opener
+
+    @cached_property
+    def config(self) -> Config:
+        return Config.load()
+
+    @cached_property
+    def environment(self) -> Environment:
+        return Environment.configured(self.config, self.root, COMMAND)
+
+    @property
+    def list_path(self) -> Path:
+        return self.root / NAME
+
+    @property
+    def profile_folder(self) -> Path:
+        """Where LVM2 looks for profiles; without LVM2, where Lamella's own commands look."""
+        if uses_lvm_folders():
+            from pathlib import Path
+
+            return Path(self.config.text("config/profile_dir"))
+        return self.root / "lvm" / "profile"
+
+    def listed(self, known: Iterable[str] = ()) -> list[str]:
+        """The disks to look at first: *known* ones, the environment's, the state root's."""
+        named = [*known, *named_in_environment(), *read_devices_file(self.list_path)]
+        return list(dict.fromkeys(named))
+
+    def of_machine(self) -> list[str]:
+        """For root, every disk that LVM2 would look at."""
+        return disks_of_machine(self.config, self.environment.sys_block) if os.geteuid() == 0 else []
+
+    def session(self, paths: Iterable[str], say: Callable[[Notice], None] | None = None) -> Session:
+        """A session on those disks; close it."""
+        return Session(list(paths), self.environment, opener=self.opener, say=say)
+
+    def find(self, group: str, known: Iterable[str] = ()) -> tuple[Session, FoundGroup]:
+        """A session and the group in it; all the machine's disks are looked at only if need be.
+
+        Raises :class:`NotFoundError`, or what opening a disk raised if the group may lie on it.
+        """
+        paths = self.listed(known)
+        session = self.session(paths)
+        try:
+            complete = [each for each in session.scan.named(group) if not each.partial]
+            more = [path for path in self.of_machine() if path not in paths] if not complete else []
+            if more:
+                session.close()
+                session = self.session([*paths, *more])
+            if not session.scan.named(group):
+                known_paths = set(paths)
+                for path, error in session.scan.unreadable:
+                    if path in known_paths:
+                        raise error
+            return session, session.find(group)
+        except BaseException:
+            session.close()
+            raise
+
+
+def pool_of(found: FoundGroup, name: str) -> tuple[LogicalVolume, ThinPoolSegment]:
+    """The thin pool called *name*. Raises :class:`NotFoundError` or :class:`UnsupportedError`."""
+    group = found.group
+    lv = group.lvs.get(name)
+    if lv is None:
+        raise NotFoundError(
+            f'Failed to find logical volume "{group.name}/{name}"',
+            hint=f"lvs -a {group.name} lists the group's volumes",
+        )
+    if lv.thin_pool is None:
+        raise UnsupportedError(
+            f"{group.name}/{name} is not a thin pool but of type {lv.kind}",
+            hint=f"make it one: lvconvert --thinpool {group.name}/{name} --poolmetadata ...",
+        )
+    return lv, lv.thin_pool
+
+
+def check_unused_by_lvm(found: FoundGroup, lv: LogicalVolume, segment: ThinPoolSegment) -> None:
+    """Raise where LVM itself keeps thin volumes in the pool: two owners would destroy each other's."""
+    own = [volume.name for volume in found.group.thin_volumes(lv)]
+    if own or segment.transaction_id or segment.messages:
+        what = f"thin volumes of LVM ({', '.join(own[:3])})" if own else "a transaction id of LVM's own"
+        raise UnsupportedError(
+            f"the pool {found.group.name}/{lv.name} has {what}: it has one owner, and that is LVM",
+            hint="use another pool; in a pool for containers LVM keeps transaction id 0 and no volumes",
+        )
+
+
+def open_pool(session: Session, found: FoundGroup, name: str, *, read_only: bool) -> VolumeDevices:
+    """Open data and metadata of the pool; the session is closed with them, also if this fails.
+
+    Raises :class:`BusyError` for a pool that the kernel uses, and LVM2's refusals.
+    """
+    try:
+        group = found.group
+        session.check_access(found)
+        refuse_active(group.name, group.uuid, session.environment.sys_block)
+        members = {pv.uuid for pv in group.pvs}
+        for disk in session.scan.duplicates:
+            if disk.label is not None and disk.label.uuid in members:
+                raise BusyError(
+                    f"{disk.path} is a copy of another disk of volume group {group.name}",
+                    hint="take the copy away, or leave it out of the list of devices",
+                )
+        lv, segment = pool_of(found, name)
+        check_unused_by_lvm(found, lv, segment)
+        for part in (segment.metadata, segment.data):
+            if part not in group.lvs:
+                raise CorruptError(
+                    f"the pool {group.name}/{name} lacks its volume {part}", hint=f"vgcfgrestore {group.name}"
+                )
+        metadata = open_lv(found, segment.metadata, read_only=read_only)
+        data = open_lv(found, segment.data, read_only=read_only)
+    except BaseException:
+        session.close()
+        raise
+    return VolumeDevices(metadata, data, session, found)
+
+
+def disks_and_volumes(found: FoundGroup, pool: str, status: PoolStatus) -> tuple[list[Node], list[Node]]:
+    """The group's disks with the volumes on each, and of these the pool's data and metadata."""
+    group = found.group
+    _, segment = pool_of(found, pool)
+    used = {
+        segment.data: status.used_data * segment.chunk_size,
+        segment.metadata: status.used_metadata * BLOCK_SIZE,
+    }
+    volumes = {
+        name: Node("lv", f"{group.name}/{name}", group.size_of(lv), used.get(name))
+        for name, lv in group.lvs.items()
+        if any(area.pv is not None for part in lv.segments for area in part.areas())
+    }
+    disks = []
+    for pv in group.pvs:
+        runs = group.used_ranges(pv)
+        taken = sum(count for _, count, _, _ in runs) * group.extent_size
+        path = found.disks[pv.uuid].path if pv.uuid in found.disks else pv.device
+        disk = Node("disk", path, pv.size, taken, f"physical volume of {group.name}")
+        disk.children = [volumes[name] for name in dict.fromkeys(lv.name for _, _, lv, _ in runs)]
+        disks.append(disk)
+    return disks, [volumes[segment.data], volumes[segment.metadata]]

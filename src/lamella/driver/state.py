@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``state.db``: what the store knows that the pool does not, in one SQLite file.
+
+Every change is a transaction that is on the disk when it returns (``synchronous=EXTRA``, rollback
+journal: unlike a write-ahead log it can be read in a folder that may not be written).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from lamella.block.file import sync_directory
+from lamella.block.system import explain
+from lamella.driver import schema
+from lamella.errors import (
+    BusyError,
+    CorruptError,
+    DeviceIOError,
+    LamellaError,
+    NoSpaceError,
+    NotFoundError,
+    PermissionDeniedError,
+    ReadOnlyError,
+    UnsupportedError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+BASE = "base"
+"""The name of the base device; every other device is named by 64 hexadecimal digits."""
+
+_MAGIC = b"SQLite format 3\0"
+_RESTORE = "restore state.db from a backup; the layers and containers in the pool are untouched"
+
+
+@dataclass(frozen=True)
+class Device:
+    """One named thin device: what Docker keeps as a JSON file per device. *size* is in bytes."""
+
+    hash: str
+    device_id: int
+    size: int
+    transaction_id: int
+    initialized: bool = False
+    deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Note:
+    """What the open transaction is about to change: (hash, device id) of each device that it touches."""
+
+    transaction_id: int
+    action: Literal["create", "delete"]
+    devices: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class PoolFacts:
+    """What is remembered about the pool: its last transaction, and the base device's file system."""
+
+    transaction_id: int
+    next_device_id: int
+    base_uuid: str
+    base_filesystem: str
+
+
+class State:
+    """An open ``state.db``. Use :meth:`create` or :meth:`open`."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
+        self.path = path
+        self.connection = connection
+        self.read_only = read_only
+
+    @classmethod
+    def create(cls, path: Path) -> State:
+        """Make the file, with no devices, images or containers. It is there whole or not at all."""
+        fresh = path.with_name(f"{path.name}.new")
+        try:
+            for left in (fresh, path.with_name(f"{fresh.name}-journal")):
+                left.unlink(missing_ok=True)
+            os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            connection = _connect(fresh, read_only=False)
+            try:
+                with cls(fresh, connection, read_only=False).transaction():
+                    for statement in schema.TABLES.split(";"):
+                        connection.execute(statement)
+                    connection.execute("INSERT INTO pool VALUES (1, 0, 0, '', '')")
+                    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+                    connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+            finally:
+                connection.close()
+            fresh.rename(path)
+            sync_directory(path.parent)
+        except OSError as error:
+            raise explain(error, "create", str(path)) from error
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path, *, read_only: bool = False) -> State:
+        """Open an existing file and bring an older version up to date.
+
+        Raises :class:`NotFoundError`, :class:`CorruptError` (not ours, truncated, damaged) or
+        :class:`UnsupportedError` (made by a newer Lamella).
+        """
+        _check_header(path)
+        if read_only and path.with_name(f"{path.name}-journal").exists():
+            # A writer died; going back needs a moment of writing, which a read-only folder may refuse.
+            with suppress(ReadOnlyError, PermissionDeniedError):
+                cls._open(path, read_only=False).close()
+        return cls._open(path, read_only=read_only)
+
+    @classmethod
+    def _open(cls, path: Path, *, read_only: bool) -> State:
+        connection = _connect(path, read_only=read_only)
+        state = cls(path, connection, read_only=read_only)
+        try:
+            with state._explained("open"):
+                state._check_version()
+                if connection.execute("SELECT count(*) FROM pool").fetchone()[0] != 1:
+                    raise CorruptError(f"{path} lacks its pool record", hint=_RESTORE)
+        except BaseException:
+            connection.close()
+            raise
+        return state
+
+    def _check_version(self) -> None:
+        if self.connection.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
+            raise CorruptError(f"{self.path} is an SQLite file, but not Lamella's", hint=_RESTORE)
+        version = self.connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > schema.VERSION:
+            raise UnsupportedError(
+                f"{self.path} has version {version}, and this Lamella knows versions up to {schema.VERSION}",
+                hint="use the newer Lamella that wrote it",
+            )
+        if version < schema.VERSION and self.read_only:
+            raise UnsupportedError(
+                f"{self.path} has version {version} and must be brought to {schema.VERSION} first",
+                hint="run any command that writes to the store once, such as: lamella tag",
+            )
+        while version < schema.VERSION:
+            step = schema.MIGRATIONS.get(version)
+            if step is None:
+                raise CorruptError(f"{self.path} has the unknown version {version}", hint=_RESTORE)
+            with self.transaction():
+                step(self.connection)
+                version += 1
+                self.connection.execute(f"PRAGMA user_version = {version}")
+
+    def close(self) -> None:
+        """Close the file; what was not committed is gone."""
+        self.connection.close()
+
+    # -- transactions and errors -----------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All statements inside become durable together when the block ends, or none does."""
+        if self.read_only:
+            raise ReadOnlyError(f"{self.path} is open for reading only", hint="open the store for writing")
+        with self._explained("write"):
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+                self.connection.execute("COMMIT")
+            finally:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+
+    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """The rows that a SELECT finds."""
+        with self._explained("read"):
+            return self.connection.execute(query, parameters).fetchall()
+
+    def row(self, query: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
+        """The first row that a SELECT finds."""
+        with self._explained("read"):
+            found: sqlite3.Row | None = self.connection.execute(query, parameters).fetchone()
+            return found
+
+    @contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _explain(error, doing, self.path) from error
+
+    def integrity_problems(self) -> list[str]:
+        """What SQLite's own whole check of the file finds, foreign keys included."""
+        try:
+            found = [row[0] for row in self.connection.execute("PRAGMA integrity_check")]
+            problems = [f"{self.path}: {text}" for text in found if text != "ok"]
+            problems += [
+                f"{self.path}: a row of {row[0]} refers to a missing row of {row[2]}"
+                for row in self.connection.execute("PRAGMA foreign_key_check")
+            ]
+        except sqlite3.DatabaseError as error:
+            return [f"{self.path}: {error}"]
+        return problems
+
+    # -- the pool's facts ------------------------------------------------------------------------
+
+    def pool(self) -> PoolFacts:
+        """What is remembered about the pool."""
+        row = self.row("SELECT transaction_id, next_device_id, base_uuid, base_filesystem FROM pool")
+        assert row is not None
+        return PoolFacts(*row)
+
+    def set_pool(self, **facts: object) -> None:
+        """Set some of the facts, inside a transaction."""
+        names = ", ".join(f"{name} = ?" for name in facts)
+        self.connection.execute(f"UPDATE pool SET {names}", tuple(facts.values()))
+
+    # -- the open transaction --------------------------------------------------------------------
+
+    def note(self) -> Note | None:
+        """The note of a transaction that was begun and not ended, or None."""
+        row = self.row("SELECT transaction_id, action, devices FROM note")
+        if row is None:
+            return None
+        try:
+            devices = tuple((str(name), int(number)) for name, number in json.loads(row["devices"]))
+        except (ValueError, TypeError) as error:
+            raise CorruptError(f"{self.path} has an unreadable open transaction", hint=_RESTORE) from error
+        return Note(row["transaction_id"], row["action"], devices)
+
+    def set_note(self, note: Note) -> None:
+        """Write the note down, inside a transaction."""
+        self.connection.execute(
+            "INSERT OR REPLACE INTO note VALUES (1, ?, ?, ?)",
+            (note.transaction_id, note.action, json.dumps(note.devices)),
+        )
+
+    def clear_note(self) -> None:
+        """Forget the note, inside a transaction."""
+        self.connection.execute("DELETE FROM note")
+
+    # -- devices ---------------------------------------------------------------------------------
+
+    def devices(self, *, deleted: bool | None = None) -> list[Device]:
+        """All devices, in the order of their ids; only those (not) marked as deleted, if asked."""
+        where = "" if deleted is None else f" WHERE deleted = {int(deleted)}"
+        return [_device(row) for row in self.rows(f"SELECT * FROM devices{where} ORDER BY device_id")]
+
+    def device(self, name: str) -> Device | None:
+        """The device called *name*, or None."""
+        row = self.row("SELECT * FROM devices WHERE hash = ?", (name,))
+        return _device(row) if row else None
+
+    def put_device(self, device: Device) -> None:
+        """Add a device, or replace the one of that name, inside a transaction."""
+        self.connection.execute(
+            "INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET "
+            "device_id = excluded.device_id, size = excluded.size, transaction_id = excluded.transaction_id, "
+            "initialized = excluded.initialized, deleted = excluded.deleted",
+            (
+                device.hash,
+                device.device_id,
+                device.size,
+                device.transaction_id,
+                int(device.initialized),
+                int(device.deleted),
+            ),
+        )
+
+    def mark_deleted(self, name: str) -> None:
+        """Mark a device for deletion, inside a transaction."""
+        self.connection.execute("UPDATE devices SET deleted = 1 WHERE hash = ?", (name,))
+
+    def drop_device(self, name: str) -> None:
+        """Forget a device, inside a transaction."""
+        self.connection.execute("DELETE FROM devices WHERE hash = ?", (name,))
+
+
+def _device(row: sqlite3.Row) -> Device:
+    return Device(
+        hash=row["hash"],
+        device_id=row["device_id"],
+        size=row["size"],
+        transaction_id=row["transaction_id"],
+        initialized=bool(row["initialized"]),
+        deleted=bool(row["deleted"]),
+    )
+
+
+def _check_header(path: Path) -> None:
+    """Tell a missing, truncated or foreign file from a database before SQLite takes it for an empty one."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(_MAGIC))
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            f"{path} does not exist", hint="set the store up: lamella setup loop-lvm"
+        ) from error
+    except PermissionError as error:
+        raise PermissionDeniedError(f"cannot read {path}", hint="run as its owner, or as root") from error
+    except OSError as error:
+        raise DeviceIOError(
+            f"cannot read {path}: {os.strerror(error.errno or 0)}", hint="check the disk"
+        ) from error
+    if start != _MAGIC:
+        what = "is empty" if not start else "is not an SQLite file"
+        raise CorruptError(f"{path} {what}", hint=_RESTORE)
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+    try:
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute("PRAGMA synchronous = EXTRA")
+    except sqlite3.Error as error:
+        raise _explain(error, "open", path) from error
+    return connection
+
+
+def _explain(error: sqlite3.Error, doing: str, path: Path) -> LamellaError:
+    """The error class for what SQLite says; the primary code is the low byte of the extended one."""
+    message = f"cannot {doing} {path}: {error}"
+    if isinstance(error, sqlite3.ProgrammingError):  # of the caller: closed, or of another thread
+        return UsageError(message, hint="open a store for each thread, and use it before it is closed")
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return CorruptError(message, hint=_RESTORE)
+    if code == sqlite3.SQLITE_FULL:
+        return NoSpaceError(message, hint="free some space where the store lies, then try again")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return BusyError(message, hint="another program has the file open; wait for it to finish")
+    if code == sqlite3.SQLITE_READONLY:
+        return ReadOnlyError(message, hint="make the store's folder writable")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+        return PermissionDeniedError(message, hint="run as the owner of the store, or as root")
+    if code == sqlite3.SQLITE_IOERR:
+        return DeviceIOError(message, hint="look at the kernel's log (dmesg), and for a full disk")
+    return CorruptError(message, hint=_RESTORE)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fence between pool and ``state.db``: every place where a transaction can be cut short."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lamella.block import MemoryDevice
+from lamella.driver import fence
+from lamella.driver.state import Device, Note, State
+from lamella.errors import CorruptError
+from lamella.thin.pool import Pool, PoolOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Cut(BaseException):
+    """The process "dies" here."""
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    return State.create(tmp_path / "state.db")
+
+
+@pytest.fixture
+def pool() -> Pool:
+    return Pool.create(
+        MemoryDevice(4 << 20), MemoryDevice(64 << 20), chunk_size=65536, options=PoolOptions(zero=False)
+    )
+
+
+def reopened(pool: Pool) -> Pool:
+    """The pool as it would be found after the process died: what was not committed is gone."""
+    return Pool.open(pool.metadata_device, pool.data_device, options=PoolOptions(zero=False))
+
+
+def make(pool: Pool, state: State, name: str, device_id: int) -> None:
+    with fence.creating(pool, state, Device(name, device_id, 1 << 20, 0)):
+        pool.create_thin(device_id)
+
+
+def test_creating_and_deleting(pool: Pool, state: State) -> None:
+    make(pool, state, "one", 1)
+    make(pool, state, "two", 2)
+    assert [d.transaction_id for d in state.devices()] == [1, 2]
+    assert pool.transaction_id == state.pool().transaction_id == 2
+    with state.transaction():
+        state.mark_deleted("one")
+    fence.delete(pool, state, state.devices(deleted=True), discard=True)
+    assert list(reopened(pool).devices()) == [2]
+    assert [d.hash for d in state.devices()] == ["two"]
+    assert pool.transaction_id == state.pool().transaction_id == 3
+    assert state.note() is None
+    fence.compare(reopened(pool), state)
+
+
+def test_a_failing_block_leaves_everything_as_it_was(pool: Pool, state: State) -> None:
+    make(pool, state, "one", 1)
+
+    def fail() -> None:
+        with fence.creating(pool, state, Device("two", 2, 1 << 20, 0)):
+            pool.create_thin(2)
+            pool.commit()  # as a flush of a volume does
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert list(reopened(pool).devices()) == [1]
+    assert state.note() is None
+    assert pool.transaction_id == state.pool().transaction_id == 1
+
+
+@pytest.mark.parametrize("committed", ["nothing", "the device", "the device and the id"])
+def test_a_creation_cut_short_is_taken_back(pool: Pool, state: State, committed: str) -> None:
+    make(pool, state, "one", 1)
+    with state.transaction():
+        state.set_note(Note(2, "create", (("two", 2),)))
+    if committed != "nothing":
+        pool.create_thin(2)
+        if committed == "the device and the id":
+            pool.set_transaction_id(1, 2)
+        pool.commit()
+    pool = reopened(pool)
+    fence.compare(pool, state)
+    assert fence.settle(pool, state)
+    assert list(reopened(pool).devices()) == [1]
+    assert state.note() is None
+    fence.compare(reopened(pool), state)
+    assert not fence.settle(pool, state)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_deletion_cut_short_is_finished(pool: Pool, state: State, committed: bool) -> None:
+    make(pool, state, "one", 1)
+    make(pool, state, "two", 2)
+    with state.transaction():
+        state.mark_deleted("one")
+        state.set_note(Note(3, "delete", (("one", 1),)))
+    if committed:
+        pool.delete(1)
+        pool.set_transaction_id(2, 3)
+        pool.commit()
+    pool = reopened(pool)
+    fence.compare(pool, state)
+    assert fence.settle(pool, state, discard=True)
+    assert list(reopened(pool).devices()) == [2]
+    assert [d.hash for d in state.devices()] == ["two"]
+    assert reopened(pool).transaction_id == state.pool().transaction_id == 3
+
+
+def test_dying_while_settling_does_no_harm(pool: Pool, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(pool, state, "one", 1)
+    with state.transaction():
+        state.set_note(Note(2, "create", (("two", 2),)))
+    pool.create_thin(2)
+    pool.set_transaction_id(1, 2)
+    pool.commit()
+
+    def die() -> None:
+        raise Cut
+
+    pool = reopened(pool)
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "clear_note", die)
+        with pytest.raises(Cut):
+            fence.settle(pool, state)
+    pool = reopened(pool)
+    fence.compare(pool, state)
+    fence.settle(pool, state)
+    assert list(pool.devices()) == [1]
+    assert pool.transaction_id == state.pool().transaction_id == 2
+
+
+@pytest.mark.parametrize(
+    ("in_pool", "noted"),
+    [(5, None), (0, None), (5, 2), (1, 3)],
+    ids=["ahead", "behind", "far ahead", "odd note"],
+)
+def test_a_pool_that_somebody_else_changed_is_explained(
+    pool: Pool, state: State, in_pool: int, noted: int | None
+) -> None:
+    with state.transaction():
+        state.set_pool(transaction_id=1)
+        if noted:
+            state.set_note(Note(noted, "create", (("two", 2),)))
+    pool.set_transaction_id(0, in_pool)
+    with pytest.raises(CorruptError, match=f"the pool is at transaction {in_pool}, but") as caught:
+        fence.compare(pool, state)
+    assert "Nothing was changed" in str(caught.value.hint)

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``state.db``: durable, whole, and clear about what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lamella.driver import schema
+from lamella.driver.state import Device, Note, State
+from lamella.errors import CorruptError, NotFoundError, ReadOnlyError, UnsupportedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+def test_devices_and_notes_are_kept(path: Path) -> None:
+    state = State.create(path)
+    device = Device("a" * 64, 3, 1 << 30, 7)
+    with state.transaction():
+        state.put_device(device)
+        state.set_note(Note(8, "delete", ((device.hash, 3),)))
+        state.set_pool(transaction_id=7, base_uuid="u")
+    state.close()
+    state = State.open(path)
+    assert state.devices() == [device]
+    assert state.note() == Note(8, "delete", ((device.hash, 3),))
+    assert state.pool().transaction_id == 7
+    with state.transaction():
+        state.mark_deleted(device.hash)
+        state.clear_note()
+    assert state.devices(deleted=False) == []
+    assert state.devices(deleted=True)[0].device_id == 3
+    assert state.note() is None
+    assert state.integrity_problems() == []
+
+
+def test_a_failing_block_changes_nothing(path: Path) -> None:
+    state = State.create(path)
+
+    def fail() -> None:
+        with state.transaction():
+            state.set_pool(transaction_id=99)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert state.pool().transaction_id == 0
+
+
+def test_a_transaction_is_durable_at_once(path: Path) -> None:
+    state = State.create(path)
+    assert state.connection.execute("PRAGMA synchronous").fetchone()[0] == 3  # EXTRA
+    assert state.connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
+
+
+def test_reading_in_a_folder_that_may_not_be_written(path: Path) -> None:
+    State.create(path).close()
+    path.chmod(0o400)
+    path.parent.chmod(0o500)
+    try:
+        state = State.open(path, read_only=True)
+        assert state.devices() == []
+        with pytest.raises(ReadOnlyError), state.transaction():
+            pass
+        state.close()
+    finally:
+        path.parent.chmod(0o700)
+
+
+def test_missing(path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        State.open(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"SQL", b"x" * 8192, b"SQLite format 3\0" + b"\0" * 5000])
+def test_what_is_no_database(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(CorruptError, match=r"state\.db") as caught:
+        State.open(path)
+    assert "backup" in str(caught.value.hint)
+    assert path.read_bytes() == content
+
+
+def test_truncated(path: Path) -> None:
+    state = State.create(path)
+    with state.transaction():
+        for number in range(2000):
+            state.put_device(Device(f"{number:064x}", number, 1, 1))
+    state.close()
+    os.truncate(path, path.stat().st_size // 2 // 4096 * 4096)
+    with pytest.raises(CorruptError):
+        State.open(path).devices()
+
+
+def test_somebody_elses_database(path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE t (a)")
+    with pytest.raises(CorruptError, match="not Lamella's"):
+        State.open(path)
+
+
+def test_a_newer_one_is_refused(path: Path) -> None:
+    state = State.create(path)
+    state.connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    state.close()
+    with pytest.raises(UnsupportedError, match=f"version {schema.VERSION + 1}"):
+        State.open(path)
+
+
+def test_an_older_one_is_brought_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    State.create(path).close()
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+    monkeypatch.setitem(
+        schema.MIGRATIONS,
+        schema.VERSION - 1,
+        lambda db: db.execute("ALTER TABLE pool ADD COLUMN colour TEXT"),
+    )
+    with pytest.raises(UnsupportedError, match="must be brought"):
+        State.open(path, read_only=True)
+    State.open(path).close()
+    state = State.open(path, read_only=True)
+    assert state.row("SELECT colour FROM pool") is not None
+
+
+_DIES_IN_A_TRANSACTION = """
+import os, sys
+from pathlib import Path
+from lamella.driver.state import Device, State
+state = State.open(Path(sys.argv[1]))
+state.connection.execute("PRAGMA cache_size = 2")
+with state.transaction():
+    for number in range(5000):
+        state.put_device(Device(f"{number:064x}", number, 1, 1))
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_what_a_killed_writer_left_is_undone(path: Path, read_only: bool) -> None:
+    State.create(path).close()
+    subprocess.run([sys.executable, "-c", _DIES_IN_A_TRANSACTION, path], check=False)
+    assert path.with_name("state.db-journal").exists()
+    state = State.open(path, read_only=read_only)
+    assert state.devices() == []
+    assert state.integrity_problems() == []
