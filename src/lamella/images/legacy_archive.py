@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images that Docker before 1.10 saved: no ``manifest.json``, no digests, only a chain of layers.
+
+Format: Docker image specification v1.0. Each layer is a folder ``<id>/`` with ``json`` (which names
+its ``parent``) and ``layer.tar``; ``repositories`` maps names and tags to the topmost layer's id. The
+configuration that such an image has today is made from these as Docker's migration made it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from lamella.errors import BadInputError
+from lamella.images.config import parse_config
+from lamella.images.content import read_whole
+from lamella.images.digest import digest_of
+from lamella.images.docker_archive import for_platform, parse_tags
+from lamella.images.documents import CONFIG_LIMIT, MANIFEST_LIMIT, Document
+from lamella.images.source import LayerBlob, SourceImage
+from lamella.images.stream import LayerStream
+
+if TYPE_CHECKING:
+    from lamella.images.content import Piece
+    from lamella.images.documents import Json
+    from lamella.images.platform import Platform
+    from lamella.images.reference import Reference
+    from lamella.images.tar_index import TarIndex
+
+_ID = re.compile(r"[0-9a-f]{64}")
+_TOP_KEYS = (
+    "architecture",
+    "os",
+    "author",
+    "config",
+    "container_config",
+    "container",
+    "created",
+    "docker_version",
+)
+
+
+def legacy_images(index: TarIndex, wanted: Platform | None) -> list[SourceImage]:
+    """Every image that ``repositories`` names. Reads all layers once, as nobody wrote their digests down."""
+    piece = index.piece("repositories")
+    assert piece is not None
+    what = f"repositories in {index.what}"
+    document = Document.parse(read_whole(piece, MANIFEST_LIMIT), what)
+    tops: dict[str, list[Reference]] = {}
+    for repository in document.members:
+        tags = document.child(repository)
+        for tag in tags.members:
+            tops.setdefault(tags.text(tag), []).extend(parse_tags([f"{repository}:{tag}"], what))
+    if not tops:
+        raise BadInputError(f"{index.what} contains no images")
+    diff_ids: dict[str, str] = {}
+    images = [_read_image(index, top, references, diff_ids) for top, references in tops.items()]
+    return for_platform(images, wanted, index.what)
+
+
+def _read_image(
+    index: TarIndex, top: str, references: list[Reference], diff_ids: dict[str, str]
+) -> SourceImage:
+    chain: dict[str, tuple[Document, Piece]] = {}
+    layer_id = top
+    while layer_id:
+        if not _ID.fullmatch(layer_id):
+            raise BadInputError(f"{index.what}: {layer_id[:100]!r} is not the id of a layer")
+        if layer_id in chain:
+            raise BadInputError(f"{index.what}: the layers below {top} form a circle")
+        described, data = index.piece(f"{layer_id}/json"), index.piece(f"{layer_id}/layer.tar")
+        if described is None or data is None:
+            raise BadInputError(f"{index.what} does not have the layer {layer_id}")
+        document = Document.parse(read_whole(described, CONFIG_LIMIT), f"{layer_id}/json in {index.what}")
+        chain[layer_id] = document, data
+        if layer_id not in diff_ids:
+            with LayerStream(data) as stream:
+                stream.verify()
+            assert stream.diff_id is not None
+            diff_ids[layer_id] = stream.diff_id
+        layer_id = document.text("parent")
+    lowest_first = list(reversed(chain))
+    names = [diff_ids[layer_id] for layer_id in lowest_first]
+    config = _make_config([chain[layer_id][0] for layer_id in lowest_first], names)
+    parsed = parse_config(config, f"the configuration of {top}", layers=len(names))
+    layers = [_layer(chain[layer_id][1], diff_ids[layer_id]) for layer_id in lowest_first]
+    return SourceImage(references, config, digest_of(config), parsed, layers)
+
+
+def _layer(piece: Piece, diff_id: str) -> LayerBlob:
+    return LayerBlob(None, piece.size, "", diff_id, lambda layer: piece)
+
+
+def _make_config(chain: list[Document], diff_ids: list[str]) -> bytes:
+    history: list[Json] = []
+    for document in chain:
+        entry: dict[str, Json] = {"created": document.text("created")}
+        command = document.child("container_config").texts("Cmd")
+        if command:
+            entry["created_by"] = " ".join(command)
+        for key in ("author", "comment"):
+            if document.text(key):
+                entry[key] = document.text(key)
+        history.append(entry)
+    top = chain[-1].members
+    config: dict[str, Json] = {key: top[key] for key in _TOP_KEYS if top.get(key) is not None}
+    config.setdefault("architecture", "amd64")
+    config.setdefault("os", "linux")
+    config["rootfs"] = {"type": "layers", "diff_ids": list(diff_ids)}
+    config["history"] = history
+    return json.dumps(config, separators=(",", ":"), sort_keys=True).encode()

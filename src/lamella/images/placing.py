@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files and folders that appear whole and on disk, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from lamella.block.system import explain
+from lamella.errors import ExistsError, LamellaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the name *path* when the block has ended well and all is on disk.
+
+    A symlink stays, and what it leads to is replaced. What is no plain file (``/dev/stdout``, a pipe, a
+    disk) is never replaced but written into. Raises :class:`ExistsError` for a folder.
+    """
+    real = Path(os.path.realpath(path))
+    temporary = _beside(real)
+    try:
+        if path.is_dir():
+            raise ExistsError(f"cannot write the archive {path}: it is a folder", hint="name a file")
+        if path.exists() and not path.is_file():
+            with open(path, "wb") as file:
+                yield file
+            return
+        with open(temporary, "wb", buffering=1 << 18) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, real)
+        _sync_folder(real.parent)
+    except OSError as error:
+        raise explain(error, "write", str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_archive(out: Path | BinaryIO) -> Iterator[BinaryIO]:
+    """A stream for a tar, ended properly; a path gets its file only when it is whole and on disk."""
+    if isinstance(out, Path):
+        with whole_file(out) as file:
+            yield file
+            file.write(bytes(2 * tarfile.BLOCKSIZE))
+        return
+    try:
+        yield out
+        out.write(bytes(2 * tarfile.BLOCKSIZE))
+        out.flush()
+    except OSError as error:
+        raise explain(error, "write to", str(getattr(out, "name", "the output"))) from error
+
+
+@contextlib.contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes *target* at the end; that must not exist, or be empty."""
+    temporary = _beside(target)
+    try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise ExistsError(
+                f"cannot write the OCI layout {target}: there is something already", hint="name a new folder"
+            )
+        temporary.mkdir()
+        yield temporary
+        os.rename(temporary, target)  # over an empty folder too
+        _sync_folder(target.parent)
+    except LamellaError:
+        raise
+    except OSError as error:
+        raise explain(error, "write", str(target)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """A name of its own in the same folder; a short one, as *path*'s may be of any length."""
+    return path.with_name(f".lamella-{os.urandom(6).hex()}.tmp")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
