@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images, layers and containers as ``state.db`` has them: looked up by any name, added, removed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lamella.driver.state import BASE
+from lamella.errors import NotFoundError, UsageError
+from lamella.images.reference import Reference
+from lamella.store.names import is_hexadecimal, match_id
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from lamella.driver.state import State
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An unpacked layer. *size*: bytes of its files; *tar_size*: bytes of the tar that it came from."""
+
+    chain_id: str
+    diff_id: str
+    parent: str | None
+    device: str
+    size: int
+    tar_size: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image: its configuration as it came (the id is its digest), and its topmost layer."""
+
+    id: str
+    config: bytes
+    top: str | None
+    created: str
+    size: int
+    layers: int
+    added: int
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container: its device, and the image that it was made from, by id and by the name given then."""
+
+    id: str
+    name: str
+    image: str
+    image_name: str
+    top: str | None
+    device: str
+    created: str
+    config: bytes
+
+
+class Catalog:
+    """Reads and writes the rows; whatever writes is called inside ``state.transaction()``."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    # -- layers ----------------------------------------------------------------------------------
+
+    def layer(self, chain_id: str) -> Layer | None:
+        """The layer with that chain id, or None."""
+        row = self._state.row("SELECT * FROM layers WHERE chain_id = ?", (chain_id,))
+        return _layer(row) if row else None
+
+    def chain(self, top: str | None) -> list[Layer]:
+        """*top* and all layers below it, the lowest first."""
+        found: list[Layer] = []
+        while top is not None:
+            layer = self.layer(top)
+            if layer is None:
+                raise NotFoundError(f"the layer {top} is not in the store", hint="run: lamella check")
+            found.append(layer)
+            top = layer.parent
+        return found[::-1]
+
+    def device_of(self, top: str | None) -> str:
+        """The device with the tree of the layer *top* and all below it; without layers, the base device."""
+        if top is None:
+            return BASE
+        layer = self.layer(top)
+        if layer is None:
+            raise NotFoundError(f"the layer {top} is not in the store", hint="run: lamella check")
+        return layer.device
+
+    def layers(self) -> list[Layer]:
+        """All layers."""
+        return [_layer(row) for row in self._state.rows("SELECT * FROM layers ORDER BY chain_id")]
+
+    def unused_tops(self) -> list[str]:
+        """Chain ids of layers that no image, no container and no other layer uses."""
+        rows = self._state.rows(
+            "SELECT chain_id FROM layers AS l WHERE NOT EXISTS (SELECT 1 FROM images WHERE top = l.chain_id) "
+            "AND NOT EXISTS (SELECT 1 FROM containers WHERE top = l.chain_id) "
+            "AND NOT EXISTS (SELECT 1 FROM layers WHERE parent = l.chain_id)"
+        )
+        return [row["chain_id"] for row in rows]
+
+    def add_layer(self, layer: Layer) -> None:
+        """Add one. Its device and its parent are there already."""
+        self._state.connection.execute(
+            "INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?)",
+            (layer.chain_id, layer.diff_id, layer.parent, layer.device, layer.size, layer.tar_size),
+        )
+
+    def drop_unused_layers(self, top: str | None) -> list[Layer]:
+        """Remove *top* and what is below it as far as nothing else uses it; gives these, top first."""
+        dropped: list[Layer] = []
+        connection = self._state.connection
+        while top is not None:
+            used = connection.execute(
+                "SELECT EXISTS (SELECT 1 FROM images WHERE top = ?1) OR EXISTS (SELECT 1 FROM containers "
+                "WHERE top = ?1) OR EXISTS (SELECT 1 FROM layers WHERE parent = ?1)",
+                (top,),
+            ).fetchone()[0]
+            layer = self.layer(top)
+            if used or layer is None:
+                break
+            connection.execute("DELETE FROM layers WHERE chain_id = ?", (top,))
+            dropped.append(layer)
+            top = layer.parent
+        return dropped
+
+    # -- images ----------------------------------------------------------------------------------
+
+    def images(self) -> list[Image]:
+        """All images, the newest first."""
+        return [_image(row) for row in self._state.rows("SELECT * FROM images ORDER BY created DESC, id")]
+
+    def has_image(self, image_id: str) -> bool:
+        """Whether the image with that whole id is there."""
+        return self._state.row("SELECT 1 FROM images WHERE id = ?", (image_id,)) is not None
+
+    def find_image(self, name: str) -> Image:
+        """The image that a reference, an id or the beginning of an id names, tried in Docker's order.
+
+        Raises :class:`NotFoundError`, or :class:`UsageError` if it is ambiguous or no name at all.
+        """
+        ids = [row["id"] for row in self._state.rows("SELECT id FROM images")]
+        whole = f"sha256:{name.removeprefix('sha256:')}"
+        wanted = whole if whole in ids else None
+        refusal: UsageError | None = None
+        if wanted is None:
+            try:
+                reference = Reference.parse(name)
+                row = self._state.row(
+                    "SELECT image FROM image_references WHERE name = ?", (stored_name(reference),)
+                )
+                wanted = row["image"] if row else None
+            except UsageError as error:
+                refusal = error
+        if wanted is None:
+            wanted = match_id(name, ids, "image")
+        if wanted is None:
+            shown = name
+            if not is_hexadecimal(name.removeprefix("sha256:")):
+                if refusal is not None:
+                    raise refusal
+                shown = str(Reference.parse(name))
+            raise NotFoundError(f"No such image: {shown}", hint="see what there is: lamella images")
+        row = self._state.row("SELECT * FROM images WHERE id = ?", (wanted,))
+        assert row is not None
+        return _image(row)
+
+    def add_image(self, image: Image) -> None:
+        """Add one; one that is there already stays as it is."""
+        self._state.connection.execute(
+            "INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (image.id, image.config, image.top, image.created, image.size, image.layers, image.added),
+        )
+
+    def drop_image(self, image: Image) -> list[Layer]:
+        """Remove an image, its references and its unused layers; gives the layers, top first."""
+        self._state.connection.execute("DELETE FROM images WHERE id = ?", (image.id,))
+        return self.drop_unused_layers(image.top)
+
+    # -- references ------------------------------------------------------------------------------
+
+    def references(self, image_id: str) -> list[Reference]:
+        """The names of an image, in order."""
+        rows = self._state.rows(
+            "SELECT name FROM image_references WHERE image = ? ORDER BY name", (image_id,)
+        )
+        return [Reference.parse(row["name"], default_tag=False) for row in rows]
+
+    def set_reference(self, reference: Reference, image_id: str) -> None:
+        """Make the name point to the image, whatever it pointed to before."""
+        self._state.connection.execute(
+            "INSERT OR REPLACE INTO image_references VALUES (?, ?)", (stored_name(reference), image_id)
+        )
+
+    def drop_reference(self, reference: Reference) -> None:
+        """Forget the name."""
+        self._state.connection.execute(
+            "DELETE FROM image_references WHERE name = ?", (stored_name(reference),)
+        )
+
+    # -- containers ------------------------------------------------------------------------------
+
+    def containers(self) -> list[Container]:
+        """All containers, the newest first."""
+        rows = self._state.rows("SELECT * FROM containers ORDER BY created DESC, id")
+        return [_container(row) for row in rows]
+
+    def containers_of(self, image_id: str) -> list[Container]:
+        """The containers that were made from an image."""
+        rows = self._state.rows("SELECT * FROM containers WHERE image = ? ORDER BY created", (image_id,))
+        return [_container(row) for row in rows]
+
+    def container_named(self, name: str) -> Container | None:
+        """The container with exactly that name, or None."""
+        row = self._state.row("SELECT * FROM containers WHERE name = ?", (name,))
+        return _container(row) if row else None
+
+    def find_container(self, name: str) -> Container:
+        """The container with that id, name or beginning of an id, tried in Docker's order."""
+        bare = name.removeprefix("/").encode("utf-8", "replace").decode()  # SQLite takes no lone surrogates
+        row = self._state.row("SELECT * FROM containers WHERE id = ?", (bare,)) or self._state.row(
+            "SELECT * FROM containers WHERE name = ?", (bare,)
+        )
+        if row is None:
+            ids = [found["id"] for found in self._state.rows("SELECT id FROM containers")]
+            whole = match_id(bare, ids, "container") if ":" not in bare else None
+            row = self._state.row("SELECT * FROM containers WHERE id = ?", (whole,)) if whole else None
+        if row is None:
+            raise NotFoundError(f"No such container: {name}", hint="see what there is: lamella ps")
+        return _container(row)
+
+    def add_container(self, made: Container) -> None:
+        """Add one. Its device is there already."""
+        self._state.connection.execute(
+            "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                made.id,
+                made.name,
+                made.image,
+                made.image_name,
+                made.top,
+                made.device,
+                made.created,
+                made.config,
+            ),
+        )
+
+    def drop_container(self, container: Container) -> list[Layer]:
+        """Remove one, and the layers that only it still held; gives these, top first."""
+        self._state.connection.execute("DELETE FROM containers WHERE id = ?", (container.id,))
+        return self.drop_unused_layers(container.top)
+
+
+def stored_name(reference: Reference) -> str:
+    """A reference as the key that it is stored under: in full; a digest wins over a tag."""
+    if reference.digest:
+        return f"{reference.name}@{reference.digest}"
+    return reference.canonical()
+
+
+def now() -> int:
+    """Seconds since 1970."""
+    return int(time.time())
+
+
+def _layer(row: sqlite3.Row) -> Layer:
+    return Layer(*row)
+
+
+def _image(row: sqlite3.Row) -> Image:
+    return Image(*row)
+
+
+def _container(row: sqlite3.Row) -> Container:
+    return Container(*row)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What differs between two devices of which one began as a snapshot of the other."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lamella.fs.difference import differences
+from lamella.thin.compare import differing_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lamella.driver.device_set import DeviceSet
+    from lamella.fs.difference import Change
+    from lamella.thin.volume import Volume
+
+Ranges = list[tuple[int, int]]
+
+
+@contextmanager
+def both(devices: DeviceSet, lower: str, upper: str) -> Iterator[tuple[Volume, Volume, Ranges]]:
+    """Both devices open, and the byte ranges where the upper one no longer shares the lower one's chunks."""
+    with devices.volume(lower) as below, devices.volume(upper) as above:
+        chunk = devices.pool.chunk_size
+        found = differing_ranges(devices.pool, below.dev_id, above.dev_id)
+        yield below, above, [(first * chunk, length * chunk) for first, length in found]
+
+
+def container_changes(devices: DeviceSet, lower: str, upper: str) -> list[Change]:
+    """The names that were added, changed or deleted in *upper*."""
+    with both(devices, lower, upper) as (below, above, ranges):
+        return differences(below, above, changed=ranges)

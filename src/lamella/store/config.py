@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``config.toml``: what the store was set up with."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lamella.block.file import sync_directory
+from lamella.block.system import explain
+from lamella.errors import CorruptError, NotFoundError, UnsupportedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION = 1
+_RESTORE = "restore it from a backup, or write it anew: mode and storage_options as given to lamella setup"
+
+
+@dataclass(frozen=True)
+class Config:
+    """The way the pool is held, and the ``dm.*`` options as they were given."""
+
+    mode: str
+    storage_options: tuple[str, ...] = ()
+
+    def save(self, path: Path) -> None:
+        """Write the file so that a crash leaves the old one or the new one."""
+        options = "".join(f"    {json.dumps(text, ensure_ascii=False)},\n" for text in self.storage_options)
+        text = (
+            "# What this Lamella store was set up with. Change it with: lamella setup\n"
+            f"version = {VERSION}\n"
+            f"mode = {json.dumps(self.mode)}\n"
+            f"storage_options = [\n{options}]\n"
+        )
+        fresh = path.with_suffix(".new")
+        try:
+            with open(fresh, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+            sync_directory(path.parent)
+        except OSError as error:
+            raise explain(error, "write", str(path)) from error
+
+    @classmethod
+    def load(cls, path: Path) -> Config:
+        """Read it. Raises :class:`NotFoundError`, :class:`CorruptError` or :class:`UnsupportedError`."""
+        try:
+            content = tomllib.loads(path.read_text("utf-8"))
+        except FileNotFoundError as error:
+            raise NotFoundError(
+                f"there is no store in {path.parent}",
+                hint="make one: lamella setup loop-lvm (or name another folder with --root)",
+            ) from error
+        except OSError as error:
+            raise explain(error, "read", str(path)) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise CorruptError(f"{path} is damaged: {error}", hint=_RESTORE) from error
+        version, mode, options = (
+            content.get("version"),
+            content.get("mode"),
+            content.get("storage_options", []),
+        )
+        if isinstance(version, int) and version > VERSION:
+            raise UnsupportedError(
+                f"{path} has version {version}, and this Lamella knows version {VERSION}",
+                hint="use the newer Lamella that wrote it",
+            )
+        right = version == VERSION and isinstance(mode, str) and isinstance(options, list)
+        if not right or not all(isinstance(text, str) for text in options):
+            raise CorruptError(f"{path} lacks its version, mode or storage_options", hint=_RESTORE)
+        return cls(str(mode), tuple(options))

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Containers: made, listed, shown."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from lamella.errors import CorruptError, ExistsError
+from lamella.store import names
+from lamella.store.catalog import Container
+from lamella.store.images import document
+from lamella.store.results import ContainerSummary, parse_time, time_text
+
+if TYPE_CHECKING:
+    from lamella.driver.state import Device, State
+    from lamella.store.catalog import Catalog, Image
+
+
+def plan(catalog: Catalog, image: Image, image_name: str, name: str | None) -> Container:
+    """The record of a container to be made from *image*, with its name chosen or checked."""
+    if name is None:
+        chosen = names.new_name(lambda candidate: catalog.container_named(candidate) is not None)
+    else:
+        chosen = names.check_name(name)
+        holder = catalog.container_named(chosen)
+        if holder is not None:
+            raise ExistsError(
+                f'Conflict. The container name "/{chosen}" is already in use by container "{holder.id}". '
+                "You have to remove (or rename) that container to be able to reuse that name.",
+                hint="choose another --name, or leave it out",
+            )
+    identity = names.new_id()
+    config = document(image).get("config") or {}
+    config = config | {"Hostname": identity[:12], "Image": image_name}
+    return Container(
+        id=identity,
+        name=chosen,
+        image=image.id,
+        image_name=image_name,
+        top=image.top,
+        device=identity,
+        created=time_text(datetime.now(UTC)),
+        config=json.dumps(config).encode(),
+    )
+
+
+def run_config(container: Container) -> dict[str, Any]:
+    """How the container would be run: its image's configuration at the time that it was made."""
+    try:
+        found: dict[str, Any] = json.loads(container.config)
+    except ValueError as error:
+        raise CorruptError(
+            f"the configuration of container {container.name} is damaged in state.db",
+            hint="copy its files out with lamella cp, remove it and create it again",
+        ) from error
+    return found
+
+
+def summary(state: State, container: Container) -> ContainerSummary:
+    """The container as a list shows it."""
+    device = state.device(container.device)
+    config = run_config(container)
+    return ContainerSummary(
+        id=container.id,
+        name=container.name,
+        image=container.image_name,
+        image_id=container.image,
+        created=parse_time(container.created),
+        size=device.size if device else 0,
+        command=[*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])],
+    )
+
+
+def inspect(container: Container, driver: dict[str, Any]) -> dict[str, Any]:
+    """What ``docker container inspect`` says, as far as it means something here."""
+    config = run_config(container)
+    command = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
+    return {
+        "Id": container.id,
+        "Created": container.created,
+        "Path": command[0] if command else "",
+        "Args": command[1:],
+        "State": {"Status": "created", "Running": False, "Paused": False, "Pid": 0, "ExitCode": 0},
+        "Image": container.image,
+        "Name": f"/{container.name}",
+        "Driver": "devicemapper",
+        "Platform": "linux",
+        "GraphDriver": driver,
+        "Mounts": [],
+        "Config": config,
+    }
+
+
+def driver_data(device: Device | None, device_name: str) -> dict[str, Any]:
+    """``GraphDriver`` as the devicemapper driver fills it in; all numbers are text there."""
+    if device is None:
+        return {"Data": None, "Name": "devicemapper"}
+    data = {"DeviceId": str(device.device_id), "DeviceName": device_name, "DeviceSize": str(device.size)}
+    return {"Data": data, "Name": "devicemapper"}

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers: unpacking one into a snapshot of the layer below, and packing it up again, bit for bit."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from lamella.fs.ext4.reader import Reader
+from lamella.fs.ext4.writer import apply_layer
+from lamella.fs.tar_split import TarSplitWriter, reassemble
+from lamella.images.chain import chain_id
+from lamella.store.catalog import Layer
+from lamella.store.names import new_id
+from lamella.store.split_rows import SplitReader, SplitWriter
+
+if TYPE_CHECKING:
+    import sqlite3
+    from typing import Protocol
+
+    from lamella.driver.device_set import DeviceSet
+    from lamella.driver.state import Device, State
+    from lamella.progress import Progress
+    from lamella.store.catalog import Catalog
+    from lamella.thin.volume import Volume
+
+    class TarStream(Protocol):
+        """An uncompressed tar whose end is only reached if its digest is right."""
+
+        def readinto(self, target: memoryview, /) -> int: ...
+
+    class Out(Protocol):
+        """Where packed bytes go."""
+
+        def write(self, data: bytes, /) -> object: ...
+
+
+class _Counted:
+    """A stream that counts what it gives."""
+
+    def __init__(self, stream: TarStream) -> None:
+        self._stream = stream
+        self.position = 0
+
+    def readinto(self, target: memoryview, /) -> int:
+        count = self._stream.readinto(target)
+        self.position += count
+        return count
+
+
+class Layers:
+    """Unpacks and packs the layers of one open store."""
+
+    def __init__(self, state: State, catalog: Catalog, devices: DeviceSet) -> None:
+        self._state = state
+        self._catalog = catalog
+        self._devices = devices
+
+    def unpack(
+        self,
+        parent: str | None,
+        diff_id: str,
+        stream: TarStream,
+        progress: Progress,
+        *,
+        size: int | None = None,
+    ) -> Layer:
+        """Unpack one layer upon the chain *parent*, and record it.
+
+        *size* is that of the new device in bytes, by default the parent's. The layer is visible only
+        once the whole stream was read and with that verified, and everything is durable. On any error
+        the pool and ``state.db`` are as they were.
+        """
+        chain = chain_id(parent, diff_id)
+        name = new_id()
+        counted = _Counted(stream)
+        content = 0
+
+        def fill(volume: Volume) -> None:
+            nonlocal content
+            with io.BufferedWriter(SplitWriter(self._state, chain)) as rows, TarSplitWriter(rows) as split:
+                stats = apply_layer(volume, counted, recorder=split, progress=progress.advance)
+                while counted.readinto(memoryview(bytearray(1 << 16))):
+                    pass
+            content = stats.bytes_written
+
+        def record(_: sqlite3.Connection, device: Device) -> None:
+            self._catalog.add_layer(Layer(chain, diff_id, parent, device.hash, content, counted.position))
+
+        self._devices.add(name, self._catalog.device_of(parent), size=size, fill=fill, record=record)
+        return Layer(chain, diff_id, parent, name, content, counted.position)
+
+    def drop_unused(self) -> None:
+        """Remove layers that no image and no container uses: what was unpacked in vain."""
+        tops = self._catalog.unused_tops()
+        if not tops:
+            return
+
+        def record(_: object) -> None:
+            for top in tops:
+                for layer in self._catalog.drop_unused_layers(top):
+                    self._state.mark_deleted(layer.device)
+
+        self._devices.delete([], record=record)
+
+    def pack(self, layer: Layer, out: Out) -> None:
+        """Write the very tar that the layer came from. Its reader compares it with the layer's diff id.
+
+        Raises :class:`lamella.errors.CorruptError` where a file is no longer what it was.
+        """
+        with (
+            self._devices.volume(layer.device) as volume,
+            io.BufferedReader(SplitReader(self._state, layer.chain_id)) as split,
+        ):
+            reassemble(split, Reader.open(volume).read, out, name=f"the record of layer {layer.diff_id}")

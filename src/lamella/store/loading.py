@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking images into the store, from an archive or a registry."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lamella.errors import LamellaError
+from lamella.store.catalog import Image, now
+from lamella.units import human_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.driver.state import State
+    from lamella.images.reference import Reference
+    from lamella.images.source import ImageSource, LayerBlob, SourceImage
+    from lamella.progress import Progress
+    from lamella.store.catalog import Catalog
+    from lamella.store.layers import Layers
+
+
+class Loader:
+    """Loads images into one open store."""
+
+    def __init__(self, state: State, catalog: Catalog, layers: Layers) -> None:
+        self._state = state
+        self._catalog = catalog
+        self._layers = layers
+
+    def load(self, source: ImageSource, progress: Progress, *, also: Sequence[Reference] = ()) -> list[Image]:
+        """Unpack what is new, and make all the images visible together at the end.
+
+        *also* are names that the images get besides those that the source gives them. A layer that is
+        known already is not even opened. If anything fails, nothing stays.
+        """
+        offered = source.images()
+        for image in offered:
+            _check_config(image)
+        wanted = {
+            chain: layer
+            for image in offered
+            for chain, layer in zip(image.chain_ids, image.layers, strict=True)
+            if self._catalog.layer(chain) is None
+        }
+        try:
+            source.prefetch(list(wanted.values()), progress)
+            images = [self._unpack(source, image, progress) for image in offered]
+            with self._state.transaction():
+                for image, made in zip(offered, images, strict=True):
+                    self._catalog.add_image(made)
+                    for reference in (*image.references, *also):
+                        self._catalog.set_reference(reference, made.id)
+        except BaseException:
+            # The error is what the caller must see; what cannot be undone now is at the next opening.
+            with suppress(LamellaError):
+                self._layers.drop_unused()
+            raise
+        return images
+
+    def _unpack(self, source: ImageSource, image: SourceImage, progress: Progress) -> Image:
+        parent: str | None = None
+        size = 0
+        for chain, blob in zip(image.chain_ids, image.layers, strict=True):
+            layer = self._catalog.layer(chain)
+            if layer is None:
+                with blob.open() as stream:  # waits for a download, and tells of it
+                    progress.start(_title(blob), None)
+                    layer = self._layers.unpack(parent, blob.diff_id, stream, progress)
+                    progress.done()
+                source.release(blob)
+            size += layer.size
+            parent = chain
+        created = image.parsed.created
+        return Image(image.config_digest, image.config, parent, created, size, len(image.layers), now())
+
+
+def _title(blob: LayerBlob) -> str:
+    size = f" ({human_size(blob.size)})" if blob.size else ""
+    return f"layer {blob.diff_id.partition(':')[2][:12]}{size}"
+
+
+def _check_config(image: SourceImage) -> None:
+    """Refuse, before anything is unpacked, what would not do as a container's configuration."""
+    config = image.parsed.document.child("config")
+    for name in ("Cmd", "Entrypoint", "Env", "OnBuild", "Shell"):
+        config.texts(name)
+    for name in ("StopSignal", "User", "WorkingDir"):
+        config.text(name)
+    for name in ("ExposedPorts", "Healthcheck", "Volumes"):
+        config.child(name)
+    config.text_map("Labels")

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store's lock: one writer, or any number of readers; and who holds it.
+
+It is ``flock`` on ``run/lock``, which the kernel drops when its holder dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+import time
+from pathlib import Path
+
+from lamella.block.system import explain
+from lamella.errors import BusyError
+
+_STEP = 0.05
+"""Seconds between two tries."""
+
+
+class Lock:
+    """The lock, held from construction to :meth:`release`.
+
+    Raises :class:`BusyError`, naming the holder, if it is not free within *wait* seconds.
+    """
+
+    def __init__(self, path: Path, *, exclusive: bool, wait: float = 0.0) -> None:
+        self.path = path
+        self._descriptor = -1
+        how = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
+        end = time.monotonic() + wait
+        while True:
+            if self._descriptor < 0:
+                self._descriptor = _open(path, writable=exclusive)
+            if self._descriptor < 0:
+                return
+            try:
+                fcntl.flock(self._descriptor, how)
+                if self._is_current():
+                    break
+                self.release()  # a teardown has removed the file that we waited for
+            except BlockingIOError:
+                left = end - time.monotonic()
+                if left > 0:
+                    time.sleep(min(_STEP, left))
+                    continue
+                holders = self._holders()
+                self.release()
+                waited = f" (still, after {wait:g} s)" if wait else ""
+                raise BusyError(
+                    f"the store {path.parent.parent} is in use{waited} by {holders}",
+                    hint="wait for that command to finish, or let this one wait: --wait SECONDS",
+                ) from None
+            except OSError as error:
+                self.release()
+                raise explain(error, "lock", str(path)) from error
+        if exclusive:
+            self._sign()
+
+    def _is_current(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def _sign(self) -> None:
+        """Leave our process id and command for whoever finds the lock taken. Only a courtesy."""
+        text = f"{os.getpid()} {' '.join(sys.argv)[:200]}\n"
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, text.encode("utf-8", "replace"), 0)
+
+    def _holders(self) -> str:
+        """Who has the lock: from the kernel's list where it shows them, else by what the writer left."""
+        named = [f"process {pid} ({_command(pid)})" for pid in self._holding_processes()]
+        if named:
+            return ", ".join(named)
+        with contextlib.suppress(OSError):
+            pid, _, command = os.pread(self._descriptor, 300, 0).decode("utf-8", "replace").partition(" ")
+            if pid:
+                return f"process {pid} ({command.strip()})"
+        return "another command"
+
+    def _holding_processes(self) -> list[int]:
+        # Lines such as "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF" (proc(5)); 0: not of our namespace.
+        inode = os.fstat(self._descriptor).st_ino
+        try:
+            lines = Path("/proc/locks").read_text().splitlines()
+        except OSError:
+            return []
+        fields = [line.split() for line in lines]
+        found = {
+            int(field[4])
+            for field in fields
+            if field[1] == "FLOCK" and field[5].rpartition(":")[2] == str(inode)
+        }
+        return sorted(found - {0, os.getpid()})
+
+    def release(self) -> None:
+        """Give the lock up; doing so twice is harmless."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _open(path: Path, *, writable: bool) -> int:
+    """The lock file's descriptor, or -1 where a reader finds none (nobody can write that store either)."""
+    flags = os.O_CLOEXEC | (os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY)
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError as error:
+        if not writable:
+            return -1
+        raise explain(error, "create", str(path)) from error
+    except OSError as error:
+        raise explain(error, "open", str(path)) from error
+
+
+def _command(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return "already gone"
+    shown = [os.path.basename(words[0]), *words[1:]] if words else []
+    return b" ".join(word for word in shown if word).decode("utf-8", "replace")[:200]

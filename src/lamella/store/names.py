@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names and ids of containers: what is allowed, what is made up, and what a short one stands for."""
+
+from __future__ import annotations
+
+import random
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+from lamella.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_ID = re.compile(r"[0-9a-f]{1,64}")
+
+_ADJECTIVES = [
+    "agile",
+    "amber",
+    "ample",
+    "bold",
+    "brave",
+    "bright",
+    "brisk",
+    "calm",
+    "candid",
+    "clear",
+    "clever",
+    "cosy",
+    "crisp",
+    "daring",
+    "deft",
+    "eager",
+    "early",
+    "earnest",
+    "even",
+    "fair",
+    "fine",
+    "firm",
+    "fleet",
+    "fond",
+    "frank",
+    "free",
+    "fresh",
+    "gentle",
+    "glad",
+    "golden",
+    "grand",
+    "happy",
+    "hardy",
+    "honest",
+    "humble",
+    "jolly",
+    "keen",
+    "kind",
+    "lively",
+    "loyal",
+    "lucid",
+    "lucky",
+    "mellow",
+    "merry",
+    "mild",
+    "modest",
+    "neat",
+    "nimble",
+    "noble",
+    "patient",
+    "plain",
+    "polite",
+    "proud",
+    "quick",
+    "quiet",
+    "ready",
+    "robust",
+    "serene",
+    "sharp",
+    "silent",
+    "silver",
+    "sleek",
+    "smart",
+    "snug",
+    "sober",
+    "solid",
+    "spry",
+    "stable",
+    "steady",
+    "sunny",
+    "swift",
+    "tidy",
+    "tranquil",
+    "true",
+    "vivid",
+    "warm",
+    "wise",
+    "witty",
+    "young",
+]
+_NOUNS = [
+    "acorn",
+    "alder",
+    "anchor",
+    "arch",
+    "aspen",
+    "badger",
+    "basalt",
+    "beacon",
+    "beech",
+    "birch",
+    "bridge",
+    "brook",
+    "canyon",
+    "cedar",
+    "cliff",
+    "clover",
+    "comet",
+    "coral",
+    "cove",
+    "crane",
+    "creek",
+    "delta",
+    "dune",
+    "eagle",
+    "elm",
+    "ember",
+    "falcon",
+    "fern",
+    "finch",
+    "fjord",
+    "flint",
+    "forest",
+    "fox",
+    "garnet",
+    "glacier",
+    "granite",
+    "grove",
+    "harbour",
+    "hare",
+    "hazel",
+    "heron",
+    "hill",
+    "island",
+    "ivy",
+    "jasper",
+    "juniper",
+    "kestrel",
+    "lagoon",
+    "lake",
+    "lark",
+    "laurel",
+    "ledge",
+    "lichen",
+    "linden",
+    "lynx",
+    "maple",
+    "marble",
+    "marsh",
+    "meadow",
+    "mesa",
+    "moss",
+    "mountain",
+    "oak",
+    "opal",
+    "orchard",
+    "osprey",
+    "otter",
+    "pebble",
+    "pine",
+    "plover",
+    "pond",
+    "poplar",
+    "prairie",
+    "quartz",
+    "raven",
+    "reef",
+    "ridge",
+    "river",
+    "robin",
+    "rowan",
+    "slate",
+    "sparrow",
+    "spruce",
+    "summit",
+    "swan",
+    "thistle",
+    "tide",
+    "trail",
+    "valley",
+    "violet",
+    "walnut",
+    "willow",
+    "wren",
+]
+
+
+class AmbiguousNameError(UsageError):
+    """The beginning of an id that is the beginning of several."""
+
+
+def new_id() -> str:
+    """64 random hexadecimal digits that do not look like a decimal number when cut to twelve."""
+    while True:
+        made = secrets.token_hex(32)
+        if not made[:12].isdigit():
+            return made
+
+
+def new_name(taken: Callable[[str], bool]) -> str:
+    """An ``adjective_noun`` that is not *taken*, with a digit behind it if need be, as Docker has them."""
+    for attempt in range(6):
+        made = f"{random.choice(_ADJECTIVES)}_{random.choice(_NOUNS)}"
+        if attempt > 1:
+            made += str(random.randrange(10))
+        if not taken(made):
+            return made
+    return new_id()[:12]
+
+
+def check_name(name: str) -> str:
+    """The name without the slash that Docker allows in front. Raises :class:`UsageError`."""
+    bare = name.removeprefix("/")
+    if not _NAME.fullmatch(bare):
+        raise UsageError(
+            f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+            hint="choose another name, of two characters or more",
+        )
+    return bare
+
+
+def is_hexadecimal(text: str) -> bool:
+    """Whether *text* could be an id or the beginning of one."""
+    return _ID.fullmatch(text) is not None
+
+
+def match_id(prefix: str, ids: Iterable[str], kind: str) -> str | None:
+    """The one id among *ids* that begins with *prefix* (``sha256:`` is optional), or None.
+
+    Raises :class:`AmbiguousNameError` where several do. *kind* is for the message: "container", "image".
+    """
+    bare = prefix.removeprefix("sha256:")
+    if not is_hexadecimal(bare):
+        return None
+    found = [one for one in ids if one.removeprefix("sha256:").startswith(bare)]
+    if len(found) > 1:
+        shown = ", ".join(one.removeprefix("sha256:")[:12] for one in found[:3])
+        raise AmbiguousNameError(
+            f"multiple {kind} IDs found with provided prefix: {prefix}",
+            hint=f"give more of the ID: it could be {shown}{', ...' if len(found) > 3 else ''}",
+        )
+    return found[0] if found else None

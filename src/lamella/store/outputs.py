@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where results are written to: a stream of the caller's, or a file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.images.placing import whole_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+
+@contextmanager
+def output(target: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
+    """The stream *target* as it is, or the file of that name as :func:`whole_file` makes it."""
+    if isinstance(target, str | os.PathLike):
+        with whole_file(Path(target)) as file:
+            yield file
+    else:
+        yield target

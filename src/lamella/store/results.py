@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the store answers with: plain values, each also as a dictionary for JSON."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from lamella.units import human_size
+
+
+@dataclass(frozen=True)
+class ImageSummary:
+    """An image. *size*: bytes of its files in all its layers; *layers*: how many these are."""
+
+    id: str
+    references: list[str]
+    """Its names with tags, in Docker's short form."""
+    created: datetime
+    size: int
+    layers: int
+    digests: list[str] = field(default_factory=list)
+    """Its names with the digests under which registries gave it."""
+    digest: str = ""
+    """The digest that the registry gave it under, where it was just pulled."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON; times as ISO 8601 text."""
+        return asdict(self) | {"created": self.created.isoformat()}
+
+
+@dataclass(frozen=True)
+class ContainerSummary:
+    """A container. *image* is the name that it was created from; *size*: bytes of its virtual disk."""
+
+    id: str
+    name: str
+    image: str
+    image_id: str
+    created: datetime
+    size: int
+    command: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON; times as ISO 8601 text."""
+        return asdict(self) | {"created": self.created.isoformat()}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one thing takes in the pool, in bytes of whole chunks.
+
+    *kind*: "pool", "base", "image", "container" or "deleted"; *mapped*: what it refers to, shared or
+    not; *exclusive*: what no device outside it shares, which is what removing it gives back.
+    """
+
+    kind: str
+    name: str
+    mapped: int
+    exclusive: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Info:
+    """The state of the pool: the values behind ``docker info``'s lines. Sizes in bytes."""
+
+    containers: int
+    images: int
+    root: str
+    mode: str
+    engine: str
+    pool_name: str
+    chunk_size: int
+    base_size: int
+    filesystem: str
+    device_names: dict[str, str]
+    data_used: int
+    data_total: int
+    data_available: int
+    metadata_used: int
+    metadata_total: int
+    metadata_available: int
+    min_free: int
+    deferred_removal: bool
+    deferred_deletion: bool
+    deferred_deleted: int
+    library_version: str
+    warnings: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Label and value of each line, in Docker's order (moby, ``graphdriver/devmapper/driver.go``)."""
+        return [
+            ("Pool Name", self.pool_name),
+            ("Pool Blocksize", human_size(self.chunk_size)),
+            ("Base Device Size", human_size(self.base_size)),
+            ("Backing Filesystem", self.filesystem),
+            ("Udev Sync Supported", "true"),
+            *self.device_names.items(),
+            ("Data Space Used", human_size(self.data_used)),
+            ("Data Space Total", human_size(self.data_total)),
+            ("Data Space Available", human_size(self.data_available)),
+            ("Metadata Space Used", human_size(self.metadata_used)),
+            ("Metadata Space Total", human_size(self.metadata_total)),
+            ("Metadata Space Available", human_size(self.metadata_available)),
+            ("Thin Pool Minimum Free Space", human_size(self.min_free)),
+            ("Deferred Removal Enabled", str(self.deferred_removal).lower()),
+            ("Deferred Deletion Enabled", str(self.deferred_deletion).lower()),
+            ("Deferred Deleted Device Count", str(self.deferred_deleted)),
+            ("Library Version", self.library_version),
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON, with Docker's lines under ``driver_status``."""
+        return asdict(self) | {"driver_status": [list(line) for line in self.lines()]}
+
+
+@dataclass(frozen=True)
+class StoreCheck:
+    """What a check of the whole store looked at, and every problem that it found."""
+
+    looked_at: list[tuple[str, str]]
+    problems: list[str]
+
+    def lines(self) -> list[str]:
+        """What was looked at, one line each."""
+        return [f"{what}: {result}" for what, result in self.looked_at]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return {"checked": dict(self.looked_at), "problems": self.problems}
+
+
+def parse_time(text: str) -> datetime:
+    """An RFC 3339 time as configurations have it (any number of digits); 1970 where there is none."""
+    whole = re.sub(r"\.(\d{6})\d+", r".\1", text.strip())
+    try:
+        found = datetime.fromisoformat(whole)
+    except ValueError:
+        return datetime(1970, 1, 1, tzinfo=UTC)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def time_text(moment: datetime) -> str:
+    """A time as Docker writes it: RFC 3339 in UTC."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state root: where a store lies, and the names inside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from lamella.block.system import explain
+from lamella.errors import UsageError
+
+ENVIRONMENT = "LAMELLA_ROOT"
+
+
+def default_root() -> Path:
+    """``$LAMELLA_ROOT``; else ``/var/lib/lamella`` for root, else the user's data folder."""
+    named = os.environ.get(ENVIRONMENT)
+    if named:
+        return Path(named).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/lamella")
+    from platformdirs import user_data_path
+
+    try:
+        return user_data_path("lamella", appauthor=False)
+    except RuntimeError as error:  # a user without a home
+        raise UsageError(
+            "there is no home directory to keep the store in",
+            hint="name a folder with --root or LAMELLA_ROOT",
+        ) from error
+
+
+@dataclass(frozen=True)
+class Root:
+    """The paths of one store."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: Path | str | os.PathLike[str] | None) -> Root:
+        """The store at *path*, or at the default place."""
+        return cls(Path(path).absolute() if path is not None else default_root())
+
+    @property
+    def config(self) -> Path:
+        """What was set up. Written last: without it, set-up did not finish."""
+        return self.path / "config.toml"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state.db"
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run"
+
+    @property
+    def lock(self) -> Path:
+        return self.run / "lock"
+
+    @property
+    def scratch(self) -> Path:
+        """For files that no command needs after it ends; emptied when the store is opened for writing."""
+        return self.path / "tmp"
+
+    @property
+    def downloads(self) -> Path:
+        """Layers on their way from a registry; an interrupted pull goes on with what is there."""
+        return self.path / "downloads"
+
+    def make_scratch(self) -> Path:
+        """:attr:`scratch`, made if need be."""
+        return _made(self.scratch)
+
+    def make_downloads(self) -> Path:
+        """:attr:`downloads`, made if need be."""
+        return _made(self.downloads)
+
+    def clear_state(self) -> None:
+        """Remove ``state.db`` and the journal that SQLite may have left beside it."""
+        for name in ("state.db", "state.db-journal", "state.db.new", "state.db.new-journal"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def clear_rest(self) -> None:
+        """Remove the other files that a store makes, and the folder if nothing else is in it."""
+        for folder in (self.scratch, self.downloads):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in (self.config.with_suffix(".new"), self.config, self.lock):
+            path.unlink(missing_ok=True)
+        for folder in (self.run, self.path):
+            with contextlib.suppress(OSError):  # something of somebody else's is in it
+                folder.rmdir()
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise explain(error, "create", str(folder)) from error
+    return folder

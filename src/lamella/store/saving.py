@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing images out of the store, as the archives that they could have come from."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.errors import UsageError
+from lamella.images.reference import Reference
+from lamella.images.write import OutImage, OutLayer, write_docker_archive, write_oci_layout
+from lamella.store.catalog import stored_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import BinaryIO
+
+    from lamella.images.write import Sink
+    from lamella.progress import Progress
+    from lamella.store.catalog import Catalog, Image, Layer
+    from lamella.store.layers import Layers
+
+FORMATS = ("docker-archive", "oci-archive", "oci-dir")
+
+
+def save(
+    catalog: Catalog,
+    layers: Layers,
+    names: Sequence[str],
+    out: str | os.PathLike[str] | BinaryIO,
+    format: str,
+    progress: Progress,
+) -> None:
+    """Write the images called *names*, each with the names that it was asked for by."""
+    if format not in FORMATS:
+        raise UsageError(
+            f"there is no format {format!r} to save images in", hint=f"known: {', '.join(FORMATS)}"
+        )
+    if not names:
+        raise UsageError("no image was named to be saved", hint="name one or more: lamella save IMAGE")
+    wanted: dict[str, tuple[Image, list[Reference]]] = {}
+    for name in names:
+        image = catalog.find_image(name)
+        _, references = wanted.setdefault(image.id, (image, []))
+        given = _reference(catalog, image, name)
+        if given is not None and given not in references:
+            references.append(given)
+    chains = {image.id: catalog.chain(image.top) for image, _ in wanted.values()}
+    images = [
+        OutImage(
+            references,
+            image.config,
+            [
+                OutLayer(layer.diff_id, layer.tar_size, partial(_pack, layers, layer, progress))
+                for layer in chains[image.id]
+            ],
+        )
+        for image, references in wanted.values()
+    ]
+    distinct = {layer.diff_id: layer.tar_size for chain in chains.values() for layer in chain}
+    target = Path(out) if isinstance(out, str | os.PathLike) else out
+    progress.start("save", sum(distinct.values()))
+    if format == "docker-archive":
+        write_docker_archive(images, target)
+    else:
+        write_oci_layout(images, target, format == "oci-archive")
+    progress.done()
+
+
+def _reference(catalog: Catalog, image: Image, name: str) -> Reference | None:
+    """The tagged name that *name* is, or None where it is an id or a digest."""
+    known = {stored_name(reference) for reference in catalog.references(image.id)}
+    try:
+        reference = Reference.parse(name)
+    except UsageError:
+        return None
+    return reference if reference.tag and stored_name(reference) in known and not reference.digest else None
+
+
+def _pack(layers: Layers, layer: Layer, progress: Progress, sink: Sink) -> None:
+    layers.pack(layer, _Watched(sink, progress))
+
+
+class _Watched:
+    """Tells the progress of what is written."""
+
+    def __init__(self, sink: Sink, progress: Progress) -> None:
+        self._write = sink.write
+        self._progress = progress
+
+    def write(self, data: bytes, /) -> None:
+        self._write(data)
+        self._progress.advance(len(data))

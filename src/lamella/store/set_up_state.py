@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far a store's set-up got: not begun, cut short, ended; or ended, and something was lost since."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.driver import modes, options
+from lamella.driver.state import State
+from lamella.errors import CorruptError, LamellaError, NotFoundError
+from lamella.store.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.driver.backend import PoolBackend
+    from lamella.store.root import Root
+
+
+def asked_for(place: Root, mode: str | None, given: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The mode and the options that a set-up means: with those of one that did not end."""
+    if mode is not None:
+        modes.check_mode(mode)
+    config = Config.load(place.config) if place.config.exists() else None
+    mode = mode or (config.mode if config else None) or options.mode_of(given) or options.LOOP
+    if config is not None and config.mode == mode and not seems_complete(place):
+        given = options.merge(config.storage_options, given)
+    return mode, given
+
+
+def seems_complete(place: Root) -> bool:
+    """:func:`is_complete`, before the lock is held."""
+    try:
+        return is_complete(place)
+    except LamellaError:
+        return True  # it is told of under the lock
+
+
+def refuse_remains(place: Root, backend: PoolBackend) -> None:
+    """Raise where a set-up would wipe what is left of a store (made in the order config, state, pool)."""
+    lost = None
+    if not place.config.exists() and (place.state.exists() or backend.exists()):
+        lost = place.config
+    elif not place.state.exists() and backend.exists():
+        lost = place.state
+    if lost is not None:
+        raise CorruptError(
+            f"{place.path} holds a store, but its {lost.name} is missing",
+            hint=f"restore {lost.name} from a backup; or remove the folder to begin anew",
+        )
+
+
+def is_complete(place: Root) -> bool:
+    """Whether a set-up got as far as the base device. Raises for a damaged ``state.db``."""
+    if not place.config.exists() or not place.state.exists():
+        return False
+    state = State.open(place.state)
+    try:
+        return bool(state.pool().base_uuid)
+    finally:
+        state.close()
+
+
+def open_state(place: Root, config: Config, *, read_only: bool) -> State:
+    """``state.db`` of a store that was set up to the end. Raises where it was not, or where it is lost."""
+    refuse_remains(place, modes.backend(config.mode, place.path))
+    unfinished = NotFoundError(
+        f"the set-up of the store in {place.path} was not finished",
+        hint=f"run it again: lamella setup {config.mode}",
+    )
+    if not place.state.exists():
+        raise unfinished
+    state = State.open(place.state, read_only=read_only)
+    if not state.pool().base_uuid:
+        state.close()
+        raise unfinished
+    return state

@@ -1,0 +1,593 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store as one object: everything that the command line can do, for programs."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from lamella.block.system import explain
+from lamella.driver import modes, options
+from lamella.driver.state import State
+from lamella.errors import (
+    BusyError,
+    ExistsError,
+    LamellaError,
+    NotFoundError,
+    ReadOnlyError,
+    UnsupportedError,
+    UsageError,
+)
+from lamella.progress import QUIET
+from lamella.store.catalog import Catalog, Container
+from lamella.store.config import Config
+from lamella.store.lock import Lock
+from lamella.store.names import AmbiguousNameError
+from lamella.store.root import Root, default_root
+from lamella.store.set_up_state import asked_for, is_complete, open_state, refuse_remains, seems_complete
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import BinaryIO, Self
+
+    from lamella.driver.device_set import DeviceSet
+    from lamella.driver.structure import Node
+    from lamella.fs.difference import Change
+    from lamella.progress import Progress
+    from lamella.store.catalog import Image
+    from lamella.store.layers import Layers
+    from lamella.store.loading import Loader
+    from lamella.store.results import ContainerSummary, ImageSummary, Info, StoreCheck, Usage
+    from lamella.store.tree import Tree
+
+    Place = str | os.PathLike[str] | None
+
+ENGINES = ("auto", "user")
+
+
+class Store:
+    """Images and containers on one thin pool. Use :meth:`setup` or :meth:`open`, and close it after.
+
+    A store opened for writing is locked against all others; several may read at once. What a method
+    has returned from is durable. The methods raise :class:`lamella.errors.LamellaError` and leave the
+    store as it was. Not for use by several threads at once.
+    """
+
+    def __init__(self, root: Root, config: Config, lock: Lock, state: State, *, read_only: bool) -> None:
+        self._root = root
+        self._config = config
+        self._lock = lock
+        self._state = state
+        self._options = options.parse(config.storage_options, config.mode)
+        self._backend = modes.backend(config.mode, root.path)
+        self._catalog = Catalog(state)
+        self._devices: DeviceSet | None = None
+        self.read_only = read_only
+        self._setup_warnings: list[str] = []
+
+    # -- setting up, opening, closing, tearing down ----------------------------------------------
+
+    @staticmethod
+    def default_root() -> Path:
+        """``$LAMELLA_ROOT``; else ``/var/lib/lamella`` for root, the user's data folder for others."""
+        return default_root()
+
+    @staticmethod
+    def exists(root: Place = None) -> bool:
+        """Whether a store was set up there."""
+        return Root.at(root).config.exists()
+
+    @classmethod
+    def setup(
+        cls,
+        root: Place = None,
+        *,
+        mode: str | None = None,
+        storage_options: Sequence[str] = (),
+        progress: Progress = QUIET,
+        wait: float = 0.0,
+    ) -> Store:
+        """Make a store and open it for writing; or open the one that is there, changed as the options ask.
+
+        *mode* is "loop-lvm" or "direct-lvm"; None takes the one that is there or that the options speak of,
+        else loop-lvm. *storage_options* are Docker's ``dm.*`` options. On an existing store
+        ``dm.basesize`` and the sizes of the pool's files may grow, and the behaviour may change; what
+        cannot change is an error.
+        An interrupted set-up is begun anew, or goes on where it stopped.
+        """
+        place = Root.at(root)
+        mode, storage_options = asked_for(place, mode, storage_options)
+        backend = modes.backend(mode, place.path)
+        wanted = options.parse(storage_options, mode, partial=seems_complete(place))
+        if not seems_complete(place):
+            backend.preflight(wanted)
+        try:
+            place.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place.run.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise explain(error, "create", str(place.path)) from error
+        lock = Lock(place.lock, exclusive=True, wait=wait)
+        try:
+            if is_complete(place):
+                return cls._set_up_again(place, lock, mode, storage_options)
+            refuse_remains(place, backend)
+            continued = backend.begun()
+            backend.restart()
+            place.clear_state()
+            config = Config(mode, tuple(storage_options))
+            config.save(place.config)
+            state = State.create(place.state)
+            try:
+                from lamella.driver.device_set import DeviceSet
+
+                progress.start("set-up", None)
+                devices = DeviceSet.create(state, backend, wanted)
+                progress.done()
+            except BaseException:
+                state.close()
+                if continued:
+                    raise
+                with suppress(LamellaError):  # what cannot be undone now, the next set-up goes on from
+                    backend.remove()
+                place.clear_state()
+                place.config.unlink(missing_ok=True)
+                raise
+            store = cls(place, config, lock, state, read_only=False)
+            store._devices = devices
+        except BaseException:
+            lock.release()
+            raise
+        return store
+
+    @classmethod
+    def _set_up_again(cls, place: Root, lock: Lock, mode: str, storage_options: Sequence[str]) -> Store:
+        config = Config.load(place.config)
+        if mode != config.mode:
+            raise ExistsError(
+                f"the store in {place.path} is set up as {config.mode}, not as {mode}",
+                hint="use another --root for another mode",
+            )
+        new = options.parse(storage_options, mode, partial=True)
+        before = options.parse(config.storage_options, mode)
+        modes.backend(mode, place.path).check_unchanged(before, new)
+        if "dm.blocksize" in new.given and new.chunk_size != before.chunk_size:
+            raise ExistsError(
+                f"the pool has a block size of {before.chunk_size} bytes, which cannot be changed",
+                hint="leave dm.blocksize out, or set up another store with it",
+            )
+        merged = Config(config.mode, tuple(options.merge(config.storage_options, storage_options)))
+        store = cls(place, merged, lock, State.open(place.state), read_only=False)
+        try:
+            from lamella.driver.device_set import DeviceSet
+
+            store._devices = DeviceSet.open(store._state, store._backend, store._options, grow=True)
+            if "dm.basesize" in new.given:
+                store._devices.grow_base(new.base_size)
+            if "dm.mkfsarg" in new.given and new.mkfs_args != before.mkfs_args:
+                store._setup_warnings.append("Base device already exists: dm.mkfsarg will be ignored.")
+            if merged != config:
+                merged.save(place.config)
+            store._tidy()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def open(
+        cls, root: Place = None, *, read_only: bool = False, wait: float = 0.0, engine: str = "auto"
+    ) -> Store:
+        """Open a store; *wait* seconds for another command to finish with it.
+
+        A store that may be written is first brought in order: what an interrupted command left is
+        taken away. Raises :class:`NotFoundError` where there is none, :class:`BusyError` naming who
+        holds it, :class:`CorruptError` where the pool and the record of it do not belong together.
+        """
+        if engine not in ENGINES:
+            raise UnsupportedError(f"there is no engine {engine!r}", hint=f"known: {', '.join(ENGINES)}")
+        place = Root.at(root)
+        config = Config.load(place.config)
+        lock = Lock(place.lock, exclusive=not read_only, wait=wait)
+        try:
+            state = open_state(place, config, read_only=read_only)
+            store = cls(place, config, lock, state, read_only=read_only)
+        except BaseException:
+            lock.release()
+            raise
+        try:
+            if not read_only:
+                store._tidy()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def plan(
+        cls, root: Place = None, *, mode: str | None = None, storage_options: Sequence[str] = ()
+    ) -> tuple[list[str], list[str]]:
+        """What :meth:`setup` would find, and the commands of other tools that it equals. Writes nothing.
+
+        Raises what stands in the way of the set-up.
+        """
+        place = Root.at(root)
+        mode, storage_options = asked_for(place, mode, storage_options)
+        backend = modes.backend(mode, place.path)
+        wanted = options.parse(storage_options, mode)
+        return backend.preflight(wanted), backend.plan(wanted)
+
+    @classmethod
+    def abandon(cls, root: Place = None, *, wait: float = 0.0) -> list[str] | None:
+        """Undo a set-up that did not end; gives what had to be left. None if there is no such thing."""
+        place = Root.at(root)
+        if not place.config.exists() or seems_complete(place):
+            return None
+        lock = Lock(place.lock, exclusive=True, wait=wait)
+        try:
+            config = Config.load(place.config)
+            if is_complete(place):
+                return None
+            left = modes.backend(config.mode, place.path).remove()
+            place.clear_state()
+            place.clear_rest()
+            return left
+        finally:
+            lock.release()
+
+    def _tidy(self) -> None:
+        """Take away what an interrupted command left: scratch files, half-made devices, unused layers."""
+        shutil.rmtree(self._root.scratch, ignore_errors=True)
+        pending = self._state.note() is not None or self._state.devices(deleted=True)
+        if pending or self._catalog.unused_tops():
+            self._layers.drop_unused()
+
+    def close(self) -> None:
+        """Close the store and give up its lock. Closing twice is harmless."""
+        try:
+            if self._devices is not None:
+                self._devices.close()
+                self._devices = None
+        finally:
+            self._state.close()
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def teardown(self, force: bool = False) -> list[str]:
+        """Remove the store: the pool, ``state.db`` and the other files that it made. Closes it.
+
+        Gives what had to be left where it is, in words.
+        Raises :class:`BusyError` if it holds images or containers, unless *force*.
+        """
+        self._writable()
+        images, containers = len(self._catalog.images()), len(self._catalog.containers())
+        if (images or containers) and not force:
+            raise BusyError(
+                f"the store in {self.root} holds {images} images and {containers} containers",
+                hint="remove them first, or all at once with: lamella teardown --force",
+            )
+        if self._devices is not None:
+            self._devices.close()
+            self._devices = None
+        self._state.close()
+        left = self._backend.remove()
+        self._root.clear_state()
+        self._root.clear_rest()
+        self._lock.release()
+        return left
+
+    # -- what the parts share --------------------------------------------------------------------
+
+    @property
+    def root(self) -> Path:
+        """The store's folder."""
+        return self._root.path
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know about this store; also what went on while it was opened."""
+        opened = self._devices.warnings if self._devices else []
+        return [*self._setup_warnings, *opened, *self._backend.warnings()]
+
+    @property
+    def devices(self) -> DeviceSet:
+        """The named devices on the pool, which is opened on first use."""
+        if self._devices is None:
+            from lamella.driver.device_set import DeviceSet
+
+            self._devices = DeviceSet.open(
+                self._state, self._backend, self._options, read_only=self.read_only
+            )
+        return self._devices
+
+    @cached_property
+    def _layers(self) -> Layers:
+        from lamella.store.layers import Layers
+
+        return Layers(self._state, self._catalog, self.devices)
+
+    @cached_property
+    def _loader(self) -> Loader:
+        from lamella.store.loading import Loader
+
+        return Loader(self._state, self._catalog, self._layers)
+
+    def _writable(self) -> None:
+        if self.read_only:
+            raise ReadOnlyError(f"the store {self.root} is open for reading only", hint="open it for writing")
+
+    # -- images ----------------------------------------------------------------------------------
+
+    def images(self) -> list[ImageSummary]:
+        """All images, the newest first."""
+        from lamella.store.images import summary
+
+        return [summary(self._catalog, image) for image in self._catalog.images()]
+
+    def load(
+        self, path: Place = None, *, platform: str | None = None, progress: Progress = QUIET
+    ) -> list[ImageSummary]:
+        """Unpack the images of a docker-archive, oci-archive or OCI layout; None reads standard input.
+
+        Every digest is verified before anything is visible; on any error nothing stays. Raises
+        :class:`lamella.errors.BadInputError`, :class:`lamella.errors.NoSpaceError` and others.
+        """
+        from lamella.images.archive import open_archive
+        from lamella.store.images import summary
+
+        self._writable()
+        with open_archive(path, platform=platform, spool_folder=self._root.make_scratch()) as source:
+            loaded = self._loader.load(source, progress)
+        return [summary(self._catalog, image) for image in loaded]
+
+    def pull(
+        self,
+        reference: str,
+        *,
+        insecure_registry: bool = False,
+        platform: str | None = None,
+        progress: Progress = QUIET,
+    ) -> ImageSummary:
+        """Fetch an image from its registry and unpack it; verified and undone as with :meth:`load`."""
+        from lamella.images.registry import RegistrySource
+        from lamella.store.images import summary
+
+        self._writable()
+        folder = self._root.make_downloads()
+        try:
+            with RegistrySource(reference, folder, insecure=insecure_registry, platform=platform) as source:
+                source.images()
+                by_digest = replace(source.reference, tag="", digest=source.digest)
+                loaded = self._loader.load(source, progress, also=[by_digest])
+        finally:
+            with suppress(OSError):  # an interrupted pull has left something to go on with
+                folder.rmdir()
+        return summary(self._catalog, loaded[0], digest=source.digest)
+
+    def save(
+        self,
+        names: Sequence[str],
+        out: str | os.PathLike[str] | BinaryIO,
+        *,
+        format: str = "docker-archive",
+        progress: Progress = QUIET,
+    ) -> None:
+        """Write images with all their layers, bit for bit as they came, to an archive or a layout.
+
+        *format* is "docker-archive", "oci-archive" or "oci-dir".
+        """
+        from lamella.store.saving import save
+
+        save(self._catalog, self._layers, names, out, format, progress)
+
+    def tag(self, source: str, target: str) -> None:
+        """Give the image *source* the further name *target*."""
+        from lamella.store.images import tag
+
+        self._writable()
+        tag(self._state, self._catalog, source, target)
+
+    def remove_image(self, name: str, force: bool = False) -> list[str]:
+        """Remove a name or a whole image, by Docker's rules; gives the lines that Docker prints."""
+        from lamella.store.images import Removal
+
+        self._writable()
+        removal = Removal(self._catalog, name, force=force)
+        if removal.image is None:
+            with self._state.transaction():
+                removal.carry_out(self._catalog)
+            return removal.lines
+
+        def record(_: object) -> None:
+            for layer in removal.carry_out(self._catalog):
+                self._state.mark_deleted(layer.device)
+
+        self.devices.delete([], record=record)
+        return removal.lines
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """Everything known of a container or an image, as ``docker inspect`` has it."""
+        from lamella.driver.naming import device_name
+        from lamella.store import containers, images
+
+        thing = self._find(name)
+        hash_ = thing.device if isinstance(thing, Container) else self._catalog.device_of(thing.top)
+        driver = containers.driver_data(self._state.device(hash_), device_name(self._root.path, hash_))
+        if isinstance(thing, Container):
+            return containers.inspect(thing, driver)
+        return images.inspect(self._catalog, thing, driver)
+
+    # -- containers ------------------------------------------------------------------------------
+
+    def create(self, image: str, *, name: str | None = None, size: int | None = None) -> ContainerSummary:
+        """Make a container of *image*: a snapshot of it, of *size* bytes if that is more than it has."""
+        from lamella.store import containers
+
+        self._writable()
+        found = self._catalog.find_image(image)
+        made = containers.plan(self._catalog, found, image, name)
+        self.devices.add(
+            made.device,
+            self._catalog.device_of(made.top),
+            size=size,
+            record=lambda _, __: self._catalog.add_container(made),
+        )
+        return containers.summary(self._state, made)
+
+    def containers(self) -> list[ContainerSummary]:
+        """All containers, the newest first."""
+        from lamella.store.containers import summary
+
+        return [summary(self._state, container) for container in self._catalog.containers()]
+
+    def remove_container(self, name: str, force: bool = False) -> None:
+        """Remove a container and everything in it; with *force* one that is not there is no error."""
+        self._writable()
+        try:
+            container = self._catalog.find_container(name)
+        except NotFoundError:
+            if force:
+                return
+            raise
+
+        def record(_: object) -> None:
+            for layer in self._catalog.drop_container(container):
+                self._state.mark_deleted(layer.device)
+
+        self.devices.delete([container.device], record=record)
+
+    def _find(self, name: str) -> Container | Image:
+        """The container or, if there is none, the image called *name*."""
+        try:
+            return self._catalog.find_container(name)
+        except NotFoundError:
+            pass
+        try:
+            return self._catalog.find_image(name)
+        except AmbiguousNameError:
+            raise
+        except (NotFoundError, UsageError) as error:
+            raise NotFoundError(
+                f"No such object: {name}", hint="see what there is: lamella images, lamella ps"
+            ) from error
+
+    def _tree_device(self, name: str) -> str:
+        thing = self._find(name)
+        return thing.device if isinstance(thing, Container) else self._catalog.device_of(thing.top)
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def tree(self, name: str) -> Tree:
+        """The files of a container or an image, for reading; use it as a context manager."""
+        from lamella.store.tree import Tree
+
+        return Tree(self.devices, self._tree_device(name), name)
+
+    def copy_in(
+        self,
+        container: str,
+        source: str | os.PathLike[str] | BinaryIO,
+        path: bytes,
+        *,
+        keep_owner: bool = False,
+    ) -> None:
+        """Copy a file, a folder, or the content of a tar stream into a container, as ``docker cp`` does.
+
+        *path* is absolute in the container; symlinks on its way are followed inside it. Files become
+        root's unless *keep_owner*; a tar stream always keeps its owners.
+        """
+        from lamella.store.copying import copy_in
+
+        self._writable()
+        device = self._catalog.find_container(container).device
+        copy_in(self.devices, device, container, source, path, keep_owner=keep_owner)
+
+    def copy_out(self, name: str, path: bytes, target: str | os.PathLike[str] | BinaryIO) -> None:
+        """Copy a file or a folder out of a container or an image, to a place here or as a tar stream."""
+        from lamella.store.copying import copy_out
+
+        copy_out(self.devices, self._tree_device(name), name, path, target)
+
+    def diff(self, container: str) -> list[Change]:
+        """What differs between a container and its image: kind "A", "C" or "D", and the path."""
+        from lamella.store.changed import container_changes
+
+        found = self._catalog.find_container(container)
+        return container_changes(self.devices, self._catalog.device_of(found.top), found.device)
+
+    def commit(
+        self,
+        container: str,
+        reference: str | None = None,
+        *,
+        message: str = "",
+        author: str = "",
+        changes: Sequence[str] = (),
+        progress: Progress = QUIET,
+    ) -> str:
+        """Make an image of a container: its image's layers, and one of its changes. Gives the image's id.
+
+        *changes* are Dockerfile instructions for the new image's configuration.
+        """
+        from lamella.store.committing import commit
+
+        self._writable()
+        return commit(
+            self._state,
+            self._catalog,
+            self._layers,
+            self.devices,
+            self._root.make_scratch(),
+            self._catalog.find_container(container),
+            reference,
+            message=message,
+            author=author,
+            changes=changes,
+            progress=progress,
+        )
+
+    def export(self, name: str, out: str | os.PathLike[str] | BinaryIO) -> None:
+        """Write the whole tree of a container or an image as one tar."""
+        from lamella.fs.difference import write_tree_tar
+        from lamella.store.outputs import output
+
+        with self.devices.volume(self._tree_device(name)) as volume, output(out) as file:
+            write_tree_tar(volume, file)
+
+    # -- the pool --------------------------------------------------------------------------------
+
+    def info(self) -> Info:
+        """The pool's state and settings, in Docker's words."""
+        from lamella.store.pool_report import info
+
+        return info(self._root.path, self._catalog, self.devices)
+
+    def df(self) -> list[Usage]:
+        """What the pool, the base device, images and containers take, shared and their own."""
+        from lamella.store.pool_report import usage
+
+        return usage(self._catalog, self.devices)
+
+    def map(self) -> list[Node]:
+        """What stands on what: the disks or files, each with the volumes, pool and devices on it."""
+        from lamella.store.mapping import whole
+
+        return whole(self._root.path, self._catalog, self.devices)
+
+    def check(self, *, progress: Progress = QUIET) -> StoreCheck:
+        """Verify everything and change nothing; damage is listed, not raised."""
+        from lamella.store.checking import check
+
+        return check(self._state, self._catalog, self._backend, lambda: self.devices, progress)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a container or an image, for reading."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from lamella.fs.ext4.reader import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from lamella.driver.device_set import DeviceSet
+    from lamella.fs.entry import Entry
+
+
+class Tree:
+    """One tree; a context manager. Paths are bytes, absolute or from the root, which ``..`` never leaves.
+
+    All methods raise :class:`lamella.errors.NotFoundError` for a path that is not there.
+    """
+
+    def __init__(self, devices: DeviceSet, device: str, name: str) -> None:
+        self.name = name
+        self._stack = ExitStack()
+        self.reader = Reader.open(self._stack.enter_context(devices.volume(device)))
+
+    def ls(self, path: bytes = b"/") -> list[Entry]:
+        """The entries of a directory by name, or the one entry that another path names."""
+        return self.reader.list(path)
+
+    def walk(self, path: bytes = b"/") -> Iterator[Entry]:
+        """*path* and everything below it, in order; further names of a file as hard links."""
+        return self.reader.walk(path)
+
+    def stat(self, path: bytes, *, follow: bool = False) -> Entry:
+        """What *path* names; with *follow*, what a symlink there leads to."""
+        return self.reader.stat(path, follow=follow)
+
+    def read(self, path: bytes, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """A file's bytes in pieces of at most 1 MiB; symlinks are followed inside the tree."""
+        return self.reader.read(path, offset, length)
+
+    def close(self) -> None:
+        """Let go of the device. Closing twice is harmless."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small store with a small image in it, made once in every mode and copied for each test.
+
+A test that uses such a store runs in all modes, unless it is marked ``loop_lvm`` or ``direct_lvm``. One
+that is marked ``remote`` runs also over disks that another program serves, which is killed and started
+again before every command of the store.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lamella.store import Store
+from tests.support.images import Sample, write_docker_archive, write_oci_layout
+from tests.support.stores import MODES, REMOTE, copy_store, lvm_settings, served, set_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.nbd import Server
+
+
+@pytest.fixture(scope="session")
+def sample_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An OCI layout with the three-layer sample."""
+    return write_oci_layout(tmp_path_factory.mktemp("sample") / "layout", [Sample()])
+
+
+@pytest.fixture(scope="session")
+def sample_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a docker-archive."""
+    return write_docker_archive(tmp_path_factory.mktemp("sample") / "docker.tar", [Sample()])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "mode" in metafunc.fixturenames:
+        marked = {mark.name.replace("_", "-") for mark in metafunc.definition.iter_markers()}
+        modes = [mode for mode in MODES if mode in marked] or [*MODES]
+        modes += REMOTE if "remote" in marked else []
+        metafunc.parametrize("mode", modes, scope="session")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _lvm_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """LVM's folders in a temporary place, and none of the machine's disks."""
+    with lvm_settings(tmp_path_factory.mktemp("lvm")):
+        yield
+
+
+@pytest.fixture(scope="session")
+def _loaded_root(
+    tmp_path_factory: pytest.TempPathFactory, sample_layout: Path, mode: str, tool: Callable[[str], str]
+) -> Path:
+    if mode in REMOTE:
+        tool(REMOTE[mode])
+    root = tmp_path_factory.mktemp("stores") / "loaded"
+    with served(root, mode), set_up(root, mode) as store:
+        store.load(sample_layout)
+    return root
+
+
+@pytest.fixture(scope="session")
+def copy_root() -> Callable[[Path, Path], Path]:
+    """Copies a store, holes and all."""
+    return copy_store
+
+
+@pytest.fixture
+def empty_root(
+    tmp_path: Path, mode: str, tool: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A store that was set up, with nothing in it."""
+    if mode in REMOTE:
+        tool(REMOTE[mode])
+    with served(tmp_path / "root", mode) as servers:
+        set_up(tmp_path / "root", mode).close()
+        _restart_before_every_command(servers, monkeypatch)
+        yield tmp_path / "root"
+
+
+@pytest.fixture
+def root(
+    tmp_path: Path,
+    _loaded_root: Path,
+    copy_root: Callable[[Path, Path], Path],
+    mode: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Path]:
+    """A store with the image ``sample:latest``."""
+    copied = copy_root(_loaded_root, tmp_path / "root")
+    with served(copied, mode) as servers:
+        _restart_before_every_command(servers, monkeypatch)
+        yield copied
+
+
+COMMANDS = (
+    "check", "commit", "copy_in", "copy_out", "create", "diff", "export", "info",
+    "load", "remove_container", "remove_image", "save", "tree",
+)  # fmt: skip
+
+
+def _restart_before_every_command(servers: list[Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill the servers and start them again whenever an open store is given something to do."""
+
+    def restarting(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def restart_first(*words: Any, **named: Any) -> Any:
+            for server in servers:
+                server.kill()
+            for server in servers:
+                server.start()
+            return command(*words, **named)
+
+        return restart_first
+
+    if servers:
+        for name in COMMANDS:
+            monkeypatch.setattr(Store, name, restarting(getattr(Store, name)))
+
+
+@pytest.fixture
+def store(root: Path) -> Iterator[Store]:
+    """The same, open for writing."""
+    with Store.open(root) as opened:
+        yield opened

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that end in the middle without dying, and what a reader sees of one that died."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lamella.driver import fence
+from lamella.errors import DeviceIOError, LamellaError, NoSpaceError
+from lamella.store import Store
+from tests.support.images import Sample, make_tar, write_oci_layout
+from tests.support.stores import assert_sound, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class Interrupting:
+    """Progress that presses Ctrl-C after some bytes."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def start(self, what: str, total: int | None) -> None:
+        pass
+
+    def advance(self, amount: int) -> None:
+        self.left -= amount
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+    def done(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("after", [0, 1_000_000, 3_500_000])
+@pytest.mark.remote
+def test_interrupting_a_load(root: Path, tmp_path: Path, after: int) -> None:
+    layers = [make_tar({f"f{n}": os.urandom(2_000_000)}) for n in range(3)]
+    layout = write_oci_layout(tmp_path / "layout", [Sample(layers=layers)])
+    before = state_of(root)
+    with Store.open(root) as store:
+        with pytest.raises(KeyboardInterrupt):
+            store.load(layout, progress=Interrupting(after))
+        # The same object can go on.
+        assert store.create("sample").image == "sample"
+        store.remove_container(store.containers()[0].id)
+    assert state_of(root) == before
+    assert_sound(root)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "boom"), NoSpaceError("full"), DeviceIOError("dead"), RuntimeError()]
+)
+@pytest.mark.remote
+def test_an_error_at_the_very_end_of_a_layer(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Between the pool's commit and the end of the transaction in state.db."""
+    layout = write_oci_layout(tmp_path / "layout", [Sample(layers=[make_tar({"x": b"1"})])])
+    before = state_of(root)
+    with Store.open(root) as store:
+        loader = store._layers
+
+        def fail(*_: object) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loader._catalog, "add_layer", fail)
+            with pytest.raises(type(error)):
+                store.load(layout)
+        store.load(layout)
+        store.remove_image(Sample(layers=[make_tar({"x": b"1"})]).image_id)
+        store.load(write_oci_layout(tmp_path / "first", [Sample()]))
+    assert state_of(root) == before
+    assert_sound(root)
+
+
+def died_while(
+    root: Path, work: Callable[[Store], object], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Do *work* in a process that dies when it reaches *step* of the fence."""
+    child = os.fork()
+    if not child:
+        place = {"noted": (fence, "_finish_deletion")}[step]
+        monkeypatch.setattr(*place, lambda *_, **__: os._exit(9))
+        with Store.open(root) as store:
+            work(store)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] >> 8 == 9
+
+
+def test_a_reader_sees_the_decision_of_a_command_that_died(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died_while(root, lambda store: store.remove_image("sample"), monkeypatch, "noted")
+    with Store.open(root, read_only=True) as store:
+        assert store.images() == []
+        assert store.info().deferred_deleted == 3
+        report = store.check()
+        assert report.problems == []
+        assert "interrupted" in dict(report.looked_at)
+        assert [row.name for row in store.df() if row.kind == "deleted"] == ["3 devices"]
+    assert_sound(root)
+    with Store.open(root, read_only=True) as store:
+        assert len(store.devices.pool.devices()) == 1
+
+
+@pytest.mark.remote
+def test_a_half_made_device_that_a_flush_has_committed_is_taken_away(root: Path) -> None:
+    before = state_of(root)
+    child = os.fork()
+    if not child:
+        with Store.open(root) as store:
+            store.devices.add(
+                "f" * 64, "base", fill=lambda volume: (volume.write(0, b"x"), volume.flush(), os._exit(9))
+            )
+    assert os.waitpid(child, 0)[1] >> 8 == 9
+    with Store.open(root, read_only=True) as store:
+        assert len(store.devices.pool.devices()) == 5
+        assert store.images()[0].references == ["sample:latest"]
+        assert store.check().problems == []
+    assert_sound(root)
+    assert state_of(root) == before
+
+
+def test_scratch_files_of_a_dead_command_are_cleared(root: Path) -> None:
+    (root / "tmp").mkdir(exist_ok=True)
+    (root / "tmp/left").write_bytes(b"x" * 1000)
+    Store.open(root, read_only=True).close()
+    assert (root / "tmp/left").exists()
+    Store.open(root).close()
+    assert not (root / "tmp").exists()
+
+
+def test_a_failed_command_leaves_an_open_store_usable(store: Store) -> None:
+    store.create("sample", name="web")
+    for _ in range(3):
+        with pytest.raises(LamellaError):
+            store.copy_in("web", io.BytesIO(b"garbage" * 500), b"/")
+        with pytest.raises(LamellaError):
+            store.create("sample", name="web")
+    store.copy_in("web", io.BytesIO(make_tar({"ok": b"1"})), b"/")
+    assert [str(change) for change in store.diff("web")] == ["A /ok"]

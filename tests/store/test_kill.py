@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 at random moments: what was finished stays, what was not is gone without a trace.
+
+Every round forks a process that has everything imported already, kills it after a random time, and
+looks at the store. Set LAMELLA_KILLS for another number of rounds in every mode.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import signal
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lamella.store import Store
+from tests.support.images import Sample, make_tar, write_oci_layout
+from tests.support.stores import assert_sound, assert_sound_for_real_tools, disks_of, set_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+KILLS = {"loop-lvm": 200, "direct-lvm": 60}
+PER_STORE = 20
+"""Rounds after which a fresh store begins, so that not all of them see an old one."""
+
+Action = tuple[str, str]
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path: Path, mode: str) -> None:
+    rounds = int(os.environ.get("LAMELLA_KILLS") or KILLS[mode])
+    chance = random.Random(20_241)
+    filler = [chance.randbytes(40_000) for _ in range(12)]
+    layouts = {
+        f"image{n}": write_oci_layout(
+            tmp_path / f"layout{n}",
+            [
+                Sample(
+                    layers=[
+                        make_tar({f"common/{i}": data for i, data in enumerate(filler[:6])}),
+                        make_tar({f"own{n}/{i}": data for i, data in enumerate(filler[n : n + 6])}),
+                        make_tar({"common/.wh.0": b"", f"name{n}": b"x" * n}),
+                    ],
+                    references=[f"docker.io/library/image{n}:latest"],
+                )
+            ],
+        )
+        for n in range(4)
+    }
+    killed = finished = 0
+    # Goes up and down until about half of the commands are over before they are killed, on any machine.
+    longest = {"load": 0.15, "rmi": 0.05, "commit": 0.1, "rm": 0.05, "create": 0.05}
+    root = tmp_path / "none"
+    truth = Truth()
+    for round_ in range(rounds):
+        if round_ % PER_STORE == 0:
+            if root.exists():
+                assert_sound_for_real_tools(root, tmp_path)
+                Store.open(root).teardown(force=True)
+                for disk in disks_of(root):
+                    disk.unlink(missing_ok=True)
+            root = tmp_path / f"root{round_}"
+            set_up(root, mode).close()
+            truth = Truth()
+        action = truth.choose(chance, list(layouts))
+        kind = action[0]
+        child, done = begin(partial(carry_out, root, layouts, action))
+        time.sleep(chance.random() * longest[kind])
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        with os.fdopen(done, "rb") as pipe:
+            reported = pipe.read()
+        assert reported in (b"", b"done"), reported.decode()
+        if reported:
+            finished += 1
+            longest[kind] /= 1.1
+        else:
+            killed += 1
+            longest[kind] *= 1.1
+        truth.compare(root, action, finished=bool(reported))
+    assert killed > rounds // 5
+    assert finished > rounds // 10
+
+
+def begin(work: Callable[[], None]) -> tuple[int, int]:
+    """Fork a process that does *work* and writes "done", or what went wrong, to the descriptor given."""
+    done, told = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(told)
+        return child, done
+    try:
+        os.close(done)
+        work()
+        os.write(told, b"done")
+        time.sleep(60)
+    except BaseException as error:
+        os.write(told, repr(error).encode())
+    finally:
+        os._exit(0)
+
+
+def carry_out(root: Path, layouts: dict[str, Path], action: Action) -> None:
+    kind, name = action
+    with Store.open(root) as store:
+        if kind == "load":
+            store.load(layouts[name])
+        elif kind == "rmi":
+            store.remove_image(name, force=True)
+        elif kind == "create":
+            store.create(name, name=f"c-{name}")
+            store.copy_in(f"c-{name}", io.BytesIO(make_tar({f"c-{name}": b"m" * 200_000})), b"/")
+        elif kind == "commit":
+            store.commit(name, f"from-{name}")
+        elif kind == "rm":
+            store.remove_container(name)
+
+
+class Truth:
+    """What has to be in the store: names of images and of containers, and which of these have their file."""
+
+    def __init__(self) -> None:
+        self.images: set[str] = set()
+        self.containers: set[str] = set()
+        self.filled: set[str] = set()
+
+    def choose(self, chance: random.Random, layouts: list[str]) -> Action:
+        actions = [("load", name) for name in layouts if name not in self.images] * 2
+        actions += [("rmi", name) for name in self.images]
+        actions += [("create", name) for name in self.images if f"c-{name}" not in self.containers]
+        actions += [("commit", name) for name in self.containers] * 2
+        actions += [("rm", name) for name in self.containers]
+        return chance.choice(actions)
+
+    def after(self, action: Action) -> tuple[set[str], set[str]]:
+        kind, name = action
+        images, containers = set(self.images), set(self.containers)
+        if kind == "load":
+            images.add(name)
+        elif kind == "rmi":
+            images.discard(name)
+        elif kind == "create":
+            containers.add(f"c-{name}")
+        elif kind == "commit":
+            images.add(f"from-{name}")
+        elif kind == "rm":
+            containers.discard(name)
+        return images, containers
+
+    def compare(self, root: Path, action: Action, *, finished: bool) -> None:
+        """The store is as after the action, or, unless it was finished, as before it; and sound."""
+        assert_sound(root)
+        with Store.open(root, read_only=True) as store:
+            names = (name.removesuffix(":latest") for image in store.images() for name in image.references)
+            found = set(names), {container.name for container in store.containers()}
+            allowed = [self.after(action)] + ([] if finished else [(self.images, self.containers)])
+            assert found in allowed, (action, finished)
+            self.images, self.containers = found
+            for name in self.images:
+                with store.tree(name) as tree:
+                    files = [entry for entry in tree.walk() if entry.size]
+                    assert files
+                    for entry in files:
+                        assert sum(map(len, tree.read(entry.path))) == entry.size
+            if finished and action[0] == "create":
+                self.filled.add(f"c-{action[1]}")
+            self.filled &= self.containers
+            for name in self.containers:
+                changes = {str(change) for change in store.diff(name)}
+                assert changes == {f"A /{name}"} or (changes == set() and name not in self.filled)
+                if changes:
+                    self.filled.add(name)
