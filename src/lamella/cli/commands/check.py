@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verify the whole store and change nothing.
+
+Every checksum of the pool's metadata, the reference counts of metadata and data, each device's
+file system, and the record against the pool. Exit code 0: all is well; 6: something is damaged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.output import print_json, progress
+from lamella.cli.parsing import add_json, open_store
+from lamella.errors import CorruptError
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = """\
+example:
+  lamella check && echo all is well
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    with open_store(args, read_only=True) as store:
+        report = store.check(progress=progress(args.quiet))
+    if args.json:
+        print_json(report.as_dict())
+    else:
+        for line in report.lines():
+            print(line)
+        for problem in report.problems:
+            print(f"PROBLEM: {problem}")
+        print("The store is damaged." if report.problems else "The store is clean.")
+    return CorruptError.exit_code if report.problems else 0

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make an image of a container: its image's layers, and one more with its changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.output import progress
+from lamella.cli.parsing import open_store
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = """\
+example:
+  lamella commit -m "add the site" -c 'CMD ["/bin/serve"]' web mine:1
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("container", metavar="CONTAINER")
+    parser.add_argument("reference", nargs="?", metavar="NAME[:TAG]")
+    parser.add_argument("-m", "--message", default="", help="goes into the image's history")
+    parser.add_argument("-a", "--author", default="", help="who made it")
+    parser.add_argument(
+        "-c", "--change", action="append", default=[], metavar="INSTRUCTION", help="a Dockerfile instruction"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    with open_store(args) as store:
+        print(
+            store.commit(
+                args.container,
+                args.reference,
+                message=args.message,
+                author=args.author,
+                changes=args.change,
+                progress=progress(args.quiet),
+            )
+        )
+    return 0

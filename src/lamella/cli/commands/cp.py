@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copy files between this machine and a container, as ``docker cp`` does.
+
+CONTAINER:PATH names a place inside; anything else is a path here; ``-`` is a tar archive on
+standard input or output. Files can also be copied out of an image."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.cli.parsing import open_store
+from lamella.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = """\
+example:
+  lamella cp web:/etc/hosts .
+  lamella cp ./site web:/var/www
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE")
+    parser.add_argument("target", metavar="TARGET")
+    parser.add_argument("-a", "--archive", action="store_true", help="keep owners (numeric) when copying in")
+
+
+def run(args: argparse.Namespace) -> int:
+    inward, outward = _inside(args.target), _inside(args.source)
+    if inward == outward:
+        raise UsageError(
+            "cp copies between this machine and a container",
+            hint="write exactly one of the two as CONTAINER:PATH",
+        )
+    if inward:
+        name, path = _name_and_path(args.target)
+        with open_store(args) as store:
+            source = sys.stdin.buffer if args.source == "-" else args.source
+            store.copy_in(name, source, path, keep_owner=args.archive)
+    else:
+        name, path = _name_and_path(args.source)
+        with open_store(args, read_only=True) as store:
+            store.copy_out(name, path, sys.stdout.buffer if args.target == "-" else Path(args.target))
+    return 0
+
+
+def _name_and_path(text: str) -> tuple[str, bytes]:
+    """What ``NAME:PATH`` names; as with ``docker cp``, a path without a slash begins at the root too."""
+    # An image's tag stays with its name wherever the path begins with a slash.
+    name, colon, path = text.partition(":/")
+    if not colon:
+        name, _, path = text.partition(":")
+    return name, b"/" + path.encode("utf-8", "surrogateescape")
+
+
+def _inside(text: str) -> bool:
+    """Whether *text* is CONTAINER:PATH; a path that begins with . or / never is."""
+    return ":" in text and not text.startswith((".", "/"))

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Show what takes the space: the pool, images and containers, shared and their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.output import print_json, print_table
+from lamella.cli.parsing import add_json, open_store
+from lamella.units import human_size
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = """\
+example:
+  lamella df
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    with open_store(args, read_only=True) as store:
+        rows = store.df()
+    if args.json:
+        print_json([row.as_dict() for row in rows])
+        return 0
+    print_table(
+        ("KIND", "NAME", "MAPPED", "ITS OWN"),
+        [(row.kind, row.name, human_size(row.mapped), human_size(row.exclusive)) for row in rows],
+    )
+    return 0

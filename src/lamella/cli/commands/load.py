@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unpack an image archive into the pool; every digest is verified before anything is visible.
+
+Takes docker-archive and oci-archive files (plain, gzip or zstd) and OCI layout folders, told
+apart by their content. With no FILE it reads standard input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.cli.output import progress
+from lamella.cli.parsing import open_or_set_up
+from lamella.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = """\
+example:
+  lamella load -i debian.tar
+  docker save debian:12 | lamella load
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", metavar="FILE", type=Path, help="archive or OCI layout folder")
+    parser.add_argument("-i", "--input", metavar="FILE", type=Path, help="the same, as docker load has it")
+    parser.add_argument("--platform", metavar="OS/ARCH[/VARIANT]", help="default: this machine's")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.file and args.input:
+        raise UsageError("two archives were given", hint="load one at a time")
+    source = args.file or args.input
+    if source == Path("-"):
+        source = None
+    with open_or_set_up(args) as store:
+        images = store.load(source, platform=args.platform, progress=progress(args.quiet))
+        for image in images:
+            for name in image.references or ():
+                print(f"Loaded image: {name}")
+            if not image.references:
+                print(f"Loaded image ID: {image.id}")
+    return 0

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""List files in a container or an image."""
+
+from __future__ import annotations
+
+import os
+import stat
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from lamella.cli.output import print_json, show_name
+from lamella.cli.parsing import add_json, name_and_path, open_store
+
+if TYPE_CHECKING:
+    import argparse
+
+    from lamella.fs.entry import Entry
+
+EXAMPLE = """\
+example:
+  lamella ls -l web:/etc
+  lamella ls web /etc
+"""
+
+
+_TYPE_BITS = {
+    "FILE": stat.S_IFREG,
+    "HARDLINK": stat.S_IFREG,
+    "DIRECTORY": stat.S_IFDIR,
+    "SYMLINK": stat.S_IFLNK,
+    "CHAR": stat.S_IFCHR,
+    "BLOCK": stat.S_IFBLK,
+    "FIFO": stat.S_IFIFO,
+    "SOCKET": stat.S_IFSOCK,
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME[:PATH]", help="a container or an image")
+    parser.add_argument("path", nargs="?", metavar="PATH", help="default: /")
+    parser.add_argument("-l", action="store_true", dest="long", help="mode, owner, size, time, target")
+    parser.add_argument("-R", action="store_true", dest="recursive", help="everything below, whole paths")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    name, path = name_and_path(args.name, args.path)
+    with open_store(args, read_only=True) as store, store.tree(name) as tree:
+        entries = tree.walk(path) if args.recursive else tree.ls(path)
+        if args.json:
+            print_json([_as_dict(entry) for entry in entries])
+            return 0
+        for entry in entries:
+            shown = show_name(entry.path if args.recursive else os.path.basename(entry.path))
+            print(_long(entry, shown) if args.long else shown)
+    return 0
+
+
+def _as_dict(entry: Entry) -> dict[str, object]:
+    return {
+        "path": show_name(entry.path),
+        "type": entry.kind.name.lower(),
+        "mode": f"{entry.mode:04o}",
+        "uid": entry.uid,
+        "gid": entry.gid,
+        "size": entry.size,
+        "mtime_ns": entry.mtime_ns,
+        "target": show_name(entry.target) if entry.target else None,
+        "device": [entry.major, entry.minor] if entry.kind.name in ("CHAR", "BLOCK") else None,
+        "xattrs": {show_name(key): value.hex() for key, value in entry.xattrs.items()},
+    }
+
+
+def _long(entry: Entry, shown: str) -> str:
+    mode = stat.filemode(_TYPE_BITS[entry.kind.name] | entry.mode)
+    size = f"{entry.major}, {entry.minor}" if entry.kind.name in ("CHAR", "BLOCK") else str(entry.size)
+    moment = datetime.fromtimestamp(entry.mtime_ns // 10**9).strftime("%Y-%m-%d %H:%M")
+    arrow = f" -> {show_name(entry.target)}" if entry.kind.name == "SYMLINK" else ""
+    return f"{mode} {entry.uid:>5} {entry.gid:>5} {size:>10} {moment} {shown}{arrow}"

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""List the containers in the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.output import age, print_json, print_table
+from lamella.cli.parsing import add_json, open_store, short_id
+from lamella.units import human_size
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = """\
+example:
+  lamella ps
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-a", "--all", action="store_true", help="accepted for docker's sake: all are listed")
+    parser.add_argument("-q", action="store_true", dest="only_ids", help="only the IDs")
+    parser.add_argument("--no-trunc", action="store_true", help="whole IDs")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    with open_store(args, read_only=True) as store:
+        containers = store.containers()
+    if args.json:
+        print_json([container.as_dict() for container in containers])
+        return 0
+    if args.only_ids:
+        for container in containers:
+            print(container.id if args.no_trunc else short_id(container.id))
+        return 0
+    print_table(
+        ("CONTAINER ID", "IMAGE", "CREATED", "SIZE", "NAMES"),
+        [
+            (
+                container.id if args.no_trunc else short_id(container.id),
+                short_id(container.image)
+                if container.image.startswith("sha256:") and not args.no_trunc
+                else container.image,
+                age(container.created),
+                human_size(container.size),
+                container.name,
+            )
+            for container in containers
+        ],
+    )
+    return 0

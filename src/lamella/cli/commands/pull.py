@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fetch an image from a registry straight into the pool; every digest is verified."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.output import progress
+from lamella.cli.parsing import open_or_set_up
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = """\
+example:
+  lamella pull debian:12
+  lamella pull --insecure-registry localhost:5000/mine
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", nargs="+", metavar="IMAGE", help="name, name:tag or name@digest")
+    parser.add_argument(
+        "--insecure-registry", action="store_true", help="allow plain HTTP and unverified certificates"
+    )
+    parser.add_argument("--platform", metavar="OS/ARCH[/VARIANT]", help="default: this machine's")
+
+
+def run(args: argparse.Namespace) -> int:
+    with open_or_set_up(args) as store:
+        for name in args.image:
+            image = store.pull(
+                name,
+                insecure_registry=args.insecure_registry,
+                platform=args.platform,
+                progress=progress(args.quiet),
+            )
+            print(f"Digest: {image.digest}" if image.digest else f"Image: {image.id}")
+            print(f"Pulled: {', '.join(image.references) or image.id}")
+    return 0

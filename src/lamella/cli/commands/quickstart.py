@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From nothing to containers on a thin pool: makes a store, unpacks a layered image, shows copy-on-write.
+
+Without IMAGE nothing is fetched: a small layered image is made from this Python's own standard
+library. Running it again starts its two containers afresh and keeps everything else.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.cli.output import progress, show_name
+from lamella.cli.parsing import open_or_set_up, short_id
+from lamella.units import human_size
+
+if TYPE_CHECKING:
+    import argparse
+
+    from lamella.store import Store
+
+EXAMPLE = """\
+example:
+  lamella quickstart
+  lamella quickstart debian:12
+"""
+
+CONTAINERS = ("quickstart-a", "quickstart-b")
+NEXT = (
+    ("ls -l quickstart-a:/etc", "look around in a container"),
+    ("info", "the pool, in docker info's words"),
+    ("commit quickstart-a mine:1", "make an image of the changes"),
+    ("save -o mine.tar mine:1", "an archive that docker and skopeo read"),
+    ("pull debian:12", "a real image"),
+    ("check", "verify every checksum and reference count"),
+    ("teardown --force", "remove all of it"),
+)
+ADDED = b"etc/changed-by-quickstart"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", nargs="?", metavar="IMAGE", help="pull this image instead of making one")
+    parser.add_argument("--insecure-registry", action="store_true", help="as for pull")
+    parser.add_argument(
+        "--storage-opt", metavar="KEY=VALUE", action="append", default=[], help="as for setup"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    with open_or_set_up(args, storage_options=args.storage_opt) as store:
+        print(f"1. A store in {store.root}: a thin pool, with a formatted base device in it.")
+        for warning in store.warnings:
+            print(f"   WARNING: {warning}")
+        _use(store)
+
+        image = _unpack(store, args)
+        _use(store)
+
+        print(
+            f"3. Two containers, {CONTAINERS[0]} and {CONTAINERS[1]}: a snapshot each, which copies nothing."
+        )
+        existing = {container.name for container in store.containers()}
+        for name in CONTAINERS:
+            if name in existing:
+                store.remove_container(name)
+            store.create(image, name=name)
+        _use(store)
+
+        print(f"4. Changes in {CONTAINERS[0]}: only the chunks that they touch are copied.")
+        _change(store, CONTAINERS[0])
+        for change in store.diff(CONTAINERS[0]):
+            print(f"     {change.kind} /{show_name(change.path)}")
+        print(f"   {CONTAINERS[1]} is as it was: {len(store.diff(CONTAINERS[1]))} changes.")
+        _use(store)
+
+    program = sys.argv[0] if shutil.which("lamella") is None else "lamella"
+    program += f" --root {args.root}" if args.root else ""
+    print("\nWhat to try next:")
+    for command, meaning in NEXT:
+        print(f"  {program} {command:<30} {meaning}")
+    return 0
+
+
+def _unpack(store: Store, args: argparse.Namespace) -> str:
+    if args.image:
+        image = store.pull(
+            args.image, insecure_registry=args.insecure_registry, progress=progress(args.quiet)
+        )
+    else:
+        from lamella.images.sample import write_sample
+
+        with tempfile.TemporaryDirectory(prefix="lamella-") as folder:
+            archive = Path(folder) / "sample.tar"
+            write_sample(archive)
+            image = store.load(archive, progress=progress(args.quiet))[0]
+    name = image.references[0] if image.references else short_id(image.id)
+    print(
+        f"2. The image {name}: {image.layers} layers, {human_size(image.size)}, each layer a snapshot\n"
+        "   of the one below, with that layer's changes applied."
+    )
+    return image.references[0] if image.references else image.id
+
+
+def _change(store: Store, container: str) -> None:
+    """Add a file, as ``cp`` would."""
+    content = b"Only this container has this file.\n"
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        member = tarfile.TarInfo(ADDED.decode())
+        member.size, member.mode, member.mtime = len(content), 0o644, int(time.time())
+        tar.addfile(member, io.BytesIO(content))
+    buffer.seek(0)
+    store.copy_in(container, buffer, b"/")
+
+
+def _use(store: Store) -> None:
+    info = store.info()
+    print(
+        f"   pool: {human_size(info.data_used)} of {human_size(info.data_total)} data, "
+        f"{human_size(info.metadata_used)} of {human_size(info.metadata_total)} metadata used"
+    )

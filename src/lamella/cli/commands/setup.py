@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make a store: a thin pool, its base device, and the record of both.
+
+loop-lvm (the default) is two sparse files in the store's folder. direct-lvm is a volume group on DEVICEs:
+plain files, disks, partitions, loop devices, NBD addresses; the plan is printed as the LVM commands that
+it equals. Running it again continues, grows what you ask to grow, or says what differs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from lamella.cli.output import progress
+from lamella.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = """\
+example:
+  lamella setup loop-lvm --storage-opt dm.basesize=20G --storage-opt dm.loopdatasize=200G
+  lamella setup direct-lvm /dev/vdb --plan
+  lamella setup direct-lvm /dev/vdb
+  lamella setup direct-lvm --storage-opt dm.thinpooldev=/dev/mapper/docker-thinpool
+"""
+
+FLAGS = {
+    "vg": ("lamella.vg", "NAME", "name of the volume group (default docker)"),
+    "pool": ("lamella.pool", "NAME", "name of the thin pool (default thinpool)"),
+    "data_percent": ("dm.thinp_percent", "N", "share of the group for data (default 95)"),
+    "metadata_percent": ("dm.thinp_metapercent", "N", "share of the group for metadata (default 1)"),
+    "chunk_size": ("dm.blocksize", "SIZE", "size of the pool's chunks (default 512K)"),
+    "autoextend_threshold": (
+        "dm.thinp_autoextend_threshold",
+        "N",
+        "extend when so full (default 80)",
+    ),
+    "autoextend_percent": ("dm.thinp_autoextend_percent", "N", "extend by N per cent (default 20)"),
+    "zero": ("lamella.zero", "y|n", "let the kernel zero new chunks (default n)"),
+}
+"""Flags of direct-lvm: the storage option that each one is, its value, and its help."""
+_WORDS = {"y": "true", "n": "false"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "mode", nargs="?", choices=("loop-lvm", "direct-lvm"), help="default: what the options speak of"
+    )
+    parser.add_argument("devices", nargs="*", metavar="DEVICE", help="disks for direct-lvm")
+    parser.add_argument(
+        "--storage-opt",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a dm.* option of Docker's devicemapper driver; may be given several times",
+    )
+    parser.add_argument("--plan", action="store_true", help="look and print the plan, and change nothing")
+    group = parser.add_argument_group("direct-lvm")
+    group.add_argument("-f", "--force", action="store_true", help="use disks that are not empty")
+    for name, (option, value, text) in FLAGS.items():
+        group.add_argument(
+            f"--{name.replace('_', '-')}", dest=name, metavar=value, help=f"{text}; as {option}"
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    from lamella.store import Store
+
+    options = _options(args)
+    if args.plan or (args.mode == "direct-lvm" and not Store.exists(args.root)):
+        found, commands = Store.plan(args.root, mode=args.mode, storage_options=options)
+        for line in found:
+            print(line)
+        for command in commands:
+            print("\n".join(f"  {line}" for line in command.split("\n")))
+        sys.stdout.flush()
+        if args.plan:
+            return 0
+    with Store.setup(
+        args.root,
+        mode=args.mode,
+        storage_options=options,
+        progress=progress(args.quiet),
+        wait=args.wait,
+    ) as store:
+        for warning in store.warnings:
+            print(f"WARNING: {warning}")
+        print(f"The store is ready in {store.root}.")
+    return 0
+
+
+def _options(args: argparse.Namespace) -> list[str]:
+    """The flags as storage options, after those that were given as such."""
+    options = list(args.storage_opt)
+    options += [f"dm.directlvm_device={device}" for device in args.devices]
+    for name, (option, _, _) in FLAGS.items():
+        value = getattr(args, name)
+        if value is not None:
+            options.append(f"{option}={_WORDS.get(value, value)}")
+    if args.force:
+        options.append("dm.directlvm_device_force=true")
+    if args.mode == "loop-lvm" and args.devices:
+        raise UsageError(
+            "loop-lvm takes no devices: it keeps the pool in two files",
+            hint="lamella setup direct-lvm DEVICE... makes a volume group of them",
+        )
+    return options

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LVM2's commands under their own names, with LVM2's options, output and exit codes.
+
+Exit codes are LVM2's: 0, 3 for a command line that makes no sense, 5 for a failure.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.catalogue import COMMANDS
+from lamella.errors import LamellaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lamella.cli.lvm.arguments import Arguments
+    from lamella.cli.lvm.context import Context
+
+FAILED = 5
+
+
+def main_lvm(command: str, argv: Sequence[str]) -> int:
+    """Run LVM2's *command* with its arguments and return its exit code."""
+    from lamella.cli.lvm.arguments import ArgumentFault, parse
+    from lamella.cli.lvm.syntax import find_command
+
+    known = find_command(command) if command in COMMANDS else None
+    if known is None:
+        sys.stderr.write(f"  No such command: {command}.\n")
+        return 2
+    try:
+        args = parse(known, argv)
+    except ArgumentFault as fault:
+        sys.stderr.write("".join(f"{line}\n" for line in fault.lines))
+        sys.stdout.write("".join(f"{line}\n" for line in fault.usage))
+        return fault.exit_code
+    if args.has("version"):
+        return _version()
+    if any(args.has(name) for name in ("help", "help2", "longhelp")):
+        from lamella.cli.lvm.usage import full_usage
+
+        sys.stdout.write(full_usage(known, long=args.has("longhelp")))
+        return 0
+    return _run(command, args, argv)
+
+
+def _run(command: str, args: Arguments, argv: Sequence[str]) -> int:
+    from lamella.cli.lvm.context import BadCommand, Context, Failed
+
+    context: Context | None = None
+    try:
+        context = Context(command, args, argv)
+        if not context.activation:
+            context.warn("WARNING: Activation disabled. No device-mapper interaction will be attempted.")
+        if context.test:
+            context.warn("TEST MODE: Metadata will NOT be updated and volumes will not be (de)activated.")
+        module = import_module(f"lamella.cli.lvm.{COMMANDS[command]}")
+        run: Callable[[Context], None] = getattr(module, command)
+        run(context)
+        sys.stdout.flush()
+    except BadCommand as error:
+        _say(error)
+        sys.stderr.write(f"  Run `{command} --help' for more information.\n")
+        return error.exit_code
+    except Failed as error:
+        if error.message:
+            _say(error)
+        return FAILED
+    except LamellaError as error:
+        _say(error)
+        return FAILED
+    finally:
+        if context is not None:
+            context.close()
+    return FAILED if context.failures else 0
+
+
+def _say(error: LamellaError) -> None:
+    from lamella.cli.lvm.context import OWN_WORDS
+
+    sys.stdout.flush()
+    lines = error.message.split("\n") if error.message else []
+    if error.hint and not isinstance(error, OWN_WORDS):
+        lines.append(error.hint)
+    sys.stderr.write("".join(f"  {line}\n" for line in lines))
+
+
+def _version() -> int:
+    from lamella._version import __version__
+
+    sys.stdout.write(f"  LVM version:     2.03.16 (commands and format), Lamella {__version__}\n")
+    return 0

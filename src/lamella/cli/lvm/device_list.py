@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which disks a command looks at.
+
+In this order: ``--devices``, ``$LAMELLA_DEVICES``, ``--devicesfile``; else the file ``devices`` of
+the state root, and for root also every disk of the machine that LVM2 would look at. Plain files are
+as good as devices; an NBD address is one, too.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.block.opening import is_remote
+from lamella.errors import NotFoundError
+from lamella.lvm.config import Config, config_folder
+from lamella.lvm.device_list import ENVIRONMENT, NAME, change_list, disks_of_machine, read_devices_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.cli.lvm.arguments import Arguments
+    from lamella.lvm.environment import Environment
+
+
+def state_root(args: Arguments) -> Path:
+    """``--root``, ``$LAMELLA_ROOT``, or the place where a store lies by default."""
+    named = args.text("root") or os.environ.get("LAMELLA_ROOT")
+    if named:
+        return Path(named).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/lamella")
+    from platformdirs import user_data_path
+
+    return user_data_path("lamella", appauthor=False)
+
+
+def is_explicit(args: Arguments) -> bool:
+    """Whether the user named the disks, so that no list is searched or kept."""
+    return args.has("devices") or bool(os.environ.get(ENVIRONMENT)) or args.has("devicesfile")
+
+
+def find_devices(args: Arguments, config: Config, environment: Environment) -> list[str]:
+    """The paths to scan, each once, in order. Raises :class:`NotFoundError` for a missing devices file."""
+    if args.has("devices"):
+        return _unique(_split(args.texts("devices")))
+    named = os.environ.get(ENVIRONMENT)
+    if named:
+        return _unique(_split([named]))
+    if args.has("devicesfile"):
+        name = args.text("devicesfile")
+        path = Path(name) if "/" in name else config_folder() / "devices" / name
+        if not path.is_file():
+            raise NotFoundError(f"Devices file not found: {path}", hint="write one path per line into it")
+        return read_devices_file(path)
+    found = read_devices_file(state_root(args) / NAME)
+    if os.geteuid() == 0:
+        found += disks_of_machine(config, environment.sys_block)
+    return _unique(found)
+
+
+def remember_files(args: Arguments, add: Sequence[str], remove: Sequence[str] = ()) -> None:
+    """Keep plain files and NBD addresses in the state root's list, where later commands find them.
+
+    Disks of the machine need no list: they are found anyway.
+    """
+    if is_explicit(args):
+        return
+    plain = [name if is_remote(name) else os.path.abspath(name) for name in add if _is_unlisted(name)]
+    change_list(state_root(args) / NAME, plain, remove)
+
+
+def _is_unlisted(name: str) -> bool:
+    """A plain file or an NBD address: nothing else would tell of it."""
+    if is_remote(name):
+        return True
+    try:
+        return stat.S_ISREG(os.stat(name).st_mode)
+    except OSError:
+        return False
+
+
+def _split(texts: Sequence[str]) -> list[str]:
+    return [part for text in texts for part in text.split(",") if part]
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(names))

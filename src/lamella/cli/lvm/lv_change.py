@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``lvchange``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.choose import choose_volumes, volumes_of
+from lamella.cli.lvm.context import Failed
+from lamella.cli.lvm.lv_create import read_ahead
+from lamella.cli.lvm.vg_options import metadata_profile
+from lamella.errors import LamellaError
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.lv_operations import LvChanges
+    from lamella.lvm.model import LogicalVolume
+
+CHANGES = (
+    *("contiguous", "permission", "readahead", "setactivationskip", "zero", "persistent", "addtag", "deltag"),
+    *(
+        "alloc",
+        "detachprofile",
+        "metadataprofile",
+        "profile",
+        "setautoactivation",
+        "errorwhenfull",
+        "discards",
+    ),
+)
+"""Options that change metadata; the others want something of the kernel."""
+OF_POOLS = ("zero", "discards", "errorwhenfull")
+UNSUPPORTED = (
+    *("compression", "deduplication", "cachemode", "cachepolicy", "cachesettings", "minrecoveryrate"),
+    *("maxrecoveryrate", "vdosettings", "writebehind", "writemostly", "resync", "syncaction", "rebuild"),
+)
+"""For RAID, cache and VDO volumes, which only LVM2 changes."""
+
+
+def lvchange(context: Context) -> None:
+    """Change properties of volumes."""
+    args = context.args
+    profile = metadata_profile(context)
+    for chosen in choose_volumes(context, args.positionals):
+        lvs = volumes_of(context, chosen)
+        if not lvs:
+            continue
+        if not any(args.has(name) for name in (*CHANGES, *UNSUPPORTED)):
+            _of_kernel(context, chosen.found, lvs)
+            continue
+        names = [lv.name for lv in lvs]
+        try:
+            with context.session.editing(chosen.found.group.name) as found:
+                for name in names:
+                    _change(context, found, found.group.lvs[name], profile)
+        except LamellaError as error:
+            context.fail_with(error)
+
+
+def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str | None) -> None:
+    from lamella.lvm.lv_operations import change_lv
+
+    args = context.args
+    full = f"{found.group.name}/{lv.name}"
+    try:
+        if any(args.has(name) for name in UNSUPPORTED):
+            raise Failed(
+                f"Command on LV {full} does not accept LV type {lv.kind}.\n"
+                f"Command not permitted on LV {full}."
+            )
+        if any(args.has(name) for name in OF_POOLS) and lv.thin_pool is None:
+            raise Failed(
+                f"Command on LV {full} uses options that require LV types thinpool .\n"
+                f"Command not permitted on LV {full}."
+            )
+        changes = _changes(context, full, lv, profile)
+        changed = change_lv(context.session, found, lv, changes)
+    except LamellaError as error:
+        context.fail_with(error)
+        return
+    repeated = (
+        "addtag",
+        "deltag",
+        "setactivationskip",
+        "setautoactivation",
+        "metadataprofile",
+        "detachprofile",
+    )
+    if not changed and any(args.has(name) for name in repeated):
+        context.session.commit(found)  # as LVM2, which writes tags whether they are new or not
+        changed = True
+    if changed:
+        context.print(f"Logical volume {full} changed.")
+
+
+def _changes(context: Context, full: str, lv: LogicalVolume, profile: str | None) -> LvChanges:
+    from lamella.lvm.lv_operations import LvChanges
+
+    args = context.args
+    policy = args.text("alloc") or None
+    if args.has("contiguous"):
+        policy = "contiguous" if args.yes("contiguous") else "inherit"
+    writable = None
+    if args.has("permission"):
+        writable = args.text("permission") == "rw"
+        if writable == lv.writable:
+            raise Failed(f'Logical volume "{full}" is already {"writable" if writable else "read only"}.')
+    ahead = None
+    if args.has("readahead"):
+        sectors = read_ahead(context)
+        if sectors == lv.read_ahead:
+            shown = "auto" if sectors is None else "none" if sectors == 0 else str(sectors)
+            raise Failed(f"Read ahead is already {shown} for {full}.")
+        ahead = -1 if sectors is None else sectors
+    minor = None
+    if args.has("persistent"):
+        minor = args.number("minor") if args.yes("persistent") else -1
+    return LvChanges(
+        writable,
+        policy,
+        args.tags("addtag"),
+        args.tags("deltag"),
+        profile,
+        ahead,
+        minor,
+        args.number("major") if args.has("major") else 0,
+        args.yes("setactivationskip") if args.has("setactivationskip") else None,
+        args.yes("setautoactivation") if args.has("setautoactivation") else None,
+        args.yes("zero") if args.has("zero") else None,
+        args.text("discards") or None,
+        args.yes("errorwhenfull") if args.has("errorwhenfull") else None,
+    )
+
+
+def _of_kernel(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> None:
+    """``-a``, ``--monitor``, ``--poll`` and ``--refresh``: what Lamella leaves to LVM2 and the kernel."""
+    args = context.args
+    view = context.view(found)
+    for lv in lvs:
+        full = f"{found.group.name}/{lv.name}"
+        active = view.kernel(lv) is not None
+        if args.has("activate"):
+            wanted = not args.text("activate").endswith("n")
+            if context.activation and wanted != active:
+                word = "activate" if wanted else "deactivate"
+                context.fail(
+                    f"Cannot {word} {full}: Lamella opens volumes itself, and leaves device-mapper to LVM2."
+                )
+        elif (args.has("poll") and not active) or (
+            args.has("monitor") and not active and lv.thin_pool is None
+        ):
+            context.fail(f"Logical volume {full} is not active.")

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``lvconvert``: volumes into thin pools, other metadata for a pool, and a pool's repair."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm import pool_options
+from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.lv_sizes import named_ranges
+from lamella.cli.lvm.names import one_volume, volume_name
+from lamella.cli.lvm.vg_options import metadata_profile
+from lamella.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lamella.block.device import BlockDevice
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.model import LogicalVolume, ThinPoolSegment, VolumeGroup
+
+
+def lvconvert(context: Context) -> None:
+    """Do the conversions that Lamella knows, and refuse the others clearly."""
+    args = context.args
+    kind = args.text("type")
+    if args.has("repair"):
+        _repair(context)
+    elif args.has("swapmetadata"):
+        _swap(context)
+    elif kind == "thin-pool" or (args.has("thinpool") and not args.has("thin") and kind != "thin"):
+        _to_pool(context)
+    elif kind == "thin" or args.has("thin"):
+        raise UnsupportedError(
+            "Lamella does not convert a volume in use into a thin one.",
+            hint="lvchange -pr it and make a snapshot: lvcreate -s --thinpool VG/POOL VG/LV",
+        )
+    else:
+        what = f"to type {kind}" if kind else "in this way"
+        raise UnsupportedError(
+            f"Lamella does not convert logical volumes {what}.",
+            hint="it makes thin pools, swaps their metadata and repairs them; LVM2 does the rest",
+        )
+
+
+def _find(found: FoundGroup, name: str) -> LogicalVolume:
+    lv = found.group.lvs.get(name)
+    if lv is None:
+        raise Failed(f"Failed to find logical volume {found.group.name}/{name}")
+    return lv
+
+
+def _metadata_name(context: Context, group: str) -> str:
+    if not context.args.has("poolmetadata"):
+        return ""
+    named = volume_name(context.args.text("poolmetadata"))
+    if named.lv and named.vg != group:
+        raise BadCommand(f'Please use a single volume group name ("{named.vg}" or "{group}").')
+    return named.lv or named.vg
+
+
+def _to_pool(context: Context) -> None:
+    args = context.args
+    if args.has("thinpool"):
+        text, disks = args.text("thinpool"), args.positionals
+    else:
+        text, disks = args.positionals[0], args.positionals[1:]
+    group, name = one_volume(context, text)
+    metadata = _metadata_name(context, group)
+    profile = metadata_profile(context) or ""
+    with context.editing(group) as found:
+        lv = _find(found, name)
+        if lv.thin_pool is not None:
+            if not metadata:
+                raise Failed(f"LV {group}/{name} is already a thin pool.")
+            _swap_in(context, found, lv, metadata)
+            return
+        _convert(context, found, lv, metadata, profile, disks)
+
+
+def _convert(
+    context: Context, found: FoundGroup, lv: LogicalVolume, metadata: str, profile: str, disks: list[str]
+) -> None:
+    from lamella.lvm.thin_pools import convert_to_pool
+
+    group = found.group
+    request = pool_options.pool_request(
+        context, found, profile, named_ranges(context, found, disks), stripes=False
+    )
+    other = _find(found, metadata) if metadata else None
+    full = f"{group.name}/{lv.name}"
+    both = f"{full} and {group.name}/{metadata}" if metadata else full
+
+    def agree() -> None:
+        target = "thin pool's data and metadata volumes" if metadata else "thin pool's data volume"
+        context.warn(f"WARNING: Converting {both} to {target} with metadata wiping.")
+        context.warn("THIS WILL DESTROY CONTENT OF LOGICAL VOLUME (filesystem etc.)")
+        if not context.ask(f"Do you really want to convert {both}? [y/n]: "):
+            raise Failed("Conversion aborted.")
+
+    pool = convert_to_pool(context.session, found, lv, other, request, agree=agree)
+    context.notices(pool_options.overprovisioning(context, found, pool))
+    context.print(f"Converted {both} to thin pool.")
+
+
+def _swap(context: Context) -> None:
+    group, name = one_volume(context, context.args.positionals[0])
+    metadata = _metadata_name(context, group)
+    with context.editing(group) as found:
+        _swap_in(context, found, _find(found, name), metadata)
+
+
+def _swap_in(context: Context, found: FoundGroup, pool: LogicalVolume, metadata: str) -> None:
+    from lamella.lvm.thin_pools import swap_metadata
+
+    full = f"{found.group.name}/{pool.name}"
+    other = _find(found, metadata)
+    volume = f"{found.group.name}/{metadata}"
+    if not context.ask(f"Do you want to swap metadata of {full} pool with metadata volume {volume}? [y/n]: "):
+        raise Failed("Conversion aborted.")
+    swap_metadata(context.session, found, pool, other)
+
+
+def _repair(context: Context) -> None:
+    from lamella.lvm.thin_pools import repair_pool
+
+    group, name = one_volume(context, context.args.positionals[0])
+    with context.editing(group) as found:
+        lv = _find(found, name)
+        full = f"{group}/{name}"
+        if lv.thin_pool is None:
+            raise Failed(
+                f"Command on LV {full} does not accept LV type {lv.kind}.\n"
+                f"Command not permitted on LV {full}."
+            )
+        repair_pool(context.session, found, lv, _repairer(context, found.group, lv.thin_pool))
+
+
+def _repairer(
+    context: Context, group: VolumeGroup, pool: ThinPoolSegment
+) -> Callable[[BlockDevice, BlockDevice], None]:
+    """What writes all that can be saved of a pool's metadata onto another volume.
+
+    What the metadata's own superblock says goes first; should it be gone, the group knows most of it.
+    """
+
+    def run(damaged: BlockDevice, target: BlockDevice) -> None:
+        from lamella.thin.dump import Overrides
+        from lamella.thin.repair import repair
+
+        chunks = group.lvs[pool.data].extents * group.extent_sectors // pool.chunk_sectors
+        # An id of 0 says that another program than LVM counts; with messages unsent the pool is behind.
+        known = pool.transaction_id and not pool.messages
+        fallback = Overrides(pool.transaction_id if known else None, pool.chunk_sectors, chunks)
+        for outcome in repair(damaged, target, fallback=fallback).incomplete:
+            context.warn(f"WARNING: {outcome}.")
+
+    return run

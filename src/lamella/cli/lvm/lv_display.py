@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``lvdisplay``: logical volumes, a line for each property."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.choose import choose_volumes, volumes_of
+from lamella.cli.lvm.reports import lvs
+from lamella.cli.lvm.shown import Sizes, time_text
+from lamella.lvm.model import StripedSegment, ThinPoolSegment, ThinSegment
+from lamella.lvm.report import lv_kinds
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.model import Area, LogicalVolume, Segment
+    from lamella.lvm.report.view import GroupView
+
+SECTOR = 512
+
+
+def lvdisplay(context: Context) -> None:
+    """Show volumes; ``-C`` as a table, ``-c`` for programs, ``-m`` with segments, ``-a`` hidden ones too."""
+    args = context.args
+    if args.has("columns"):
+        lvs(context)
+        return
+    sizes = Sizes(context.units)
+    for chosen in choose_volumes(context, args.positionals):
+        view = context.view(chosen.found)
+        for lv in volumes_of(context, chosen, hidden=args.has("all")):
+            if args.has("colon"):
+                _colon(context, view, lv)
+                continue
+            show_volume(context, sizes, view, lv)
+            if args.has("maps"):
+                _maps(context, sizes, view, lv)
+
+
+def _colon(context: Context, view: GroupView, lv: LogicalVolume) -> None:
+    state = view.kernel(lv)
+    ahead = -1 if lv.read_ahead is None else lv.read_ahead
+    parts: list[object] = [f"/dev/{view.group.name}/{lv.name}", view.group.name]
+    parts += [3 if lv.writable else 1, 1 if state else 0, -1, int(state.open) if state else 0]
+    parts += [lv.extents * view.group.extent_sectors, lv.extents, -1, 0, ahead]
+    parts += [state.major if state else -1, state.minor if state else -1]
+    context.print(":".join(str(part) for part in parts))
+
+
+def show_volume(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolume) -> None:
+    """The block of lines about one volume."""
+    say = context.print
+    group = view.group
+    visible = view.visible(lv) and lv_kinds.kind_of(lv) not in lv_kinds.POOL_KINDS
+    say("--- Logical volume ---" if view.visible(lv) else "--- Internal logical volume ---")
+    if visible:
+        say(f"LV Path                /dev/{group.name}/{lv.name}")
+    say(f"LV Name                {lv.name}")
+    say(f"VG Name                {group.name}")
+    say(f"LV UUID                {lv.uuid}")
+    say(f"LV Write Access        {'read/write' if lv.writable else 'read only'}")
+    host = f"{lv.creation_host}, {time_text(context, lv.creation_time)}" if lv.creation_time else ", "
+    say(f"LV Creation host, time {host}")
+    _relations(context, view, lv)
+    state = view.kernel(lv)
+    if view.around.activation:
+        words = "NOT available" if state is None else "suspended" if state.suspended else "available"
+        say(f"LV Status              {words}")
+        if state is not None:
+            say(f"# open                 {int(state.open)}")
+    store = view.snapshot_stores.get(lv.name)
+    shown = view.group.lvs.get(store[0], lv) if store else lv
+    say(f"LV Size                {sizes.show(shown.extents * group.extent_size)}")
+    usage = view.around.thin_usage(group, lv) if view.around.activation else None
+    if usage is not None and usage.metadata is not None:
+        say(f"Allocated pool data    {usage.data or 0:.2f}%")
+        say(f"Allocated metadata     {usage.metadata:.2f}%")
+    elif usage is not None and usage.data is not None:
+        say(f"Mapped size            {usage.data:.2f}%")
+    say(f"Current LE             {shown.extents}")
+    if store:
+        say(f"COW-table size         {sizes.show(lv.extents * group.extent_size)}")
+        say(f"COW-table LE           {lv.extents}")
+        chunk = store[1].extra.get("chunk_size")
+        say(f"Snapshot chunk size    {sizes.show(chunk * SECTOR if isinstance(chunk, int) else 0)}")
+    if lv_kinds.kind_of(lv) in ("mirror", "raid1"):
+        say(f"Mirrored volumes       {len(lv.segments[0].areas())}")
+    say(f"Segments               {len(lv.segments)}")
+    say(f"Allocation             {lv.allocation_policy or 'inherit'}")
+    say(f"Read ahead sectors     {'auto' if lv.read_ahead is None else lv.read_ahead}")
+    if lv.major is not None and lv.major >= 0 and lv.minor is not None:
+        say(f"Persistent major       {lv.major}")
+        say(f"Persistent minor       {lv.minor}")
+    if state is not None:
+        say(f"- currently set to     {max(state.read_ahead, 0) // SECTOR}")
+        say(f"Block device           {state.major}:{state.minor}")
+    say(" ")
+
+
+def _relations(context: Context, view: GroupView, lv: LogicalVolume) -> None:
+    """What it is a snapshot of, which pool it is in, or what it is made of."""
+    say = context.print
+    pool, thin = lv.thin_pool, lv.thin
+    if lv.name in view.snapshot_origins:
+        say("LV snapshot status     source of")
+        for name in view.snapshot_origins[lv.name]:
+            say(f"                       {name} [INACTIVE]")
+    elif lv.name in view.snapshot_stores:
+        say(f"LV snapshot status     INACTIVE destination for {view.snapshot_stores[lv.name][0]}")
+    if thin is not None:
+        say(f"LV Pool name           {thin.pool}")
+        if thin.origin:
+            say(f"LV Thin origin name    {thin.origin}")
+        if thin.external_origin:
+            say(f"LV External origin name {thin.external_origin}")
+    if pool is not None:
+        say(f"LV Pool metadata       {pool.metadata}")
+        say(f"LV Pool data           {pool.data}")
+
+
+def _maps(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolume) -> None:
+    say = context.print
+    say("--- Segments ---")
+    for segment in lv.segments:
+        word = "Virtual" if isinstance(segment, ThinSegment) else "Logical"
+        say(f"{word} extents {segment.start_extent} to {segment.start_extent + segment.extent_count - 1}:")
+        kind = "linear" if segment.kind == "striped" and len(segment.mapped) < 2 else segment.kind
+        say(f"  Type\t\t{kind}")
+        for line in _segment_lines(sizes, view, lv, segment):
+            say("  " + line)
+        say(" ")
+    say(" ")
+
+
+def _place(area: Area, length: int, indent: str) -> list[str]:
+    last = area.extent + length - 1
+    if area.pv is not None:
+        device = "[unknown]" if area.pv.missing else area.pv.device
+        return [f"{indent}Physical volume\t{device}", f"{indent}Physical extents\t{area.extent} to {last}"]
+    return [f"{indent}Logical volume\t{area.lv}", f"{indent}Logical extents\t{area.extent} to {last}"]
+
+
+def _segment_lines(sizes: Sizes, view: GroupView, lv: LogicalVolume, segment: Segment) -> list[str]:
+    if isinstance(segment, ThinPoolSegment):
+        return [
+            "Monitoring\t\t",
+            f"Chunk size\t\t{sizes.show(segment.chunk_size)}",
+            f"Discards\t\t{segment.discards}",
+            f"Thin count\t\t{view.thin_counts.get(lv.name, 0)}",
+            f"Transaction ID\t{segment.transaction_id}",
+            f"Zero new blocks\t{'yes' if segment.zero else 'no'}",
+        ]
+    if isinstance(segment, ThinSegment):
+        return [f"Device ID\t\t{segment.device_id}"] + (
+            [f"Merging to\t\t{segment.merge}"] if segment.merge else []
+        )
+    if isinstance(segment, StripedSegment):
+        if len(segment.mapped) == 1:
+            return _place(segment.mapped[0], segment.area_extents, "")
+        lines = [
+            f"Stripes\t\t{len(segment.mapped)}",
+            f"Stripe size\t\t{sizes.show(segment.stripe_size * SECTOR)}",
+        ]
+        for number, area in enumerate(segment.mapped):
+            lines += [f"Stripe {number}:", *_place(area, segment.area_extents, "  ")]
+        return lines
+    if segment.kind.startswith("raid"):
+        return _raid_lines(segment)
+    if segment.kind == "mirror":
+        return _mirror_lines(sizes, segment)
+    if segment.kind in ("cache", "cache-pool"):
+        return _cache_lines(sizes, view, segment)
+    return []
+
+
+def _raid_lines(segment: Segment) -> list[str]:
+    from lamella.lvm.report.segment_values import area_extents
+
+    lines = ["Monitoring\t\t"]
+    for number, area in enumerate(segment.areas()):
+        lines += [f"Raid Data LV {number}", *_place(area, area_extents(segment), "  ")]
+    lines += [f"Raid Metadata LV {number}\t{area.lv}" for number, area in enumerate(segment.metadata_areas())]
+    return lines
+
+
+def _mirror_lines(sizes: Sizes, segment: Segment) -> list[str]:
+    region = segment.extra.get("region_size")
+    lines = ["Monitoring\t\t", f"Mirrors\t\t{len(segment.areas())}", f"Mirror size\t\t{segment.extent_count}"]
+    log = segment.extra.get("mirror_log")
+    if isinstance(log, str):
+        lines.append(f"Mirror log volume\t{log}")
+    lines.append(f"Mirror region size\t{sizes.show(region * SECTOR if isinstance(region, int) else 0)}")
+    areas = segment.areas()
+    lines += ["Mirror original:", *_place(areas[0], segment.extent_count, "  "), "Mirror destinations:"]
+    for area in areas[1:]:
+        lines += _place(area, segment.extent_count, "  ")
+    return lines
+
+
+def _cache_lines(sizes: Sizes, view: GroupView, segment: Segment) -> list[str]:
+    source = segment
+    pool = view.group.lvs.get(str(segment.extra.get("cache_pool", "")))
+    if pool is not None and pool.segments:
+        source = pool.segments[0]
+    chunk = source.extra.get("chunk_size")
+    lines = [f"Chunk size\t\t{sizes.show(chunk * SECTOR if isinstance(chunk, int) else 0)}"]
+    for key, title in (("metadata_format", "Metadata format"), ("cache_mode", "Mode"), ("policy", "Policy")):
+        if key in source.extra:
+            lines.append(f"{title}{chr(9) * (1 if len(title) > 6 else 2)}{source.extra[key]}")
+    return lines

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``lvremove``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.choose import choose_volumes, volumes_of
+from lamella.cli.lvm.context import Failed
+from lamella.cli.lvm.names import volume_name
+from lamella.errors import LamellaError, NotFoundError
+from lamella.lvm.lv_operations import check_removable, forget_lv
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.model import LogicalVolume
+
+
+def lvremove(context: Context) -> None:
+    """Remove volumes; a thin pool only after asking, with all that is in it."""
+    by_group = None if context.args.has("select") else _named(context.args.positionals)
+    if by_group is not None:
+        for group, names in by_group.items():
+            _remove_from(context, group, names)
+        return
+    for chosen in choose_volumes(context, context.args.positionals):
+        names = [lv.name for lv in volumes_of(context, chosen)]
+        if not names:
+            continue
+        _remove_from(context, chosen.found.group.name, names)
+
+
+def _named(arguments: list[str]) -> dict[str, list[str]] | None:
+    """Volumes by group where all *arguments* are ``VG/LV``: then there is nothing to look for beforehand."""
+    found: dict[str, list[str]] = {}
+    for text in arguments:
+        try:
+            named = volume_name(text)
+        except NotFoundError:
+            return None
+        if not named.lv:
+            return None
+        found.setdefault(named.vg, []).append(named.lv)
+    return found
+
+
+def _remove_from(context: Context, group: str, names: list[str]) -> None:
+    try:
+        with context.editing(group) as found:
+            for name in [name for name in names if name not in found.group.lvs]:
+                context.fail(f'Failed to find logical volume "{group}/{name}"')
+            remove_named(context, found, list(dict.fromkeys(names)))
+    except LamellaError as error:
+        context.fail_with(error)
+
+
+def remove_all(context: Context, found: FoundGroup) -> None:
+    """Every visible volume of the group, for vgremove, which has asked already."""
+    remove_named(context, found, [lv.name for lv in found.group.visible_lvs()], asked=True)
+
+
+def remove_named(context: Context, found: FoundGroup, names: list[str], *, asked: bool = False) -> None:
+    """Remove these volumes, what stands on others first. Plain ones go in one commit, as with LVM2."""
+    group = found.group
+    waiting = [name for name in names if name in group.lvs]
+    plain: list[str] = []
+    while waiting:
+        name = _next(found, waiting)
+        waiting.remove(name)
+        lv = group.lvs.get(name)
+        if lv is None:
+            continue
+        try:
+            if lv.thin is None and lv.thin_pool is None:
+                check_removable(group, lv)
+                forget_lv(group, lv)
+                plain.append(name)
+                continue
+            _finish(context, found, plain)
+            _remove(context, found, lv, asked)
+        except LamellaError as error:
+            context.fail_with(error)
+    _finish(context, found, plain)
+
+
+def _finish(context: Context, found: FoundGroup, plain: list[str]) -> None:
+    """Write down that these volumes are gone, and say so."""
+    if not plain:
+        return
+    context.session.commit(found)
+    for name in plain:
+        context.print(f'Logical volume "{name}" successfully removed.')
+    plain.clear()
+
+
+def _next(found: FoundGroup, waiting: list[str]) -> str:
+    """The first volume that is no external origin of another that is to go as well."""
+    needed = {
+        lv.thin.external_origin
+        for name in waiting
+        if (lv := found.group.lvs.get(name)) and lv.thin is not None
+    }
+    for name in waiting:
+        lv = found.group.lvs.get(name)
+        if lv is not None and name not in needed:
+            return name
+    return waiting[0]
+
+
+def _remove(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool) -> None:
+    from lamella.lvm.thin_volumes import remove_any
+
+    group = found.group
+    if lv.thin_pool is not None:
+        inside = group.thin_volumes(lv)
+        if inside and not asked:
+            count = len(inside)
+            question = (
+                f'Removing pool "{group.name}/{lv.name}" will remove {count} dependent volume(s). '
+                "Proceed? [y/n]: "
+            )
+            if not context.confirm(question):
+                raise Failed(f'Logical volume "{lv.name}" not removed.')
+        names = [one.name for one in inside]
+        remove_any(context.session, found, lv)
+        for name in names:
+            context.print(f'Logical volume "{name}" successfully removed.')
+    else:
+        remove_any(context.session, found, lv)
+    context.print(f'Logical volume "{lv.name}" successfully removed.')

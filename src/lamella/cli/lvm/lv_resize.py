@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``lvextend``, ``lvreduce`` and ``lvresize``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm import pool_options
+from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.lv_create import policy
+from lamella.cli.lvm.lv_sizes import check_size_options, extents_to_resize, named_ranges
+from lamella.cli.lvm.names import one_volume
+from lamella.errors import NoSpaceError
+from lamella.lvm.model import StripedSegment
+from lamella.lvm.report.units import human
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.extent_ranges import PvRanges
+    from lamella.lvm.lv_operations import GrowRequest
+    from lamella.lvm.model import LogicalVolume
+
+
+SECTOR = 512
+
+
+def lvextend(context: Context) -> None:
+    """Make a volume longer."""
+    _resize(context)
+
+
+def lvreduce(context: Context) -> None:
+    """Make a volume shorter; what lies behind its new end is lost."""
+    _resize(context)
+
+
+def lvresize(context: Context) -> None:
+    """Make a volume longer or shorter."""
+    _resize(context)
+
+
+def _resize(context: Context) -> None:
+    args = context.args
+    group, name = one_volume(context, args.positionals[0])
+    disks = args.positionals[1:]
+    check_size_options(context)
+    with context.editing(group) as found:
+        lv = found.group.lvs.get(name)
+        if lv is None:
+            raise Failed(f"Logical volume {name} not found in volume group {group}.")
+        if args.has("usepolicies"):
+            changed = _by_policy(context, found, lv, disks)
+        elif lv.thin_pool is not None:
+            changed = _pool(context, found, lv, disks)
+        else:
+            changed = _volume(context, found, lv, disks)
+        if changed:
+            context.notices(pool_options.overprovisioning(context, found, lv))
+    if changed:
+        context.print(f"Logical volume {group}/{name} successfully resized.")
+
+
+def _request(
+    context: Context, ranges: PvRanges | None, approximate: bool, *, tell: bool = True
+) -> GrowRequest:
+    from lamella.lvm.lv_operations import GrowRequest
+
+    args = context.args
+    stripes = args.number("stripes")
+    size = args.size("stripesize")
+    if stripes > 1 and not size:
+        size = context.config.number("metadata/stripesize") * 1024
+        if tell:
+            context.print(f"Using default stripesize {human(size)}")
+    tags = tuple(context.config.strings("allocation/cling_tag_list"))
+    return GrowRequest(stripes, size, policy(context), ranges, approximate, tags)
+
+
+def _refuse_file_system(context: Context, found: FoundGroup, lv: LogicalVolume) -> None:
+    if context.args.has("resizefs"):
+        full = f"{found.group.name}/{lv.name}"
+        raise Failed(f"Logical volume {full} must be activated before resizing filesystem.")
+
+
+def _volume(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
+    from lamella.lvm.lv_operations import check_resizable, resize_lv
+
+    args, group = context.args, found.group
+    if args.has("poolmetadatasize"):
+        raise Failed("--poolmetadatasize can be used only with thin pools.")
+    check_resizable(group, lv)
+    ranges = named_ranges(context, found, disks)
+    now = lv.extents
+    if args.has("size") or args.has("extents"):
+        wanted, sign, approximate = extents_to_resize(context, group, lv, ranges)
+    else:
+        wanted, sign, approximate = now + _free_in(found, ranges), "+", True
+    if wanted <= 0:
+        raise Failed(f"New size of 0 not permitted for {group.name}/{lv.name}.")
+    wanted = _on_stripes(context, lv, wanted)
+    _check_direction(context, now, wanted, sign)
+    _refuse_file_system(context, found, lv)
+    if approximate and wanted > now and lv.thin is None and not group.free_extents():
+        raise NoSpaceError(f"Insufficient free space: {wanted - now} extents needed, but only 0 available")
+    resize_lv(context.session, found, lv, wanted, _request(context, ranges, approximate))
+    _say_changed(context, found, lv.name, now, lv.extents)
+    return True
+
+
+def _free_in(found: FoundGroup, ranges: PvRanges | None) -> int:
+    """Free extents in the named ranges: ``lvextend VG/LV PV`` takes all of them."""
+    if ranges is None:
+        return found.group.free_extents()
+    total = 0
+    for pv, runs in ranges:
+        for start, count in found.group.free_ranges(pv):
+            for first, length in runs:
+                total += max(min(start + count, first + length) - max(start, first), 0)
+    return total
+
+
+def _on_stripes(context: Context, lv: LogicalVolume, wanted: int) -> int:
+    """*wanted*, rounded up so that the last segment's stripes are equally long."""
+    now = lv.extents
+    last = lv.segments[-1]
+    stripes = len(last.mapped) if last.kind == "striped" else 1
+    if wanted > now:
+        stripes = _stripes(context, lv)
+    if stripes < 2 or wanted == now:
+        return wanted
+    if wanted > now and not context.args.has("stripesize") and not context.args.has("stripes"):
+        size = last.stripe_size * SECTOR if isinstance(last, StripedSegment) else 0
+        context.print(f"Using stripesize of last segment {human(size)}")
+    rest = wanted % stripes
+    if not rest:
+        return wanted
+    rounded = wanted + stripes - rest
+    context.print(
+        f"Rounding size ({wanted} extents) up to stripe boundary size for segment ({rounded} extents)."
+    )
+    return rounded
+
+
+def _stripes(context: Context, lv: LogicalVolume) -> int:
+    """Stripes for what is added: those asked for, or those that all segments have."""
+    if context.args.has("stripes"):
+        return context.args.number("stripes")
+    counts = {len(segment.mapped) for segment in lv.segments if segment.kind == "striped"}
+    if len(counts) > 1:
+        raise Failed("Please specify number of stripes (-i) and stripesize (-I)")
+    return counts.pop() if counts else 1
+
+
+def _check_direction(context: Context, now: int, wanted: int, sign: str) -> None:
+    if wanted == now:
+        raise Failed(f"New size ({wanted} extents) matches existing size ({now} extents).")
+    if context.name == "lvextend" and wanted < now:
+        raise Failed(f"New size given ({wanted} extents) not larger than existing size ({now} extents)")
+    if context.name == "lvreduce" and wanted > now:
+        raise Failed(f"New size given ({wanted} extents) not less than existing size ({now} extents)")
+
+
+def _say_changed(context: Context, found: FoundGroup, name: str, old: int, new: int) -> None:
+    extent = found.group.extent_size
+    full = f"{found.group.name}/{name}"
+    context.print(
+        f"Size of logical volume {full} changed from {human(old * extent)} ({old} extents) "
+        f"to {human(new * extent)} ({new} extents)."
+    )
+
+
+def _pool(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
+    from lamella.lvm.thin_pools import resize_pool
+
+    args, group = context.args, found.group
+    pool = lv.thin_pool
+    assert pool is not None
+    ranges = named_ranges(context, found, disks)
+    data, metadata = group.lvs[pool.data], group.lvs[pool.metadata]
+    data_wanted = metadata_wanted = None
+    approximate = False
+    if args.has("size") or args.has("extents") or not args.has("poolmetadatasize"):
+        if args.has("size") or args.has("extents"):
+            wanted, sign, approximate = extents_to_resize(context, group, lv, ranges)
+        else:
+            wanted, sign, approximate = lv.extents + _free_in(found, ranges), "+", True
+        data_wanted = _on_stripes(context, data, wanted)
+        if wanted < lv.extents:
+            raise Failed(f"Thin pool volumes {group.name}/{data.name} cannot be reduced in size yet.")
+        _check_direction(context, lv.extents, wanted, sign)
+    if args.has("poolmetadatasize"):
+        metadata_wanted = _metadata_extents(context, found, metadata)
+    _refuse_file_system(context, found, lv)
+    before = (metadata.extents, data.extents)
+    changed = resize_pool(
+        context.session,
+        found,
+        lv,
+        data_extents=data_wanted,
+        metadata_extents=metadata_wanted,
+        request=_request(context, ranges, approximate),
+    )
+    for part, old in ((metadata, before[0]), (data, before[1])):
+        if part.extents != old:
+            _say_changed(context, found, part.name, old, part.extents)
+    return changed
+
+
+def _metadata_extents(context: Context, found: FoundGroup, metadata: LogicalVolume) -> int:
+    asked = context.args.signed_size("poolmetadatasize")
+    extent = found.group.extent_size
+    extents = -(-asked.size // extent)
+    if extents * extent != asked.size:
+        context.print(f"Rounding size to boundary between physical extents: {human(extents * extent)}.")
+    if asked.sign == "-":
+        raise BadCommand("Can't reduce size of metadata volume.")
+    wanted = metadata.extents + extents if asked.sign == "+" else extents
+    if wanted <= metadata.extents:
+        raise Failed(f"New size ({wanted} extents) matches existing size ({metadata.extents} extents).")
+    return wanted
+
+
+def _by_policy(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
+    from lamella.cli.lvm.thin_usage import read_usage
+    from lamella.lvm.thin_pools import grow_by_policy
+    from lamella.lvm.volume_device import open_lv
+
+    pool = lv.thin_pool
+    if pool is None:
+        raise Failed("Policy-based resize is supported only for snapshot, thin pool and vdo pool volumes.")
+    group = found.group
+    data, metadata = group.lvs[pool.data], group.lvs[pool.metadata]
+    before = (metadata.extents, data.extents)
+    try:
+        usage = read_usage(open_lv(found, pool.metadata, read_only=True))
+    except ValueError as error:
+        raise Failed(f"Cannot read the metadata of thin pool {group.name}/{lv.name}: {error}.") from error
+    settings = pool_options.auto_extend(context, found, lv)
+    ranges = named_ranges(context, found, disks)
+    changed = grow_by_policy(
+        context.session,
+        found,
+        lv,
+        used_data=(usage.data_used, usage.data_total),
+        used_metadata=(usage.metadata_used, usage.metadata_total),
+        threshold=settings.threshold,
+        percent=settings.percent,
+        request=_request(context, ranges, False) if ranges else None,
+    )
+    for part, old in ((metadata, before[0]), (data, before[1])):
+        if part.extents != old:
+            _say_changed(context, found, part.name, old, part.extents)
+    return changed

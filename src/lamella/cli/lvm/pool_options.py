@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What options, settings and profiles say about thin pools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.context import Failed
+from lamella.errors import NotFoundError
+from lamella.lvm.sizes import to_extents
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.config import Config
+    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.extent_ranges import PvRanges
+    from lamella.lvm.model import LogicalVolume
+    from lamella.lvm.notice import Notice
+    from lamella.lvm.profile import AutoExtend
+    from lamella.lvm.thin_pools import PoolRequest
+
+SECTOR = 512
+
+
+def _settings(context: Context, profile: str) -> Config:
+    """The configuration under a profile. One that is missing counts as empty."""
+    from lamella.lvm.profile import load_profile
+
+    if not profile:
+        return context.config
+    try:
+        return context.config.with_layer(load_profile(profile, context.profile_folders), first=True)
+    except NotFoundError:
+        return context.config
+
+
+def pool_request(
+    context: Context, found: FoundGroup, profile: str, ranges: PvRanges | None, *, stripes: bool = True
+) -> PoolRequest:
+    """How a pool is to be made, from options first, then profile, then configuration."""
+    from lamella.cli.lvm.lv_create import policy, stripe_options
+    from lamella.lvm.thin_pools import PoolRequest
+
+    args = context.args
+    config = _settings(context, profile or found.group.profile)
+    chunk = args.size("chunksize", config.number("allocation/thin_pool_chunk_size") * 1024)
+    metadata = 0
+    if args.has("poolmetadatasize"):
+        metadata = to_extents(args.size("poolmetadatasize"), found.group.extent_size, say=context.print)
+    count, size = stripe_options(context) if stripes else (1, 64 << 10)
+    error_when_full = config.flag("activation/error_when_full")
+    return PoolRequest(
+        chunk,
+        metadata,
+        args.yes("zero", default=config.flag("allocation/thin_pool_zero")),
+        args.text("discards") or config.text("allocation/thin_pool_discards"),
+        args.yes("errorwhenfull", default=error_when_full),
+        args.yes("poolmetadataspare", default=True),
+        config.text("allocation/thin_pool_chunk_size_policy"),
+        config.flag("allocation/thin_pool_crop_metadata"),
+        policy(context),
+        ranges,
+        args.tags("addtag") if args.has("addtag") else (),
+        profile,
+        count,
+        size,
+        args.yes("setautoactivation", default=True),
+        config.flag("allocation/zero_metadata"),
+        config.flag("allocation/thin_pool_metadata_require_separate_pvs"),
+    )
+
+
+def leave_room(context: Context, found: FoundGroup, extents: int, request: PoolRequest) -> int:
+    """Extents for data, once metadata and its spare have had theirs, where all free space is asked for."""
+    from lamella.lvm.thin_sizes import pool_sizes
+
+    sizes = pool_sizes(
+        extents,
+        found.group.extent_sectors,
+        lambda notice: None,
+        chunk_sectors=request.chunk_size // SECTOR,
+        metadata_extents=request.metadata_extents,
+        chunk_policy=request.chunk_policy,
+        crop=request.crop_metadata,
+        zero=request.zero,
+    )
+    if extents <= 2 * sizes.metadata_extents:
+        raise Failed("Not enough space for thin pool creation.")
+    return extents - 2 * sizes.metadata_extents
+
+
+def auto_extend(context: Context, found: FoundGroup, pool: LogicalVolume) -> AutoExtend:
+    """When and by how much a pool grows by policy."""
+    from lamella.lvm.profile import auto_extend as of_profile
+
+    return of_profile(context.config, pool.profile or found.group.profile, context.profile_folders)
+
+
+def overprovisioning(context: Context, found: FoundGroup, lv: LogicalVolume | None) -> list[Notice]:
+    """What there is to say when thin volumes promise more than there is."""
+    if not any(one.thin_pool is not None for one in found.group.lvs.values()):
+        return []
+    from lamella.lvm.thin_volumes import overprovisioning as of_group
+
+    def settings(pool: LogicalVolume) -> tuple[int, int]:
+        found_settings = auto_extend(context, found, pool)
+        return found_settings.threshold, found_settings.percent
+
+    return of_group(found.group, lv, settings)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pvremove``, ``pvresize`` and ``pvchange``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from lamella.block.opening import is_remote
+from lamella.cli.lvm.choose import choose_disks
+from lamella.cli.lvm.context import Failed
+from lamella.cli.lvm.device_list import remember_files
+from lamella.errors import LamellaError, UsageError
+from lamella.lvm.report.units import human
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.choose import ChosenDisk
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.disk import Disk
+
+
+def pvremove(context: Context) -> None:
+    """Wipe the labels of disks that no group uses."""
+    from lamella.lvm.pv_operations import remove_pv
+
+    args = context.args
+    removed = []
+    context.extra_devices += args.positionals
+    with context.session.all_locked():
+        for path in dict.fromkeys(args.positionals):
+            if not is_remote(path) and not os.path.exists(path):
+                context.fail(f"No device found for {path}.")
+                continue
+            disk = context.session.scan.disk(path)
+            if disk is not None and disk.label is None and args.count("force") < 2:
+                context.fail(f"No PV found on device {path}.")
+                continue
+            try:
+                if disk is not None and disk.label is not None:
+                    remove_pv(context.session, path, force=args.count("force"), confirm=context.ask)
+            except LamellaError as error:
+                context.fail_with(error)
+                continue
+            removed.append(os.path.abspath(path))
+            context.print(f'Labels on physical volume "{path}" successfully wiped.')
+    if not context.test:
+        remember_files(args, [], removed)
+
+
+def pvresize(context: Context) -> None:
+    """Let LVM use another size of a disk; without a size, all of it."""
+    size = context.args.size("setphysicalvolumesize")
+    if context.args.has("setphysicalvolumesize") and not size:
+        raise Failed("Physical volume size may not be zero")
+    done = failed = 0
+    with context.session.all_locked():
+        for chosen in choose_disks(context, context.args.positionals):
+            if _resize(context, chosen, size):
+                done += 1
+                context.print(f'Physical volume "{chosen.disk.path}" changed')
+            else:
+                failed += 1
+    context.print(f"{done} physical volume(s) resized or updated / {failed} physical volume(s) not resized")
+    if failed:
+        context.failures += 1
+
+
+def _resize(context: Context, chosen: ChosenDisk, size: int) -> bool:
+    from lamella.lvm.pv_operations import resize_pv
+
+    disk = chosen.disk
+    real = disk.size
+    if size and size != real:
+        word = "is less than" if size < real else "exceeds"
+        if size > real:
+            context.warn(f"WARNING: {disk.path}: Overriding real size {human(real)}. You could lose data.")
+        question = (
+            f"{disk.path}: Requested size {human(size)} {word} real size {human(real)}. Proceed?  [y/n]: "
+        )
+        if not context.ask(question):
+            context.warn(f"Physical Volume {disk.path} not resized.")
+            return False
+        context.warn(f"WARNING: {disk.path}: Pretending size is {size // 512} not {real // 512} sectors.")
+    try:
+        if chosen.found is None:
+            resize_pv(context.session, disk, None, size)
+        else:
+            with context.session.editing(chosen.found.group.name) as found:
+                _leave_an_extent(found, disk, size or real)
+                resize_pv(context.session, disk, found, size)
+    except LamellaError as error:
+        context.warn_with(error)
+        return False
+    return True
+
+
+def _leave_an_extent(found: FoundGroup, disk: Disk, size: int) -> None:
+    label = disk.label
+    extent = found.group.extent_size
+    if label is not None and label.data_areas and size < label.data_areas[0][0] + extent:
+        need = f"at least one physical extent of {extent // 512} sectors"
+        raise UsageError(f"Size must leave space for {need} on PV {disk.path}.")
+
+
+def pvchange(context: Context) -> None:
+    """Change whether disks may be allocated from, their tags, identity, or the use of their areas."""
+    args = context.args
+    if args.has("all") and args.positionals:
+        raise UsageError("Option --all and PhysicalVolumePath are exclusive.")
+    done = failed = 0
+    with context.session.all_locked():
+        arguments = [] if args.has("all") else args.positionals
+        for chosen in choose_disks(context, arguments, select=True):
+            try:
+                changed = _change(context, chosen)
+            except LamellaError as error:
+                context.fail_with(error)
+                context.warn(f"Physical volume {chosen.disk.path} not changed")
+                failed += 1
+                continue
+            if changed:
+                done += 1
+                context.print(f'Physical volume "{chosen.disk.path}" changed')
+            else:
+                failed += 1
+                context.print(f"Physical volume {chosen.disk.path} not changed")
+    context.print(
+        f"{done} physical volume{'' if done == 1 else 's'} changed / "
+        f"{failed} physical volume{'' if failed == 1 else 's'} not changed"
+    )
+
+
+def _change(context: Context, chosen: ChosenDisk) -> bool:
+    from lamella.lvm.pv_operations import change_pv
+    from lamella.lvm.pv_orphan import change_orphan
+
+    args = context.args
+    disk = chosen.disk
+    allocatable = args.yes("allocatable") if args.has("allocatable") else None
+    ignore = args.yes("metadataignore") if args.has("metadataignore") else None
+    if chosen.found is None:
+        if args.has("addtag") or args.has("deltag"):
+            raise UsageError(f"Can't change tag on Physical Volume {disk.path} not in volume group")
+        if allocatable is not None:
+            raise UsageError(f"Allocatability not supported by orphan lvm2 format PV {disk.path}")
+        return change_orphan(context.session, disk, new_identity=args.has("uuid"), metadata_ignore=ignore)
+    with context.session.editing(chosen.found.group.name) as found:
+        assert disk.label is not None
+        pv = next(pv for pv in found.group.pvs if pv.uuid == disk.label.uuid)
+        changed = change_pv(
+            context.session,
+            found,
+            pv,
+            allocatable=allocatable,
+            add_tags=args.tags("addtag"),
+            delete_tags=args.tags("deltag"),
+            new_identity=args.has("uuid"),
+            metadata_ignore=ignore,
+        )
+        if not changed and any(args.has(name) for name in ("addtag", "deltag", "metadataignore")):
+            context.session.commit(found)  # as LVM2, which writes tags whether they are new or not
+            changed = True
+    return changed

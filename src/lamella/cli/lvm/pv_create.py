@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pvcreate``: make disks physical volumes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.device_list import remember_files
+from lamella.cli.lvm.pv_options import check_uuid_options, pv_options, read_restore_file, require_disks
+from lamella.errors import LamellaError
+from lamella.lvm.ids import is_uuid, with_dashes, without_dashes
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+
+
+def pvcreate(context: Context) -> None:
+    """Each disk by itself: what goes wrong with one does not stop the others."""
+    from lamella.lvm.pv_operations import create_pv
+
+    args = context.args
+    check_uuid_options(context)
+    require_disks(context, args.positionals)
+    uuid = args.text("uuid")
+    if uuid and is_uuid(uuid):
+        uuid = with_dashes(without_dashes(uuid))
+    options = pv_options(context, uuid=uuid, restore=read_restore_file(context))
+    made = []
+    with context.session.all_locked():
+        for path in dict.fromkeys(args.positionals):
+            try:
+                create_pv(context.session, path, options, confirm=context.ask)
+            except LamellaError as error:
+                context.fail_with(error)
+                continue
+            made.append(path)
+            context.print(f'Physical volume "{path}" successfully created.')
+    if not context.test:
+        remember_files(args, made)

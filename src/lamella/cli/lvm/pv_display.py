@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pvdisplay``: physical volumes, a line for each property."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.reports import disks_to_report, pvs
+from lamella.cli.lvm.shown import Sizes
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.model import PhysicalVolume
+    from lamella.lvm.report.view import GroupView
+
+SECTOR = 512
+
+
+def pvdisplay(context: Context) -> None:
+    """Show physical volumes; ``-C`` as a table, ``-c`` for programs, ``-s`` only their free space."""
+    args = context.args
+    if args.has("columns"):
+        pvs(context)
+        return
+    sizes = Sizes(context.units)
+    views, _bare = disks_to_report(context, args.positionals)
+    for view in views:
+        listed = view.shown_pvs if view.shown_pvs is not None else view.vg.pvs if view.vg else view.loose
+        for pv in listed:
+            if not _selected(context, view, pv):
+                continue
+            if view.vg is not None and view.vg.exported and not args.has("short"):
+                context.print(f'Physical volume "{pv.device}" of volume group "{view.vg.name}" is exported')
+            if view.vg is None and not args.has("short"):
+                context.print(f'"{pv.device}" is a new physical volume of "{sizes.show(pv.size)}"')
+            if args.has("colon"):
+                _colon(context, view, pv)
+            elif args.has("short"):
+                _short(context, sizes, view, pv)
+            else:
+                _full(context, sizes, view, pv)
+                if args.has("maps") and view.vg is not None:
+                    _maps(context, view, pv)
+
+
+def _selected(context: Context, view: GroupView, pv: PhysicalVolume) -> bool:
+    if not context.args.has("select"):
+        return True
+    from lamella.lvm.report.selection import Selection
+    from lamella.lvm.report.view import Row
+
+    row = Row(view, pv=pv, device=view.devices.get(pv.uuid))
+    return Selection.parse(context.args.text("select"), "pv").holds(row)
+
+
+def _free(view: GroupView, pv: PhysicalVolume) -> int:
+    return pv.pe_count - view.used.get(pv.uuid, 0)
+
+
+def _short(context: Context, sizes: Sizes, view: GroupView, pv: PhysicalVolume) -> None:
+    room = pv.size if view.vg is None else _free(view, pv) * view.vg.extent_size
+    context.print(f'Device "{pv.device}" has a capacity of {sizes.show(room)}')
+
+
+def _colon(context: Context, view: GroupView, pv: PhysicalVolume) -> None:
+    group = view.vg
+    free = _free(view, pv) if group is not None else 0
+    used = view.used.get(pv.uuid, 0)
+    parts: list[object] = [pv.device, group.name if group else "", pv.dev_sectors, -1]
+    allocatable = 8 if group and pv.allocatable else 0
+    parts += [allocatable | (2 if group and group.exported else 0), allocatable, -1]
+    parts += [group.extent_sectors // 2 if group else 0, pv.pe_count if group else 0, free, used, pv.uuid]
+    context.print(":".join(str(part) for part in parts))
+
+
+def _full(context: Context, sizes: Sizes, view: GroupView, pv: PhysicalVolume) -> None:
+    group = view.vg
+    say = context.print
+    name = "" if group is None else f"{group.name} (exported)" if group.exported else group.name
+    say("--- NEW Physical volume ---" if group is None else "--- Physical volume ---")
+    say(f"PV Name               {'[unknown]' if pv.missing else pv.device}")
+    say(f"VG Name               {name}")
+    if group is None:
+        say(f"PV Size               {sizes.show(pv.size)}")
+        say("Allocatable           NO")
+        say(f"PE Size               {sizes.show(0)}")
+        free = used = count = 0
+    else:
+        whole = pv.pe_count * group.extent_size
+        unusable = pv.size - whole if pv.size > whole + pv.pe_start * SECTOR else 0
+        say(f"PV Size               {sizes.show(pv.size)} / not usable {sizes.show(unusable)}")
+        free, used, count = _free(view, pv), view.used.get(pv.uuid, 0), pv.pe_count
+        full = "yes (but full)" if not free else "yes "
+        say(f"Allocatable           {full if pv.allocatable else 'NO'}")
+        say(f"PE Size               {sizes.show(group.extent_size)}")
+    say(f"Total PE              {count}")
+    say(f"Free PE               {free}")
+    say(f"Allocated PE          {used}")
+    say(f"PV UUID               {pv.uuid}")
+    say(" ")
+
+
+def _maps(context: Context, view: GroupView, pv: PhysicalVolume) -> None:
+    say = context.print
+    say("--- Physical Segments ---")
+    for start, count, lv, segment, _at in view.runs(pv):
+        if not count:
+            continue
+        say(f"Physical extent {start} to {start + count - 1}:")
+        if lv is None or segment is None:
+            say("  FREE")
+            continue
+        say(f"  Logical volume\t/dev/{view.group.name}/{lv.name}")
+        say(f"  Logical extents\t{segment.start_extent} to {segment.start_extent + segment.extent_count - 1}")
+    say(" ")

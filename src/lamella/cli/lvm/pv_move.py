@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pvmove``: move extents to other disks of their group."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from lamella.block.opening import is_remote
+from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.lv_create import policy
+from lamella.cli.lvm.lv_sizes import named_ranges
+from lamella.cli.lvm.names import skip_dev
+from lamella.errors import UnsupportedError
+from lamella.lvm.names import is_valid_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.model import PhysicalVolume
+
+INTERVAL = 15
+"""Seconds between two lines of progress, where no terminal is written to."""
+
+
+def pvmove(context: Context) -> None:
+    """Move what lies on a disk, or on some of its extents; or abort (go on with) what was begun."""
+    args = context.args
+    if args.has("abort") or not args.positionals:
+        _begun(context, args.positionals[0] if args.positionals else "")
+        return
+    source = args.positionals[0]
+    if source.startswith("@"):
+        raise BadCommand("Tags cannot be used with this command.")
+    group, path = _find_source(context, source)
+    volume = _volume(context, group)
+    with context.editing(group) as found:
+        _move(context, found, source, path, volume)
+
+
+def _move(context: Context, found: FoundGroup, text: str, path: str, volume: str) -> None:
+    from lamella.lvm.extent_ranges import parse_pv_ranges
+    from lamella.lvm.pv_move import MoveRequest, move_extents
+
+    args = context.args
+    if volume and volume not in found.group.lvs:
+        raise Failed(f"Logical volume {volume} not found.")
+    ((source, runs),) = parse_pv_ranges(found, [text], context.notice, allocatable_only=False)
+    request = MoveRequest(
+        source,
+        runs,
+        volume,
+        policy(context),
+        named_ranges(context, found, args.positionals[1:]),
+        tuple(context.config.strings("allocation/cling_tag_list")),
+    )
+    progress = None if args.has("background") else _progress(context, path)
+    move_extents(context.session, found, request, progress)
+    if not args.has("background") and not context.test:
+        context.print(f"{path}: Moved: 100.00%")
+
+
+def _progress(context: Context, path: str) -> Callable[[int, int], None]:
+    """Prints a line every interval; on a terminal every second, unless ``-i`` says otherwise."""
+    interval = context.args.number("interval", 1 if sys.stdout.isatty() else INTERVAL)
+    last = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done < total and interval and now - last >= interval:
+            last = now
+            context.print(f"{path}: Moved: {100 * done / total:.2f}%")
+            sys.stdout.flush()
+
+    return tell
+
+
+def _candidates(text: str) -> list[str]:
+    """What may be the path in ``path:ranges``: the longest first, since a path may hold colons."""
+    plain = text.replace("\\:", "\0")
+    found = [plain]
+    while (at := found[-1].rfind(":")) > 0:
+        found.append(found[-1][:at])
+    return [each.replace("\0", ":") for each in found]
+
+
+def _find_source(context: Context, text: str) -> tuple[str, str]:
+    """(group, path as LVM knows it) of the disk in ``path:ranges``. Raises :class:`BadCommand`."""
+    scan = context.session.scan
+    candidates = _candidates(text)
+    for path in candidates:
+        disk = scan.disk(path)
+        if disk is None:
+            continue
+        for found in scan.groups:
+            for pv in found.group.pvs:
+                if found.disks.get(pv.uuid) is disk:
+                    return found.group.name, disk.path
+        if disk.label is not None:  # LVM2's word for a physical volume without a group
+            raise Failed("No extents available for allocation.")
+        break
+    path = next((each for each in candidates if is_remote(each) or os.path.exists(each)), "")
+    if not path:
+        raise BadCommand(f"Cannot use {candidates[-1]}: device not found")
+    raise BadCommand(f'Failed to find physical volume "{path}".')
+
+
+def _volume(context: Context, group: str) -> str:
+    """The volume that ``-n`` names, "" without the option. Raises :class:`BadCommand`."""
+    if not context.args.has("name"):
+        return ""
+    text = context.args.text("name")
+    vg, slash, lv = skip_dev(text).rpartition("/")
+    if slash and vg != group:
+        raise BadCommand("Named LV and old PV must be in the same VG.\nFailed to find an LV name.")
+    if not is_valid_name(lv):
+        raise BadCommand(f"Logical volume name {lv} is invalid.")
+    return lv
+
+
+def _begun(context: Context, text: str) -> None:
+    """``pvmove`` alone and ``pvmove --abort``: our own moves leave nothing behind that could go on."""
+    from lamella.lvm.pv_move import pvmove_volumes
+
+    group, path = _find_source(context, text) if text else ("", "")
+    for found in context.groups():
+        if group and found.group.name != group:
+            continue
+        for lv, source in pvmove_volumes(found.group):
+            if not group or (source is not None and source.device == path):
+                raise UnsupportedError(
+                    f"{_shown(source)}: {found.group.name}/{lv.name} is a move that LVM2 has begun",
+                    hint="LVM2 has to finish or abort it",
+                )
+    if path:
+        context.print(f"{path}: No pvmove in progress - already finished or aborted.")
+
+
+def _shown(pv: PhysicalVolume | None) -> str:
+    return pv.device if pv is not None else "unknown device"

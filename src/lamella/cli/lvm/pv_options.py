@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options that pvcreate, vgcreate and vgextend share: how a disk becomes a physical volume."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from lamella.block.opening import is_remote
+from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.errors import LamellaError
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.model import VolumeGroup
+    from lamella.lvm.pv_operations import PvOptions
+
+
+def pv_options(context: Context, *, uuid: str = "", restore: VolumeGroup | None = None) -> PvOptions:
+    """What the options and settings say about new physical volumes."""
+    from lamella.lvm.pv_operations import PvOptions
+
+    args, config = context.args, context.config
+    copies = config.number("metadata/pvmetadatacopies")
+    if args.has("pvmetadatacopies"):
+        copies = args.number("pvmetadatacopies")
+    ignore = config.flag("metadata/pvmetadataignore")
+    if args.has("metadataignore"):
+        ignore = args.yes("metadataignore")
+    alignment = args.size("dataalignment", config.number("devices/data_alignment") * 1024)
+    return PvOptions(
+        uuid=uuid,
+        restore=restore,
+        metadata_copies=copies,
+        metadata_size=args.size("metadatasize", config.number("metadata/pvmetadatasize") * 512),
+        metadata_ignore=ignore,
+        data_alignment=alignment,
+        data_alignment_offset=args.size("dataalignmentoffset"),
+        boot_size=args.size("bootloaderareasize"),
+        size=args.size("setphysicalvolumesize"),
+        zero=args.yes("zero") if args.has("zero") else None,
+        label_sector=args.number("labelsector", 1),
+        force=args.count("force"),
+        yes=args.has("yes"),
+    )
+
+
+def require_disks(context: Context, paths: list[str]) -> None:
+    """Let the command look at *paths*, too; ends it in LVM2's words where one does not exist."""
+    gone = [path for path in paths if not is_remote(path) and not os.path.exists(path)]
+    if gone:
+        raise Failed("\n".join(f"No device found for {path}." for path in gone))
+    context.extra_devices += [path for path in paths if path not in context.extra_devices]
+
+
+def check_uuid_options(context: Context) -> None:
+    """Raise :class:`BadCommand` where ``--uuid`` and ``--restorefile`` do not go together."""
+    args = context.args
+    if args.has("restorefile") and not args.has("uuid"):
+        raise BadCommand("--uuid is required with --restorefile")
+    required = context.config.flag("devices/require_restorefile_with_uuid")
+    if args.has("uuid") and required and not args.has("restorefile") and not args.has("norestorefile"):
+        raise BadCommand("--restorefile is required with --uuid")
+    if args.has("uuid") and len(args.positionals) != 1:
+        raise BadCommand("Can only set uuid on one volume at once")
+
+
+def read_restore_file(context: Context) -> VolumeGroup | None:
+    """The group in ``--restorefile``."""
+    if not context.args.has("restorefile"):
+        return None
+    from lamella.lvm.backup import read_backup
+
+    try:
+        return read_backup(context.args.text("restorefile"))
+    except LamellaError as error:
+        raise Failed(f"{error.message}\nUnable to read {context.args.text('restorefile')}") from error

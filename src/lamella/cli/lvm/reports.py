@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pvs``, ``vgs`` and ``lvs``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.choose import choose_groups, choose_volumes
+from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.errors import UsageError
+from lamella.lvm.report import report as reporting
+from lamella.lvm.report.fields import field_list
+from lamella.lvm.report.layout import Layout
+from lamella.lvm.report.report import HelpAsked, Request, UnknownFieldError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.disk import Disk
+    from lamella.lvm.report.view import DeviceInfo, GroupView
+
+
+def make_request(context: Context, kind: str) -> Request:
+    """What the options and settings ask of a report of *kind*. Raises :class:`BadCommand`."""
+    args, config = context.args, context.config
+    binary = args.has("binary") or config.flag("report/binary_values_as_numeric")
+    separator = args.text("separator") if args.has("separator") else config.text("report/separator")
+    given = args.has("separator")
+    prefixes = args.has("nameprefixes") or config.flag("report/prefixes")
+    aligned = config.flag("report/aligned")
+    if given or prefixes:
+        aligned = args.has("aligned") and not prefixes
+    layout = Layout(
+        separator,
+        aligned,
+        headings=not args.has("noheadings") and config.flag("report/headings"),
+        rows=args.has("rows") or config.flag("report/columns_as_rows"),
+        prefixes=prefixes,
+        quoted=not args.has("unquoted") and config.flag("report/quoted"),
+    )
+    options = args.texts("options")
+    if config.flag("report/compact_output"):
+        options = [*options, "#all"]
+    elif config.text("report/compact_output_cols"):
+        options = [*options, "#" + config.text("report/compact_output_cols")]
+    request = Request(
+        kind,
+        options,
+        ",".join(args.texts("sort")) if args.has("sort") else None,
+        " && ".join(f"({one})" for one in args.texts("select")) if args.has("select") else "",
+        context.units,
+        layout,
+        binary,
+        args.text("reportformat") or config.text("report/output_format"),
+        verbose=context.verbosity > 0,
+        hidden=args.has("all"),
+        time_format=context.around.time_format,
+        buffered=not args.has("unbuffered") and config.flag("report/buffered"),
+    )
+    if args.text("select").strip() and len(args.texts("select")) == 1:
+        request.select = args.text("select")
+    _defaults_from_config(context, request)
+    return request
+
+
+def _defaults_from_config(context: Context, request: Request) -> None:
+    """``report/lvs_cols`` and the like, where a configuration has them."""
+    name = {"lv": "lvs", "seg": "segs", "vg": "vgs", "pv": "pvs", "pvseg": "pvsegs"}[request.kind]
+    columns = context.config.find(f"report/{name}_cols{'_verbose' if request.verbose else ''}")
+    if isinstance(columns, str):
+        request.options = [columns, *request.options]
+    order = context.config.find(f"report/{name}_sort")
+    if isinstance(order, str) and request.sort is None:
+        request.sort = order
+
+
+def checked(context: Context, request: Request) -> str:
+    """The kind of rows, once the request is known to make sense; ends the command where it does not."""
+    try:
+        return reporting.prepare(request)[2]
+    except HelpAsked:
+        sys.stdout.write(field_list())
+        raise Failed from None
+    except UnknownFieldError as error:
+        context.warn(f"{error.message}\n{error.hint}")
+        raise Failed from error
+    except BadCommand:
+        raise
+    except UsageError as error:
+        raise Failed(error.message) from error
+
+
+def _help_asked(context: Context) -> bool:
+    words = {word for option in context.args.texts("options") for word in option.lstrip("+-#").split(",")}
+    return bool(words & {"help", "?"})
+
+
+def _selection_help(context: Context) -> bool:
+    if context.args.text("select") not in ("help", "?"):
+        return False
+    from lamella.lvm.report.selection import HELP
+
+    sys.stdout.write(field_list() + HELP)
+    return True
+
+
+def print_report(
+    context: Context, request: Request, views: Iterable[GroupView], bare: Iterable[DeviceInfo] = ()
+) -> None:
+    """Build a report and write it."""
+    try:
+        found = reporting.build(request, views, bare)
+    except UsageError as error:
+        raise Failed(error.message) from error
+    context.write(found.text(request))
+
+
+def _helped(context: Context) -> bool:
+    if _help_asked(context):
+        sys.stdout.write(field_list())
+        return True
+    return _selection_help(context)
+
+
+def lvs(context: Context) -> None:
+    """List logical volumes, or with ``--segments`` their segments."""
+    if _helped(context):
+        return
+    request = make_request(context, "seg" if context.args.has("segments") else "lv")
+    checked(context, request)
+    views = []
+    for chosen in choose_volumes(context, context.args.positionals):
+        view = context.view(chosen.found)
+        if chosen.lvs is not None:
+            view.shown_lvs = [lv for lv in view.reportable_lvs if lv in chosen.lvs]
+        views.append(view)
+    print_report(context, request, views)
+
+
+def vgs(context: Context) -> None:
+    """List volume groups."""
+    if _helped(context):
+        return
+    request = make_request(context, "vg")
+    checked(context, request)
+    select = context.args.given.pop("select", None)
+    groups = choose_groups(context, context.args.positionals)
+    if select is not None:
+        context.args.given["select"] = select
+    print_report(context, request, [context.view(found) for found in groups])
+
+
+def pvs(context: Context) -> None:
+    """List physical volumes; with ``-a`` also devices that are none."""
+    if _helped(context):
+        return
+    request = make_request(context, "pvseg" if context.args.has("segments") else "pv")
+    checked(context, request)
+    views, bare = disks_to_report(context, context.args.positionals)
+    print_report(context, request, views, bare)
+
+
+def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupView], list[DeviceInfo]]:
+    """Physical volumes by group, then those of no group; and with ``-a`` the other devices.
+
+    *arguments* name disks or tags; without any, all count. What is not found counts as a failure.
+    """
+    from lamella.cli.lvm.surroundings import device_info
+
+    scan = context.session.scan
+    wanted = _wanted_disks(context, arguments)
+    tags = {one[1:] for one in arguments if one.startswith("@")}
+    every = not arguments
+    views = []
+    for found in context.groups():
+        view = context.view(found)
+        if not every:
+            group_tagged = bool(tags & set(found.group.tags))
+            keep = {
+                pv.uuid
+                for pv in found.group.pvs
+                if group_tagged or tags & set(pv.tags) or found.disks.get(pv.uuid) in wanted
+            }
+            if not keep:
+                continue
+            view.shown_pvs = [pv for pv in found.group.pvs if pv.uuid in keep]
+        views.append(view)
+    orphans = [disk for disk in scan.orphans if every or disk in wanted]
+    if orphans:
+        views.append(loose_view(context, orphans))
+    bare = []
+    if context.args.has("all"):
+        bare = [device_info(disk) for disk in scan.disks if disk.label is None and (every or disk in wanted)]
+    return views, bare
+
+
+def loose_view(context: Context, disks: list[Disk]) -> GroupView:
+    """Disks of no group, for a report."""
+    from lamella.cli.lvm.surroundings import device_info
+    from lamella.lvm.model import PhysicalVolume
+    from lamella.lvm.report.view import GroupView
+
+    loose, devices = [], {}
+    for disk in disks:
+        label = disk.label
+        if label is None:
+            continue
+        pv = PhysicalVolume(label.uuid, disk.path, status=[], dev_sectors=label.device_size // 512)
+        if label.data_areas:
+            pv.pe_start = label.data_areas[0][0] // 512
+        if label.boot_areas:
+            pv.ba_start, pv.ba_size = (part // 512 for part in label.boot_areas[0])
+        loose.append(pv)
+        devices[label.uuid] = device_info(disk)
+    return GroupView(None, devices, context.around, loose)
+
+
+def _wanted_disks(context: Context, arguments: list[str]) -> list[Disk]:
+    found = []
+    for path in arguments:
+        if path.startswith("@"):
+            continue
+        disk = context.session.scan.disk(path)
+        if disk is None and not os.path.exists(path):
+            context.fail(f"Cannot use {path}: device not found")
+        elif disk is None or (disk.label is None and not context.args.has("all")):
+            context.fail(f'Failed to find physical volume "{path}".')
+        elif disk not in found:
+            found.append(disk)
+    return found

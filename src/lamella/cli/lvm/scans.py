@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pvscan``, ``vgscan``, ``lvscan`` and ``lvmdiskscan``: short lists of what there is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.context import BadCommand
+from lamella.cli.lvm.shown import Sizes
+from lamella.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.disk import Disk
+    from lamella.lvm.model import LogicalVolume
+    from lamella.lvm.report.view import GroupView
+
+    _Line = tuple[str, FoundGroup | None, str, int, int]
+    # device, group, UUID, size, free bytes (-1 outside groups)
+
+
+ORPHANS = "#orphans_lvm2"
+"""LVM2's name for the group of what is in no group; it counts for the width of a column."""
+
+
+def pvscan(context: Context) -> None:
+    """List physical volumes with their groups and free space; ``--cache`` has nothing to do here."""
+    args = context.args
+    if args.has("listvg") or args.has("listlvs"):
+        _of_disk(context)
+        return
+    if args.has("cache"):
+        return
+    sizes = Sizes(context.units)
+    only_free, only_exported = args.has("novolumegroup"), args.has("exported")
+    if only_free and only_exported:
+        raise BadCommand("Options -e and -n are incompatible")
+    if only_free:
+        context.warn("WARNING: only considering physical volumes in no volume group")
+    if only_exported:
+        context.warn("WARNING: only considering physical volumes of exported volume group(s)")
+    rows: list[_Line] = []
+    in_use = free_space = free_count = 0
+    if not only_free:
+        for found in context.groups():
+            group = found.group
+            if only_exported and not group.exported:
+                continue
+            view = context.view(found)
+            for pv in group.pvs:
+                size = pv.pe_count * group.extent_size
+                free = size - view.used.get(pv.uuid, 0) * group.extent_size
+                rows.append(("[unknown]" if pv.missing else pv.device, found, pv.uuid, size, free))
+                in_use += size
+    if not only_exported:
+        for disk in context.session.scan.orphans:
+            if disk.label is None:
+                continue
+            size = disk.label.device_size
+            rows.append((disk.path, None, disk.label.uuid, size, -1))
+            free_space += size
+            free_count += 1
+    if not rows:
+        context.print("No matching physical volumes found")
+        return
+    _print_disks(context, sizes, rows)
+    context.print(
+        f"Total: {len(rows)} [{sizes.show(in_use + free_space)}] / in use: {len(rows) - free_count} "
+        f"[{sizes.show(in_use)}] / in no VG: {free_count} [{sizes.show(free_space)}]"
+    )
+
+
+def _print_disks(context: Context, sizes: Sizes, rows: list[_Line]) -> None:
+    widest = max(len(row[0]) for row in rows)
+    widest_group = max(len(row[1].group.name) if row[1] else 0 for row in rows)
+    widest_group = max(widest_group, len(ORPHANS)) + 6
+    for name, found, uuid, size, free in rows:
+        if context.args.has("short"):
+            context.print(name)
+            continue
+        shown = (
+            f"PV {name:<{widest}} with UUID {uuid}  " if context.args.has("uuid") else f"PV {name:<{widest}} "
+        )
+        room = f" / {sizes.show(free)} free" if free >= 0 else ""
+        if found is not None and found.group.exported:
+            context.print(f"{shown}   is in exported VG {found.group.name} [{sizes.show(size)}{room}]")
+            continue
+        where = f"VG {found.group.name}" if found is not None else ""
+        context.print(f"{shown}  {where:<{widest_group}}lvm2 [{sizes.show(size)}{room}]")
+
+
+def _of_disk(context: Context) -> None:
+    """``--listvg`` and ``--listlvs``: what lies on one disk."""
+    for path in context.args.positionals:
+        disk: Disk | None = context.session.scan.disk(path)
+        found = context.session.scan.group_of(disk) if disk is not None else None
+        if disk is None or disk.label is None:
+            raise NotFoundError(f'Failed to find physical volume "{path}".')
+        if found is None:
+            continue
+        if context.args.has("listvg"):
+            context.print(f"VG {found.group.name}")
+            continue
+        uuid = disk.label.uuid
+        names = [lv.name for _start, _count, lv, _segment in found.group.extent_map().get(uuid, ())]
+        for name in dict.fromkeys(names):
+            context.print(f"{found.group.name}/{name}")
+
+
+def vgscan(context: Context) -> None:
+    """List volume groups."""
+    for found in context.groups():
+        kind = "exported volume group" if found.group.exported else "volume group"
+        context.print(f'Found {kind} "{found.group.name}" using metadata type {found.group.format}')
+
+
+def lvscan(context: Context) -> None:
+    """List logical volumes."""
+    sizes = Sizes(context.units)
+    for found in context.groups():
+        if found.group.exported:
+            continue
+        view = context.view(found)
+        lvs = view.reportable_lvs if context.args.has("all") else view.visible_lvs
+        for lv in lvs:
+            context.print(_volume_line(sizes, view, lv))
+
+
+def _volume_line(sizes: Sizes, view: GroupView, lv: LogicalVolume) -> str:
+    state = "ACTIVE  " if view.kernel(lv) is not None else "inactive"
+    role = "        "
+    if lv.name in view.snapshot_origins:
+        role = "Original"
+    elif lv.name in view.snapshot_stores:
+        role = "Snapshot"
+    size = sizes.show(lv.extents * view.group.extent_size)
+    policy = lv.allocation_policy or "inherit"
+    return f"{state:<9}{role} '/dev/{view.group.name}/{lv.name}' [{size}] {policy}"
+
+
+def lvmdiskscan(context: Context) -> None:
+    """List every disk that is looked at, and say which ones are physical volumes."""
+    sizes = Sizes(context.units)
+    only = context.args.has("lvmpartition")
+    if only:
+        context.warn("WARNING: only considering LVM devices")
+    disks = [disk for disk in context.session.scan.disks if not only or disk.label is not None]
+    widest = max((len(disk.path) for disk in disks), default=0)
+    counts = [0, 0, 0, 0]
+    for disk in disks:
+        mark = "LVM physical volume" if disk.label is not None else ""
+        context.print(f"{disk.path:<{widest}} [{sizes.show(disk.size):>15}] {mark}")
+        partition = _is_partition(disk.path)
+        whole = not partition and not disk.path.startswith("/dev/loop")
+        if disk.label is None:
+            counts[0 if not partition else 1] += 1
+        else:
+            counts[2 if whole else 3] += 1
+    if not only:
+        context.print(f"{counts[0]} disk{'' if counts[0] == 1 else 's'}")
+        context.print(f"{counts[1]} partition{'' if counts[1] == 1 else 's'}")
+    context.print(f"{counts[2]} LVM physical volume whole disk{'' if counts[2] == 1 else 's'}")
+    context.print(f"{counts[3]} LVM physical volume{'' if counts[3] == 1 else 's'}")
+
+
+def _is_partition(path: str) -> bool:
+    return os.path.exists(f"/sys/class/block/{os.path.basename(path)}/partition")

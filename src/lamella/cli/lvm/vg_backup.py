@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vgcfgbackup`` and ``vgcfgrestore``."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.choose import choose_groups
+from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.names import group_name
+from lamella.errors import LamellaError
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.backup import ArchiveFile
+    from lamella.lvm.model import VolumeGroup
+
+
+def vgcfgbackup(context: Context) -> None:
+    """Write the metadata of groups to files."""
+    from lamella.lvm.backup import write_backup
+
+    args = context.args
+    groups = choose_groups(context, args.positionals)
+    template = args.text("file")
+    if template and "%s" not in template and len(groups) > 1:
+        raise Failed("Must specify %s in filename template to backup more than one VG to file.")
+    for found in groups:
+        name = found.group.name
+        if template:
+            path = Path(template.replace("%s", name))
+        elif (folder := context.folders.backup_dir) is not None:
+            path = folder / name
+        else:
+            context.fail(f"No folder for the backup of {name}: name a file with -f.")
+            continue
+        description = "" if template else f"Created *after* executing '{context.command_line}'"
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_backup(found.group, path, context.environment, description)
+        except LamellaError as error:
+            context.fail_with(error)
+            continue
+        context.print(f'Volume group "{name}" successfully backed up.')
+
+
+def vgcfgrestore(context: Context) -> None:
+    """Write a group as a backup has it onto its disks; ``-l`` lists backups."""
+    args = context.args
+    if args.has("list"):
+        _list(context)
+        return
+    if len(args.positionals) != 1:
+        raise BadCommand("Please specify a *single* volume group to restore.")
+    name = group_name(args.positionals[0])
+    path = args.text("file")
+    if not path:
+        place = context.environment.backup_dir or Path(context.config.text("backup/backup_dir"))
+        path = str(place / name)
+    backup = _read(name, path)
+    from lamella.lvm.group_operations import restore_group
+    from lamella.lvm.locks import group_lock
+
+    folder = None if context.test else context.environment.lock_dir
+    with context.session.all_locked(), group_lock(folder, name, write=True):
+        try:
+            restore_group(context.session, backup, force=args.has("force"))
+        except LamellaError as error:
+            context.warn_with(error)
+            raise Failed("" if error.message == "Restore failed." else "Restore failed.") from error
+    context.print(f"Restored volume group {name}.")
+
+
+def _read(name: str, path: str) -> VolumeGroup:
+    from lamella.lvm.backup import read_backup
+
+    if not os.path.exists(path):
+        raise Failed(
+            f"{path}: stat failed: No such file or directory\n"
+            "WARNING: couldn't read volume group metadata from file.\n"
+            f"Failed to read VG {name} from {path}\nRestore failed."
+        )
+    try:
+        backup = read_backup(path)
+    except LamellaError as error:
+        raise Failed(f"{error.message}\nFailed to read VG {name} from {path}\nRestore failed.") from error
+    if backup.name != name:
+        raise Failed(f"'{path}' does not contain volume group '{name}'.\nRestore failed.")
+    return backup
+
+
+def _list(context: Context) -> None:
+    from lamella.lvm.backup import ArchiveFile, list_backups, read_backup
+
+    args = context.args
+    if args.has("file"):
+        path = args.text("file")
+        group = read_backup(path)
+        found = [ArchiveFile(Path(path), -1, group.name, group.description, group.creation_time)]
+    else:
+        found = list_backups(group_name(args.positionals[0]), context.folders)
+        if not found:
+            context.print(f"No archives found in {context.folders.archive_dir}.")
+    for one in found:
+        _describe(context, one)
+
+
+def _describe(context: Context, one: ArchiveFile) -> None:
+    say = context.print
+    say(" ")
+    say(f"File:\t\t{one.path}")
+    say(f"VG name:    \t{one.group}")
+    say(f"Description:\t{one.description}")
+    say(f"Backup Time:\t{time.ctime(one.creation_time)}\n")

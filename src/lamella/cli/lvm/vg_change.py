@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vgchange``, ``vgrename``, ``vgexport`` and ``vgimport``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.choose import choose_groups
+from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.names import group_not_found, skip_dev
+from lamella.cli.lvm.vg_create import INVALID
+from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile
+from lamella.errors import LamellaError, NotFoundError, UnsupportedError, UsageError
+from lamella.lvm.ids import is_uuid, with_dashes, without_dashes
+from lamella.lvm.model import RESIZEABLE
+from lamella.lvm.names import is_valid_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.group_operations import GroupChanges
+
+
+def vgrename(context: Context) -> None:
+    """Give a group, named or by its UUID, another name."""
+    from lamella.lvm.group_operations import rename_group
+
+    old_text, new_text = context.args.positionals
+    old, new = skip_dev(old_text), skip_dev(new_text)
+    if is_uuid(old) and not context.session.scan.named(old):
+        old = with_dashes(without_dashes(old))
+    if not is_valid_name(new):
+        raise Failed(f'{INVALID}\nNew volume group name "{new}" is invalid.')
+    if old == new:
+        raise Failed("Old and new volume group names must differ")
+    with context.session.all_locked():
+        try:
+            name = context.find_group(old).group.name
+        except NotFoundError as error:
+            raise Failed(group_not_found(old)) from error
+        if context.session.scan.named(new):
+            raise Failed(f'New volume group "{new}" already exists')
+        with context.session.editing(old, exported_ok=True) as found:
+            rename_group(context.session, found, new)
+    context.print(f'Volume group "{name}" successfully renamed to "{new}"')
+
+
+def _groups(context: Context, *, every: bool = False) -> list[FoundGroup]:
+    """Those named, all with *every* or ``-S``, or all if none is named."""
+    return choose_groups(context, [] if every else context.args.positionals)
+
+
+def vgexport(context: Context) -> None:
+    """Mark groups so that this host leaves them alone until ``vgimport``."""
+    from lamella.lvm.group_export import export_group
+
+    args = context.args
+    if not args.positionals and not args.has("all") and not args.has("select"):
+        raise BadCommand("Please supply volume groups or use --select for selection or use -a for all.")
+    every = args.has("all")
+    for chosen in choose_groups(context, [] if every else args.positionals, exported_ok=False):
+        name = chosen.group.name
+        _each(context, name, lambda found: export_group(context.session, found), "exported")
+
+
+def vgimport(context: Context) -> None:
+    """Undo ``vgexport``."""
+    from lamella.lvm.group_export import import_group
+
+    args = context.args
+    if not args.positionals and not args.has("all") and not args.has("select"):
+        raise BadCommand("Please supply volume groups or use --select for selection or use -a for all.")
+    for chosen in _groups(context, every=args.has("all")):
+        name = chosen.group.name
+        if not chosen.group.exported and args.has("all"):
+            continue
+        _each(
+            context,
+            name,
+            lambda found: import_group(context.session, found),
+            "imported",
+            exported_ok=True,
+            missing_ok=args.has("force"),
+        )
+
+
+def _each(
+    context: Context, name: str, change: Callable[[FoundGroup], None], word: str, **allowed: bool
+) -> None:
+    try:
+        with context.session.editing(name, **allowed) as found:
+            change(found)
+    except LamellaError as error:
+        context.fail_with(error)
+        return
+    context.print(f'Volume group "{name}" successfully {word}')
+
+
+def vgchange(context: Context) -> None:
+    """Change properties of groups; ``-a`` only says how things stand, since the kernel is needed for more."""
+    args = context.args
+    if args.has("activate"):
+        _activate(context)
+        return
+    if any(args.has(name) for name in ("monitor", "poll", "refresh", "lockstart", "lockstop")):
+        for _chosen in _groups(context):
+            pass
+        return
+    if args.has("locktype"):
+        raise UnsupportedError(
+            "Lock types need lvmlockd, which Lamella does not talk to.", hint="use LVM2 for shared groups"
+        )
+    for chosen in _groups(context):
+        if chosen.group.exported and not args.positionals:
+            continue
+        try:
+            _change(context, chosen.group.name)
+        except LamellaError as error:
+            context.fail_with(error)
+
+
+def _change(context: Context, name: str) -> None:
+    from lamella.lvm.group_operations import change_group
+
+    with context.session.editing(name) as found:
+        if not change_group(context.session, found, _changes(context, found)):
+            context.session.commit(found)  # as LVM2, which writes tags whether they are new or not
+    context.print(f'Volume group "{name}" successfully changed')
+
+
+def _changes(context: Context, found: FoundGroup) -> GroupChanges:
+    from lamella.lvm.group_operations import GroupChanges
+
+    args, group = context.args, found.group
+    if args.text("alloc") == "inherit":
+        raise UsageError("Volume Group allocation policy cannot inherit from anything")
+    if args.has("alloc") and args.text("alloc") == group.policy:
+        raise UsageError(f"Volume group allocation policy is already {group.policy}")
+    resizeable = args.yes("resizeable") if args.has("resizeable") else None
+    if resizeable is not None and resizeable == (RESIZEABLE in group.status):
+        raise UsageError(f'Volume group "{group.name}" is already {"" if resizeable else "not "}resizeable')
+    extent = args.size("physicalextentsize") if args.has("physicalextentsize") else None
+    if extent == 0:
+        raise UsageError("Physical extent size may not be zero")
+    if args.has("systemid"):
+        _confirm_system_id(context, group.name)
+    return GroupChanges(
+        max_lv=args.number("logicalvolume") if args.has("logicalvolume") else None,
+        max_pv=args.number("maxphysicalvolumes") if args.has("maxphysicalvolumes") else None,
+        extent_size=extent,
+        policy=args.text("alloc") or None,
+        resizeable=resizeable,
+        new_identity=args.has("uuid"),
+        add_tags=args.tags("addtag"),
+        delete_tags=args.tags("deltag"),
+        profile=metadata_profile(context),
+        metadata_copies=_copies(context),
+        system_id=args.text("systemid") if args.has("systemid") else None,
+        autoactivation=args.yes("setautoactivation") if args.has("setautoactivation") else None,
+    )
+
+
+def _copies(context: Context) -> int | None:
+    args = context.args
+    if args.has("pvmetadatacopies") and not args.has("vgmetadatacopies"):
+        return args.number("pvmetadatacopies")
+    return metadata_copies(context) if args.has("vgmetadatacopies") else None
+
+
+def _confirm_system_id(context: Context, name: str) -> None:
+    wanted, own = context.args.text("systemid"), context.environment.system_id
+    if wanted == own:
+        return
+    if not own:
+        context.warn("WARNING: No local system ID is set.")
+    context.warn(f"WARNING: Volume group {name} might become inaccessible from this machine.")
+    if not context.ask(f"Set foreign system ID {wanted} on volume group {name}? [y/n]: "):
+        raise Failed(f"Volume group {name} system ID not changed.")
+
+
+def _activate(context: Context) -> None:
+    """Say how many volumes are active; activating them is the kernel's business."""
+    wanted = context.args.text("activate").endswith("y") or context.args.text("activate") == "ay"
+    for chosen in choose_groups(context, context.args.positionals, exported_ok=False):
+        view = context.view(chosen)
+        active = sum(view.kernel(lv) is not None for lv in view.visible_lvs)
+        if context.activation:
+            if wanted and active < len(view.visible_lvs):
+                context.failures += 1
+                context.warn(
+                    f"Cannot activate volumes of {chosen.group.name}: Lamella opens them itself, and leaves "
+                    "device-mapper to LVM2."
+                )
+            elif not wanted and active:
+                context.failures += 1
+                context.warn(f"Cannot deactivate volumes of {chosen.group.name}: use vgchange of LVM2.")
+        context.print(f'{active} logical volume(s) in volume group "{chosen.group.name}" now active')

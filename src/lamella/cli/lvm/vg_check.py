@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vgck``: whether a group's metadata is sound; ``--updatemetadata`` repairs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.choose import choose_groups
+from lamella.cli.lvm.names import group_name, group_not_found
+from lamella.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+
+
+def vgck(context: Context) -> None:
+    """Check groups, or repair one. Reading a group has reported what is wrong with its copies already."""
+    if context.args.has("updatemetadata"):
+        _update(context)
+        return
+    for found in choose_groups(context, context.args.positionals, exported_ok=False):
+        if found.missing:
+            count = len(found.missing)
+            context.fail(f"The volume group is missing {count} physical volume{'' if count == 1 else 's'}.")
+        elif found.damaged or found.stale:
+            context.failures += 1
+
+
+def _update(context: Context) -> None:
+    from lamella.lvm.group_operations import update_metadata
+
+    name = group_name(context.args.positionals[0])
+    try:
+        context.find_group(name)
+    except NotFoundError as error:
+        raise NotFoundError(group_not_found(name)) from error
+    with context.session.editing(name, missing_ok=True, exported_ok=True) as found:
+        update_metadata(context.session, found)

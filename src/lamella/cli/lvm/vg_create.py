@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vgcreate`` and ``vgextend``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.device_list import remember_files
+from lamella.cli.lvm.names import group_name, group_not_found, skip_dev
+from lamella.cli.lvm.pv_options import pv_options, require_disks
+from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile
+from lamella.errors import NotFoundError
+from lamella.lvm.names import is_valid_name
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+
+INVALID = "Name contains invalid character, valid set includes: [a-zA-Z0-9.-_+]."
+
+
+def check_new_group_name(text: str) -> str:
+    """The name of a group that is to be made. Raises :class:`BadCommand`."""
+    name = skip_dev(text)
+    if not is_valid_name(name):
+        raise BadCommand(f'{INVALID}\nNew volume group name "{name}" is invalid.')
+    return name
+
+
+def vgcreate(context: Context) -> None:
+    """Make a group; disks become physical volumes where they are none yet."""
+    from lamella.lvm.group_operations import DEFAULT_EXTENT, GroupOptions, create_group
+
+    args, config = context.args, context.config
+    name = check_new_group_name(args.positionals[0])
+    disks = args.positionals[1:]
+    extent = args.size("physicalextentsize", config.number("allocation/physical_extent_size") * 1024)
+    if not extent:
+        raise BadCommand("Physical extent size may not be zero")
+    if args.text("alloc") == "inherit":
+        raise BadCommand("Volume Group allocation policy cannot inherit from anything")
+    options = GroupOptions(
+        extent_size=extent or DEFAULT_EXTENT,
+        max_lv=args.number("maxlogicalvolumes"),
+        max_pv=args.number("maxphysicalvolumes"),
+        policy=args.text("alloc"),
+        tags=args.tags("addtag"),
+        metadata_copies=metadata_copies(context, config.number("metadata/vgmetadatacopies")),
+        profile=metadata_profile(context) or "",
+        system_id=args.text("systemid"),
+        autoactivation=args.yes("setautoactivation", default=True),
+    )
+    require_disks(context, disks)
+    with context.session.creating(name):
+        create_group(context.session, name, disks, options, pv_options(context), confirm=context.ask)
+    context.print(f'Volume group "{name}" successfully created')
+    if not context.test:
+        remember_files(args, disks)
+
+
+def vgextend(context: Context) -> None:
+    """Take disks into a group, or with ``--restoremissing`` trust them again."""
+    from lamella.lvm.group_operations import extend_group, restore_missing
+
+    args = context.args
+    name = group_name(args.positionals[0])
+    disks = args.positionals[1:]
+    require_disks(context, disks)
+    restoring = args.has("restoremissing")
+    with context.session.all_locked():
+        try:
+            context.find_group(name)
+        except NotFoundError as error:
+            raise Failed(group_not_found(name)) from error
+        with context.session.editing(name, missing_ok=restoring) as found:
+            if restoring:
+                for path in disks:
+                    disk = context.session.scan.disk(path)
+                    pv = found.group.pv_by_device(disk.path) if disk is not None else None
+                    if pv is None:
+                        raise Failed(f"WARNING: PV {path} not found in VG {name}\nNo PV has been restored.")
+                    restore_missing(context.session, found, pv)
+            else:
+                extend_group(context.session, found, disks, pv_options(context), confirm=context.ask)
+    context.print(f'Volume group "{name}" successfully extended')
+    if not context.test:
+        remember_files(args, disks)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands on groups share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.context import Failed
+from lamella.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+
+
+def metadata_copies(context: Context, default: int = 0) -> int:
+    """``--vgmetadatacopies``: 0 is "unmanaged"; "all" counts as more areas than there can be."""
+    text = context.args.text("vgmetadatacopies")
+    if not text:
+        return default
+    if text == "all":
+        return 0xFFFF
+    return 0 if text == "unmanaged" else int(text)
+
+
+def metadata_profile(context: Context) -> str | None:
+    """The profile to attach: "" detaches it, None leaves it. One that does not exist ends the command."""
+    args = context.args
+    if args.has("detachprofile"):
+        return ""
+    name = args.text("metadataprofile") or args.text("profile")
+    if not name:
+        return None
+    from lamella.lvm.profile import find_profile, load_profile, unprofilable
+
+    try:
+        path = find_profile(name, context.profile_folders)
+        bad = unprofilable(load_profile(name, context.profile_folders))
+    except NotFoundError as error:
+        raise Failed(f"{error.message}\nFailed to apply metadata profile {name}.") from error
+    if bad:
+        raise Failed(
+            f'Configuration setting "{bad[0]}" in {path} is not profilable.\n'
+            f"Failed to apply metadata profile {name}."
+        )
+    return name

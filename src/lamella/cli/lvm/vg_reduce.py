@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vgreduce`` and ``vgremove``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.choose import choose_groups
+from lamella.cli.lvm.context import Failed
+from lamella.cli.lvm.names import group_name, group_not_found
+from lamella.errors import LamellaError, NotFoundError
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.model import PhysicalVolume
+
+
+def vgreduce(context: Context) -> None:
+    """Take unused disks out of a group; ``--removemissing``: those that are gone."""
+    args = context.args
+    name = group_name(args.positionals[0])
+    missing = args.has("removemissing")
+    with context.session.all_locked():
+        try:
+            context.find_group(name)
+        except NotFoundError as error:
+            raise Failed(group_not_found(name)) from error
+        with context.session.editing(name, missing_ok=missing) as found:
+            if missing:
+                _remove_missing(context, found)
+            else:
+                _reduce(context, found)
+
+
+def _remove_missing(context: Context, found: FoundGroup) -> None:
+    from lamella.lvm.group_operations import remove_missing
+
+    name = found.group.name
+    force = context.args.has("force")
+    if not remove_missing(context.session, found, force=force):
+        context.print(f'Volume group "{name}" is already consistent.')
+        return
+    if found.missing:
+        context.failures += 1
+        return
+    context.print(f"Wrote out consistent volume group {name}.")
+
+
+def _reduce(context: Context, found: FoundGroup) -> None:
+    from lamella.lvm.group_operations import reduce_group
+
+    for pv in _chosen(context, found):
+        try:
+            path = pv.device
+            reduce_group(context.session, found, pv)
+        except LamellaError as error:
+            context.fail_with(error)
+            continue
+        context.print(f'Removed "{path}" from volume group "{found.group.name}"')
+
+
+def _chosen(context: Context, found: FoundGroup) -> list[PhysicalVolume]:
+    args = context.args
+    if args.has("all"):
+        return list(found.group.pvs)
+    chosen = []
+    for path in args.positionals[1:]:
+        if path.startswith("@"):
+            chosen += [pv for pv in found.group.pvs if path[1:] in pv.tags]
+            continue
+        disk = context.session.scan.disk(path)
+        pv = found.group.pv_by_device(disk.path) if disk is not None else None
+        if pv is not None:
+            chosen.append(pv)
+        elif disk is None:
+            context.fail(f"Cannot use {path}: device not found")
+        else:
+            context.fail(f'Failed to find physical volume "{path}".')
+    return chosen
+
+
+def vgremove(context: Context) -> None:
+    """Remove groups, after asking with all their volumes."""
+    for chosen in choose_groups(context, context.args.positionals, required=not context.args.has("select")):
+        try:
+            _remove(context, chosen.group.name)
+        except LamellaError as error:
+            context.fail_with(error)
+
+
+def _remove(context: Context, name: str) -> None:
+    from lamella.cli.lvm.lv_remove import remove_all
+    from lamella.lvm.group_operations import remove_group
+
+    force = context.args.has("force")
+    with context.session.all_locked(), context.session.editing(name, missing_ok=force) as found:
+        count = len(found.group.visible_lvs())
+        if count and not force:
+            question = (
+                f'Do you really want to remove volume group "{name}" containing {count} '
+                "logical volumes? [y/n]: "
+            )
+            if not context.ask(question):
+                raise Failed(f'Volume group "{name}" not removed')
+        if count:
+            remove_all(context, found)
+        remove_group(context.session, found, force=force)
+    context.print(f'Volume group "{name}" successfully removed')

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entry point: finds the command, runs it, and turns errors into one message and an exit code."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+
+from lamella._version import __version__
+from lamella.cli.process import Terminated, prepare
+from lamella.cli.registry import COMMANDS, LVM, LVM_NAMES, THIN_TOOL_NAMES, THIN_TOOLS
+from lamella.errors import LamellaError, MissingError
+
+INTERNAL_ERROR = 70
+BROKEN_PIPE = 141
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line (without the program's name) and return its exit code.
+
+    Started under the bare name of a tool that it replaces (``thin_check``, ``lvs``), the program
+    is that tool.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        prepare()
+        bare = os.path.basename(sys.argv[0])
+        if bare in THIN_TOOL_NAMES or bare in LVM_NAMES:
+            arguments = [bare, *arguments]
+    arguments = _name_first(arguments)
+    lvm_alone = argv is None and bool(arguments) and arguments[0] in LVM_NAMES
+    if lvm_alone:
+        gc.disable()  # a short life with many small objects and no cycles worth collecting
+    try:
+        try:
+            code = _dispatch(arguments)
+        finally:
+            sys.stdout.flush()  # even after --help, which leaves with SystemExit
+        if lvm_alone:
+            # All is written and closed; taking thousands of volumes apart again would only cost time.
+            sys.stderr.flush()
+            os._exit(code)
+        return code
+    except LamellaError as error:
+        _explain(error)
+        return error.exit_code
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Terminated) else signal.SIGINT
+        what = "terminated" if isinstance(error, Terminated) else "interrupted"
+        print(f"lamella: {what}; the store is as it was before the unfinished step", file=sys.stderr)
+        return 128 + number
+    except BrokenPipeError:
+        # Whoever read our output has left; nothing more can be said to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        from lamella.block.system import explain
+
+        explained = explain(error, "use", str(error.filename or "an open file"))
+        _explain(explained)
+        return explained.exit_code
+    except MemoryError:
+        _explain(LamellaError("there is not enough memory", hint="free some, or raise the limit (ulimit -v)"))
+        return LamellaError.exit_code
+    except ImportError as error:
+        if os.environ.get("LAMELLA_DEBUG"):
+            raise
+        missing = MissingError(
+            f"a part of Lamella cannot be loaded: {error}",
+            hint="install Lamella again with all it needs; `ulimit -v` may also leave too little memory",
+        )
+        _explain(missing)
+        return missing.exit_code
+    except Exception as error:
+        if os.environ.get("LAMELLA_DEBUG"):
+            raise
+        print(
+            f"lamella: internal error: {type(error).__name__}: {error}\n"
+            "  This is a fault of Lamella. Run again with LAMELLA_DEBUG=1 and report what it prints.",
+            file=sys.stderr,
+        )
+        return INTERNAL_ERROR
+
+
+def _name_first(arguments: list[str]) -> list[str]:
+    """``--root DIR lvs`` as ``lvs --root DIR``: these families find their options after their names."""
+    if len(arguments) < 3 or arguments[0] not in ("--root", "--engine") or arguments[2] not in LVM_NAMES:
+        return arguments
+    return [arguments[2], *arguments[:2], *arguments[3:]]
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments and arguments[0] in THIN_TOOL_NAMES:
+        from lamella.cli import thin_tools
+
+        return thin_tools.main(arguments[0], arguments[1:])
+    if arguments and arguments[0] in LVM_NAMES:
+        from lamella.cli.lvm import main_lvm
+
+        return main_lvm(arguments[0], arguments[1:])
+    if arguments[:1] in (["--version"], ["-V"]):
+        print(f"lamella {__version__}")
+        return 0
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        if len(arguments) == 2 and arguments[0] == "help":
+            return _dispatch([arguments[1], "--help"])
+        print(_overview())
+        return 0
+    from lamella.cli.parsing import parse
+
+    args = parse(arguments)
+    code: int = args.run(args)
+    return code
+
+
+def _overview() -> str:
+    lines = [
+        "usage: lamella [--root DIR] COMMAND [ARGUMENT...]",
+        "",
+        "Thin-provisioned, copy-on-write block storage for container images and containers.",
+        "New here? Run:  lamella quickstart",
+    ]
+    families: dict[str, list[tuple[str, str]]] = {}
+    for name, command in COMMANDS.items():
+        families.setdefault(command.family, []).append((name, command.help))
+    if LVM_NAMES:
+        families[LVM] = list(LVM_NAMES.items())
+    families[THIN_TOOLS] = list(THIN_TOOL_NAMES.items())
+    for family, members in families.items():
+        lines += ["", f"{family}:"]
+        lines += [f"  {name:<12} {text}" for name, text in members]
+    lines += [
+        "",
+        "options, before or after the command:",
+        "  --root DIR   the store's folder (default: $LAMELLA_ROOT, else /var/lib/lamella for root,",
+        "               else the user's data folder)",
+        "  --wait SEC   wait that long for another command to finish with the store (default 0)",
+        "  --quiet      show no progress",
+        "  --version    print the version",
+        "",
+        "'lamella COMMAND --help' explains a command, with an example.",
+    ]
+    return "\n".join(lines)
+
+
+def _explain(error: LamellaError) -> None:
+    bold, red, plain = ("\x1b[1m", "\x1b[31m", "\x1b[0m") if _coloured() else ("", "", "")
+    print(f"{bold}lamella: {red}error:{plain} {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  {error.hint}", file=sys.stderr)
+
+
+def _coloured() -> bool:
+    return sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

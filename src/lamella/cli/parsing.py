@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments of Lamella's own commands: the shared options, and one command's parser at a time."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from lamella.cli.registry import COMMANDS, LVM_NAMES, THIN_TOOL_NAMES
+from lamella.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.store import Store
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are :class:`UsageError`, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}", hint=f"see '{self.prog} --help'")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Parse a whole command line; ``args.run(args)`` carries it out. Raises :class:`UsageError`."""
+    before, name, rest = _split(arguments)
+    command = COMMANDS.get(name)
+    if command is None:
+        near = difflib.get_close_matches(name, [*COMMANDS, *THIN_TOOL_NAMES, *LVM_NAMES], n=1)
+        meant = f"did you mean '{near[0]}'? " if near else ""
+        raise UsageError(f"there is no command {name!r}", hint=f"{meant}'lamella --help' lists them all")
+    module = importlib.import_module(f"lamella.cli.commands.{command.module}")
+    parser = Parser(
+        prog=f"lamella {name}",
+        description=module.__doc__.strip().split("\n\n")[0] if module.__doc__ else command.help,
+        epilog=getattr(module, "EXAMPLE", None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.configure(parser)
+    _shared(parser)
+    parser.set_defaults(run=module.run)
+    return parser.parse_args([*rest, *before] if "--" not in rest else [*before, *rest])
+
+
+def _shared(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("shared options")
+    group.add_argument("--root", metavar="DIR", type=_folder, default=None, help="the store's folder")
+    group.add_argument(
+        "--engine",
+        choices=("auto", "user"),
+        default="auto",
+        help="what maps blocks: 'user' is this process itself; 'auto' chooses (default)",
+    )
+    group.add_argument(
+        "--wait",
+        metavar="SEC",
+        type=_seconds,
+        default=0.0,
+        help="wait that long for another command to finish with the store (default 0)",
+    )
+    group.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def _folder(text: str) -> Path:
+    if not text:  # an unset variable in a script; a store in the current folder is not what was meant
+        raise argparse.ArgumentTypeError("the folder's name is empty")
+    return Path(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
+_TAKES_VALUE = ("--root", "--engine", "--wait")
+
+
+def _split(arguments: list[str]) -> tuple[list[str], str, list[str]]:
+    """Shared options given before the command, the command's name, and the rest."""
+    at = 0
+    while at < len(arguments) and arguments[at].startswith("-"):
+        at += 2 if arguments[at] in _TAKES_VALUE else 1
+    if at >= len(arguments):
+        raise UsageError("no command was given", hint="'lamella --help' lists them")
+    return arguments[:at], arguments[at], arguments[at + 1 :]
+
+
+def open_store(args: argparse.Namespace, *, read_only: bool = False) -> Store:
+    """The store that the shared options name. Raises :class:`lamella.errors.NotFoundError` and others."""
+    from lamella.store import Store
+
+    return Store.open(args.root, read_only=read_only, wait=args.wait, engine=args.engine)
+
+
+def open_or_set_up(args: argparse.Namespace, storage_options: Sequence[str] = ()) -> Store:
+    """The store, made first where there is none yet: the first image should just work."""
+    from lamella.store import Store
+
+    if storage_options or not Store.exists(args.root):
+        return Store.setup(args.root, storage_options=storage_options, wait=args.wait)
+    return open_store(args)
+
+
+def short_id(identity: str) -> str:
+    """The twelve characters of an ID that people type."""
+    return identity.removeprefix("sha256:")[:12]
+
+
+def split_reference(name: str) -> tuple[str, str]:
+    """Repository and tag of an image's name, as two columns; a digest stands as tag ``<none>``."""
+    repository, at, _ = name.partition("@")
+    if at:
+        return repository, "<none>"
+    head, colon, tag = name.rpartition(":")
+    return (head, tag) if colon and "/" not in tag else (name, "<none>")
+
+
+def name_and_path(name: str, path: str | None) -> tuple[str, bytes]:
+    """NAME and the path inside it, from ``NAME:PATH`` or two arguments.
+
+    An image's tag stays with the name: what follows the last colon is a path if it holds a slash.
+    """
+    if path is None:
+        head, colon, tail = name.partition(":/")
+        if colon:
+            name, path = head, "/" + tail
+        else:
+            path = "/"
+    return name, path.encode("utf-8", "surrogateescape")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json`` for commands that print data."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")

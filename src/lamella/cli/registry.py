@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which commands there are: their family, the module that holds them, and one line of help.
+
+A plain table, so that ``lamella --help`` and every other command start without importing the rest.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lamella.cli.lvm.catalogue import SUMMARIES as LVM_NAMES
+
+__all__ = ["COMMANDS", "LVM_NAMES", "THIN_TOOL_NAMES", "Command"]
+
+
+class Command(NamedTuple):
+    """One command of ``lamella``; its module is ``lamella.cli.commands.<module>``."""
+
+    family: str
+    help: str
+    module: str
+
+
+STORE = "store"
+IMAGES = "images and containers"
+LVM = "LVM (flags and output as LVM2's)"
+THIN_TOOLS = "thin tools (as thin-provisioning-tools')"
+
+COMMANDS: dict[str, Command] = {
+    "quickstart": Command(STORE, "make a store, unpack a layered image, show copy-on-write", "quickstart"),
+    "setup": Command(STORE, "make a store, with the options you choose", "setup"),
+    "info": Command(STORE, "the pool and its use, in docker info's lines", "info"),
+    "check": Command(STORE, "verify everything: metadata, reference counts, file systems, state", "check"),
+    "df": Command(STORE, "what takes the space", "df"),
+    "map": Command(STORE, "what stands on what, from the disks to the containers", "map"),
+    "teardown": Command(STORE, "remove the store and what setup made", "teardown"),
+    "pull": Command(IMAGES, "fetch an image from a registry into the pool", "pull"),
+    "load": Command(IMAGES, "unpack an image archive into the pool", "load"),
+    "save": Command(IMAGES, "write images to an archive", "save"),
+    "images": Command(IMAGES, "list images", "images"),
+    "tag": Command(IMAGES, "give an image another name", "tag"),
+    "inspect": Command(IMAGES, "everything known of an image or container, as JSON", "inspect"),
+    "rmi": Command(IMAGES, "remove images", "rmi"),
+    "create": Command(IMAGES, "create a container: a writable snapshot of an image", "create"),
+    "ps": Command(IMAGES, "list containers", "ps"),
+    "rm": Command(IMAGES, "remove containers", "rm"),
+    "ls": Command(IMAGES, "list files in a container or image", "ls"),
+    "cat": Command(IMAGES, "print files of a container or image", "cat"),
+    "cp": Command(IMAGES, "copy files in or out", "cp"),
+    "diff": Command(IMAGES, "what a container changed in its image", "diff"),
+    "commit": Command(IMAGES, "make an image of a container's changes", "commit"),
+    "export": Command(IMAGES, "write a container's file system as a tar archive", "export"),
+}
+
+THIN_TOOL_NAMES: dict[str, str] = {
+    "thin_check": "check a thin pool's metadata",
+    "thin_dump": "print a thin pool's metadata as XML or text",
+    "thin_repair": "save what can be saved of damaged metadata, into another place",
+    "thin_restore": "make metadata from XML",
+}

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the thin tools' command lines have in common: options, version, opening the input."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from lamella._version import __version__
+from lamella.block import system
+from lamella.errors import BusyError, CorruptError, NoSpaceError, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import IO
+
+    from lamella.block import FileDevice
+
+TOOLS_VERSION = f"1.3.3 (Lamella {__version__})"
+"""The version of thin-provisioning-tools whose behaviour is followed: LVM reads the first three numbers to
+know which options it may use."""
+BLOCK_SIZE = 4096
+SMALLEST_OUTPUT = 8 * BLOCK_SIZE
+"""Bytes below which an output is refused at sight, as the tools do."""
+_OUTPUT = (
+    "The output file should either be a block device,\nor an existing file.  The file needs to be large\n"
+    "enough to hold the metadata."
+)
+
+
+def parser(name: str, about: str) -> argparse.ArgumentParser:
+    """A parser with the options that every tool has."""
+    made = argparse.ArgumentParser(prog=name, description=about, allow_abbrev=False)
+    made.add_argument("-V", "--version", action="version", version=TOOLS_VERSION, help="print the version")
+    made.add_argument("-v", "--verbose", action="count", help=argparse.SUPPRESS)
+    made.add_argument("--io-engine", help=argparse.SUPPRESS)
+    return made
+
+
+def number(bits: int) -> Callable[[str], int]:
+    """A converter for unsigned numbers of *bits* bits."""
+
+    def convert(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or int(text) >= 1 << bits:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {(1 << bits) - 1}")
+        return int(text)
+
+    return convert
+
+
+def open_input(path: str, *, write: bool = False, live: bool = False, may_be_xml: bool = True) -> FileDevice:
+    """Open the metadata in file or device *path*, refusing what cannot be metadata.
+
+    It is locked against other programs, exclusively for *write*; only for a *live* pool's metadata snapshot
+    it is not, because the pool holds it.
+    """
+    from lamella.block import FileDevice
+
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise NotFoundError(f"Couldn't find input file '{path}'", hint="check the path") from None
+    except OSError as error:
+        raise system.explain(error, "open", path) from error
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise UsageError(f"Not a block device or regular file '{path}'.", hint="give one of these")
+    if stat.S_ISBLK(mode) and not live and not write:
+        _refuse_used_device(path)
+    device = FileDevice(path, read_only=not write, lock=not live)
+    if device.size < BLOCK_SIZE:
+        device.close()
+        raise CorruptError("Metadata device/file too small.  Is this binary metadata?", hint=None)
+    if not may_be_xml and device.read(0, 16).startswith((b"<superblock", b"<?xml", b"<!DOCTYPE")):
+        device.close()
+        raise UsageError(
+            "This looks like XML.  This tool only supports the binary metadata format.",
+            hint="thin_restore turns XML into metadata",
+        )
+    return device
+
+
+def add_output(made: argparse.ArgumentParser) -> None:
+    """The options of tools that write metadata."""
+    made.add_argument("-o", "--output", required=True, metavar="FILE", help="the device or file to write")
+    made.add_argument("-q", "--quiet", action="store_true", help="print no messages")
+
+
+def open_output(path: str, *, not_same_as: str) -> FileDevice:
+    """Open the device or file *path* that metadata is to be written to, locked exclusively."""
+    from lamella.block import FileDevice
+
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        raise NotFoundError(f"Output file does not exist.\n\n{_OUTPUT}", hint=None) from None
+    except OSError as error:
+        raise system.explain(error, "open", path) from error
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode)):
+        raise UsageError(f"Not a block device or regular file '{path}'.", hint="give one of these")
+    if os.path.exists(not_same_as) and os.path.samestat(found, os.stat(not_same_as)):
+        raise UsageError(
+            "The input and the output are the same file.", hint="give another one; the input is never changed"
+        )
+    device = FileDevice(path)
+    if device.size < SMALLEST_OUTPUT:
+        device.close()
+        kind = "Output file too small." if device.size else "Zero size output file."
+        raise NoSpaceError(f"{kind}\n\n{_OUTPUT}", hint=None)
+    return device
+
+
+def open_text(path: str) -> IO[bytes]:
+    """Open the XML file *path* for reading."""
+    try:
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            raise UsageError(f"Not a regular file '{path}'.", hint="give an XML file")
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise NotFoundError(f"Couldn't find input file '{path}'", hint="check the path") from None
+    except OSError as error:
+        raise system.explain(error, "open", path) from error
+
+
+def _refuse_used_device(path: str) -> None:
+    """Raise if block device *path* is mounted or part of device-mapper: it could change while being read."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        found = system.explain(error, "open", path)
+        if isinstance(found, BusyError):
+            found.hint = "deactivate the pool, or look at its metadata snapshot with --metadata-snap"
+        raise found from error

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frame of the command line: help, errors, exit codes, start-up; the commands have tests of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lamella.errors
+from lamella.cli.main import main
+from lamella.cli.registry import COMMANDS
+from lamella.errors import LamellaError
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"  {name} " in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([name, "--help"])
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"usage: lamella {name}" in shown
+    assert re.search(rf"example:\n(.*\n)*.*lamella {name}\b", shown), "an example of the command itself"
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["imagse"], "did you mean 'images'?"),
+        (["images", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--root"], "no command was given"),
+        (["images", "--wait", "-3"], "--wait"),
+        (["save", "x", "--format", "zip"], "invalid choice"),
+        (["cp", "a", "b"], "CONTAINER:PATH"),
+        (["cp", "a:/x", "b:/y"], "CONTAINER:PATH"),
+    ],
+)
+def test_wrong_usage(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "Traceback" not in shown
+
+
+def test_options_go_before_or_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["--root", str(tmp_path / "no"), "images"], ["images", "--root", str(tmp_path / "no")]):
+        assert main(argv) == 3
+        assert str(tmp_path / "no") in capsys.readouterr().err
+
+
+def test_the_root_goes_before_an_lvm_command_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
+        file.truncate(64 << 20)
+    assert main(["pvcreate", "--root", str(tmp_path), "--devices", str(disk), str(disk)]) == 0
+    capsys.readouterr()
+    for argv in (["--root", str(tmp_path), "pvs"], ["pvs", "--root", str(tmp_path)]):
+        assert main([*argv, "--noheadings", "--devices", str(disk)]) == 0
+        assert str(disk) in capsys.readouterr().out
+
+
+def test_the_exit_codes_are_documented_and_distinct() -> None:
+    classes = [
+        value
+        for value in vars(lamella.errors).values()
+        if isinstance(value, type) and issubclass(value, LamellaError)
+    ]
+    codes = [kind.exit_code for kind in classes]
+    assert len(set(codes)) == len(codes)
+    table = (DOCS / "exit-codes.md").read_text()
+    for kind in classes:
+        assert f"| {kind.exit_code} | `{kind.__name__}` |" in table
+
+
+def test_a_fault_shows_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(arguments: list[str]) -> int:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("lamella.cli.main._dispatch", broken)
+    monkeypatch.delenv("LAMELLA_DEBUG", raising=False)
+    assert main(["info"]) == 70
+    shown = capsys.readouterr().err
+    assert "internal error: RuntimeError: boom" in shown
+    assert "Traceback" not in shown
+
+
+def test_start_up_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from lamella.cli.main import main; main(['--version']); main([]); import lamella;"
+        "heavy = {'numpy', 'urllib3', 'sqlite3', 'zstandard', 'isal', 'argparse'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m lamella --help | true", shell=True, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_colours_only_on_a_terminal() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lamella", "nonsense"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr
+    assert done.stderr.startswith("lamella: error: there is no command 'nonsense'\n")
