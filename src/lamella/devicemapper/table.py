@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Device-mapper tables as values: one class for each target that we make, and any other kept as it is.
+
+Authority for the parameters: the kernel's ``Documentation/admin-guide/device-mapper/``. Starts, lengths
+and offsets are sectors of 512 bytes; devices are written "major:minor", as the kernel prints them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from lamella.errors import BadInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A run of sectors mapped in one way; this class stands for every target without one of its own."""
+
+    start: int
+    length: int
+    name: str = ""
+    """The target's name: only for targets without a class of their own."""
+    text: str = ""
+    """Its parameters, likewise."""
+
+    @property
+    def kind(self) -> str:
+        """The target's name as the kernel has it."""
+        return self.name
+
+    @property
+    def parameters(self) -> str:
+        """The rest of the table line."""
+        return self.text
+
+    @property
+    def line(self) -> str:
+        """The whole table line, as dmsetup prints it."""
+        return f"{self.start} {self.length} {self.kind} {self.parameters}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known(Target):
+    KIND: ClassVar[str] = ""
+
+    @property
+    def kind(self) -> str:
+        return self.KIND
+
+
+@dataclass(frozen=True, slots=True)
+class Linear(_Known):
+    """Sectors of one device."""
+
+    KIND: ClassVar[str] = "linear"
+    device: str = ""
+    offset: int = 0
+
+    @property
+    def parameters(self) -> str:
+        return f"{self.device} {self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Striped(_Known):
+    """Chunks of *chunk* sectors, from each (device, offset) in turn."""
+
+    KIND: ClassVar[str] = "striped"
+    chunk: int = 0
+    stripes: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def parameters(self) -> str:
+        areas = " ".join(f"{device} {offset}" for device, offset in self.stripes)
+        return f"{len(self.stripes)} {self.chunk} {areas}"
+
+
+@dataclass(frozen=True, slots=True)
+class Zero(_Known):
+    """Reads as zeros, forgets what is written."""
+
+    KIND: ClassVar[str] = "zero"
+
+    @property
+    def parameters(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Error(_Known):
+    """Fails every request."""
+
+    KIND: ClassVar[str] = "error"
+
+    @property
+    def parameters(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotOrigin(_Known):
+    """The origin of old-style snapshots."""
+
+    KIND: ClassVar[str] = "snapshot-origin"
+    device: str = ""
+
+    @property
+    def parameters(self) -> str:
+        return self.device
+
+
+@dataclass(frozen=True, slots=True)
+class ThinPool(_Known):
+    """A pool. *chunk* is sectors, *low_water* chunks; *features* the words after their number."""
+
+    KIND: ClassVar[str] = "thin-pool"
+    metadata: str = ""
+    data: str = ""
+    chunk: int = 128
+    low_water: int = 0
+    features: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> str:
+        # The kernel prints a blank behind the number and behind each word.
+        words = "".join(f"{word} " for word in (str(len(self.features)), *self.features))
+        return f"{self.metadata} {self.data} {self.chunk} {self.low_water} {words}"
+
+
+@dataclass(frozen=True, slots=True)
+class Thin(_Known):
+    """A thin volume of the pool that is device *pool*."""
+
+    KIND: ClassVar[str] = "thin"
+    pool: str = ""
+    device_id: int = 0
+    origin: str = ""
+    """An external origin's device, or none."""
+
+    @property
+    def parameters(self) -> str:
+        return f"{self.pool} {self.device_id}" + (f" {self.origin}" if self.origin else "")
+
+
+def parse_table(text: str) -> tuple[Target, ...]:
+    """The targets of a table, a line each. Raises :class:`BadInputError` naming the line."""
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            found.append(parse_target(line, f"line {number} of the table"))
+    return tuple(found)
+
+
+def parse_target(line: str, what: str = "the table line") -> Target:
+    """One line: "START LENGTH TARGET PARAMETERS". Raises :class:`BadInputError`."""
+    words = line.split()
+    try:
+        start, length, kind = int(words[0]), int(words[1]), words[2]
+        if start < 0 or length <= 0 or start + length > 1 << 63:
+            raise ValueError
+        return _PARSERS.get(kind, _other(kind, line))(start, length, words[3:])
+    except (ValueError, IndexError) as error:
+        raise BadInputError(
+            f"{what} makes no sense: {line[:200]!r}", hint="a line is: START LENGTH TARGET PARAMETERS"
+        ) from error
+
+
+def total_sectors(table: Iterable[Target]) -> int:
+    """Sectors of the device that the table makes."""
+    return max((target.start + target.length for target in table), default=0)
+
+
+def _other(kind: str, line: str) -> Callable[[int, int, list[str]], Target]:
+    def make(start: int, length: int, words: list[str]) -> Target:
+        pieces = line.strip("\n").split(" ", 3)
+        kept = pieces[3] if len(pieces) == 4 and pieces[2] == kind else " ".join(words)
+        return Target(start, length, kind, kept)
+
+    return make
+
+
+def _linear(start: int, length: int, words: list[str]) -> Target:
+    device, offset = words
+    return Linear(start, length, device=device, offset=int(offset))
+
+
+def _striped(start: int, length: int, words: list[str]) -> Target:
+    count, chunk, *areas = words
+    if len(areas) != 2 * int(count):
+        raise ValueError(count)
+    stripes = tuple((areas[at], int(areas[at + 1])) for at in range(0, len(areas), 2))
+    return Striped(start, length, chunk=int(chunk), stripes=stripes)
+
+
+def _bare(made: type[Zero] | type[Error]) -> Callable[[int, int, list[str]], Target]:
+    def make(start: int, length: int, words: list[str]) -> Target:
+        if words:
+            raise ValueError(words)
+        return made(start, length)
+
+    return make
+
+
+def _snapshot_origin(start: int, length: int, words: list[str]) -> Target:
+    (device,) = words
+    return SnapshotOrigin(start, length, device=device)
+
+
+def _thin_pool(start: int, length: int, words: list[str]) -> Target:
+    metadata, data, chunk, low_water, *rest = words
+    features = tuple(rest[1:])
+    if rest and int(rest[0]) != len(features):
+        raise ValueError(rest)
+    return ThinPool(
+        start, length, metadata=metadata, data=data, chunk=int(chunk), low_water=int(low_water),
+        features=features,
+    )  # fmt: skip
+
+
+def _thin(start: int, length: int, words: list[str]) -> Target:
+    pool, device_id, *origin = words
+    if len(origin) > 1:
+        raise ValueError(origin)
+    return Thin(start, length, pool=pool, device_id=int(device_id), origin=origin[0] if origin else "")
+
+
+_PARSERS: dict[str, Callable[[int, int, list[str]], Target]] = {
+    "linear": _linear,
+    "striped": _striped,
+    "zero": _bare(Zero),
+    "error": _bare(Error),
+    "snapshot-origin": _snapshot_origin,
+    "thin-pool": _thin_pool,
+    "thin": _thin,
+}
