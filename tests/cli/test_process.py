@@ -124,15 +124,24 @@ def test_signals_undo_the_unfinished_step(base: list[str], tmp_path: Path, numbe
     archive = write_docker_archive(tmp_path / "again.tar").read_bytes()
     scratch = Path(base[-1]) / "tmp"
     shutil.rmtree(scratch, ignore_errors=True)
-    process = subprocess.Popen([*base, "load"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*base, "load"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Whoever starts the tests in the background of a shell has SIGINT ignored.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )
     assert process.stdin
+    assert process.stderr
     process.stdin.write(archive[: len(archive) // 2])
     process.stdin.flush()
     while not scratch.exists():
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
-    said = process.communicate(timeout=60)[1]
+    process.wait(timeout=60)  # with the pipe still open: its end must not be what ends the load
+    said = process.stderr.read()
+    process.communicate()
     assert process.returncode == 128 + number
     assert b"the store is as it was" in said
     assert not any(scratch.iterdir())
