@@ -32,6 +32,7 @@ from lamella.errors import (
 )
 from lamella.lvm.group_writer import write_readable
 from lamella.store import Store
+from lamella.store.pool_only import make_pool
 from tests.support.stores import (
     assert_sound,
     assert_sound_for_real_tools,
@@ -575,6 +576,44 @@ def test_a_failed_set_up_leaves_nothing(tmp_path: Path) -> None:
     for path in disks_of(root):
         assert b"LABELONE" not in path.open("rb").read(4096)
     set_up(root, "direct-lvm").close()
+
+
+# -- a pool and no store ------------------------------------------------------------------------------
+
+
+def test_a_pool_for_others(tmp_path: Path, lvm_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What --pool-only makes is what Docker demands: transaction id 0, nothing used, no store in the way."""
+    root, one, two = tmp_path / "root", disk(tmp_path / "one", GIB), disk(tmp_path / "two", GIB)
+    assert main(["setup", "direct-lvm", str(one), "--pool-only"]) == 0
+    assert "The thin pool docker-thinpool is ready, and empty." in capsys.readouterr().out
+    assert not Store.exists(root)
+    assert not (root / "direct-lvm.json").exists()
+    assert main(["setup", "direct-lvm", str(one), "--pool-only"]) != 0  # that disk is in use now
+    assert main(["lvs", "--noheadings", "-o", "lv_name,transaction_id,profile", "docker"]) == 0
+    assert capsys.readouterr().out.split() == ["thinpool", "0", "docker-thinpool"]
+    with Store.setup(storage_options=["dm.thinpooldev=docker/thinpool", "dm.basesize=64M"]) as store:
+        assert store.info().pool_name == "docker-thinpool"
+    with pytest.raises(ExistsError, match="there is a store in"):
+        make_pool(storage_options=[f"dm.directlvm_device={two}"])
+    with pytest.raises(UsageError, match="only direct-lvm"):
+        make_pool(tmp_path / "other", mode="loop-lvm")
+
+
+def test_a_pool_for_others_that_was_cut_short(
+    tmp_path: Path, lvm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = disk(tmp_path / "one", GIB)
+    options = [f"dm.directlvm_device={one}"]
+    with monkeypatch.context() as patch:
+        patch.setattr(DirectLvm, "_blank", lambda *_: (_ for _ in ()).throw(CorruptError("cut")))
+        with pytest.raises(CorruptError, match="cut"):
+            make_pool(storage_options=options)
+        assert not (tmp_path / "root/direct-lvm.json").exists()  # taken back
+        patch.setattr(DirectLvm, "remove", lambda *_: [])
+        with pytest.raises(CorruptError, match="cut"):
+            make_pool(storage_options=options)
+    assert make_pool(storage_options=options) == "docker-thinpool"
+    assert not (tmp_path / "root/direct-lvm.json").exists()
 
 
 # -- another pool under the store ---------------------------------------------------------------------

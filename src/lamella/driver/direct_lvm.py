@@ -170,14 +170,27 @@ class DirectLvm(PoolBackend):
             record = self._take_over(options)
         else:
             record = self._make(options)
+        self._blank(record)
+        record.ready = True
+        record.save(self.record_path)
+
+    def make_pool(self, options: Options) -> str:
+        """Make group and pool as :meth:`create` does, for others to use; gives its device-mapper name.
+
+        What is left is what ``lvconvert`` leaves: metadata that the kernel formats on the first activation.
+        """
+        record = self._make(options)
+        self._blank(record)
+        self.record_path.unlink()
+        return dm_name(record.group, record.pool)
+
+    def _blank(self, record: Record) -> None:
+        """Zero the superblock of an empty pool, or of our own of a set-up that was cut short."""
         devices = self._open(record, read_only=False)
         try:
             if any(devices.metadata.read(0, BLOCK_SIZE)):
-                # An empty pool, or our own of a set-up that was cut short: the driver formats it.
                 devices.metadata.write_zeros(0, BLOCK_SIZE)
                 devices.metadata.flush()
-            record.ready = True
-            record.save(self.record_path)
         finally:
             devices.close()
 

@@ -22,6 +22,7 @@ example:
   lamella setup direct-lvm /dev/vdb --plan
   lamella setup direct-lvm /dev/vdb
   lamella setup direct-lvm --storage-opt dm.thinpooldev=/dev/mapper/docker-thinpool
+  lamella setup direct-lvm /dev/vdb --pool-only
 """
 
 FLAGS = {
@@ -57,6 +58,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan", action="store_true", help="look and print the plan, and change nothing")
     group = parser.add_argument_group("direct-lvm")
     group.add_argument("-f", "--force", action="store_true", help="use disks that are not empty")
+    group.add_argument(
+        "--pool-only", action="store_true", help="make the pool, and no store: for Docker or containerd"
+    )
     for name, (option, value, text) in FLAGS.items():
         group.add_argument(
             f"--{name.replace('_', '-')}", dest=name, metavar=value, help=f"{text}; as {option}"
@@ -76,6 +80,12 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.flush()
         if args.plan:
             return 0
+    if args.pool_only:
+        from lamella.store.pool_only import make_pool
+
+        name = make_pool(args.root, mode=args.mode, storage_options=options, wait=args.wait)
+        print(f"The thin pool {name} is ready, and empty. Activate it with vgchange -ay.")
+        return 0
     with Store.setup(
         args.root,
         mode=args.mode,
