@@ -9,6 +9,7 @@ import random
 import ssl
 import stat
 import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -511,11 +512,14 @@ def test_foreign_layers_come_from_their_own_address(
 def test_three_layers_at_once(tmp_path: Path, server: Server) -> None:
     server.behaviour.add(BIG)
     under_way, most = [0], [0]
+    together = threading.Event()
 
     def slow(handler: object) -> bool:
         under_way[0] += 1
         most[0] = max(most[0], under_way[0])
-        time.sleep(0.1)
+        if under_way[0] > 1:
+            together.set()
+        together.wait(30)
         under_way[0] -= 1
         return False
 
