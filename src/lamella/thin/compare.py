@@ -28,7 +28,18 @@ def differing_ranges(pool: Pool, dev_a: int, dev_b: int) -> Iterator[tuple[int, 
     """
     with pool.lock:
         one, two = (pool.mapping_root(dev_id) for dev_id in (dev_a, dev_b))
-        keys_a, values_a, keys_b, values_b = unshared(pool.live.maps, one, two)
+        found = unshared(pool.live.maps, one, two)
+    yield from ranges_that_differ(*found)
+
+
+def ranges_that_differ(
+    keys_a: npt.NDArray[np.uint64],
+    values_a: npt.NDArray[np.uint64],
+    keys_b: npt.NDArray[np.uint64],
+    values_b: npt.NDArray[np.uint64],
+) -> Iterator[tuple[int, int]]:
+    """(first chunk, length) of the chunks that two sets of mappings (chunks ascending, raw values) map
+    differently, in order."""
     shift = np.uint64(TIME_BITS)
     keys = np.concatenate((keys_a, keys_b))
     blocks = np.concatenate((values_a, values_b)) >> shift

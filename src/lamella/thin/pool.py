@@ -11,6 +11,7 @@ States, the metadata reserve and the order of a commit follow ``drivers/md/dm-th
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lamella.block import SECTOR
@@ -21,6 +22,7 @@ from lamella.errors import (
     UsageError,
 )
 from lamella.thin.checksum import BLOCK_SIZE
+from lamella.thin.engine import MetadataView
 from lamella.thin.live_metadata import DeviceDetails, LiveMetadata
 from lamella.thin.pool_core import PoolCore
 from lamella.thin.space_map_format import MAX_METADATA_BLOCKS
@@ -28,7 +30,7 @@ from lamella.thin.status import PoolMode, PoolOptions, PoolStatus, metadata_low_
 from lamella.thin.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -43,6 +45,8 @@ MAX_CHUNK = 1 << 30
 class Pool(PoolCore):
     """A thin pool that is open. Use :meth:`create` or :meth:`open`; as a context manager it commits at
     the end, or aborts when the block fails."""
+
+    can_abort = True
 
     # -- opening and closing ---------------------------------------------------------------------
 
@@ -174,6 +178,23 @@ class Pool(PoolCore):
         """All thin devices, by id."""
         with self.lock:
             return self.live.all_details()
+
+    def device_ids(self) -> set[int]:
+        """The ids of all thin devices."""
+        return set(self.devices())
+
+    @contextmanager
+    def metadata_view(self) -> Iterator[MetadataView]:
+        """The metadata device, what was done so far being committed."""
+        if not self.read_only:
+            self.commit()
+        yield MetadataView(self.metadata_device, snapshot=False)
+
+    def differing_ranges(self, dev_a: int, dev_b: int) -> Iterator[tuple[int, int]]:
+        """As :func:`lamella.thin.compare.differing_ranges`."""
+        from lamella.thin.compare import differing_ranges
+
+        return differing_ranges(self, dev_a, dev_b)
 
     def status(self) -> PoolStatus:
         """The pool's state now, uncommitted changes included."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lamella.block import SECTOR, BlockDevice
+from lamella.block import SECTOR
 from lamella.errors import NoSpaceError, NotFoundError, ReadOnlyError, UsageError
 from lamella.thin.device_map import PAGE, UNMAPPED
+from lamella.thin.engine import ThinVolume
 from lamella.thin.live_metadata import PAGE_LIMIT, PAGE_UNITS
 from lamella.thin.mappings import merge
 from lamella.thin.node import TIME_BITS, TIME_MASK
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Buffer
 
+    from lamella.block import BlockDevice
     from lamella.thin.device_map import MapPage
     from lamella.thin.live_metadata import Device
     from lamella.thin.pool import Pool
@@ -37,7 +39,7 @@ _DIRECT_UNMAP = 16 * PAGE
 """Discards of more chunks than this are done in the mapping tree, without loading the map."""
 
 
-class Volume(BlockDevice):
+class Volume(ThinVolume):
     """A thin device that is open. Made by :meth:`lamella.thin.pool.Pool.open_volume`.
 
     What was never written reads as zeros (or as the external origin). :meth:`flush` commits the pool.
