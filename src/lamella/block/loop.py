@@ -1,0 +1,520 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loop devices: files as block devices of the kernel's, by its ioctls.
+
+A file is attached once: whoever attaches it again gets the same device. While it is attached, the
+loop device holds the file's lock (``flock``) that :class:`lamella.block.file.FileDevice` wants too, so
+that the kernel and a program never write one file behind each other's back. Numbers and structures are
+those of ``linux/loop.h``.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.block.system import explain
+from lamella.errors import (
+    BusyError,
+    LamellaError,
+    MissingError,
+    NotFoundError,
+    PermissionDeniedError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+CONTROL = Path("/dev/loop-control")
+SYSFS = Path("/sys/block")
+MAJOR = 7
+
+LOOP_SET_FD = 0x4C00
+LOOP_CLR_FD = 0x4C01
+LOOP_SET_STATUS64 = 0x4C04
+LOOP_GET_STATUS64 = 0x4C05
+LOOP_SET_CAPACITY = 0x4C07
+LOOP_SET_DIRECT_IO = 0x4C08
+LOOP_SET_BLOCK_SIZE = 0x4C09
+LOOP_CONFIGURE = 0x4C0A
+LOOP_CTL_ADD = 0x4C80
+LOOP_CTL_GET_FREE = 0x4C82
+
+LO_FLAGS_READ_ONLY = 1
+LO_FLAGS_AUTOCLEAR = 4
+LO_FLAGS_DIRECT_IO = 16
+
+_INFO = struct.Struct("=5Q4I64s64s32s16x")
+"""struct loop_info64: device, inode, rdevice, offset, sizelimit, number, two of encryption, flags, names."""
+_CONFIG = struct.Struct(f"=II{_INFO.size}s64x")
+"""struct loop_config: descriptor, block size, struct loop_info64, reserved."""
+_TRIES = 64
+"""How often another process may take the free device that we were just given."""
+_TURN = 10.0
+"""Seconds to wait for another process that attaches; more can only mean that somebody else has the lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopInfo:
+    """What the kernel says of an attached loop device. *offset* and *size_limit* (0: none) in bytes."""
+
+    number: int
+    path: str
+    backing: str
+    """The file's path when it was attached, as far as the kernel still knows it."""
+    device: int
+    inode: int
+    offset: int
+    size_limit: int
+    read_only: bool
+    autoclear: bool
+    direct_io: bool
+    deleted: bool
+    """The file has no name any more."""
+
+
+@dataclass(slots=True)
+class LoopDevice:
+    """A loop device that this process has open. Closing it lets an autoclear device go, if nobody else
+    (a table of device-mapper, a mount) has it open."""
+
+    path: str
+    number: int
+    fd: int
+
+    @property
+    def device(self) -> tuple[int, int]:
+        """Its (major, minor)."""
+        found = os.fstat(self.fd).st_rdev
+        return os.major(found), os.minor(found)
+
+    def set_capacity(self) -> None:
+        """Take note of the file's new size."""
+        set_capacity(self)
+
+    def close(self) -> None:
+        """Close it; twice is harmless."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def available() -> bool:
+    """Whether we may attach files here: root, and a kernel with loop devices."""
+    return os.geteuid() == 0 and CONTROL.exists()
+
+
+def attach(
+    path: str | os.PathLike[str],
+    *,
+    read_only: bool = False,
+    direct_io: bool = False,
+    autoclear: bool = True,
+    sector_size: int = 0,
+) -> LoopDevice:
+    """The loop device over a file: the one that it is attached to already, or a new one.
+
+    *autoclear*: it goes when its last user closes it; keep the result open until there is another.
+    *direct_io* passes the file's page cache by, where its file system can. *sector_size* in bytes, 0 for
+    the usual 512. Raises :class:`BusyError` where another program has the file locked or attached it in
+    another way, :class:`MissingError` without loop devices, :class:`PermissionDeniedError` without root.
+    """
+    name = os.fspath(path)
+    backing = _open_backing(name, read_only=read_only)
+    try:
+        for info in _attached_to(backing):
+            device = _reopened(info, name, backing, read_only=read_only)
+            if device is not None:
+                return device
+        control = _open_control()
+        try:
+            _take_turns(control)
+            for info in _attached_to(backing):  # by whoever had the turn before us
+                device = _reopened(info, name, backing, read_only=read_only)
+                if device is not None:
+                    return device
+            _lock(name, backing, read_only=read_only)
+            flags = (LO_FLAGS_READ_ONLY if read_only else 0) | (LO_FLAGS_AUTOCLEAR if autoclear else 0)
+            flags |= LO_FLAGS_DIRECT_IO if direct_io else 0
+            return _attach_new(control, name, backing, flags, sector_size)
+        finally:
+            os.close(control)
+    finally:
+        os.close(backing)
+
+
+def find(path: str | os.PathLike[str]) -> list[LoopInfo]:
+    """The loop devices over a file; also over one of that name that was deleted since."""
+    name = os.fspath(path)
+    try:
+        found = os.stat(name)
+    except FileNotFoundError:
+        where = os.path.abspath(name)
+        return [info for info in attached() if info.deleted and info.backing == where]
+    except OSError as error:
+        raise explain(error, "look at", name) from error
+    return [info for info in attached() if _is_over(info, found, name)]
+
+
+def attached() -> list[LoopInfo]:
+    """Every attached loop device. As an ordinary user, what ``/sys`` tells of them."""
+    infos = []
+    for number in _numbers():
+        info = look(number)
+        if info is not None:
+            infos.append(info)
+    return infos
+
+
+def look(number: int) -> LoopInfo | None:
+    """What loop device *number* is attached to; None if to nothing."""
+    folder = SYSFS / f"loop{number}" / "loop"
+    try:
+        backing = os.fsdecode((folder / "backing_file").read_bytes()).rstrip("\n")
+    except OSError:
+        return None
+    deleted = backing.endswith(" (deleted)")
+    backing = backing.removesuffix(" (deleted)") if deleted else backing
+    path = f"/dev/loop{number}"
+    try:
+        descriptor = _open_node(number, os.O_RDONLY)
+    except LamellaError:
+        return _info_from_sysfs(number, folder, path, backing, deleted=deleted)
+    try:
+        fields = _status(descriptor)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # detached meanwhile
+            return None
+        raise explain(error, "look at", path) from error
+    finally:
+        os.close(descriptor)
+    device, inode, _, offset, limit, _, _, _, flags = fields[:9]
+    return LoopInfo(
+        number,
+        path,
+        backing,
+        _kernels_device(device),
+        inode,
+        offset,
+        limit,
+        bool(flags & LO_FLAGS_READ_ONLY),
+        bool(flags & LO_FLAGS_AUTOCLEAR),
+        bool(flags & LO_FLAGS_DIRECT_IO),
+        deleted,
+    )
+
+
+def detach(loop: LoopInfo | LoopDevice) -> bool:
+    """Take the file off. Gives whether it is off now; else that happens when its last user closes it.
+
+    One that is attached to nothing is no error.
+    """
+    if isinstance(loop, LoopDevice):
+        loop.close()
+    try:
+        descriptor = _open_node(loop.number, os.O_RDONLY)
+    except NotFoundError:
+        return True
+    try:
+        if isinstance(loop, LoopInfo):
+            fields = _status(descriptor)
+            if (_kernels_device(fields[0]), fields[1]) != (loop.device, loop.inode):
+                return True  # another file's by now
+        fcntl.ioctl(descriptor, LOOP_CLR_FD)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return True
+        raise explain(error, "detach", loop.path) from error
+    finally:
+        os.close(descriptor)
+    now = look(loop.number)
+    return now is None or (
+        isinstance(loop, LoopInfo) and (now.device, now.inode) != (loop.device, loop.inode)
+    )
+
+
+def set_capacity(loop: LoopInfo | LoopDevice) -> None:
+    """Take note of the file's new size. What stands on the device must be told in its own way."""
+    own = isinstance(loop, LoopDevice) and loop.fd >= 0
+    descriptor = loop.fd if isinstance(loop, LoopDevice) and own else _open_node(loop.number, os.O_RDONLY)
+    try:
+        fcntl.ioctl(descriptor, LOOP_SET_CAPACITY)
+    except OSError as error:
+        raise explain(error, "resize", loop.path) from error
+    finally:
+        if not own:
+            os.close(descriptor)
+
+
+# -- attaching ------------------------------------------------------------------------------------
+
+
+def _open_backing(name: str, *, read_only: bool) -> int:
+    flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
+    try:
+        descriptor = os.open(name, flags)
+    except OSError as error:
+        raise explain(error, "open", name) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UsageError(f"{name} is no plain file", hint="only files need a loop device")
+    return descriptor
+
+
+def _attached_to(backing: int) -> list[LoopInfo]:
+    """Devices over the whole of the open file, as far as we may open them."""
+    found = os.fstat(backing)
+    same = (found.st_dev, found.st_ino)
+    return [info for info in attached() if (info.device, info.inode) == same and not info.offset]
+
+
+def _reopened(info: LoopInfo, name: str, backing: int, *, read_only: bool) -> LoopDevice | None:
+    """The device that the file is attached to, opened; None if it was detached before we had it."""
+    if info.read_only and not read_only:
+        raise BusyError(
+            f"{name} is attached to {info.path} for reading only", hint=f"detach it: losetup -d {info.path}"
+        )
+    if info.size_limit:
+        raise BusyError(
+            f"{name} is attached to {info.path} in part only", hint=f"detach it: losetup -d {info.path}"
+        )
+    try:
+        descriptor = _open_node(info.number, os.O_RDONLY if read_only else os.O_RDWR)
+    except NotFoundError:
+        return None
+    try:
+        fields = _status(descriptor)
+        wanted = os.fstat(backing)
+        if (_kernels_device(fields[0]), fields[1]) == (wanted.st_dev, wanted.st_ino):
+            return LoopDevice(info.path, info.number, descriptor)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            os.close(descriptor)
+            raise explain(error, "look at", info.path) from error
+    os.close(descriptor)
+    return None
+
+
+def _take_turns(control: int) -> None:
+    """Attach one after the other, so that two that attach the same file end with one device."""
+    end = time.monotonic() + _TURN
+    while time.monotonic() < end:
+        try:
+            fcntl.flock(control, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.002)
+        else:
+            return
+
+
+def _lock(name: str, backing: int, *, read_only: bool) -> None:
+    """Lock the file; the loop device's own reference to it keeps that, for as long as it is attached."""
+    try:
+        fcntl.flock(backing, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BusyError(
+            f"{name} is in use by another program", hint="wait for it to finish, or stop it"
+        ) from error
+
+
+def _attach_new(control: int, name: str, backing: int, flags: int, sector_size: int) -> LoopDevice:
+    taken = -1
+    for attempt in range(_TRIES):
+        number = _free_number(control, unlike=taken)
+        device = _open_node(number, os.O_RDONLY if flags & LO_FLAGS_READ_ONLY else os.O_RDWR)
+        try:
+            _configure(device, backing, name, flags, sector_size)
+        except OSError as error:
+            os.close(device)
+            if error.errno != errno.EBUSY:
+                raise explain(error, f"attach {name} to", f"/dev/loop{number}") from error
+            taken = number if attempt else -1  # the second time it is held without a file: take another one
+            time.sleep(0.001 * attempt)
+        except BaseException:
+            os.close(device)
+            raise
+        else:
+            return LoopDevice(f"/dev/loop{number}", number, device)
+    raise BusyError(
+        f"cannot attach {name}: other programs took each free loop device first",
+        hint="try again; see losetup",
+    )
+
+
+def _open_control() -> int:
+    try:
+        return os.open(CONTROL, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise PermissionDeniedError(
+                f"cannot attach files to loop devices: {CONTROL} may not be opened",
+                hint="run it as root; or use --engine user, which needs no loop devices",
+            ) from error
+        raise MissingError(
+            f"this system has no loop devices: {CONTROL} cannot be opened ({os.strerror(error.errno or 0)})",
+            hint="load the module: modprobe loop; in a container, give it /dev/loop-control and the loop "
+            "devices; or use --engine user, which needs none",
+        ) from error
+
+
+def _free_number(control: int, *, unlike: int) -> int:
+    try:
+        number = fcntl.ioctl(control, LOOP_CTL_GET_FREE)
+        if number == unlike:
+            number = fcntl.ioctl(control, LOOP_CTL_ADD, -1)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise PermissionDeniedError(
+                "the kernel does not let us have a loop device",
+                hint="run it as root, outside a user namespace",
+            ) from error
+        raise MissingError(
+            f"no loop device is free ({os.strerror(error.errno or 0)})",
+            hint="see who has them: losetup; more come with: modprobe loop max_loop=64",
+        ) from error
+    return number
+
+
+def _open_node(number: int, flags: int) -> int:
+    """Open ``/dev/loopN``, made first where it is missing, as it is in containers."""
+    path = f"/dev/loop{number}"
+    wanted = _number_of(number)
+    with suppress(FileNotFoundError):
+        try:
+            descriptor = os.open(path, flags | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise explain(error, "open", path) from error
+        if stat.S_ISBLK(mode := os.fstat(descriptor).st_mode) and os.fstat(descriptor).st_rdev == wanted:
+            return descriptor
+        os.close(descriptor)
+        raise MissingError(
+            f"{path} is not the loop device that it is named for"
+            + ("" if stat.S_ISBLK(mode) else ": it is no block device"),
+            hint=f"remove it, and make it anew: mknod {path} b {os.major(wanted)} {os.minor(wanted)}",
+        )
+    if not (SYSFS / f"loop{number}").exists() and SYSFS.exists():
+        raise NotFoundError(f"there is no loop device {number}", hint="see losetup")
+    try:
+        os.mknod(path, stat.S_IFBLK | 0o600, wanted)
+    except FileExistsError:
+        pass  # udev, or another process like us
+    except OSError as error:
+        raise MissingError(
+            f"{path} is missing and cannot be made: {os.strerror(error.errno or 0)}",
+            hint="in a container, give it the host's loop devices; or use --engine user, which needs none",
+        ) from error
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except OSError as error:
+        raise explain(error, "open", path) from error
+
+
+def _configure(device: int, backing: int, name: str, flags: int, sector_size: int) -> None:
+    """LOOP_CONFIGURE, or what did the same before Linux 5.8. Raises ``OSError``."""
+    info = _INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, flags, os.fsencode(name)[:63], b"", b"")
+    try:
+        fcntl.ioctl(device, LOOP_CONFIGURE, _CONFIG.pack(backing, sector_size, info))
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTTY, errno.EINVAL):
+            raise
+    fcntl.ioctl(device, LOOP_SET_FD, backing)
+    try:
+        fcntl.ioctl(device, LOOP_SET_STATUS64, info)
+        if sector_size:
+            fcntl.ioctl(device, LOOP_SET_BLOCK_SIZE, sector_size)
+    except BaseException:
+        with suppress(OSError):
+            fcntl.ioctl(device, LOOP_CLR_FD)
+        raise
+    if flags & LO_FLAGS_DIRECT_IO:
+        with suppress(OSError):  # a file system that cannot
+            fcntl.ioctl(device, LOOP_SET_DIRECT_IO, 1)
+
+
+# -- looking --------------------------------------------------------------------------------------
+
+
+def _numbers() -> list[int]:
+    try:
+        names = os.listdir(SYSFS)
+    except OSError as error:
+        raise MissingError(
+            f"cannot list the block devices: {error}", hint="mount /sys: mount -t sysfs sysfs /sys"
+        ) from error
+    return sorted(int(name[4:]) for name in names if name.startswith("loop") and name[4:].isdigit())
+
+
+def _number_of(number: int) -> int:
+    """Device number of loop device *number*; partitions may have numbers between them."""
+    try:
+        major, _, minor = (SYSFS / f"loop{number}" / "dev").read_text().strip().partition(":")
+        return os.makedev(int(major), int(minor))
+    except (OSError, ValueError):
+        return os.makedev(MAJOR, number)
+
+
+def _status(descriptor: int) -> tuple[int, ...]:
+    """The fields of struct loop_info64. Raises ``OSError``, ENXIO for a device without a file."""
+    return _INFO.unpack(fcntl.ioctl(descriptor, LOOP_GET_STATUS64, bytes(_INFO.size)))
+
+
+def _kernels_device(number: int) -> int:
+    """A device number as ``os.stat`` has it, of one as the kernel packs it in 32 bits."""
+    return os.makedev((number >> 8) & 0xFFF, (number & 0xFF) | ((number >> 12) & 0xFFF00))
+
+
+def _info_from_sysfs(number: int, folder: Path, path: str, backing: str, *, deleted: bool) -> LoopInfo:
+    values = {}
+    for key in ("offset", "sizelimit", "autoclear", "dio"):
+        try:
+            values[key] = int((folder / key).read_text())
+        except (OSError, ValueError):
+            values[key] = 0
+    try:
+        read_only = (folder.parent / "ro").read_text().strip() == "1"
+    except OSError:
+        read_only = False
+    device = inode = 0
+    if not deleted:
+        with suppress(OSError):
+            found = os.stat(backing)
+            device, inode = found.st_dev, found.st_ino
+    return LoopInfo(
+        number,
+        path,
+        backing,
+        device,
+        inode,
+        values["offset"],
+        values["sizelimit"],
+        read_only,
+        bool(values["autoclear"]),
+        bool(values["dio"]),
+        deleted,
+    )
+
+
+def _is_over(info: LoopInfo, found: os.stat_result, name: str) -> bool:
+    if info.inode:
+        return (info.device, info.inode) == (found.st_dev, found.st_ino)
+    return not info.deleted and info.backing == os.path.abspath(name)
