@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Activation of volume groups in the kernel, as LVM2 does it; see ``docs/activation.md``."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lamella.devicemapper import pool_care
+from lamella.devicemapper.applying import Changes, changes, same_table
+from lamella.devicemapper.group_disks import GroupDisks
+from lamella.devicemapper.in_use import check_unused
+from lamella.devicemapper.table import ThinPool
+from lamella.devicemapper.wanted import (
+    HIDDEN,
+    PREFIX,
+    SHOWN,
+    Settings,
+    lv_uuid,
+    pool_device_name,
+    top_uuid,
+    wanted_devices,
+)
+from lamella.errors import CorruptError, LamellaError, NotFoundError
+from lamella.lvm.ids import without_dashes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from lamella.devicemapper.client import DeviceInfo, DeviceMapper
+    from lamella.devicemapper.wanted import WantedDevice
+    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.model import LogicalVolume
+
+
+class KernelActivator:
+    """Makes the kernel's devices fit the text of volume groups: :class:`lamella.lvm.activator.Activator`.
+
+    *check_pools*: a thin pool's metadata is checked before the pool is made, and after it went. *warn* is
+    handed what went wrong without being an error.
+    """
+
+    def __init__(
+        self,
+        dm: DeviceMapper,
+        settings: Settings | None = None,
+        *,
+        check_pools: bool = True,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.dm = dm
+        self.settings = settings or Settings()
+        self.check_pools = check_pools
+        self._warn = warn or (lambda text: None)
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    def info(self, found: FoundGroup, name: str) -> DeviceInfo | None:
+        """The device that is the volume itself, or None."""
+        lv = _lv(found, name)
+        info = self.dm.find(uuid=top_uuid(found.group, lv))
+        if info is None and lv.thin_pool is not None:
+            # A pool whose first thin volume has come or gone may still have the other layering.
+            other = "pool" if not lv.thin_pool.transaction_id else ""
+            info = self.dm.find(uuid=lv_uuid(found.group, lv, other)) if other else None
+        return info
+
+    def is_active(self, found: FoundGroup, name: str) -> bool:
+        """Whether the volume itself can be used, and not only what lies below it."""
+        info = self.info(found, name)
+        return info is not None and info.live_table
+
+    def is_open(self, found: FoundGroup, name: str) -> bool:
+        """Whether the volume is active and somebody uses it."""
+        info = self.info(found, name)
+        return info is not None and info.open_count > 0
+
+    def active_in(self, found: FoundGroup) -> list[str]:
+        """Names of the volumes, hidden ones included, that the kernel has a device of."""
+        prefix = PREFIX + without_dashes(found.group.uuid)
+        by_uuid = {prefix + without_dashes(lv.uuid): lv.name for lv in found.group.lvs.values()}
+        names = {
+            by_uuid.get(info.uuid[: len(prefix) + 32]) for info in self.devices_of(found) if info is not None
+        }
+        return [name for name in found.group.lvs if name in names]
+
+    def devices_of(self, found: FoundGroup) -> list[DeviceInfo]:
+        """Every device of the group that the kernel has."""
+        prefix = PREFIX + without_dashes(found.group.uuid)
+        infos = [self.dm.find(name) for name, _major, _minor in self.dm.list()]
+        return [info for info in infos if info is not None and info.uuid.startswith(prefix)]
+
+    # -- up --------------------------------------------------------------------------------------
+
+    def activate(self, found: FoundGroup, names: Iterable[str], *, read_only: bool = False) -> None:
+        """Make the volumes' devices, and all that they need. Those that are active stay as they are."""
+        inactive = [name for name in names if not self.is_active(found, name)]
+        if not inactive:
+            return
+        settings = replace(self.settings, read_only=True) if read_only else self.settings
+        with GroupDisks(found) as disks, changes(self.dm) as made:
+            for device in wanted_devices(found.group, inactive, disks, settings):
+                self._ensure(found, device, made)
+
+    def _ensure(self, found: FoundGroup, device: WantedDevice, made: Changes) -> None:
+        info = self.dm.find(uuid=device.uuid)
+        pool = found.group.lvs[device.lv] if isinstance(device.table[0], ThinPool) else None
+        if info is None:
+            if pool is not None and self.check_pools:
+                self._check(found, pool, made)
+            made.make(device)
+        else:
+            made.numbers[device.uuid] = info.number
+            if info.name != device.name:
+                made.rename(device, info.name)
+            table = made.table(device)
+            if (
+                not info.live_table
+                or info.read_only != device.read_only
+                or not same_table(self.dm.table(device.name), table)
+            ):
+                made.reload(device, table)
+            elif info.suspended:
+                made.resume(device.name, device.udev)
+        if pool is not None:
+            self._send_to(found, pool, device.name)
+
+    def _check(self, found: FoundGroup, pool: LogicalVolume, made: Changes) -> None:
+        segment = pool.thin_pool
+        assert segment is not None
+        full = f"{found.group.name}/{pool.name}"
+        metadata = self.dm.info(uuid=lv_uuid(found.group, _lv(found, segment.metadata), "tmeta"))
+        try:
+            sound = pool_care.check_metadata(metadata.node, write=not metadata.read_only)
+        except LamellaError as error:
+            raise pool_care.explain_refusal(error, full) from error
+        if not sound:
+            raise pool_care.explain_refusal(CorruptError(""), full)
+
+    def _send_to(self, found: FoundGroup, pool: LogicalVolume, name: str) -> None:
+        segment = pool.thin_pool
+        assert segment is not None
+        if pool_care.agree(self.dm, name, segment):
+            pool_care.send(self.dm, found.group, pool, name)
+
+    def send_messages(self, found: FoundGroup, pool: str) -> None:
+        """Carry out the messages that are queued in the pool's segment; an inactive pool is activated."""
+        lv = _lv(found, pool)
+        if self.dm.find(uuid=lv_uuid(found.group, lv, "tpool")) is None:
+            self.activate(found, [pool])
+            return
+        info = self.dm.info(uuid=lv_uuid(found.group, lv, "tpool"))
+        self._send_to(found, lv, info.name)
+
+    # -- down ------------------------------------------------------------------------------------
+
+    def deactivate(self, found: FoundGroup, names: Iterable[str]) -> None:
+        """Take the volumes' devices down, and below them what nobody else needs."""
+        with changes(self.dm) as made:
+            for name in names:
+                lv = _lv(found, name)
+                info = self.info(found, name)
+                if info is None:
+                    continue
+                if found.group.is_visible(lv):
+                    check_unused(self.dm, info.uuid, f"{found.group.name}/{name}")
+                self._take_down(found, info, made)
+
+    def _take_down(self, found: FoundGroup, top: DeviceInfo, made: Changes) -> None:
+        below = self._below(found, top)
+        made.remove(top, SHOWN)
+        self._after(found, top)
+        for info in below:
+            now = self.dm.find(uuid=info.uuid)
+            if now is not None and not now.open_count and not self._is_volume(found, now):
+                made.remove(now, HIDDEN)
+                self._after(found, now)
+
+    def _below(self, found: FoundGroup, top: DeviceInfo) -> list[DeviceInfo]:
+        """Devices of the group that *top* uses, at any depth, each before those it lies on."""
+        prefix = PREFIX + without_dashes(found.group.uuid)
+        by_number = {info.number: info for info in self.devices_of(found)}
+        order: list[DeviceInfo] = []
+
+        def visit(info: DeviceInfo) -> None:
+            for major, minor in self.dm.deps(info.name):
+                under = by_number.get(f"{major}:{minor}")
+                if under is not None and under.uuid.startswith(prefix):
+                    visit(under)
+            if info not in order:
+                order.append(info)
+
+        visit(top)
+        return order[-2::-1]
+
+    def _is_volume(self, found: FoundGroup, info: DeviceInfo) -> bool:
+        """Whether the device is a visible volume of its own, and not just a part of others."""
+        layer = info.uuid[len(PREFIX) + 64 :]
+        if layer:
+            return layer == "-pool"
+        lv = self._lv_of(found, info)
+        return lv is not None and found.group.is_visible(lv)
+
+    def _lv_of(self, found: FoundGroup, info: DeviceInfo) -> LogicalVolume | None:
+        own = info.uuid[len(PREFIX) + 32 : len(PREFIX) + 64]
+        return next((lv for lv in found.group.lvs.values() if without_dashes(lv.uuid) == own), None)
+
+    def _after(self, found: FoundGroup, gone: DeviceInfo) -> None:
+        """A pool that has gone is looked at once more."""
+        if not self.check_pools or not gone.uuid.endswith("-tpool"):
+            return
+        lv = self._lv_of(found, gone)
+        segment = lv.thin_pool if lv is not None else None
+        if lv is None or segment is None or segment.metadata not in found.group.lvs:
+            return
+        metadata = self.dm.find(uuid=lv_uuid(found.group, found.group.lvs[segment.metadata], "tmeta"))
+        if metadata is None:
+            return
+        try:
+            sound = pool_care.check_metadata(metadata.node, write=not metadata.read_only)
+        except LamellaError:
+            sound = False
+        if not sound:
+            full = f"{found.group.name}/{lv.name}"
+            self._warn(f"WARNING: Integrity check of metadata for pool {full} failed.")
+
+    # -- changed ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def changing(self, found: FoundGroup) -> Iterator[None]:
+        """Around the commit of a group that was changed in memory; see :class:`Activator`."""
+        from lamella.devicemapper.reloading import reloading
+
+        active = [name for name in found.group.lvs if self.info(found, name) is not None]
+        if not active:
+            yield
+            return
+        with reloading(self, found, active):
+            yield
+
+    def refresh(self, found: FoundGroup, names: Iterable[str]) -> None:
+        """Load the tables of active volumes anew, and let suspended ones go on."""
+        from lamella.devicemapper.reloading import reloading
+
+        active = [name for name in names if self.info(found, name) is not None]
+        if active:
+            with reloading(self, found, active):
+                pass
+
+
+def _lv(found: FoundGroup, name: str) -> LogicalVolume:
+    lv = found.group.lvs.get(name)
+    if lv is None:
+        raise NotFoundError(
+            f'Failed to find logical volume "{found.group.name}/{name}"',
+            hint=f"lvs -a {found.group.name} lists its volumes",
+        )
+    return lv
+
+
+__all__ = ["KernelActivator", "pool_device_name"]

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a volume may be taken down, with the words in which LVM2 says that it may not."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.errors import BusyError
+
+if TYPE_CHECKING:
+    from lamella.devicemapper.client import DeviceInfo, DeviceMapper
+
+SYS_BLOCK = Path("/sys/dev/block")
+SYS_FS = Path("/sys/fs")
+MOUNTS = Path("/proc/self/mountinfo")
+TRIES, PAUSE = 25, 0.2
+"""How long a device may be open in passing (udev looks at it), as LVM2 has it: 5 s altogether."""
+
+
+def has_holders(info: DeviceInfo) -> bool:
+    """Whether another block device lies on it."""
+    try:
+        return any((SYS_BLOCK / info.number / "holders").iterdir())
+    except OSError:
+        return False
+
+
+def has_file_system(info: DeviceInfo) -> bool:
+    """Whether a file system on it is mounted, in any mount namespace as far as the kernel tells."""
+    try:
+        lines = MOUNTS.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    if any(line.split(" ", 3)[2] == info.number for line in lines if line.count(" ") > 3):
+        return True
+    return any(SYS_FS.glob(f"*/dm-{info.minor}"))
+
+
+def check_unused(dm: DeviceMapper, uuid: str, full_name: str, *, tries: int = TRIES) -> None:
+    """Raise :class:`BusyError` if the device with that UUID is open; waits for those who soon close it."""
+    for left in reversed(range(tries)):
+        info = dm.find(uuid=uuid)
+        if info is None or not info.open_count:
+            return
+        if has_holders(info):
+            raise BusyError(
+                f"Logical volume {full_name} is used by another device.", hint=f"lsblk {info.node}"
+            )
+        if has_file_system(info):
+            raise BusyError(
+                f"Logical volume {full_name} contains a filesystem in use.",
+                hint=f"unmount it: findmnt {info.node}",
+            )
+        if not left:
+            raise BusyError(f"Logical volume {full_name} in use.", hint=f"see who: lsof {info.node}")
+        time.sleep(PAUSE)
