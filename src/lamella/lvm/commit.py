@@ -3,11 +3,13 @@
 
 In LVM2's own order: the text, which nothing points at yet; then each header's second slot; then each
 header's first slot, which makes it count. All areas finish one step, and it is durable, before any
-starts the next (lib/metadata/metadata.c: vg_write, vg_precommit, vg_commit).
+starts the next (lib/metadata/metadata.c: vg_write, vg_precommit, vg_commit). Volumes that the kernel uses
+are suspended only around the last step.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,17 +21,24 @@ from lamella.lvm.notice import Notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
     from lamella.lvm.devices import FoundGroup
     from lamella.lvm.disk import Disk, MetadataCopy
     from lamella.lvm.group_writer import Header
 
 
-def commit_group(found: FoundGroup, header: Header, say: Callable[[Notice], None]) -> None:
+def commit_group(
+    found: FoundGroup,
+    header: Header,
+    say: Callable[[Notice], None],
+    around: AbstractContextManager[None] | None = None,
+) -> None:
     """Raise the group's sequence number and write it to all its good areas that are not ignored.
 
-    Raises before anything counts: :class:`~lamella.errors.NoSpaceError` if the text is too large,
-    or what a disk raises. Once the first area has committed, a disk that fails is only reported.
+    *around* is entered when all but the last step is done, and left when that is. Raises before
+    anything counts: :class:`~lamella.errors.NoSpaceError` if the text is too large, or what a disk or
+    *around* raises. Once the first area has committed, a disk that fails is only reported.
     """
     group = found.group
     targets = [copy for copy in found.copies if copy.header is not None and not copy.problem]
@@ -61,6 +70,7 @@ def commit_group(found: FoundGroup, header: Header, say: Callable[[Notice], None
     disks = list(dict.fromkeys(copy.disk for copy in active))
     for disk in disks:
         disk.writer.flush()
+    before = [copy.header for copy, _slot in places]
     for copy, slot in places:
         assert copy.header is not None
         old = copy.header
@@ -73,7 +83,25 @@ def commit_group(found: FoundGroup, header: Header, say: Callable[[Notice], None
         copy.disk.write_header(copy)
     for disk in disks:
         disk.writer.flush()
-    _make_it_count(places, disks, text, found, say)
+    counts = False
+    try:
+        with around or nullcontext():
+            _make_it_count(places, disks, text, found, say)
+            counts = True
+    except BaseException:
+        if not counts:
+            group.seqno -= 1
+            _take_back(places, before)
+        raise
+
+
+def _take_back(places: list[tuple[MetadataCopy, Slot]], before: list[AreaHeader | None]) -> None:
+    """Let the second slots point at nothing again. Nothing reads them, so a disk that fails is no matter."""
+    for (copy, _slot), old in zip(places, before, strict=True):
+        copy.header = old
+        with suppress(LamellaError):
+            copy.disk.write_header(copy)
+            copy.disk.writer.flush()
 
 
 def _make_it_count(

@@ -56,6 +56,32 @@ def open_file(path: str, read_only: bool) -> BlockDevice:
             time.sleep(0.02)
 
 
+def open_shared(path: str, read_only: bool) -> BlockDevice:
+    """The same for disks that device-mapper may be using: past the page cache, which knows nothing of what
+    is written through the kernel's devices, and without the exclusive claim, which is device-mapper's.
+    """
+    if not is_block_device(path):
+        return open_file(path, read_only)
+    import fcntl
+
+    from lamella.block.file import FileDevice
+
+    device = FileDevice(path, read_only=read_only, direct=True, lock=False)
+    deadline = time.monotonic() + PATIENCE
+    while not read_only:
+        try:
+            fcntl.flock(device.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                device.close()
+                raise BusyError(
+                    f"{path} is in use by another program", hint="wait for it to finish, or stop it"
+                ) from error
+            time.sleep(0.02)
+    return device
+
+
 def is_block_device(path: str) -> bool:
     """Whether *path* leads to a block device."""
     try:

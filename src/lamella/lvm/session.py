@@ -18,7 +18,7 @@ from lamella.lvm.active import refuse_active
 from lamella.lvm.backup import archive_text, backup_after, remove_backup, text_before
 from lamella.lvm.commit import commit_group, forget_group
 from lamella.lvm.devices import FoundGroup, Scan, same_file, scan
-from lamella.lvm.disk import Disk, Opener, open_file
+from lamella.lvm.disk import Disk, Opener, is_block_device, open_file, open_shared
 from lamella.lvm.locks import global_lock, group_lock
 from lamella.lvm.model import WRITE, WRITE_LOCKED
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from lamella.block.device import BlockDevice
+    from lamella.lvm.activator import Activator
     from lamella.lvm.environment import Environment
     from lamella.lvm.model import VolumeGroup
     from lamella.lvm.notice import Notice
@@ -38,7 +39,8 @@ class Session:
 
     Parameters: *paths* of files, devices and whatever else *opener* understands; *given*, devices
     that are open already, by path; *test* lets every commit change nothing on disk (``--test``);
-    *say* is handed every notice as it comes up.
+    *say* is handed every notice as it comes up; *activator* changes the kernel's devices along with
+    the groups: without one, a group that the kernel uses is refused.
     """
 
     def __init__(
@@ -50,13 +52,15 @@ class Session:
         given: Mapping[str, BlockDevice] | None = None,
         test: bool = False,
         say: Callable[[Notice], None] | None = None,
+        activator: Activator | None = None,
     ) -> None:
         self.paths = list(paths)
         self.environment = environment
-        self.opener = opener
+        self.opener = open_shared if activator is not None and opener is open_file else opener
         self.given = dict(given or {})
         self.test = test
         self.notices: list[Notice] = []
+        self.activator = activator
         self._say = say
         self._scan: Scan | None = None
         self._writers: dict[str, BlockDevice] = {}
@@ -186,7 +190,8 @@ class Session:
         """Lock the group, read it anew, check that it may be changed, and write its backup at the end.
 
         Raises LVM2's refusals: not found, foreign, shared, clustered, exported, read-only, missing
-        disks, unknown segments, duplicate disks; and :class:`BusyError` for an active group.
+        disks, unknown segments, duplicate disks; and :class:`BusyError` for an active group where there
+        is no activator.
         """
         folder = None if self.test else self.environment.lock_dir
         with ExitStack() as held:
@@ -196,7 +201,7 @@ class Session:
             found = self.find(name)
             self.check_access(found, exported_ok=exported_ok)
             self._check_change(found, missing_ok, read_only_ok, unknown_ok)
-            if not active_ok:
+            if not active_ok and self.kernel(found) is None:
                 refuse_active(found.group.name, found.group.uuid, self.environment.sys_block)
             if self.environment.archive_dir is not None and not self.test:
                 self._before[found.group.uuid] = (
@@ -275,8 +280,37 @@ class Session:
         self._writes[group.uuid] = count
         numbered = "" if count == 1 else f"[{count}]"
         header = self.environment.header(f"Write{numbered} from {self.environment.command_line}.")
-        commit_group(found, header, self.say)
+        kernel = self.kernel(found)
+        commit_group(found, header, self.say, kernel.changing(found) if kernel is not None else None)
         self._changed[group.uuid] = group
+
+    # -- what the kernel has ------------------------------------------------------------------------
+
+    def kernel(self, found: FoundGroup) -> Activator | None:
+        """The activator, if the kernel can map the group: not one on plain files or remote disks."""
+        if self.activator is None or not all(is_block_device(disk.path) for disk in found.disks.values()):
+            return None
+        return self.activator
+
+    def is_active(self, found: FoundGroup, name: str) -> bool:
+        """Whether the kernel has the volume."""
+        kernel = self.kernel(found)
+        return kernel is not None and kernel.is_active(found, name)
+
+    def activate(self, found: FoundGroup, names: Sequence[str]) -> None:
+        """Let the kernel have these volumes; nothing without an activator, or with ``--test``."""
+        kernel = self.kernel(found)
+        if kernel is not None and not self.test:
+            kernel.activate(found, names)
+
+    def deactivate(self, found: FoundGroup, names: Sequence[str]) -> None:
+        """Take from the kernel those of these volumes that it has. :class:`BusyError` if one is in use."""
+        kernel = self.kernel(found)
+        if kernel is None or self.test:
+            return
+        active = [name for name in names if kernel.is_active(found, name)]
+        if active:
+            kernel.deactivate(found, active)
 
     def drop_disks(self, disks: Sequence[Disk]) -> None:
         """Let disks forget the group that they have left. Call it after the commit that let them go."""
