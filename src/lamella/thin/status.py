@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
+from lamella.errors import BadInputError
+
 MAX_METADATA_LOW_WATER = 1024
 """Blocks (4 MiB): with fewer free the kernel sends an event."""
 
@@ -86,17 +88,57 @@ class PoolStatus:
         """The parameters of the kernel's status line, with its trailing blank."""
         if self.mode is PoolMode.FAIL:
             return "Fail"
-        discards = {
-            "passdown": "discard_passdown",
-            "nopassdown": "no_discard_passdown",
-            "ignore": "ignore_discard",
-        }[self.discards]
         return (
             f"{self.transaction_id} {self.used_metadata}/{self.total_metadata} "
-            f"{self.used_data}/{self.total_data} {self.held_root or '-'} {self.mode_word} {discards} "
+            f"{self.used_data}/{self.total_data} {self.held_root or '-'} {self.mode_word} {_WORDS[self.discards]} "
             f"{'error_if_no_space' if self.error_if_no_space else 'queue_if_no_space'} "
             f"{'needs_check' if self.needs_check else '-'} {self.metadata_low_water} "
         )
+
+
+def parse_status(text: str) -> PoolStatus:
+    """The state that the parameters of a kernel's status line tell of (``pool_status`` in ``dm-thin.c``).
+
+    The kernel says "ro" of two states; without ``needs_check`` and with no free metadata block left it is
+    :attr:`PoolMode.OUT_OF_METADATA_SPACE`. "Fail", and "Error" (it could not read its own numbers), tell
+    nothing else: all numbers are 0 then. Raises :class:`lamella.errors.BadInputError`.
+    """
+    words = text.split()
+    if words in (["Fail"], ["Error"]):
+        return PoolStatus(0, 0, 0, 0, 0, 0, PoolMode.FAIL, "passdown", False, False, 0)
+    try:
+        transaction, metadata, data, held, mode, discards, policy, check, *low = words
+        used_metadata, total_metadata = map(int, metadata.split("/"))
+        used_data, total_data = map(int, data.split("/"))
+        found = _MODES[mode]
+        if found is PoolMode.READ_ONLY and check == "-" and used_metadata >= total_metadata:
+            found = PoolMode.OUT_OF_METADATA_SPACE
+        return PoolStatus(
+            transaction_id=int(transaction),
+            used_metadata=used_metadata,
+            total_metadata=total_metadata,
+            used_data=used_data,
+            total_data=total_data,
+            held_root=0 if held == "-" else int(held),
+            mode=found,
+            discards=_DISCARDS[discards],
+            error_if_no_space=policy == "error_if_no_space",
+            needs_check=check == "needs_check",
+            metadata_low_water=int(low[0]) if low else 0,
+        )
+    except (ValueError, KeyError) as error:
+        raise BadInputError(
+            f"no status line of a thin pool: {text[:200]!r}", hint="see: dmsetup status"
+        ) from error
+
+
+_MODES = {"rw": PoolMode.WRITE, "out_of_data_space": PoolMode.OUT_OF_DATA_SPACE, "ro": PoolMode.READ_ONLY}
+_WORDS: dict[Discards, str] = {
+    "passdown": "discard_passdown",
+    "nopassdown": "no_discard_passdown",
+    "ignore": "ignore_discard",
+}
+_DISCARDS = {word: name for name, word in _WORDS.items()}
 
 
 def metadata_low_water(device_blocks: int) -> int:
