@@ -90,7 +90,8 @@ class PoolStatus:
             return "Fail"
         return (
             f"{self.transaction_id} {self.used_metadata}/{self.total_metadata} "
-            f"{self.used_data}/{self.total_data} {self.held_root or '-'} {self.mode_word} {_WORDS[self.discards]} "
+            f"{self.used_data}/{self.total_data} {self.held_root or '-'} {self.mode_word} "
+            f"{_WORDS[self.discards]} "
             f"{'error_if_no_space' if self.error_if_no_space else 'queue_if_no_space'} "
             f"{'needs_check' if self.needs_check else '-'} {self.metadata_low_water} "
         )
