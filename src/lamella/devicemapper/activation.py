@@ -76,6 +76,12 @@ class KernelActivator:
         info = self.info(found, name)
         return info is not None and info.open_count > 0
 
+    def check_unused(self, found: FoundGroup, name: str) -> None:
+        """Raise :class:`BusyError`, in LVM2's words, if the volume is in use."""
+        info = self.info(found, name)
+        if info is not None:
+            check_unused(self.dm, info.uuid, f"{found.group.name}/{name}")
+
     def active_in(self, found: FoundGroup) -> list[str]:
         """Names of the volumes, hidden ones included, that the kernel has a device of."""
         prefix = PREFIX + without_dashes(found.group.uuid)

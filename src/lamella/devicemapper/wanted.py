@@ -45,7 +45,7 @@ class Settings:
     water mark is made, 100 meaning none. *partial* lets missing disks be replaced by errors.
     """
 
-    threshold: Callable[[LogicalVolume], int] = lambda lv: 100
+    threshold: Callable[[VolumeGroup, LogicalVolume], int] = lambda group, lv: 100
     partial: bool = False
     read_only: bool = False
     """All volumes are made read-only, whatever their text says."""
@@ -328,7 +328,7 @@ class _Plan:
             metadata=metadata,
             data=data,
             chunk=segment.chunk_sectors,
-            low_water=low_water(length, segment.chunk_sectors, self.settings.threshold(lv)),
+            low_water=low_water(length, segment.chunk_sectors, self.settings.threshold(self.group, lv)),
             features=tuple(features),
         )
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from lamella.block.device import BlockDevice
     from lamella.cli.lvm.arguments import Arguments
+    from lamella.devicemapper.activation import KernelActivator
     from lamella.lvm.devices import FoundGroup
     from lamella.lvm.environment import Environment
     from lamella.lvm.notice import Notice
@@ -158,17 +159,30 @@ class Context:
 
     # -- disks -----------------------------------------------------------------------------------
 
+    @cached_property
+    def activator(self) -> KernelActivator | None:
+        """The kernel's device-mapper, where we may use it and ``global/activation`` lets us; else None."""
+        from lamella.cli.lvm.activation import make_activator
+
+        return make_activator(self)
+
     @property
     def session(self) -> Session:
         """The disks and what is on them."""
         if self._session is None:
             from lamella.lvm.devices import same_file
+            from lamella.lvm.disk import open_shared
             from lamella.lvm.session import Session
 
             paths = find_devices(self.args, self.config, self.environment)
             paths += [path for path in self.extra_devices if not any(same_file(path, each) for each in paths)]
             self._session = Session(
-                paths, self.environment, opener=open_disk, test=self.test, say=self.notice
+                paths,
+                self.environment,
+                opener=open_shared if self.activator is not None else open_disk,
+                test=self.test,
+                say=self.notice,
+                activator=self.activator,
             )
         return self._session
 

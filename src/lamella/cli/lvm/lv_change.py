@@ -134,20 +134,18 @@ def _changes(context: Context, full: str, lv: LogicalVolume, profile: str | None
 
 
 def _of_kernel(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> None:
-    """``-a``, ``--monitor``, ``--poll`` and ``--refresh``: what Lamella leaves to LVM2 and the kernel."""
+    """``-a``, ``--refresh``, ``--monitor`` and ``--poll``."""
+    from lamella.cli.lvm.activation import change_activation, refresh
+
     args = context.args
+    if args.has("activate"):
+        change_activation(context, found, lvs)
+        return
+    if args.has("refresh"):
+        refresh(context, found, lvs)
+        return
     view = context.view(found)
     for lv in lvs:
-        full = f"{found.group.name}/{lv.name}"
         active = view.kernel(lv) is not None
-        if args.has("activate"):
-            wanted = not args.text("activate").endswith("n")
-            if context.activation and wanted != active:
-                word = "activate" if wanted else "deactivate"
-                context.fail(
-                    f"Cannot {word} {full}: Lamella opens volumes itself, and leaves device-mapper to LVM2."
-                )
-        elif (args.has("poll") and not active) or (
-            args.has("monitor") and not active and lv.thin_pool is None
-        ):
-            context.fail(f"Logical volume {full} is not active.")
+        if (args.has("poll") and not active) or (args.has("monitor") and not active and lv.thin_pool is None):
+            context.fail(f"Logical volume {found.group.name}/{lv.name} is not active.")

@@ -99,12 +99,15 @@ def _each(
 
 
 def vgchange(context: Context) -> None:
-    """Change properties of groups; ``-a`` only says how things stand, since the kernel is needed for more."""
+    """Change properties of groups, or what the kernel has of them."""
     args = context.args
     if args.has("activate"):
         _activate(context)
         return
-    if any(args.has(name) for name in ("monitor", "poll", "refresh", "lockstart", "lockstop")):
+    if args.has("refresh"):
+        _refresh(context)
+        return
+    if any(args.has(name) for name in ("monitor", "poll", "lockstart", "lockstop")):
         for _chosen in _groups(context):
             pass
         return
@@ -181,19 +184,22 @@ def _confirm_system_id(context: Context, name: str) -> None:
 
 
 def _activate(context: Context) -> None:
-    """Say how many volumes are active; activating them is the kernel's business."""
-    wanted = context.args.text("activate").endswith("y") or context.args.text("activate") == "ay"
+    """``-a``: each group that is not exported."""
+    from lamella.cli.lvm.activation import change_group_activation
+
     for chosen in choose_groups(context, context.args.positionals, exported_ok=False):
-        view = context.view(chosen)
-        active = sum(view.kernel(lv) is not None for lv in view.visible_lvs)
-        if context.activation:
-            if wanted and active < len(view.visible_lvs):
-                context.failures += 1
-                context.warn(
-                    f"Cannot activate volumes of {chosen.group.name}: Lamella opens them itself, and leaves "
-                    "device-mapper to LVM2."
-                )
-            elif not wanted and active:
-                context.failures += 1
-                context.warn(f"Cannot deactivate volumes of {chosen.group.name}: use vgchange of LVM2.")
-        context.print(f'{active} logical volume(s) in volume group "{chosen.group.name}" now active')
+        try:
+            change_group_activation(context, chosen)
+        except LamellaError as error:
+            context.fail_with(error)
+
+
+def _refresh(context: Context) -> None:
+    """``--refresh``: the tables of all active volumes are loaded anew."""
+    from lamella.cli.lvm.activation import refresh
+
+    for chosen in choose_groups(context, context.args.positionals, exported_ok=False):
+        try:
+            refresh(context, chosen, list(chosen.group.lvs.values()))
+        except LamellaError as error:
+            context.fail_with(error)

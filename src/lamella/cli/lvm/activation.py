@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``-a`` and ``--refresh`` of ``lvchange`` and ``vgchange``: which volumes the kernel is to have."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lamella.errors import BusyError, LamellaError, PermissionDeniedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lamella.cli.lvm.context import Context
+    from lamella.devicemapper.activation import KernelActivator
+    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.model import LogicalVolume, VolumeGroup
+
+NO_KERNEL = "Cannot {} {}: this needs device-mapper of the kernel, and root."
+
+
+def make_activator(context: Context) -> KernelActivator | None:
+    """The kernel's device-mapper with what the settings say; None where it is not to be used."""
+    from pathlib import Path
+
+    if not context.activation or not Path("/dev/mapper/control").exists():
+        return None
+    from lamella.devicemapper.activation import KernelActivator
+    from lamella.devicemapper.client import DeviceMapper
+    from lamella.devicemapper.wanted import Settings
+
+    if not DeviceMapper.available():
+        return None
+    try:
+        dm = DeviceMapper()
+    except LamellaError as error:
+        context.verbose(error.message)
+        return None
+    args, config = context.args, context.config
+
+    def threshold(group: VolumeGroup, lv: LogicalVolume) -> int:
+        from lamella.lvm.profile import auto_extend
+
+        return auto_extend(config, lv.profile or group.profile, context.profile_folders).threshold
+
+    mode = args.text("activationmode") or config.text("activation/activation_mode")
+    partial = args.has("partial") or mode == "partial"
+    settings = Settings(threshold, partial=partial, read_only=args.has("readonly"))
+    checks = config.find("global/thin_check_executable") != ""
+    return KernelActivator(dm, settings, check_pools=checks, warn=context.warn)
+
+
+@contextmanager
+def _locked(context: Context, name: str) -> Iterator[FoundGroup]:
+    """The group, read anew under its lock; nothing is written."""
+    allowed = dict.fromkeys(("missing_ok", "read_only_ok", "unknown_ok", "active_ok"), True)
+    with context.session.editing(name, **allowed) as found:
+        yield found
+
+
+def _activating(context: Context) -> bool:
+    return not context.args.text("activate").endswith("n")
+
+
+def _skipped(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
+    """Whether ``-ay`` or ``-aay`` passes the volume by."""
+    if not _activating(context):
+        return False
+    full = f"{found.group.name}/{lv.name}"
+    if "ACTIVATION_SKIP" in lv.flags and not context.args.has("ignoreactivationskip"):
+        context.verbose(f"ACTIVATION_SKIP flag set for LV {full}, skipping activation.")
+        return True
+    if context.args.text("activate") != "ay":
+        return False
+    if "NOAUTOACTIVATE" in lv.flags or "NOAUTOACTIVATE" in found.group.flags:
+        return True
+    return not _listed(context, found, lv, "activation/auto_activation_volume_list")
+
+
+def _listed(context: Context, found: FoundGroup, lv: LogicalVolume, setting: str) -> bool:
+    """Whether a list of volumes in the settings has this one; a list that is not set has all."""
+    if context.config.find(setting) is None:
+        return True
+    names = (found.group.name, f"{found.group.name}/{lv.name}")
+    tags = set(lv.tags) | set(found.group.tags)
+    return any(
+        entry in names or (entry.startswith("@") and entry[1:] in tags)
+        for entry in context.config.strings(setting)
+    )
+
+
+def change_activation(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> None:
+    """``lvchange -a``: each volume by itself; what fails is said and counted."""
+    if not context.activation or context.test:
+        return
+    names = [lv.name for lv in lvs]
+    with _locked(context, found.group.name) as fresh:
+        for name in names:
+            if name in fresh.group.lvs:
+                _one(context, fresh, fresh.group.lvs[name])
+
+
+def _one(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
+    """Activate or deactivate one volume; whether that worked."""
+    full = f"{found.group.name}/{lv.name}"
+    activating = _activating(context)
+    if _skipped(context, found, lv):
+        return True
+    activator = context.activator
+    try:
+        if activator is None:
+            if activating or context.view(found).kernel(lv) is not None:
+                raise PermissionDeniedError(
+                    NO_KERNEL.format("activate" if activating else "deactivate", full)
+                )
+            return True
+        if not activating:
+            activator.deactivate(found, [lv.name])
+        elif not _listed(context, found, lv, "activation/volume_list"):
+            context.fail(f"Not activating {full} since it does not pass activation filter.")
+            return False
+        else:
+            listed = "activation/read_only_volume_list"
+            read_only = context.config.find(listed) is not None and _listed(context, found, lv, listed)
+            activator.activate(found, [lv.name], read_only=read_only)
+    except LamellaError as error:
+        context.fail_with(error)
+        return False
+    return True
+
+
+def change_group_activation(context: Context, found: FoundGroup) -> None:
+    """``vgchange -a`` for one group."""
+    group = found.group
+    if context.activation and not context.test:
+        with _locked(context, group.name) as fresh:
+            group = fresh.group
+            if _activating(context) or _idle(context, fresh):
+                for lv in _of_group(group):
+                    _one(context, fresh, lv)
+            else:
+                return
+            active = active_count(context, fresh)
+    else:
+        active = 0
+    context.print(f'{active} logical volume(s) in volume group "{group.name}" now active')
+
+
+def _of_group(group: VolumeGroup) -> list[LogicalVolume]:
+    return [lv for lv in group.lvs.values() if group.is_visible(lv)]
+
+
+def active_count(context: Context, found: FoundGroup) -> int:
+    """How many of the visible volumes are active."""
+    activator = context.activator
+    if activator is None:
+        view = context.view(found)
+        return sum(view.kernel(lv) is not None for lv in view.visible_lvs)
+    return sum(activator.is_active(found, lv.name) for lv in _of_group(found.group))
+
+
+def _idle(context: Context, found: FoundGroup) -> bool:
+    """Whether no volume of the group is in use; says which are, and counts that as a failure."""
+    activator = context.activator
+    if activator is None:
+        return True
+    group, count = found.group, 0
+    for lv in _of_group(group):
+        if not activator.is_open(found, lv.name):
+            continue
+        try:
+            activator.check_unused(found, lv.name)
+        except BusyError as error:
+            context.warn(error.message)
+            count += 1
+    if count:
+        context.fail(f'Can\'t deactivate volume group "{group.name}" with {count} open logical volume(s)')
+    return not count
+
+
+def refresh(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> None:
+    """``--refresh``: the tables of active volumes are loaded anew from the text."""
+    activator = context.activator
+    if activator is None or context.test:
+        return
+    names = [lv.name for lv in lvs]
+    with _locked(context, found.group.name) as fresh:
+        for name in names:
+            if name not in fresh.group.lvs:
+                continue
+            try:
+                activator.refresh(fresh, [name])
+            except LamellaError as error:
+                context.fail_with(error)
