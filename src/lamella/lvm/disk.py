@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.block.opening import open_device
@@ -57,8 +59,8 @@ def open_file(path: str, read_only: bool) -> BlockDevice:
 
 
 def open_shared(path: str, read_only: bool) -> BlockDevice:
-    """The same for disks that device-mapper may be using: past the page cache, which knows nothing of what
-    is written through the kernel's devices, and without the exclusive claim, which is device-mapper's.
+    """The same for disks on which the kernel may have volumes active: past the page cache, which knows
+    nothing of what is written through them. A disk that is in use otherwise is not opened for writing.
     """
     if not is_block_device(path):
         return open_file(path, read_only)
@@ -66,6 +68,10 @@ def open_shared(path: str, read_only: bool) -> BlockDevice:
 
     from lamella.block.file import FileDevice
 
+    if not read_only and is_claimed(path) and not _holds_only_volumes(path):
+        raise BusyError(
+            f"Can't open {path} exclusively.  Mounted filesystem?", hint=f"see what uses it: lsblk {path}"
+        )
     device = FileDevice(path, read_only=read_only, direct=True, lock=False)
     deadline = time.monotonic() + PATIENCE
     while not read_only:
@@ -80,6 +86,26 @@ def open_shared(path: str, read_only: bool) -> BlockDevice:
                 ) from error
             time.sleep(0.02)
     return device
+
+
+def is_claimed(path: str) -> bool:
+    """Whether the block device is mounted, swapped to, or under another block device."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
+
+
+def _holds_only_volumes(path: str) -> bool:
+    """Whether all that lies on the disk are volumes of LVM."""
+    number = os.stat(path).st_rdev
+    holders = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/holders")
+    try:
+        uuids = [(holder / "dm" / "uuid").read_text() for holder in holders.iterdir()]
+    except OSError:
+        return False
+    return bool(uuids) and all(uuid.startswith("LVM-") for uuid in uuids)
 
 
 def is_block_device(path: str) -> bool:

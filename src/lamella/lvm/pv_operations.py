@@ -21,7 +21,7 @@ from lamella.errors import (
     UsageError,
 )
 from lamella.lvm.active import refuse_active
-from lamella.lvm.disk import Disk, MetadataCopy
+from lamella.lvm.disk import Disk, MetadataCopy, is_claimed
 from lamella.lvm.ids import is_uuid, new_uuid
 from lamella.lvm.label import SCAN_BYTES, SCAN_SECTORS, Label
 from lamella.lvm.metadata_area import IGNORED, AreaHeader, Slot
@@ -110,6 +110,7 @@ def create_pv(
             hint="the disk is smaller than the one that was lost; use a larger one",
         )
     if not session.test:
+        _check_exclusive(session, disk)
         _wipe_signatures(session, disk, options, confirm)
     label = Label(
         uuid=options.uuid or new_uuid(),
@@ -190,6 +191,15 @@ def _check_free(session: Session, disk: Disk, options: PvOptions, confirm: Confi
         question = f'Really INITIALIZE physical volume "{path}" that is marked as belonging to a VG [y/n]? '
         if not options.yes and not confirm(question):
             raise BusyError(f"{path}: physical volume not initialized.", hint="leave it, or answer y")
+
+
+def _check_exclusive(session: Session, disk: Disk) -> None:
+    """Raise if the kernel uses the disk. Without an activator, opening it for writing finds that out."""
+    if session.activator is not None and is_claimed(disk.path):
+        raise BusyError(
+            f"Can't open {disk.path} exclusively.  Mounted filesystem?",
+            hint=f"see what uses it: lsblk {disk.path}",
+        )
 
 
 def _wipe_signatures(session: Session, disk: Disk, options: PvOptions, confirm: Confirm) -> None:
@@ -299,6 +309,7 @@ def remove_pv(session: Session, path: str, *, force: int = 0, confirm: Confirm =
         )
     if session.test:
         return
+    _check_exclusive(session, disk)
     disk.writer.write(0, bytes(SCAN_BYTES))
     disk.writer.flush()
     disk.load()
