@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The states that a pool can be in: what each means for containers, why it came about, what to type next.
+
+Pure: a state and some facts go in, a :class:`Diagnosis` comes out. How the states come about, and what
+brings a pool back, was seen on Linux 6.1 (``tests/guest/test_pool_states.py``); the order of the states
+is that of ``drivers/md/dm-thin.c``. ``docs/pool-states.md`` has them as a table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from lamella.thin.checksum import BLOCK_SIZE
+from lamella.thin.status import PoolMode, parse_status
+from lamella.units import human_size
+
+if TYPE_CHECKING:
+    from lamella.thin.status import PoolStatus
+    from lamella.thin.superblock import Superblock
+
+LOW_PERCENT = 80
+"""From here on a pool is called nearly full; it is also where LVM's autoextend begins by default."""
+
+
+class Severity(IntEnum):
+    """How much a state asks for."""
+
+    FINE = 0
+    SOON = 1
+    """Everything works; it will not for long."""
+    LIMITED = 2
+    """Something is refused or waits; nothing is damaged."""
+    BROKEN = 3
+    """Containers get errors until somebody acts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known around a pool, beside its status. Sizes in bytes; None where nobody knows."""
+
+    chunk_size: int
+    kernel: bool = False
+    """Whether the kernel runs the pool; otherwise it is this process."""
+    min_free_percent: int = 0
+    no_space_timeout: float | None = None
+    """Seconds that the kernel lets writers wait for space; 0: for ever."""
+    host_free: int | None = None
+    """Free on the file system that holds the pool's sparse files."""
+    grow_data: str = "lamella grow --data +20%"
+    grow_metadata: str = "lamella grow --metadata +100%"
+    suspended: bool = False
+    missing_disks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """A state of a pool in words."""
+
+    state: str
+    """One word for programs: "fine", "data-low", "full", "needs-check", ...; see ``docs/pool-states.md``."""
+    severity: Severity = Severity.FINE
+    summary: str = ""
+    """What is the matter, as the predicate of "the pool ..."."""
+    meaning: str = ""
+    """What that does to containers."""
+    commands: tuple[str, ...] = field(default=())
+    """What to type, in this order."""
+
+    @property
+    def hint(self) -> str:
+        """The next step, for an error."""
+        return "; then ".join(self.commands)
+
+    def lines(self) -> list[str]:
+        """For people: the matter, its meaning, and the commands."""
+        if self.severity is Severity.FINE:
+            return []
+        shown = [f"the pool {self.summary}", *([self.meaning] if self.meaning else [])]
+        return [*shown, *(f"next: {command}" for command in self.commands)]
+
+    def text(self) -> str:
+        """The same in one piece, the further lines indented as ``docker info`` indents its warnings."""
+        return "\n         ".join(self.lines())
+
+
+FINE = Diagnosis("fine")
+_DELETE = "lamella rm CONTAINER (or lamella rmi IMAGE) gives back what only that has"
+
+
+def diagnose_line(text: str, facts: Facts, *, kind: str = "thin-pool") -> Diagnosis:
+    """The diagnosis of a device-mapper device's status: the parameters *text* of a target of that *kind*.
+
+    Raises :class:`lamella.errors.BadInputError` for a line that is none of a pool's.
+    """
+    if kind == "error":
+        return Diagnosis(
+            "error-table",
+            Severity.BROKEN,
+            "has the table of a device that was forced away (dmsetup remove --force, wipe_table)",
+            "every read and write of a container fails; what is on the disks is untouched",
+            ("lamella deactivate", "lamella activate"),
+        )
+    if text.strip() == "Error":
+        return Diagnosis(
+            "unreadable",
+            Severity.BROKEN,
+            "cannot read its own numbers (status: Error)",
+            "what containers read and write may fail",
+            _RECOVER,
+        )
+    return diagnose(parse_status(text), facts)
+
+
+_RECOVER = (
+    "dmesg, and put the failing disk right",
+    "lamella deactivate",
+    "lamella repair",
+    "lamella activate",
+)
+
+
+def inactive() -> Diagnosis:
+    """Of a pool that the kernel does not have."""
+    return Diagnosis(
+        "inactive",
+        Severity.SOON,
+        "is not active in the kernel",
+        "no container can be mounted until it is; the next command that needs it activates it",
+        ("lamella activate",),
+    )
+
+
+def diagnose(status: PoolStatus, facts: Facts) -> Diagnosis:
+    """What the state of a pool means. The worst that holds is told."""
+    if facts.missing_disks:
+        return Diagnosis(
+            "missing-disk",
+            Severity.BROKEN,
+            f"lacks a disk: {', '.join(facts.missing_disks)}",
+            "what lies on it cannot be read; nothing is written until it is back",
+            ("put the disk back", "lamella pvs shows which is missing", "lamella check"),
+        )
+    if facts.suspended:
+        return Diagnosis(
+            "suspended",
+            Severity.LIMITED,
+            "is suspended: a program that was changing it died, or is at work",
+            "every write of a container waits, and so does closing its file system",
+            ("lamella dmsetup info POOL, and when nothing is at work on it: lamella dmsetup resume POOL",),
+        )
+    return _of_mode(status, facts) or _low(status, facts) or FINE
+
+
+def _of_mode(status: PoolStatus, facts: Facts) -> Diagnosis | None:
+    if status.mode is PoolMode.FAIL:
+        return Diagnosis(
+            "failed",
+            Severity.BROKEN,
+            "has failed: its metadata could neither be written nor read back",
+            "every read and write of a container fails; what was committed before is on the disks",
+            _RECOVER,
+        )
+    if status.needs_check:
+        return Diagnosis(
+            "needs-check",
+            Severity.BROKEN,
+            "is read-only and needs a check: writing its metadata failed once, and it went back to the last "
+            "committed transaction",
+            "containers read what they had; their writes to new blocks fail, and so does every change",
+            ("lamella deactivate", "lamella repair", "lamella activate")
+            if facts.kernel
+            else ("lamella repair",),
+        )
+    if status.mode is PoolMode.OUT_OF_METADATA_SPACE:
+        return Diagnosis(
+            "metadata-full",
+            Severity.BROKEN,
+            f"is read-only: all {status.total_metadata} blocks of its metadata are in use",
+            "containers read and overwrite what they have; other writes fail with an I/O error, and nothing "
+            "can be deleted until it has grown",
+            (facts.grow_metadata,),
+        )
+    if status.mode is PoolMode.OUT_OF_DATA_SPACE:
+        return Diagnosis(
+            "full",
+            Severity.LIMITED if not status.error_if_no_space else Severity.BROKEN,
+            f"is full: all {human_size(status.total_data * facts.chunk_size)} of its data are in use",
+            _what_writers_get(status, facts),
+            (facts.grow_data, _DELETE),
+        )
+    return None
+
+
+def _what_writers_get(status: PoolStatus, facts: Facts) -> str:
+    if status.error_if_no_space:
+        return (
+            "containers read and overwrite what they have; other writes fail at once (no space left). When "
+            "the pool has grown they succeed again; an ext4 that lost a journal write has to be mounted anew"
+        )
+    if facts.no_space_timeout == 0:
+        return (
+            "writes to new blocks wait, for ever, until the pool has grown; then they go on, nothing is lost"
+        )
+    after = f"{facts.no_space_timeout:g} s" if facts.no_space_timeout else "the kernel's no_space_timeout"
+    return (
+        f"writes to new blocks wait. If the pool grows within {after} they go on and nothing is lost; then "
+        "they fail (no space left)"
+    )
+
+
+def _low(status: PoolStatus, facts: Facts) -> Diagnosis | None:
+    data_free = status.total_data - status.used_data
+    metadata_free = status.total_metadata - status.used_metadata
+    for what, free, total, unit, command in (
+        ("metadata", metadata_free, status.total_metadata, BLOCK_SIZE, facts.grow_metadata),
+        ("data", data_free, status.total_data, facts.chunk_size, facts.grow_data),
+    ):
+        least = total * facts.min_free_percent // 100
+        if free < least:
+            return Diagnosis(
+                f"{what}-below-minimum",
+                Severity.LIMITED,
+                f"has {human_size(free * unit)} of {what} left, less than dm.min_free_space "
+                f"({facts.min_free_percent}%) keeps free",
+                "containers work; no new layer or container can be made",
+                (command, _DELETE),
+            )
+    host = facts.host_free
+    if host is not None and host < data_free * facts.chunk_size * (100 - LOW_PERCENT) // 100:
+        return Diagnosis(
+            "host-low",
+            Severity.SOON,
+            f"may still take {human_size(data_free * facts.chunk_size)}, but the disk that its sparse files "
+            f"lie on has only {human_size(host)} free",
+            "when that is gone, writes fail with an I/O error before the pool is full",
+            ("make room on that disk, or move the store to a larger one", _DELETE),
+        )
+    if metadata_free <= status.metadata_low_water and metadata_free * 100 < status.total_metadata * (
+        100 - LOW_PERCENT
+    ):
+        return _nearly_full("metadata", status.used_metadata, status.total_metadata, facts.grow_metadata)
+    if status.used_data * 100 >= status.total_data * LOW_PERCENT:
+        return _nearly_full("data", status.used_data, status.total_data, facts.grow_data)
+    return None
+
+
+def _nearly_full(what: str, used: int, total: int, command: str) -> Diagnosis:
+    return Diagnosis(
+        f"{what}-low",
+        Severity.SOON,
+        f"has used {used * 100 // max(total, 1)}% of its {what}",
+        "everything works; when it is full, writes wait or fail"
+        if what == "data"
+        else "everything works; when it is full, the pool becomes read-only",
+        (command,),
+    )
+
+
+# -- before activation -------------------------------------------------------------------------------
+
+
+def refuse_activation(
+    fields: Superblock, *, metadata_size: int, data_size: int, chunk_size: int
+) -> Diagnosis | None:
+    """What would keep the kernel from activating the pool that *fields* tell of, or None. Sizes in bytes.
+
+    *chunk_size* is what the table would say. The kernel answers EINVAL to all of this, and explains it to
+    dmesg only.
+    """
+    own_chunk = fields.data_block_size * 512
+    if chunk_size != own_chunk:
+        return Diagnosis(
+            "wrong-chunk-size",
+            Severity.BROKEN,
+            f"was made with chunks of {own_chunk} bytes, and is to be opened with chunks of {chunk_size}",
+            "it is another pool's metadata, or the volume group's text was changed; nothing was touched",
+            ("lamella check", "put the right metadata back"),
+        )
+    wanted = fields.data_sm_root.nr_blocks
+    if data_size // chunk_size < wanted:
+        return _smaller("data", data_size // chunk_size * chunk_size, wanted * chunk_size)
+    wanted = fields.metadata_sm_root.nr_blocks
+    if metadata_size // BLOCK_SIZE < wanted:
+        return _smaller("metadata", metadata_size, wanted * BLOCK_SIZE)
+    return None
+
+
+def _smaller(what: str, size: int, wanted: int) -> Diagnosis:
+    return Diagnosis(
+        f"{what}-device-smaller",
+        Severity.BROKEN,
+        f"recorded {wanted} bytes of {what}, but its {what} device has only {size}",
+        "the device was cut off, or is another pool's; nothing was touched",
+        (
+            f"give the {what} device back its {wanted} bytes (truncate, lvextend, vgcfgrestore)",
+            "lamella check",
+        ),
+    )
