@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's engine: an active thin-pool device behind the same interface as the user engine's pool.
+
+The kernel does the work; this sends it messages, makes and removes the device-mapper devices through
+which thin devices are read and written, and reads the pool's metadata beside it where the kernel has no
+answer (which devices there are, what they map).
+
+The kernel writes metadata through buffers of its own, so the page cache of the metadata device may be of
+any age: it is read past that cache (``O_DIRECT``). What a superblock refers to is not overwritten before
+the next superblock is written; so whatever was read between two readings of the same superblock belongs
+together. Where that takes too long, the metadata is held (``reserve_metadata_snap``).
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from lamella.block import SECTOR, FileDevice
+from lamella.devicemapper.kernel_status import parse_thin_status
+from lamella.devicemapper.nodes import QUIET_COOKIE
+from lamella.devicemapper.table import Linear, Thin, ThinPool, parse_target
+from lamella.errors import (
+    BusyError,
+    CorruptError,
+    DeviceIOError,
+    ExistsError,
+    NotFoundError,
+    ReadOnlyError,
+    UnsupportedError,
+    UsageError,
+)
+from lamella.thin.checksum import BLOCK_SIZE
+from lamella.thin.engine import MetadataView
+from lamella.thin.metadata import Metadata
+from lamella.thin.status import PoolMode, parse_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from lamella.devicemapper.client import DeviceInfo, DeviceMapper
+    from lamella.devicemapper.kernel_volume import KernelVolume
+    from lamella.thin.metadata import Details
+    from lamella.thin.status import PoolStatus
+
+    Answer = TypeVar("Answer")
+
+INTERNAL = "LAMELLA-"
+"""Begins the UUID of a device that is active only for as long as one of our processes has it open."""
+WHOLE = 1 << 44
+"""Bytes of a thin device that is activated to discard all of it, whatever size it was made with."""
+_TRIES = 8
+"""How often metadata is read anew that changed meanwhile, before it is held."""
+
+
+class Guard:
+    """Entered around what must not be left half done; this one knows of no other processes."""
+
+    def holding(self) -> AbstractContextManager[object]:
+        """While the pool's metadata is held, of which there can be one holder."""
+        return nullcontext()
+
+    def suspending(self, name: str) -> AbstractContextManager[object]:
+        """While the device called *name* is suspended."""
+        return nullcontext()
+
+
+class KernelPool:
+    """A thin pool that is active as device-mapper device *name*.
+
+    *name_of* gives the device-mapper name for a thin device's id; *guard* keeps several processes of ours
+    apart, and remembers what a killed one leaves.
+    """
+
+    can_abort = False
+
+    def __init__(
+        self,
+        dm: DeviceMapper,
+        name: str,
+        *,
+        name_of: Callable[[int], str] | None = None,
+        guard: Guard | None = None,
+    ) -> None:
+        self.dm = dm
+        self.dm_name, self.target, self.info = _pool_behind(dm, name)
+        self.name = self.dm_name
+        self.chunk_size = self.target.chunk * SECTOR
+        self.zeroes = "skip_block_zeroing" not in self.target.features
+        """Whether the kernel zeroes the rest of a partly written new chunk."""
+        self.discards = "ignore_discard" not in self.target.features
+        self._name_of = name_of or (lambda dev_id: f"{self.dm_name}-{dev_id}")
+        self.guard = guard or Guard()
+        self._ids: set[int] | None = None
+        self._devices: list[FileDevice] = []
+
+    # -- what it is ------------------------------------------------------------------------------
+
+    def status(self) -> PoolStatus:
+        """The pool's state now; the kernel commits first."""
+        return self._status(flush=True)
+
+    def _status(self, *, flush: bool) -> PoolStatus:
+        return parse_status(self.dm.status(self.dm_name, flush=flush)[0].text)
+
+    @property
+    def transaction_id(self) -> int:
+        found = self._status(flush=False)
+        if found.mode is PoolMode.FAIL:
+            raise DeviceIOError(
+                f"the pool {self.name} has failed: the kernel could not read its metadata back",
+                hint="dmesg says why; deactivate it, and look at its metadata with lamella check",
+            )
+        return found.transaction_id
+
+    @property
+    def read_only(self) -> bool:
+        return self._status(flush=False).mode >= PoolMode.OUT_OF_METADATA_SPACE
+
+    def name_of(self, dev_id: int) -> str:
+        """The device-mapper name that thin device *dev_id* has when it is active."""
+        return self._name_of(dev_id)
+
+    def devices(self) -> dict[int, Details]:
+        """All thin devices as last committed, by id."""
+        found = self.committed(lambda metadata: metadata.details)
+        self._ids = set(found)
+        return found
+
+    def device_ids(self) -> set[int]:
+        """The ids of all thin devices; read once, as this object's user is the only one to change them."""
+        if self._ids is None:
+            self.devices()
+            assert self._ids is not None
+        return set(self._ids)
+
+    # -- messages --------------------------------------------------------------------------------
+
+    def _message(self, text: str, doing: str) -> None:
+        try:
+            self.dm.message(self.dm_name, text)
+        except UnsupportedError as error:
+            raise ReadOnlyError(
+                f"cannot {doing}: the pool {self.name} is {self._status(flush=False).mode_word}",
+                hint="dmesg says why; see lamella check",
+            ) from error
+        except BusyError as error:
+            raise BusyError(f"cannot {doing}: it is active or open", hint="see lsblk") from error
+        except ExistsError as error:
+            raise ExistsError(f"cannot {doing}: there is such a device already") from error
+        except NotFoundError as error:
+            raise NotFoundError(f"cannot {doing}: the pool {self.name} has no such device") from error
+
+    def create_thin(self, dev_id: int) -> None:
+        self._message(f"create_thin {dev_id}", f"create thin device {dev_id}")
+        self._note(dev_id)
+
+    def create_snap(self, dev_id: int, origin_id: int) -> None:
+        """A snapshot; an origin that is active is suspended meanwhile, a file system on it frozen."""
+        doing = f"create snapshot {dev_id} of thin device {origin_id}"
+        name = self.name_of(origin_id)
+        if self.active(origin_id) is None:
+            self._message(f"create_snap {dev_id} {origin_id}", doing)
+        else:
+            with self.guard.suspending(name), self.dm.suspended(name):
+                self._message(f"create_snap {dev_id} {origin_id}", doing)
+        self._note(dev_id)
+
+    def delete(self, dev_id: int, *, discard: bool = False) -> None:
+        if discard and self.discards:
+            self._discard(dev_id)
+        try:
+            self._message(f"delete {dev_id}", f"delete thin device {dev_id}")
+        except BusyError:
+            if not self.release(dev_id):
+                raise
+            self._message(f"delete {dev_id}", f"delete thin device {dev_id}")
+        if self._ids is not None:
+            self._ids.discard(dev_id)
+
+    def _discard(self, dev_id: int) -> None:
+        """Give the data device back what only this device maps. Advice: what fails is left to the pool."""
+        with (
+            suppress(BusyError, ReadOnlyError, DeviceIOError),
+            self.open_volume(dev_id, WHOLE, zero_fresh=False) as volume,
+        ):
+            volume.discard_all()
+
+    def set_transaction_id(self, old: int, new: int) -> None:
+        try:
+            self._message(f"set_transaction_id {old} {new}", "set the transaction id")
+        except UsageError as error:
+            raise ExistsError(
+                f"the pool {self.name} is at transaction {self.transaction_id}, not {old}",
+                hint="another program uses it",
+            ) from error
+
+    def reserve_metadata_snap(self) -> None:
+        try:
+            self._message("reserve_metadata_snap", "hold the metadata")
+        except BusyError as error:
+            raise BusyError(
+                f"the pool {self.name} holds a metadata snapshot already",
+                hint=f"another program reads it; or: dmsetup message {self.name} 0 release_metadata_snap",
+            ) from error
+
+    def release_metadata_snap(self) -> None:
+        try:
+            self._message("release_metadata_snap", "release the metadata")
+        except UsageError as error:
+            raise NotFoundError(f"the pool {self.name} holds no metadata snapshot") from error
+
+    def _note(self, dev_id: int) -> None:
+        if self._ids is not None:
+            self._ids.add(dev_id)
+
+    # -- metadata --------------------------------------------------------------------------------
+
+    def metadata_device(self) -> FileDevice:
+        """The metadata device for reading, past the page cache; closed with the pool."""
+        return self._opened(self.target.metadata)
+
+    def data_device(self) -> FileDevice:
+        """The data device for reading, likewise."""
+        return self._opened(self.target.data)
+
+    def _opened(self, number: str) -> FileDevice:
+        node = block_node(number)
+        for device in self._devices:
+            if device.path == node:
+                return device
+        device = FileDevice(node, read_only=True, direct=True, lock=False)
+        self._devices.append(device)
+        return device
+
+    def committed(self, read: Callable[[Metadata], Answer]) -> Answer:
+        """What *read* makes of the metadata as last committed; it is called again if that changed."""
+        self._status(flush=True)
+        device = self.metadata_device()
+        for _ in range(_TRIES):
+            before = device.read(0, BLOCK_SIZE)
+            try:
+                answer = read(Metadata.open(device))
+            except CorruptError:
+                if device.read(0, BLOCK_SIZE) == before:
+                    raise
+                continue
+            if device.read(0, BLOCK_SIZE) == before:
+                return answer
+        with self.metadata_view() as view:
+            return read(Metadata.open(view.device, snapshot=view.snapshot))
+
+    @contextmanager
+    def metadata_view(self) -> Iterator[MetadataView]:
+        """The metadata held as it is now; of a pool that takes no messages, what cannot change anyway."""
+        device = self.metadata_device()
+        with self.guard.holding():
+            try:
+                self.reserve_metadata_snap()
+            except ReadOnlyError:
+                yield MetadataView(device, snapshot=False)
+                return
+            try:
+                yield MetadataView(device, snapshot=True)
+            finally:
+                with suppress(NotFoundError, ReadOnlyError):
+                    self.release_metadata_snap()
+
+    def differing_ranges(self, dev_a: int, dev_b: int) -> Iterator[tuple[int, int]]:
+        """(first chunk, length) of the chunks that two devices map differently, as last committed."""
+        from lamella.thin.compare import ranges_that_differ
+
+        def both(metadata: Metadata) -> list[tuple[int, int]]:
+            metadata.load({dev_a, dev_b})
+            return list(ranges_that_differ(*metadata.mappings(dev_a), *metadata.mappings(dev_b)))
+
+        return iter(self.committed(both))
+
+    # -- devices ---------------------------------------------------------------------------------
+
+    def open_volume(
+        self, dev_id: int, size: int, *, read_only: bool = False, zero_fresh: bool | None = None
+    ) -> KernelVolume:
+        """The thin device through a device-mapper device, which is made if it is not there.
+
+        With *zero_fresh* no new chunk shows what lay there before, even if the pool does not zero.
+        """
+        from lamella.devicemapper.kernel_volume import KernelVolume
+
+        if size <= 0 or size % SECTOR:
+            raise UsageError(
+                f"cannot open thin device {dev_id} of {self.name} with {size} bytes",
+                hint="give a multiple of 512",
+            )
+        return KernelVolume(self, dev_id, size, read_only=read_only, zero_fresh=bool(zero_fresh))
+
+    def table_for(self, dev_id: int, size: int) -> Thin:
+        """The table line of thin device *dev_id* with *size* bytes."""
+        return Thin(0, size // SECTOR, pool=self.info.number, device_id=dev_id)
+
+    def active(self, dev_id: int) -> DeviceInfo | None:
+        """The device-mapper device under the name that *dev_id* has, if it is that device; else None.
+
+        Raises :class:`BusyError` where something else has the name.
+        """
+        name = self.name_of(dev_id)
+        info = self.dm.find(name)
+        if info is None or not info.live_table:
+            return info
+        with suppress(NotFoundError):
+            line = self.dm.table(name)[0]
+            target = parse_target(line.line)
+            if isinstance(target, Thin) and (target.pool, target.device_id) == (self.info.number, dev_id):
+                return info
+            raise BusyError(
+                f"{name} is active, but is not thin device {dev_id} of {self.name}: {line.line}",
+                hint=f"remove it: dmsetup remove {name}",
+            )
+        return None
+
+    def is_internal(self, info: DeviceInfo) -> bool:
+        """Whether the device is there only for as long as one of our processes has it open."""
+        return info.uuid.startswith(INTERNAL)
+
+    def release(self, dev_id: int) -> bool:
+        """Remove the device-mapper devices of *dev_id* that nobody has open; whether there were any."""
+        found = False
+        for name, _, _ in self.dm.list():
+            with suppress(NotFoundError, BusyError):
+                lines = self.dm.table(name)
+                target = parse_target(lines[0].line) if len(lines) == 1 else None
+                if not isinstance(target, Thin):
+                    continue
+                if (target.pool, target.device_id) == (self.info.number, dev_id):
+                    self.dm.remove(name, cookie=QUIET_COOKIE)
+                    found = True
+        return found
+
+    def mapped_end(self, name: str) -> int:
+        """End in bytes of the last chunk that the active thin device *name* maps."""
+        return parse_thin_status(self.dm.status(name)[0].text).end
+
+    # -- the rest --------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Have the kernel commit. What lies in the page cache of a volume its own ``flush`` writes."""
+        self._status(flush=True)
+
+    def abort(self) -> None:
+        """Nothing: the kernel commits as it goes."""
+
+    def trim(self) -> int:
+        """Nothing: the kernel discards what is freed by itself, or not at all."""
+        return 0
+
+    def resize_data(self) -> None:
+        """Nothing: the pool takes note of its devices' sizes when its table is loaded."""
+
+    def resize_metadata(self) -> None:
+        """Nothing, likewise."""
+
+    def close(self) -> None:
+        """Close the devices that were opened for reading. The pool stays active."""
+        for device in self._devices:
+            device.close()
+        self._devices.clear()
+
+
+def _pool_behind(dm: DeviceMapper, name: str) -> tuple[str, ThinPool, DeviceInfo]:
+    """Name, table and device of the pool that *name* is, or that LVM put its layer *name* upon."""
+    for _ in range(3):
+        info = dm.info(name)
+        lines = dm.table(name)
+        target = parse_target(lines[0].line) if len(lines) == 1 else None
+        if isinstance(target, ThinPool):
+            return name, target, info
+        if not isinstance(target, Linear) or target.offset:
+            break
+        below = [other for other, major, minor in dm.list() if f"{major}:{minor}" == target.device]
+        if not below:
+            break
+        name = below[0]
+    raise CorruptError(
+        f"{name} is no active thin pool", hint=f"see: dmsetup table {name}; deactivate it and try again"
+    )
+
+
+def block_node(number: str) -> str:
+    """``/dev`` node of the block device "major:minor". Raises :class:`NotFoundError`."""
+    with suppress(OSError):
+        for line in (Path("/sys/dev/block") / number / "uevent").read_text().splitlines():
+            if line.startswith("DEVNAME="):
+                return f"/dev/{line[8:]}"
+    raise NotFoundError(f"there is no block device {number}", hint="it went away; see lsblk")
+
+
+__all__ = ["INTERNAL", "Guard", "KernelPool", "block_node"]
