@@ -91,6 +91,11 @@ class KernelActivator:
         }
         return [name for name in found.group.lvs if name in names]
 
+    def pool_status(self, found: FoundGroup, pool: str) -> str | None:
+        """The parameters of the thin pool's status line; None for a pool that the kernel has not."""
+        info = self.dm.find(uuid=lv_uuid(found.group, _lv(found, pool), "tpool"))
+        return None if info is None or not info.live_table else self.dm.status(info.name)[0].text
+
     def devices_of(self, found: FoundGroup) -> list[DeviceInfo]:
         """Every device of the group that the kernel has."""
         prefix = PREFIX + without_dashes(found.group.uuid)

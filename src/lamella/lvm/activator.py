@@ -28,6 +28,12 @@ class Activator(Protocol):
     def is_open(self, found: FoundGroup, name: str) -> bool:
         """Whether the volume is active and somebody uses it: a mount, a process, a device on top."""
 
+    def check_unused(self, found: FoundGroup, name: str) -> None:
+        """Raise :class:`BusyError`, in LVM2's words, if the volume is in use."""
+
+    def pool_status(self, found: FoundGroup, pool: str) -> str | None:
+        """The parameters of the thin pool's status line; None for a pool that the kernel has not."""
+
     def activate(self, found: FoundGroup, names: Iterable[str], *, read_only: bool = False) -> None:
         """Make the volumes' devices, and all that they need. Those that are active stay as they are.
 

@@ -15,6 +15,7 @@ from lamella.block.device import SECTOR
 from lamella.errors import (
     BusyError,
     ExistsError,
+    LamellaError,
     MissingError,
     NoSpaceError,
     NotFoundError,
@@ -79,6 +80,8 @@ class LvRequest:
     zero: bool = True
     wipe_signatures: bool = True
     cling_tags: Sequence[str] = ()
+    activate: bool = True
+    """Let the kernel have it, where the session has an activator."""
 
 
 # -- finding and naming ------------------------------------------------------------------------------
@@ -172,7 +175,10 @@ def require_simple(group: VolumeGroup, lv: LogicalVolume, doing: str) -> None:
 def create_lv(
     session: Session, found: FoundGroup, request: LvRequest, *, confirm: Confirm = never, yes: bool = False
 ) -> LogicalVolume:
-    """A new linear or striped volume; afterwards zeroed and cleared of signatures as asked."""
+    """A new linear or striped volume; afterwards zeroed and cleared of signatures as asked, then activated.
+
+    If the kernel should have it and cannot, or old signatures are to stay, the volume is removed again.
+    """
     group = found.group
     name = request.name or free_name(group)
     if request.name:
@@ -220,7 +226,7 @@ def create_lv(
     change_tags(lv.tags, request.tags, ())
     group.lvs[name] = lv
     session.commit(found)
-    wipe_lv(
+    wiped = wipe_lv(
         session,
         found,
         lv,
@@ -229,6 +235,17 @@ def create_lv(
         confirm=confirm,
         yes=yes,
     )
+    if not request.activate or session.kernel(found) is None:
+        return lv
+    # Cleared before it is active: nobody who looks at new devices sees what was there.
+    try:
+        if not wiped:
+            raise BusyError("Aborting. Failed to wipe start of new LV.", hint="wipefs it, or answer y")
+        session.activate(found, [name])
+    except LamellaError:
+        forget_lv(group, lv)
+        session.commit(found)
+        raise
     return lv
 
 
@@ -261,10 +278,15 @@ def wipe_lv(
     wipe_signatures: bool,
     confirm: Confirm = never,
     yes: bool = False,
-) -> None:
-    """Clear a new volume's signatures (after asking) and its first 4096 bytes. Does not commit."""
+) -> bool:
+    """Clear a new volume's signatures (after asking) and its first 4096 bytes. Does not commit.
+
+    False if a signature was to stay; nothing is zeroed then where the session has an activator.
+    """
     if session.test or not (zero or wipe_signatures) or not lv.writable:
-        return
+        return True
+    kernel = session.kernel(found) is not None
+    left = 0
     device = open_lv(found, lv.name)
     if wipe_signatures:
         try:
@@ -280,13 +302,25 @@ def wipe_lv(
             )
             if not yes and not confirm(question):
                 session.say(Notice("signature", f"Aborted wiping of {signature.type}.", level="error"))
+                left += 1
+                if kernel:
+                    continue
                 break
             said = f"Wiping {signature.type} signature on {path}."
             session.say(Notice("signature", said, level="print"))
             wipe_signature(device, signature)
+    if left and kernel:
+        many = "s" if left > 1 else ""
+        for line in (
+            f"{left} existing signature{many} left on the device.",
+            f"Failed to wipe signatures on logical volume {found.group.name}/{lv.name}.",
+        ):
+            session.say(Notice("signature", line, level="error"))
+        return False
     if zero:
         device.write_zeros(0, min(ZEROED, device.size))
         device.flush()
+    return not left
 
 
 # -- resizing ----------------------------------------------------------------------------------------
@@ -491,7 +525,8 @@ def forget_lv(group: VolumeGroup, lv: LogicalVolume) -> None:
 
 
 def remove_lv(session: Session, found: FoundGroup, lv: LogicalVolume) -> None:
-    """Remove a linear or striped volume."""
+    """Remove a linear or striped volume; the kernel loses it first."""
     check_removable(found.group, lv)
+    session.deactivate(found, [lv.name])
     forget_lv(found.group, lv)
     session.commit(found)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What LVM has to tell a thin pool: queued in the group's text, then carried out by the user-space engine.
+"""What LVM has to tell a thin pool: queued in the group's text, then carried out, by the kernel where it
+has the pool, else by the user-space engine.
 
 LVM2 writes "create" and "delete" messages into the pool's segment together with a raised transaction
 id, sends them when it next changes something in the active pool, and takes them out again. A pool whose
@@ -16,7 +17,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lamella.errors import BusyError, CorruptError, UsageError
+from lamella.errors import BusyError, CorruptError, ReadOnlyError, UsageError
 from lamella.lvm.volume_device import open_lv
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from lamella.lvm.model import LogicalVolume, ThinPoolSegment
     from lamella.lvm.session import Session
     from lamella.thin.pool import Pool
+    from lamella.thin.status import PoolStatus
 
 BLOCK = 4096
 
@@ -84,9 +86,28 @@ def _raise_id(segment: ThinPoolSegment) -> None:
         segment.transaction_id += 1
 
 
-def check_own(found: FoundGroup, pool_lv: LogicalVolume) -> None:
+def live_status(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> PoolStatus | None:
+    """The state of the pool in the kernel; None if the kernel does not have it."""
+    from lamella.thin.status import parse_status
+
+    kernel = session.kernel(found)
+    text = kernel.pool_status(found, pool_lv.name) if kernel is not None else None
+    return None if text is None else parse_status(text)
+
+
+def check_own(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> None:
     """Raise unless LVM may make thin volumes in the pool: its transaction id must be the text's."""
     segment = _segment(found, pool_lv)
+    status = live_status(session, found, pool_lv)
+    if status is not None:
+        if status.mode_word != "rw" and status.mode_word != "out_of_data_space":
+            raise ReadOnlyError(
+                f"thin pool {found.group.name}/{pool_lv.name} takes no changes: its status in the kernel is "
+                f"{status.line().strip()}",
+                hint="dmesg says why; deactivate it, and lvconvert --repair it",
+            )
+        _check_id(found, pool_lv, segment, status.transaction_id)
+        return
     if not any(open_lv(found, segment.metadata, read_only=True).read(0, BLOCK)):
         return
     with opened_pool(found, pool_lv, read_only=True) as pool:
@@ -114,6 +135,16 @@ def send_messages(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -
     segment = _segment(found, pool_lv)
     if not segment.messages or session.test:
         return
+    kernel = session.kernel(found)
+    if kernel is not None and kernel.pool_status(found, pool_lv.name) is not None:
+        kernel.send_messages(found, pool_lv.name)
+    else:
+        _send_in_user_space(found, pool_lv, segment)
+    segment.messages = []
+    session.commit(found)
+
+
+def _send_in_user_space(found: FoundGroup, pool_lv: LogicalVolume, segment: ThinPoolSegment) -> None:
     group = found.group
     with opened_pool(found, pool_lv) as pool:
         _check_id(found, pool_lv, segment, pool.transaction_id)
@@ -135,5 +166,3 @@ def send_messages(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -
                 else:
                     pool.create_thin(thin.device_id)
             pool.set_transaction_id(pool.transaction_id, segment.transaction_id)
-    segment.messages = []
-    session.commit(found)

@@ -72,6 +72,8 @@ class PoolRequest:
     autoactivation: bool = True
     zero_metadata: bool = True
     separate_metadata: bool = False
+    activate: bool = True
+    """Let the kernel have it, where the session has an activator."""
 
 
 # -- pools -------------------------------------------------------------------------------------------
@@ -126,6 +128,8 @@ def create_pool(
     group.lvs[data.name] = data
     _make_pool(pool_lv, data, metadata, sizes.chunk_sectors, sizes.crop_metadata, request)
     session.commit(found)
+    if request.activate:
+        session.activate(found, [name])
     return pool_lv
 
 
@@ -141,7 +145,8 @@ def convert_to_pool(
     """Make *data* a thin pool over *metadata* (None: a new volume by LVM's rules). Both lose their content.
 
     ``lvconvert --thinpool data --poolmetadata metadata``; the pool takes the data volume's name. *agree* is
-    called when all has been checked and nothing changed yet; it raises to stop.
+    called when all has been checked and nothing changed yet; it raises to stop. The pool is active
+    afterwards if the data volume was.
     """
     request = request or PoolRequest()
     group = found.group
@@ -170,6 +175,8 @@ def convert_to_pool(
     )
     if agree is not None:
         agree()
+    active = session.is_active(found, data.name)
+    session.deactivate(found, [data.name] + ([metadata.name] if metadata is not None else []))
     name = data.name
     if metadata is None:
         metadata = new_lv(session, f"{name}_tmeta")
@@ -193,6 +200,8 @@ def convert_to_pool(
     group.lvs[name] = pool_lv
     _make_pool(pool_lv, data, metadata, sizes.chunk_sectors, sizes.crop_metadata, request)
     session.commit(found)
+    if active:
+        session.activate(found, [name])
     return pool_lv
 
 

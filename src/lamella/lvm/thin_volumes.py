@@ -3,8 +3,8 @@
 
 Every function works inside :meth:`lamella.lvm.session.Session.editing` and commits as often, and in the
 order, that LVM2 does. Changes inside a pool are carried out by the user-space engine
-(:mod:`lamella.lvm.thin_messages`), unless *apply* is False: then they stay queued in the group's text,
-and LVM2 carries them out with its next change in the pool.
+(:mod:`lamella.lvm.thin_messages`), or by the kernel where it has the pool, unless *apply* is False: then
+they stay queued in the group's text, and LVM2 carries them out with its next change in the pool.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lamella.errors import BusyError, UsageError
+from lamella.errors import BusyError, LamellaError, UsageError
 from lamella.lvm.group_reader import MAX_DEVICE_ID
 from lamella.lvm.lv_operations import (
     check_new_name,
-    check_removable,
     check_volume_count,
     forget_lv,
     free_name,
     new_lv,
+    remove_lv,
 )
 from lamella.lvm.model import (
     WRITE,
@@ -32,7 +32,7 @@ from lamella.lvm.model import (
 from lamella.lvm.notice import Notice
 from lamella.lvm.pv_operations import change_tags
 from lamella.lvm.report.units import human
-from lamella.lvm.thin_messages import check_own, queue_create, queue_delete, send_messages
+from lamella.lvm.thin_messages import check_own, live_status, queue_create, queue_delete, send_messages
 from lamella.lvm.thin_pools import pool_metadata_names, spare_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ class ThinRequest:
     profile: str = ""
     apply: bool = True
     """Make the device in the pool now; False leaves the message for LVM2."""
+    activate: bool = True
+    """Let the kernel have it, where the session has an activator and it is not to be skipped."""
+    activate_skipped: bool = False
+    """Even if it is to be skipped later on."""
 
 
 def create_thin(
@@ -126,7 +130,7 @@ def _own_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> Th
             hint=f"lvs {found.group.name} shows which are",
         )
     if not session.test:
-        check_own(found, pool_lv)
+        check_own(session, found, pool_lv)
     return segment
 
 
@@ -170,8 +174,25 @@ def _new_thin(
     queue_create(pool, lv)
     session.commit(found)
     if request.apply:
-        send_messages(session, found, pool_lv)
+        _carry_out(session, found, pool_lv, lv)
+    if request.activate and (not skip or request.activate_skipped):
+        session.activate(found, [lv.name])
     return lv
+
+
+def _carry_out(session: Session, found: FoundGroup, pool_lv: LogicalVolume, lv: LogicalVolume) -> None:
+    """Make the device of the new volume. What the kernel refuses is taken out of the text again."""
+    try:
+        send_messages(session, found, pool_lv)
+    except LamellaError:
+        pool, status = pool_lv.thin_pool, live_status(session, found, pool_lv)
+        assert pool is not None
+        if status is not None and pool.messages and status.transaction_id != pool.transaction_id:
+            forget_lv(found.group, lv)
+            pool.messages.remove(("create", lv.name))
+            pool.transaction_id -= not pool.messages
+            session.commit(found)
+        raise
 
 
 def _free_device_id(group: VolumeGroup, pool_lv: LogicalVolume) -> int:
@@ -188,7 +209,7 @@ def _free_device_id(group: VolumeGroup, pool_lv: LogicalVolume) -> int:
 
 
 def remove_thin(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply: bool = True) -> None:
-    """Remove a thin volume or snapshot, and its device in the pool."""
+    """Remove a thin volume or snapshot, and its device in the pool; the kernel loses it first."""
     group = found.group
     thin = lv.thin
     if thin is None:
@@ -204,8 +225,9 @@ def remove_thin(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply
     assert pool is not None
     if apply:
         if not session.test:
-            check_own(found, pool_lv)
+            check_own(session, found, pool_lv)
         send_messages(session, found, pool_lv)
+    session.deactivate(found, [lv.name])
     forget_lv(group, lv)
     if ("create", lv.name) in pool.messages:
         pool.messages.remove(("create", lv.name))
@@ -233,6 +255,7 @@ def remove_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> 
                     f"Can't remove external origin logical volume {group.name}/{lv.name}.",
                     hint=f"remove {user.name} first",
                 )
+    session.deactivate(found, [*(lv.name for lv in thins), pool_lv.name])
     for lv in thins:
         forget_lv(group, lv)
     if thins:
@@ -254,9 +277,7 @@ def remove_any(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply:
     elif lv.thin_pool is not None:
         remove_pool(session, found, lv)
     else:
-        check_removable(found.group, lv)
-        forget_lv(found.group, lv)
-        session.commit(found)
+        remove_lv(session, found, lv)
 
 
 # -- promises ----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm import pool_options
@@ -178,10 +179,21 @@ def _minor(context: Context) -> tuple[int | None, int | None]:
     return 0, args.number("minor")
 
 
+def _activating(context: Context) -> bool:
+    """Whether the kernel is to have the new volume; always so without a kernel."""
+    args = context.args
+    wanted = args.text("activate")
+    if wanted.endswith("n") or (wanted == "ay" and not args.yes("setautoactivation", default=True)):
+        return False
+    return context.activator is None or not args.yes("setactivationskip") or args.has("ignoreactivationskip")
+
+
 def _zeroing(context: Context) -> tuple[bool, bool]:
     """(zero the start, wipe signatures) of a new volume."""
     args, config = context.args, context.config
-    active = not args.text("activate").endswith("n")
+    active = _activating(context)
+    if not active and context.activator is not None and (args.yes("zero") or args.yes("wipesignatures")):
+        raise Failed("Cannot zero inactive logical volume with option -Zy or -Wy.")
     zero = args.yes("zero", default=active)
     default = zero and config.flag("allocation/wipe_signatures_when_zeroing_new_lvs")
     wipe = args.yes("wipesignatures", default=default) and active
@@ -224,6 +236,7 @@ def _plain(context: Context, found: FoundGroup, name: str, profile: str, disks: 
         zero and writable,
         wipe and writable,
         tuple(context.config.strings("allocation/cling_tag_list")),
+        _activating(context),
     )
     lv = create_lv(context.session, found, request, confirm=context.ask, yes=args.has("yes"))
     if not zero or not writable:
@@ -272,7 +285,7 @@ def _pool(context: Context, found: FoundGroup, name: str, profile: str, disks: l
         extents = pool_options.leave_room(context, found, extents, request)
     limit = group.free_extents() if approximate else None
     extents = stripe_boundary(extents, request.stripes, group.extent_size, say=context.print, limit=limit)
-    lv = create_pool(context.session, found, name, extents, request)
+    lv = create_pool(context.session, found, name, extents, replace(request, activate=_activating(context)))
     context.notices(_overprovisioning(context, found, lv))
     return lv
 
@@ -326,6 +339,8 @@ def _thin_request(context: Context, name: str, profile: str) -> ThinRequest:
         skip,
         args.yes("setautoactivation", default=True),
         profile,
+        activate=_activating(context),
+        activate_skipped=args.has("ignoreactivationskip"),
     )
 
 

@@ -74,6 +74,7 @@ def remove_named(context: Context, found: FoundGroup, names: list[str], *, asked
         try:
             if lv.thin is None and lv.thin_pool is None:
                 check_removable(group, lv)
+                _let_go(context, found, lv, asked)
                 forget_lv(group, lv)
                 plain.append(name)
                 continue
@@ -92,6 +93,20 @@ def _finish(context: Context, found: FoundGroup, plain: list[str]) -> None:
     for name in plain:
         context.print(f'Logical volume "{name}" successfully removed.')
     plain.clear()
+
+
+def _let_go(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool) -> None:
+    """Take the volume from the kernel, if it is active: after asking, and not while it is in use."""
+    session = context.session
+    kernel = session.kernel(found)
+    if kernel is None or not session.is_active(found, lv.name):
+        return
+    full = f"{found.group.name}/{lv.name}"
+    kernel.check_unused(found, lv.name)
+    question = f"Do you really want to remove active logical volume {full}? [y/n]: "
+    if not asked and found.group.is_visible(lv) and not context.confirm(question):
+        raise Failed(f"Logical volume {full} not removed.")
+    session.deactivate(found, [lv.name])
 
 
 def _next(found: FoundGroup, waiting: list[str]) -> str:
