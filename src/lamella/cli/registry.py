@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "setup": Command(STORE, "make a store, with the options you choose", "setup"),
     "info": Command(STORE, "the pool and its use, in docker info's lines", "info"),
     "check": Command(STORE, "verify everything: metadata, reference counts, file systems, state", "check"),
+    "repair": Command(STORE, "mend the pool's metadata into a new place, and keep the damaged", "repair"),
     "df": Command(STORE, "what takes the space", "df"),
     "map": Command(STORE, "what stands on what, from the disks to the containers", "map"),
     "teardown": Command(STORE, "remove the store and what setup made", "teardown"),

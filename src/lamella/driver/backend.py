@@ -95,6 +95,17 @@ class PoolBackend(ABC):
         """The command that gives the pool more *what*, "data" or "metadata"."""
         return "lamella setup"
 
+    def repaired_metadata(self, root: Path) -> Path:
+        """The file in which a repair makes metadata anew, before :meth:`replace_metadata`."""
+        return root / "tmp" / "metadata.repaired"
+
+    @abstractmethod
+    def replace_metadata(self, repaired: Path) -> str:
+        """Put the sound metadata in the file *repaired* in place of the closed pool's; durable on return.
+
+        The old metadata is kept, and what is given names it. A failure leaves it where it was.
+        """
+
     def differences(self) -> str:
         """Why the open pool may not be the one that the store was set up with, or ""."""
         return ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from lamella.block import FileDevice
 from lamella.driver.backend import PoolBackend, PoolDevices
 from lamella.driver.direct_lvm_plan import Plan, make_plan
 from lamella.driver.direct_lvm_preflight import (
@@ -27,17 +28,18 @@ from lamella.driver.lvm_group import (
     Disks,
     VolumeDevices,
     check_unused_by_lvm,
+    copy_metadata,
     disks_and_volumes,
     open_disk,
     open_pool,
     pool_of,
 )
 from lamella.driver.options import DIRECT
-from lamella.errors import CorruptError, ExistsError, NotFoundError, UsageError
-from lamella.lvm.active import refuse_active
+from lamella.errors import BusyError, CorruptError, ExistsError, NotFoundError, UsageError
+from lamella.lvm.active import PREFIX, active_in, refuse_active
 from lamella.lvm.backup import list_backups
 from lamella.lvm.device_list import change_list
-from lamella.lvm.ids import new_uuid
+from lamella.lvm.ids import new_uuid, without_dashes
 from lamella.lvm.names import dm_name
 from lamella.thin.checksum import BLOCK_SIZE
 from lamella.thin.pool import Pool, PoolOptions
@@ -45,11 +47,14 @@ from lamella.thin.pool import Pool, PoolOptions
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lamella.block import BlockDevice
+    from lamella.devicemapper.client import DeviceMapper
     from lamella.driver.options import Options
     from lamella.driver.structure import Node
     from lamella.lvm.devices import FoundGroup
     from lamella.lvm.disk import Opener
     from lamella.lvm.notice import Notice
+    from lamella.lvm.session import Session
     from lamella.thin.status import PoolStatus
 
 MAPPER = "/dev/mapper/"
@@ -275,7 +280,62 @@ class DirectLvm(PoolBackend):
             return pool_of(found, record.pool)[1].chunk_size
 
     def open(self, *, read_only: bool = False) -> PoolDevices:
-        return self._open(self._existing(), read_only=read_only)
+        record = self._existing()
+        if record.group_uuid and (names := active_in(record.group_uuid, self.disks.environment.sys_block)):
+            raise BusyError(
+                f"the pool's volume group {record.group} is active in the kernel ({', '.join(names[:3])})",
+                hint="use --engine kernel, or take the pool out of the kernel: lamella deactivate",
+            )
+        return self._open(record, read_only=read_only)
+
+    # -- the kernel's engine ---------------------------------------------------------------------
+
+    def unfit_for_kernel(self) -> str:
+        from lamella.block.opening import is_remote
+
+        record = self._record()
+        remote = [path for path in (record.disks if record else ()) if is_remote(path)]
+        return f"{remote[0]} is an NBD address, not a block device of this machine" if remote else ""
+
+    def active(self, dm: DeviceMapper) -> str | None:
+        record = self._existing()
+        prefix = PREFIX + without_dashes(record.group_uuid) + without_dashes(record.pool_uuid)
+        info = dm.find(dm_name(record.group, record.pool))
+        if info is None or not info.live_table or not info.uuid.startswith(prefix):
+            return None
+        return info.name
+
+    def activate(self, dm: DeviceMapper) -> str:
+        from lamella.devicemapper.activation import KernelActivator
+
+        name = self.active(dm)
+        if name is not None:
+            return name
+        record = self._existing()
+        session, found = self._find_for_kernel(record)
+        with session:
+            KernelActivator(dm, warn=self._notes.append).activate(found, [record.pool])
+        return dm_name(record.group, record.pool)
+
+    def deactivate(self, dm: DeviceMapper) -> None:
+        from lamella.devicemapper.activation import KernelActivator
+
+        record = self._record()
+        if record is None or not active_in(record.group_uuid, self.disks.environment.sys_block):
+            return
+        session, found = self.disks.find(record.group, record.disks)
+        with session:
+            KernelActivator(dm, warn=self._notes.append).deactivate(found, [record.pool])
+
+    def _find_for_kernel(self, record: Record) -> tuple[Session, FoundGroup]:
+        session, found = self.disks.find(record.group, record.disks)
+        try:
+            session.check_access(found)
+            check_unused_by_lvm(found, *pool_of(found, record.pool))
+        except BaseException:
+            session.close()
+            raise
+        return session, found
 
     def _open(self, record: Record, *, read_only: bool) -> VolumeDevices:
         session, found = self.disks.find(record.group, record.disks)
@@ -283,6 +343,20 @@ class DirectLvm(PoolBackend):
         devices = open_pool(session, found, record.pool, read_only=read_only)
         self._found = (group.uuid, group.lvs[record.pool].uuid, [disk.path for disk in found.disks.values()])
         return devices
+
+    def replace_metadata(self, repaired: Path) -> str:
+        from lamella.lvm.thin_pools import repair_pool
+
+        record = self._existing()
+
+        def copy(_: BlockDevice, target: BlockDevice) -> None:
+            with FileDevice(repaired, read_only=True) as source:
+                copy_metadata(source, target)
+
+        session, _ = self.disks.find(record.group, record.disks)
+        with session, session.editing(record.group) as found:
+            old = repair_pool(session, found, pool_of(found, record.pool)[0], copy)
+        return f"{record.group}/{old.name}"
 
     def grow(self, devices: PoolDevices, options: Options) -> list[str]:
         return []  # by LVM's commands; the driver takes note of the volumes' sizes whenever it opens them
@@ -302,8 +376,12 @@ class DirectLvm(PoolBackend):
     # -- what can be told ------------------------------------------------------------------------
 
     def structure(self, devices: PoolDevices, status: PoolStatus) -> tuple[list[Node], list[Node]]:
-        assert isinstance(devices, VolumeDevices)
-        return disks_and_volumes(devices.found, self._existing().pool, status)
+        record = self._existing()
+        if isinstance(devices, VolumeDevices):
+            return disks_and_volumes(devices.found, record.pool, status)
+        session, found = self.disks.find(record.group, record.disks)
+        with session:
+            return disks_and_volumes(found, record.pool, status)
 
     def names(self) -> dict[str, str]:
         return {}

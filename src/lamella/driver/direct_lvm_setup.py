@@ -8,6 +8,7 @@ stopped. What is found and is not as planned is an error that says how it differ
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -203,6 +204,8 @@ def _remove_pool(session: Session, found: FoundGroup, name: str) -> None:
     if lv is not None and lv.thin_pool is not None:
         if not group.thin_volumes(lv):
             remove_pool(session, found, lv)
+            for old in [each for each in group.lvs if re.fullmatch(rf"{re.escape(name)}_meta\d+", each)]:
+                remove_lv(session, found, group.lvs[old])  # what a repair of the pool left
         return
     for part in _parts(group, name):
         remove_lv(session, found, group.lvs[part])

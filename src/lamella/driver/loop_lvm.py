@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
@@ -96,9 +97,30 @@ class LoopLvm(PoolBackend):
         key = "dm.loopdatasize" if what == "data" else "dm.loopmetadatasize"
         return f"lamella setup loop-lvm --storage-opt {key}=SIZE"
 
+    def repaired_metadata(self, root: Path) -> Path:
+        return self.metadata.with_name("metadata.repaired")
+
+    def replace_metadata(self, repaired: Path) -> str:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        kept = self.metadata.with_name(f"metadata.damaged-{stamp}")
+        number = 1
+        try:
+            while kept.exists():
+                number += 1
+                kept = self.metadata.with_name(f"metadata.damaged-{stamp}.{number}")
+            # A second name first: at no moment is there no metadata, or only one of the two.
+            os.link(self.metadata, kept)
+            sync_directory(self.folder)
+            repaired.replace(self.metadata)
+            sync_directory(self.folder)
+        except OSError as error:
+            raise explain(error, "put the repaired metadata in place of", str(self.metadata)) from error
+        return str(kept)
+
     def remove(self) -> list[str]:
         try:
-            for path in (self.data, self.metadata):
+            of_repairs = [*self.folder.glob("metadata.damaged-*"), self.folder / "metadata.repaired"]
+            for path in (self.data, self.metadata, *of_repairs):
                 path.unlink(missing_ok=True)
             if self.folder.exists():
                 self.folder.rmdir()

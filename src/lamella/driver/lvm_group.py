@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lamella.thin.status import PoolStatus
 
 COMMAND = "lamella setup direct-lvm"
+COPIED_AT_ONCE = 4 << 20
 
 
 def open_disk(path: str, read_only: bool) -> BlockDevice:
@@ -172,6 +173,22 @@ def open_pool(session: Session, found: FoundGroup, name: str, *, read_only: bool
         session.close()
         raise
     return VolumeDevices(metadata, data, session, found)
+
+
+def copy_metadata(source: BlockDevice, target: BlockDevice) -> None:
+    """Write the sound metadata on *source* over *target*, which reads as zeros, and check it there."""
+    from lamella.thin.check import check
+
+    for offset, length in source.data_ranges():
+        for start in range(offset, offset + length, COPIED_AT_ONCE):
+            target.write(start, source.read(start, min(COPIED_AT_ONCE, offset + length - start)))
+    target.flush()
+    found = check(target)
+    if not found.ok:
+        raise CorruptError(
+            f"{target.name} does not give back what was written to it: {found.problems[0]}",
+            hint="see dmesg for errors of the disk; the damaged metadata is still in its place",
+        )
 
 
 def disks_and_volumes(found: FoundGroup, pool: str, status: PoolStatus) -> tuple[list[Node], list[Node]]:

@@ -7,6 +7,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lamella.block.system import explain
@@ -31,8 +32,7 @@ from lamella.store.set_up_state import asked_for, is_complete, open_state, refus
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import BinaryIO, Self
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from lamella.store.catalog import Image
     from lamella.store.layers import Layers
     from lamella.store.loading import Loader
+    from lamella.store.repairing import Repair
     from lamella.store.results import ContainerSummary, ImageSummary, Info, StoreCheck, Usage
     from lamella.store.tree import Tree
 
@@ -239,6 +240,28 @@ class Store:
             return left
         finally:
             lock.release()
+
+    @classmethod
+    def repair(
+        cls,
+        root: Place = None,
+        *,
+        agree: Callable[[Repair], bool],
+        to: Place = None,
+        wait: float = 0.0,
+        progress: Progress = QUIET,
+    ) -> Repair:
+        """Check the pool's metadata and, where it is damaged, mend it into a new place.
+
+        *agree* is shown what was found, and says whether the result takes the damaged one's place, which is
+        kept; or whether the mark of a sound pool that needs a check is taken away. With *to* the result is
+        left in that new file, and nothing of the store changes. Raises :class:`BusyError` while the pool is
+        in use, and :class:`CorruptError` where nothing can be saved.
+        """
+        from lamella.store.repairing import repair
+
+        target = Path(to).absolute() if to is not None else None
+        return repair(Root.at(root), to=target, agree=agree, wait=wait, progress=progress)
 
     def _tidy(self) -> None:
         """Take away what an interrupted command left: scratch files, half-made devices, unused layers."""
