@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from lamella.lvm.ids import without_dashes
-from lamella.lvm.report.view import DeviceInfo, GroupView, KernelState, Surroundings
+from lamella.lvm.report.view import DeviceInfo, GroupView, KernelState, Surroundings, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +30,24 @@ def make(context: Context) -> Surroundings:
     from lamella.cli.lvm.thin_usage import ThinUsage
 
     usage = ThinUsage(context)
-    kernel = Kernel(context.environment.sys_block)
-    return Surroundings(True, kernel.state, usage.of, mark, time_format)
+    activator = context.activator
+    if activator is None:
+        kernel = Kernel(context.environment.sys_block)
+        return Surroundings(True, kernel.state, usage.of, mark, time_format)
+    from lamella.cli.lvm.kernel_state import KernelView
+
+    view = KernelView(activator.dm)
+
+    def thin_usage(group: VolumeGroup, lv: LogicalVolume) -> Usage:
+        target = view.target(group, lv)
+        if target is not None:
+            return target.usage
+        found = next((each for each in context.session.scan.groups if each.group is group), None)
+        if found is not None and context.session.kernel(found) is None:
+            return usage.of(group, lv)  # not the kernel's to activate: the engine in user space opens it
+        return Usage()
+
+    return Surroundings(True, view.state, thin_usage, mark, time_format, view.active, view.target)
 
 
 def device_info(disk: Disk, *, duplicate: bool = False) -> DeviceInfo:

@@ -12,7 +12,7 @@ from lamella.lvm.report.vg_values import POLICY_LETTERS
 
 if TYPE_CHECKING:
     from lamella.lvm.model import LogicalVolume, ThinPoolSegment
-    from lamella.lvm.report.view import GroupView
+    from lamella.lvm.report.view import GroupView, KernelState
 
 POOL_KINDS = ("thin-pool", "cache-pool", "vdo-pool")
 
@@ -130,7 +130,7 @@ def attributes(view: GroupView, lv: LogicalVolume) -> str:
     elif state is None:
         active = opened = "-"
     else:
-        active = "s" if state.suspended else "a"
+        active = _state_letter(view, lv, state)
         opened = "o" if state.open else "-"
     writable = "w" if lv.writable else "r"
     if state is not None and state.read_only and lv.writable:
@@ -147,6 +147,15 @@ def attributes(view: GroupView, lv: LogicalVolume) -> str:
         + _health_letter(view, lv)
         + ("k" if "ACTIVATION_SKIP" in lv.flags else "-")
     )
+
+
+def _state_letter(view: GroupView, lv: LogicalVolume, state: KernelState) -> str:
+    target = view.target(lv) if lv.thin_pool is not None else None
+    if target is not None and target.needs_check:
+        return "C" if state.suspended else "c"
+    if state.suspended:
+        return "s"
+    return "a" if state.live_table else "i" if state.inactive_table else "d"
 
 
 def _plain_attributes(view: GroupView, lv: LogicalVolume) -> str:
@@ -168,7 +177,7 @@ def _plain_attributes(view: GroupView, lv: LogicalVolume) -> str:
     elif state is None:
         active = "--"
     else:
-        active = ("s" if state.suspended else "a") + ("o" if state.open else "-")
+        active = _state_letter(view, lv, state) + ("o" if state.open else "-")
     found = (
         letter
         + writable
@@ -272,8 +281,19 @@ def health(view: GroupView, lv: LogicalVolume) -> str:
     kind, user_kind = kind_of(lv), part_kind(view, lv)[0]
     if not view.around.activation and (kind.startswith("raid") or user_kind.startswith("raid")):
         return "unknown"
-    return ""
+    target = view.target(lv) if lv.thin is not None or lv.thin_pool is not None else None
+    return target.health if target is not None else ""
 
 
 def _health_letter(view: GroupView, lv: LogicalVolume) -> str:
-    return {"": "-", "partial": "p", "unknown": "X"}[health(view, lv)]
+    return _HEALTH[health(view, lv)]
+
+
+_HEALTH = {
+    "": "-",
+    "partial": "p",
+    "unknown": "X",
+    "failed": "F",
+    "out_of_data": "D",
+    "metadata_read_only": "M",
+}

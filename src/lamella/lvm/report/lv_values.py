@@ -154,7 +154,7 @@ def _active(word: str) -> LvCall:
     def value(view: GroupView, lv: LogicalVolume) -> str:
         if not view.around.activation:
             return "unknown"
-        return word if view.kernel(lv) is not None else ""
+        return word if view.active(lv) else ""
 
     return value
 
@@ -163,7 +163,7 @@ def _active_flag(here: bool) -> LvCall:
     def value(view: GroupView, lv: LogicalVolume) -> bool | None:
         if not view.around.activation:
             return None
-        return here and view.kernel(lv) is not None
+        return here and view.active(lv)
 
     return value
 
@@ -198,6 +198,16 @@ def _usage(part: str) -> LvCall:
         return found
 
     return value
+
+
+def _discards(view: GroupView, lv: LogicalVolume) -> str:
+    state = view.target(lv) if lv.thin_pool is not None else None
+    return state.discards if state is not None else ""
+
+
+def _needs_check(view: GroupView, lv: LogicalVolume) -> bool | None:
+    state = view.target(lv) if lv.thin_pool is not None else None
+    return state.needs_check if state is not None else None
 
 
 def _nothing(view: GroupView, lv: LogicalVolume) -> None:
@@ -304,8 +314,8 @@ _OF_LV: dict[str, Callable[[GroupView, LogicalVolume], Any]] = {
     "lv_kernel_read_ahead": _state(lambda state: state.read_ahead, "-1"),
     "lv_permissions": _permissions,
     "lv_suspended": _state(lambda state: state.suspended, None),
-    "lv_live_table": _state(lambda state: True, None),
-    "lv_inactive_table": _state(lambda state: False, None),
+    "lv_live_table": _state(lambda state: state.live_table, None),
+    "lv_inactive_table": _state(lambda state: state.inactive_table, None),
     "lv_device_open": _state(lambda state: state.open, None),
     "data_percent": _usage("data"),
     "snap_percent": _usage("data"),
@@ -315,8 +325,8 @@ _OF_LV: dict[str, Callable[[GroupView, LogicalVolume], Any]] = {
     "kernel_cache_settings": _no_list,
     "kernel_cache_policy": _empty,
     "lv_health_status": lv_kinds.health,
-    "kernel_discards": _empty,
-    "lv_check_needed": _nothing,
+    "kernel_discards": _discards,
+    "lv_check_needed": _needs_check,
     "lv_merge_failed": _nothing,
     "lv_snapshot_invalid": _nothing,
     "vdo_operating_mode": _empty,

@@ -60,6 +60,12 @@ def _data_copies(row: Row, segment: Segment) -> int:
     return 1 + PARITY.get(level, 0)
 
 
+def _monitor(row: Row, segment: Segment) -> str:
+    if row.lv is None or segment.kind != "thin-pool" or not row.view.around.activation:
+        return ""
+    return row.view.around.monitored(row.view.group, row.lv)
+
+
 def _parity(row: Row, segment: Segment) -> int | None:
     level = _level(segment)
     if level in PARITY:
@@ -274,7 +280,7 @@ _OF_SEGMENT: dict[str, Callable[[Row, Segment], Any]] = {
     "seg_metadata_le_ranges": _metadata_ranges,
     "devices": _devices,
     "metadata_devices": _metadata_devices,
-    "seg_monitor": lambda row, segment: "",
+    "seg_monitor": _monitor,
     "cache_policy": _cache_word("policy"),
     "cache_settings": _cache_settings,
     "vdo_compression": _vdo_flag("use_compression"),

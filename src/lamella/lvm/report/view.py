@@ -58,6 +58,19 @@ class KernelState:
     read_only: bool = False
     read_ahead: int = -1
     """Bytes."""
+    live_table: bool = True
+    inactive_table: bool = False
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class TargetState:
+    """What the kernel's target of a thin pool or a thin volume says of itself."""
+
+    usage: Usage
+    health: str = ""
+    """"", or ``failed``, ``out_of_data``, ``metadata_read_only``."""
+    needs_check: bool | None = None
+    discards: str = ""
 
 
 @dataclass(eq=False, repr=False)
@@ -75,6 +88,11 @@ class Surroundings:
     mark_hidden: bool = True
     """``report/mark_hidden_devices``."""
     time_format: str = "%Y-%m-%d %H:%M:%S %z"
+    active: Callable[[VolumeGroup, LogicalVolume], bool] | None = None
+    """Whether a volume is active, where that is not just whether it has a state."""
+    target: Callable[[VolumeGroup, LogicalVolume], TargetState | None] = lambda vg, lv: None
+    monitored: Callable[[VolumeGroup, LogicalVolume], str] = lambda vg, lv: ""
+    """What ``seg_monitor`` says of a thin pool."""
 
 
 @dataclass(eq=False, repr=False)
@@ -243,6 +261,18 @@ class GroupView:
     def kernel(self, lv: LogicalVolume) -> KernelState | None:
         """What the kernel has for *lv*; None if it is not active or nobody looks."""
         return self.around.kernel(self.group, lv) if self.around.activation else None
+
+    def active(self, lv: LogicalVolume) -> bool:
+        """Whether the kernel has the volume itself; False if nobody looks."""
+        if not self.around.activation:
+            return False
+        if self.around.active is not None:
+            return self.around.active(self.group, lv)
+        return self.around.kernel(self.group, lv) is not None
+
+    def target(self, lv: LogicalVolume) -> TargetState | None:
+        """What the kernel's target of a thin pool or volume says; None if it is not there or nobody looks."""
+        return self.around.target(self.group, lv) if self.around.activation else None
 
     def runs(self, pv: PhysicalVolume) -> list[Run]:
         """Used and free runs of *pv* in order."""
