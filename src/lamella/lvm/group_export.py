@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 def export_group(session: Session, found: FoundGroup) -> None:
-    """Mark the group and its disks. The group is not active: ``editing`` has made sure of it."""
+    """Mark the group and its disks. None of its volumes may be active."""
     group = found.group
+    session.refuse_active(found)
     if group.exported:
         raise UsageError(f'Volume group "{group.name}" is already exported')
     if found.missing:

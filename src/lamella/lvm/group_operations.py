@@ -290,6 +290,7 @@ def remove_missing(session: Session, found: FoundGroup, *, force: bool = False) 
                     f"volume {group.name}/{name} is a {segment.kind} with a missing disk",
                     hint="repair it with LVM2: lvconvert --repair",
                 )
+        session.deactivate(found, sorted(partial))
         for name in sorted(partial):
             session.say(Notice("missing", f"WARNING: Removing partial LV {group.name}/{name}."))
             del group.lvs[name]
@@ -419,6 +420,7 @@ def change_group(session: Session, found: FoundGroup, changes: GroupChanges) -> 
     if changes.autoactivation is not None:
         _flag(group.flags, "NOAUTOACTIVATE", not changes.autoactivation)
     if changes.new_identity:
+        session.refuse_active(found)
         group.uuid = new_uuid()
     change_tags(group.tags, changes.add_tags, changes.delete_tags)
     if changes.profile is not None:
@@ -549,6 +551,7 @@ def restore_group(session: Session, backup: VolumeGroup, *, force: bool = False)
         )
     left_out: list[Disk] = []
     for other in existing:
+        session.refuse_active(other, f"Volume group {backup.name} has active volumes.")
         backup.seqno = max(backup.seqno, other.group.seqno)
         left_out += [disk for uuid, disk in other.disks.items() if uuid not in found.disks]
     session.commit(found)

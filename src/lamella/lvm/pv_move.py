@@ -88,7 +88,7 @@ def move_extents(
             hint="run pvmove or pvmove --abort of LVM2",
         )
     ranges = _destinations(group, request)
-    pieces = _pieces(session, group, request)
+    pieces = _pieces(session, found, request)
     _allocate(group, request, ranges, pieces)
     if not session.test:
         _copy(found, source, pieces, progress)
@@ -120,10 +120,13 @@ def _destinations(group: VolumeGroup, request: MoveRequest) -> PvRanges:
     return left
 
 
-def _pieces(session: Session, group: VolumeGroup, request: MoveRequest) -> list[_Piece]:
+def _pieces(session: Session, owner: FoundGroup, request: MoveRequest) -> list[_Piece]:
     """All segments of the volumes concerned, cut where the runs to be moved begin and end."""
+    group = owner.group
     users = group.users()
     found: list[_Piece] = []
+    kernel = session.kernel(owner)
+    active = set(kernel.active_in(owner)) if kernel is not None else set()
     skipped = False
     for lv in group.lvs.values():
         if not _belongs(users, lv, request.volume):
@@ -136,6 +139,11 @@ def _pieces(session: Session, group: VolumeGroup, request: MoveRequest) -> list[
                 session.say(Notice("pvmove", f"Skipping locked LV {group.name}/{name}.", level="print"))
             skipped = True
             continue
+        if lv.name in active:
+            raise BusyError(
+                f"Logical volume {group.name}/{lv.name} is active: Lamella moves only volumes that are not.",
+                hint=f"lvchange -an {group.name}/{lv.name}, or let LVM2's pvmove do it",
+            )
         require_simple(group, lv, "move")
         cut = [piece for segment in lv.segments for piece in _cut_at_runs(request, segment)]
         pieces = [_Piece(lv, segment) for segment in cut]

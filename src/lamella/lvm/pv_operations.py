@@ -430,6 +430,8 @@ def change_pv(
 ) -> bool:
     """Change a physical volume of a group and commit; False if it was so already (LVM says so)."""
     changed = False
+    if new_identity:
+        session.refuse_active(found, f"Volume group containing {pv.device} has active logical volumes")
     if allocatable is not None:
         if allocatable == pv.allocatable:
             state = "allocatable" if allocatable else "unallocatable"

@@ -297,6 +297,15 @@ class Session:
         kernel = self.kernel(found)
         return kernel is not None and kernel.is_active(found, name)
 
+    def refuse_active(self, found: FoundGroup, said: str = "") -> None:
+        """Raise :class:`BusyError` if the kernel has a volume of the group."""
+        kernel = self.kernel(found)
+        if kernel is not None and kernel.active_in(found):
+            name = found.group.name
+            raise BusyError(
+                said or f'Volume group "{name}" has active logical volumes', hint=f"vgchange -an {name}"
+            )
+
     def activate(self, found: FoundGroup, names: Sequence[str]) -> None:
         """Let the kernel have these volumes; nothing without an activator, or with ``--test``."""
         kernel = self.kernel(found)

@@ -11,7 +11,9 @@ from lamella.cli.lvm.lv_create import policy
 from lamella.cli.lvm.lv_sizes import check_size_options, extents_to_resize, named_ranges
 from lamella.cli.lvm.names import one_volume
 from lamella.errors import NoSpaceError
+from lamella.lvm.file_system import FileSystem, check, find_file_system, grow, shrink
 from lamella.lvm.model import StripedSegment
+from lamella.lvm.names import dm_name
 from lamella.lvm.report.units import human
 
 if TYPE_CHECKING:
@@ -57,8 +59,11 @@ def _resize(context: Context) -> None:
             changed = _volume(context, found, lv, disks)
         if changed:
             context.notices(pool_options.overprovisioning(context, found, lv))
+            node = f"/dev/mapper/{dm_name(group, name)}"
     if changed:
         context.print(f"Logical volume {group}/{name} successfully resized.")
+        if args.has("resizefs") and not context.test:
+            grow(find_file_system(node))
 
 
 def _request(
@@ -77,10 +82,36 @@ def _request(
     return GrowRequest(stripes, size, policy(context), ranges, approximate, tags)
 
 
-def _refuse_file_system(context: Context, found: FoundGroup, lv: LogicalVolume) -> None:
-    if context.args.has("resizefs"):
+def _file_system(context: Context, found: FoundGroup, lv: LogicalVolume) -> FileSystem | None:
+    """What ``--resizefs`` is to resize, checked unless ``--nofsck``; None without the option."""
+    if not context.args.has("resizefs"):
+        return None
+    if not context.session.is_active(found, lv.name):
         full = f"{found.group.name}/{lv.name}"
         raise Failed(f"Logical volume {full} must be activated before resizing filesystem.")
+    if context.test:
+        return None
+    system = find_file_system(f"/dev/mapper/{dm_name(found.group.name, lv.name)}")
+    if not context.args.has("nofsck"):
+        check(system)
+    return system
+
+
+def _agree_to_reduce(context: Context, found: FoundGroup, lv: LogicalVolume, wanted: int) -> None:
+    """Say what shortening an active volume may do, and ask."""
+    kernel = context.session.kernel(found)
+    if kernel is None or not kernel.is_active(found, lv.name):
+        return
+    full = f"{found.group.name}/{lv.name}"
+    opened = " and open" if kernel.is_open(found, lv.name) else ""
+    context.warn(f"WARNING: Reducing active{opened} logical volume to {_shown(found, wanted)}.")
+    context.warn("THIS MAY DESTROY YOUR DATA (filesystem etc.)")
+    if not context.confirm(f"Do you really want to reduce {full}? [y/n]: "):
+        raise Failed(f"Logical volume {full} NOT reduced.")
+
+
+def _shown(found: FoundGroup, extents: int) -> str:
+    return human(extents * found.group.extent_size)
 
 
 def _volume(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
@@ -99,10 +130,15 @@ def _volume(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[
     if wanted <= 0:
         raise Failed(f"New size of 0 not permitted for {group.name}/{lv.name}.")
     wanted = _on_stripes(context, lv, wanted)
-    _check_direction(context, now, wanted, sign)
-    _refuse_file_system(context, found, lv)
+    if wanted != now or not args.has("resizefs"):
+        _check_direction(context, now, wanted, sign)
+    system = _file_system(context, found, lv)
+    if wanted < now and system is None:
+        _agree_to_reduce(context, found, lv, wanted)
     if approximate and wanted > now and lv.thin is None and not group.free_extents():
         raise NoSpaceError(f"Insufficient free space: {wanted - now} extents needed, but only 0 available")
+    if wanted < now and system is not None:
+        shrink(system, wanted * group.extent_size, confirm=context.confirm)
     resize_lv(context.session, found, lv, wanted, _request(context, ranges, approximate))
     _say_changed(context, found, lv.name, now, lv.extents)
     return True
@@ -164,6 +200,9 @@ def _check_direction(context: Context, now: int, wanted: int, sign: str) -> None
 def _say_changed(context: Context, found: FoundGroup, name: str, old: int, new: int) -> None:
     extent = found.group.extent_size
     full = f"{found.group.name}/{name}"
+    if old == new:
+        context.print(f"Size of logical volume {full} unchanged from {human(old * extent)} ({old} extents).")
+        return
     context.print(
         f"Size of logical volume {full} changed from {human(old * extent)} ({old} extents) "
         f"to {human(new * extent)} ({new} extents)."
@@ -191,7 +230,11 @@ def _pool(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[st
         _check_direction(context, lv.extents, wanted, sign)
     if args.has("poolmetadatasize"):
         metadata_wanted = _metadata_extents(context, found, metadata)
-    _refuse_file_system(context, found, lv)
+    if args.has("resizefs"):
+        full = f"{group.name}/{lv.name}"
+        if context.session.is_active(found, lv.name):
+            raise Failed(f"Thin pool {full} has no file system of its own: leave --resizefs out.")
+        raise Failed(f"Logical volume {full} must be activated before resizing filesystem.")
     before = (metadata.extents, data.extents)
     changed = resize_pool(
         context.session,
@@ -221,10 +264,29 @@ def _metadata_extents(context: Context, found: FoundGroup, metadata: LogicalVolu
     return wanted
 
 
-def _by_policy(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
+def _usage(context: Context, found: FoundGroup, lv: LogicalVolume) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(used, total) of a pool's data and of its metadata: from the kernel, or from the metadata itself."""
     from lamella.cli.lvm.thin_usage import read_usage
-    from lamella.lvm.thin_pools import grow_by_policy
+    from lamella.lvm.thin_messages import live_status
     from lamella.lvm.volume_device import open_lv
+
+    full = f"{found.group.name}/{lv.name}"
+    pool = lv.thin_pool
+    assert pool is not None
+    status = live_status(context.session, found, lv)
+    if status is not None:
+        if not status.total_data:
+            raise Failed(f"Cannot see how full thin pool {full} is: it has failed.")
+        return (status.used_data, status.total_data), (status.used_metadata, status.total_metadata)
+    try:
+        usage = read_usage(open_lv(found, pool.metadata, read_only=True))
+    except ValueError as error:
+        raise Failed(f"Cannot read the metadata of thin pool {full}: {error}.") from error
+    return (usage.data_used, usage.data_total), (usage.metadata_used, usage.metadata_total)
+
+
+def _by_policy(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
+    from lamella.lvm.thin_pools import grow_by_policy
 
     pool = lv.thin_pool
     if pool is None:
@@ -232,18 +294,15 @@ def _by_policy(context: Context, found: FoundGroup, lv: LogicalVolume, disks: li
     group = found.group
     data, metadata = group.lvs[pool.data], group.lvs[pool.metadata]
     before = (metadata.extents, data.extents)
-    try:
-        usage = read_usage(open_lv(found, pool.metadata, read_only=True))
-    except ValueError as error:
-        raise Failed(f"Cannot read the metadata of thin pool {group.name}/{lv.name}: {error}.") from error
+    used_data, used_metadata = _usage(context, found, lv)
     settings = pool_options.auto_extend(context, found, lv)
     ranges = named_ranges(context, found, disks)
     changed = grow_by_policy(
         context.session,
         found,
         lv,
-        used_data=(usage.data_used, usage.data_total),
-        used_metadata=(usage.metadata_used, usage.metadata_total),
+        used_data=used_data,
+        used_metadata=used_metadata,
         threshold=settings.threshold,
         percent=settings.percent,
         request=_request(context, ranges, False) if ranges else None,
