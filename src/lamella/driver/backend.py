@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lamella.driver.naming import pool_name
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.block import BlockDevice
+    from lamella.devicemapper.client import DeviceMapper
     from lamella.driver.options import Options
     from lamella.driver.structure import Node
     from lamella.thin.status import PoolStatus
@@ -31,6 +32,9 @@ class PoolDevices:
         self.metadata.close()
 
 
+Engine = Literal["user", "kernel"]
+
+
 class PoolBackend(ABC):
     """Makes, opens, grows and removes the metadata and data devices of one pool.
 
@@ -40,6 +44,8 @@ class PoolBackend(ABC):
 
     mode: str
     """The name of this way to hold a pool, as ``lamella setup`` takes it."""
+    engine: Engine = "user"
+    """What maps the pool's blocks in this process: "user" or "kernel"."""
 
     def preflight(self, options: Options) -> list[str]:
         """Look whether :meth:`create` can do its work; writes nothing. Gives what was found, in lines.
@@ -77,7 +83,39 @@ class PoolBackend(ABC):
 
     @abstractmethod
     def open(self, *, read_only: bool = False) -> PoolDevices:
-        """Open both devices. Raises :class:`lamella.errors.NotFoundError` where one is missing."""
+        """Open both devices, for the user engine.
+
+        Raises :class:`lamella.errors.NotFoundError` where one is missing, and
+        :class:`lamella.errors.BusyError` while the kernel uses them.
+        """
+
+    # -- the kernel's engine ---------------------------------------------------------------------
+
+    @abstractmethod
+    def unfit_for_kernel(self) -> str:
+        """Why the kernel cannot have this pool's devices, in words; "" if it can."""
+
+    @abstractmethod
+    def active(self, dm: DeviceMapper) -> str | None:
+        """Name of the pool's device-mapper device, if it is active."""
+
+    @abstractmethod
+    def activate(self, dm: DeviceMapper) -> str:
+        """Make the pool a device-mapper device, with all below it; gives its name. It may be there already.
+
+        The metadata must be that of a pool: the kernel would format what begins with zeros.
+        """
+
+    @abstractmethod
+    def deactivate(self, dm: DeviceMapper) -> None:
+        """Take the pool's device down, and what is below it; it need not be there.
+
+        Raises :class:`lamella.errors.BusyError` while thin devices of it are active.
+        """
+
+    def grow_active(self, dm: DeviceMapper, options: Options) -> list[str]:
+        """:meth:`grow`, of a pool that is active in the kernel."""
+        return []
 
     @abstractmethod
     def grow(self, devices: PoolDevices, options: Options) -> list[str]:
@@ -120,7 +158,7 @@ class PoolBackend(ABC):
 
     @abstractmethod
     def names(self) -> dict[str, str]:
-        """The lines of ``docker info`` that name the devices, in its order: label to value."""
+        """The lines of ``docker info`` that name the open pool's devices, in its order: label to value."""
 
     def host_space(self) -> int | None:
         """Bytes that the host can still give to the pool's files, or None where they are reserved."""

@@ -39,6 +39,7 @@ from lamella.errors import BusyError, CorruptError, ExistsError, NotFoundError, 
 from lamella.lvm.active import PREFIX, active_in, refuse_active
 from lamella.lvm.backup import list_backups
 from lamella.lvm.device_list import change_list
+from lamella.lvm.disk import open_shared
 from lamella.lvm.ids import new_uuid, without_dashes
 from lamella.lvm.names import dm_name
 from lamella.thin.checksum import BLOCK_SIZE
@@ -312,8 +313,10 @@ class DirectLvm(PoolBackend):
         if name is not None:
             return name
         record = self._existing()
-        session, found = self._find_for_kernel(record)
+        session, found = self._find_shared(record)
         with session:
+            session.check_access(found)
+            check_unused_by_lvm(found, *pool_of(found, record.pool))
             KernelActivator(dm, warn=self._notes.append).activate(found, [record.pool])
         return dm_name(record.group, record.pool)
 
@@ -323,19 +326,13 @@ class DirectLvm(PoolBackend):
         record = self._record()
         if record is None or not active_in(record.group_uuid, self.disks.environment.sys_block):
             return
-        session, found = self.disks.find(record.group, record.disks)
+        session, found = self._find_shared(record)
         with session:
             KernelActivator(dm, warn=self._notes.append).deactivate(found, [record.pool])
 
-    def _find_for_kernel(self, record: Record) -> tuple[Session, FoundGroup]:
-        session, found = self.disks.find(record.group, record.disks)
-        try:
-            session.check_access(found)
-            check_unused_by_lvm(found, *pool_of(found, record.pool))
-        except BaseException:
-            session.close()
-            raise
-        return session, found
+    def _find_shared(self, record: Record) -> tuple[Session, FoundGroup]:
+        """The group on disks that the kernel may be using: read past the page cache, not locked."""
+        return Disks(self.root, open_shared).find(record.group, record.disks)
 
     def _open(self, record: Record, *, read_only: bool) -> VolumeDevices:
         session, found = self.disks.find(record.group, record.disks)
@@ -379,7 +376,7 @@ class DirectLvm(PoolBackend):
         record = self._existing()
         if isinstance(devices, VolumeDevices):
             return disks_and_volumes(devices.found, record.pool, status)
-        session, found = self.disks.find(record.group, record.disks)
+        session, found = self._find_shared(record)
         with session:
             return disks_and_volumes(found, record.pool, status)
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lamella.block import FileDevice
+from lamella.block import SECTOR, FileDevice
 from lamella.block.file import sync_directory
 from lamella.block.system import explain
 from lamella.driver.backend import PoolBackend, PoolDevices
+from lamella.driver.naming import pool_name
 from lamella.driver.structure import Node
-from lamella.errors import NotFoundError
+from lamella.errors import BusyError, LamellaError, NotFoundError
 from lamella.units import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lamella.block.loop import LoopInfo
+    from lamella.devicemapper.client import DeviceMapper
     from lamella.driver.options import Options
     from lamella.thin.status import PoolStatus
 
@@ -29,6 +33,9 @@ WARNING = (
 )
 """``docker info``'s warning (moby v24.0.9, ``daemon/info_unix.go``), without its leading "WARNING: "."""
 
+LOW_WATER = 32768
+"""Free chunks at which the kernel sends an event; Docker's number."""
+
 
 class LoopLvm(PoolBackend):
     """``pool/data`` and ``pool/metadata`` under *root*. *opener* opens a device; tests record through it."""
@@ -36,6 +43,7 @@ class LoopLvm(PoolBackend):
     mode = "loop-lvm"
 
     def __init__(self, root: Path, *, opener: Callable[..., FileDevice] = FileDevice) -> None:
+        self.root = root
         self.folder = root / "pool"
         self.data = self.folder / "data"
         self.metadata = self.folder / "metadata"
@@ -54,12 +62,12 @@ class LoopLvm(PoolBackend):
         FileDevice.create(self.data, options.loop_data_size).close()
 
     def open(self, *, read_only: bool = False) -> PoolDevices:
+        self._check_files()
         for path in (self.metadata, self.data):
-            if not path.exists():
-                raise NotFoundError(
-                    f"cannot open the pool: {path} is missing",
-                    hint="restore it from a backup; without it the store's layers are gone, and "
-                    "lamella teardown --force clears the rest away",
+            for loop in self._loops(path):
+                raise BusyError(
+                    f"the pool is active in the kernel: {path} is attached to {loop.path}",
+                    hint="use --engine kernel, or take the pool out of the kernel: lamella deactivate",
                 )
         metadata = self._opener(self.metadata, read_only=read_only)
         try:
@@ -68,6 +76,75 @@ class LoopLvm(PoolBackend):
             metadata.close()
             raise
         return PoolDevices(metadata, data)
+
+    def _check_files(self) -> None:
+        for path in (self.metadata, self.data):
+            if not path.exists():
+                raise NotFoundError(
+                    f"cannot open the pool: {path} is missing",
+                    hint="restore it from a backup; without it the store's layers are gone, and "
+                    "lamella teardown --force clears the rest away",
+                )
+
+    def _loops(self, path: Path) -> list[LoopInfo]:
+        from lamella.block.loop import find
+
+        with suppress(LamellaError):  # no /sys: then there is no kernel that uses the file, as far as we see
+            return find(path)
+        return []
+
+    # -- the kernel's engine ---------------------------------------------------------------------
+
+    def unfit_for_kernel(self) -> str:
+        return ""
+
+    def active(self, dm: DeviceMapper) -> str | None:
+        name = pool_name(self.root)
+        info = dm.find(name)
+        return name if info is not None and info.live_table else None
+
+    def activate(self, dm: DeviceMapper) -> str:
+        from lamella.block.loop import attach
+        from lamella.devicemapper.nodes import QUIET_COOKIE, make_name
+        from lamella.devicemapper.table import ThinPool
+        from lamella.thin import superblock
+        from lamella.thin.checksum import BLOCK_SIZE
+
+        name = pool_name(self.root)
+        info = dm.find(name)
+        if info is not None and not info.live_table:
+            dm.remove(name, cookie=QUIET_COOKIE)  # what a killed process had begun
+            info = None
+        if info is None:
+            self._check_files()
+            with FileDevice(self.metadata, read_only=True, lock=False) as file:
+                start = file.read(0, BLOCK_SIZE)
+            chunk = superblock.unpack(start, name=str(self.metadata), read_only=True).data_block_size
+            with attach(self.metadata) as metadata, attach(self.data) as data:
+                table = ThinPool(
+                    0,
+                    self.data.stat().st_size // SECTOR,
+                    metadata=_number(metadata.device),
+                    data=_number(data.device),
+                    chunk=chunk,
+                    low_water=LOW_WATER,
+                    features=("skip_block_zeroing",),
+                )
+                info = dm.create_with_table(name, [table], cookie=QUIET_COOKIE)
+        make_name(name, info.major, info.minor)
+        return name
+
+    def deactivate(self, dm: DeviceMapper) -> None:
+        from lamella.block.loop import detach
+        from lamella.devicemapper.nodes import QUIET_COOKIE, drop_name
+
+        name = pool_name(self.root)
+        with suppress(NotFoundError):
+            dm.remove(name, cookie=QUIET_COOKIE)
+        drop_name(name)
+        for path in (self.data, self.metadata):
+            for loop in self._loops(path):
+                detach(loop)
 
     def grow(self, devices: PoolDevices, options: Options) -> list[str]:
         warnings = []
@@ -137,9 +214,10 @@ class LoopLvm(PoolBackend):
 
     def names(self) -> dict[str, str]:
         # The user engine attaches no loop device: the files are the devices.
+        loops = [self._loops(path) if self.engine == "kernel" else [] for path in (self.data, self.metadata)]
         return {
-            "Data file": str(self.data),
-            "Metadata file": str(self.metadata),
+            "Data file": loops[0][0].path if loops[0] else str(self.data),
+            "Metadata file": loops[1][0].path if loops[1] else str(self.metadata),
             "Data loop file": str(self.data),
             "Metadata loop file": str(self.metadata),
         }
@@ -153,6 +231,10 @@ class LoopLvm(PoolBackend):
 
     def warnings(self) -> list[str]:
         return [WARNING]
+
+
+def _number(device: tuple[int, int]) -> str:
+    return f"{device[0]}:{device[1]}"
 
 
 def _allocated(path: Path) -> int:
