@@ -26,6 +26,7 @@ from lamella.errors import (
     CorruptError,
     DeviceIOError,
     ExistsError,
+    NoSpaceError,
     NotFoundError,
     ReadOnlyError,
     UnsupportedError,
@@ -33,6 +34,7 @@ from lamella.errors import (
 )
 from lamella.thin.checksum import BLOCK_SIZE
 from lamella.thin.engine import MetadataView
+from lamella.thin.health import Facts, diagnose
 from lamella.thin.metadata import Metadata
 from lamella.thin.status import PoolMode, parse_status
 
@@ -94,6 +96,8 @@ class KernelPool:
         self._name_of = name_of or (lambda dev_id: f"{self.dm_name}-{dev_id}")
         self.guard = guard or Guard()
         self._ids: set[int] | None = None
+        self._expected: int | None = None
+        """The transaction id that the next commit has to find."""
         self._devices: list[FileDevice] = []
 
     # -- what it is ------------------------------------------------------------------------------
@@ -111,7 +115,7 @@ class KernelPool:
         if found.mode is PoolMode.FAIL:
             raise DeviceIOError(
                 f"the pool {self.name} has failed: the kernel could not read its metadata back",
-                hint="dmesg says why; deactivate it, and look at its metadata with lamella check",
+                hint=self._advice(found),
             )
         return found.transaction_id
 
@@ -142,9 +146,11 @@ class KernelPool:
         try:
             self.dm.message(self.dm_name, text)
         except UnsupportedError as error:
-            raise ReadOnlyError(
-                f"cannot {doing}: the pool {self.name} is {self._status(flush=False).mode_word}",
-                hint="dmesg says why; see lamella check",
+            found = self._status(flush=False)
+            kind = NoSpaceError if found.mode is PoolMode.OUT_OF_METADATA_SPACE else ReadOnlyError
+            raise kind(
+                f"cannot {doing}: the pool {self.name} {diagnose(found, self._facts).summary}",
+                hint=self._advice(found),
             ) from error
         except BusyError as error:
             raise BusyError(f"cannot {doing}: it is active or open", hint="see lsblk") from error
@@ -152,6 +158,13 @@ class KernelPool:
             raise ExistsError(f"cannot {doing}: there is such a device already") from error
         except NotFoundError as error:
             raise NotFoundError(f"cannot {doing}: the pool {self.name} has no such device") from error
+
+    @property
+    def _facts(self) -> Facts:
+        return Facts(self.chunk_size, kernel=True)
+
+    def _advice(self, found: PoolStatus) -> str:
+        return diagnose(found, self._facts).hint or "dmesg says why; see lamella check"
 
     def create_thin(self, dev_id: int) -> None:
         self._message(f"create_thin {dev_id}", f"create thin device {dev_id}")
@@ -196,6 +209,7 @@ class KernelPool:
                 f"the pool {self.name} is at transaction {self.transaction_id}, not {old}",
                 hint="another program uses it",
             ) from error
+        self._expected = new
 
     def reserve_metadata_snap(self) -> None:
         try:
@@ -345,8 +359,20 @@ class KernelPool:
     # -- the rest --------------------------------------------------------------------------------
 
     def commit(self) -> None:
-        """Have the kernel commit. What lies in the page cache of a volume its own ``flush`` writes."""
-        self._status(flush=True)
+        """Have the kernel commit. What lies in the page cache of a volume its own ``flush`` writes.
+
+        A message's answer is no proof: the kernel says yes to it even when the commit that ends it fails and
+        takes it back. So the pool's state is looked at here.
+        """
+        found = self._status(flush=True)
+        behind = self._expected is not None and found.transaction_id != self._expected
+        if found.mode >= PoolMode.READ_ONLY or behind:
+            raise DeviceIOError(
+                f"the kernel could not write the metadata of the pool {self.name}, and went back: "
+                f"the pool {diagnose(found, self._facts).summary or 'is at an older transaction'}",
+                hint=self._advice(found),
+            )
+        self._expected = None
 
     def abort(self) -> None:
         """Nothing: the kernel commits as it goes."""

@@ -46,7 +46,10 @@ _ROOM = 32
 """Metadata blocks that creating, deleting or a small commit may take at most; fewer free: commit first."""
 _LEAST_FREE = 24
 """Metadata blocks that any commit may take; a device so small that its reserve is less stops here."""
-_CHECK_HINT = "run `thin_check --clear-needs-check-flag` on the metadata, or thin_repair if it finds damage"
+_CHECK_HINT = (
+    "a store's pool: lamella repair; any other: `thin_check --clear-needs-check-flag` on the metadata, or "
+    "thin_repair if it finds damage"
+)
 
 
 class PoolCore:
@@ -166,7 +169,7 @@ class PoolCore:
         if self.mode is PoolMode.OUT_OF_METADATA_SPACE:
             raise NoSpaceError(
                 f"cannot {doing}: the pool of {self.name} has no free metadata blocks",
-                hint="grow the metadata device",
+                hint="grow the metadata: lamella grow --metadata SIZE",
             )
         if self.opened_read_only:
             raise ReadOnlyError(
@@ -317,5 +320,5 @@ class PoolCore:
             self.erroring = True
         raise NoSpaceError(
             f"cannot write to {what}: all {self.live.data.size} chunks of {self.data_device.name} are in use",
-            hint="grow the data device, or delete what is not needed",
+            hint="grow the data (lamella grow --data SIZE), or delete what is not needed",
         )

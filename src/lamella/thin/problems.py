@@ -19,7 +19,10 @@ SHOWN = 20
 KEPT = 1000
 """Most problems kept in all."""
 
-REPAIR_HINT = "thin_check lists all damage; restore a copy, or rebuild it elsewhere with thin_repair"
+REPAIR_HINT = (
+    "a store's pool: lamella repair; of any other thin_check lists all damage, and thin_repair rebuilds it in "
+    "another place"
+)
 
 
 @dataclass(frozen=True, slots=True)

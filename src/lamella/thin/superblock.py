@@ -24,7 +24,7 @@ METADATA_BLOCK_SECTORS = BLOCK_SIZE // 512
 SPACE_MAP_ROOT_AREA = 128
 
 _FIELDS = struct.Struct("<IIQ16sQIIQQ128s128sQQIIQIII")
-_RECOVERY = "is it thin metadata? if so, restore a copy, or rebuild it elsewhere with thin_repair"
+_RECOVERY = "a store's pool: lamella repair; any other thin metadata is rebuilt elsewhere with thin_repair"
 
 
 @dataclass(slots=True)
