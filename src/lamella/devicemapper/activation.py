@@ -239,11 +239,12 @@ class KernelActivator:
     # -- changed ---------------------------------------------------------------------------------
 
     @contextmanager
-    def changing(self, found: FoundGroup) -> Iterator[None]:
+    def changing(self, found: FoundGroup, names: Iterable[str] | None = None) -> Iterator[None]:
         """Around the commit of a group that was changed in memory; see :class:`Activator`."""
         from lamella.devicemapper.reloading import reloading
 
-        active = [name for name in found.group.lvs if self.info(found, name) is not None]
+        asked = found.group.lvs if names is None else names
+        active = [name for name in asked if self.info(found, name) is not None]
         if not active:
             yield
             return

@@ -46,8 +46,8 @@ class Activator(Protocol):
         Raises :class:`BusyError`, in LVM2's words, for a volume that is in use; those before it are down.
         """
 
-    def changing(self, found: FoundGroup) -> AbstractContextManager[None]:
-        """Around the commit of a group that was changed in memory.
+    def changing(self, found: FoundGroup, names: Iterable[str] | None = None) -> AbstractContextManager[None]:
+        """Around the commit of a group that was changed in memory; *names*: only in these volumes.
 
         Devices of active volumes get tables that fit the group as it now is: loaded before the block,
         with what has moved suspended, and resumed after it; renames follow. If the block raises, the old

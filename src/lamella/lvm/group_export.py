@@ -32,7 +32,7 @@ def export_group(session: Session, found: FoundGroup) -> None:
     for pv in group.pvs:
         if EXPORTED not in pv.status:
             pv.status.append(EXPORTED)
-    session.commit(found)
+    session.commit(found, ())
 
 
 def import_group(session: Session, found: FoundGroup) -> None:
@@ -44,4 +44,4 @@ def import_group(session: Session, found: FoundGroup) -> None:
     group.system_id = session.environment.system_id
     for pv in group.pvs:
         pv.status = [word for word in pv.status if word != EXPORTED]
-    session.commit(found)
+    session.commit(found, ())

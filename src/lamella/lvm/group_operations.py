@@ -111,7 +111,7 @@ def create_group(
     found = FoundGroup(group)
     _take_in(session, found, paths, pv_options, confirm)
     set_metadata_copies(session, found, options.metadata_copies)
-    session.commit(found)
+    session.commit(found, ())
     if not session.test:
         session.scan.groups.append(found)
         session.scan.orphans = [disk for disk in session.scan.orphans if disk not in found.disks.values()]
@@ -134,7 +134,7 @@ def extend_group(
     _take_in(session, found, paths, pv_options, confirm)
     if found.group.metadata_copies:
         set_metadata_copies(session, found, found.group.metadata_copies)
-    session.commit(found)
+    session.commit(found, ())
 
 
 def _take_in(
@@ -225,7 +225,7 @@ def reduce_group(session: Session, found: FoundGroup, pv: PhysicalVolume) -> Non
     disk = _let_go(found, pv)
     if not any(not copy.will_be_ignored and not copy.problem for copy in found.copies):
         _use_an_area(found, pv)
-    session.commit(found)
+    session.commit(found, ())
     if disk is not None:
         session.drop_disks([disk])
         session.scan.orphans.append(disk)
@@ -432,7 +432,7 @@ def change_group(session: Session, found: FoundGroup, changes: GroupChanges) -> 
     ignored = any(copy.ignore_next is not None for copy in found.copies)
     if _settings(group) == before and not ignored:
         return False
-    session.commit(found)
+    session.commit(found, ())
     return True
 
 
@@ -554,7 +554,7 @@ def restore_group(session: Session, backup: VolumeGroup, *, force: bool = False)
         session.refuse_active(other, f"Volume group {backup.name} has active volumes.")
         backup.seqno = max(backup.seqno, other.group.seqno)
         left_out += [disk for uuid, disk in other.disks.items() if uuid not in found.disks]
-    session.commit(found)
+    session.commit(found, ())
     session.drop_disks(left_out)
     if not session.test:
         scan.groups = [other for other in scan.groups if other not in existing] + [found]
@@ -578,7 +578,7 @@ def update_metadata(session: Session, found: FoundGroup) -> None:
     for disk in found.outdated:
         session.say(Notice("outdated", f"WARNING: wiping mda on outdated PV {disk.path}", disk.path))
         session.say(Notice("outdated", f"WARNING: wiping header on outdated PV {disk.path}", disk.path))
-    session.commit(found)
+    session.commit(found, ())
     if found.outdated:
         session.drop_disks(found.outdated)
         session.scan.orphans += found.outdated

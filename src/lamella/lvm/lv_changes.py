@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Change a logical volume's settings: what lvchange does without the kernel."""
+"""Change a logical volume's settings, in its group's text and where the kernel has it."""
 
 from __future__ import annotations
 
@@ -69,10 +69,17 @@ def change_lv(session: Session, found: FoundGroup, lv: LogicalVolume, changes: L
         if present is not None and present != (word in lv.flags):
             lv.flags = [flag for flag in lv.flags if flag != word] + [word] * present
             changed = True
-    changed |= _change_pool(group, lv, changes)
+    in_pool = _change_pool(group, lv, changes, active=session.has_device(found, lv.name))
+    changed |= in_pool
     if changed:
-        session.commit(found)
+        in_kernel = in_pool or changes.writable is not None or changes.read_ahead is not None
+        session.commit(found, users_of_pool(group, lv) if in_kernel else ())
     return changed
+
+
+def users_of_pool(group: VolumeGroup, lv: LogicalVolume) -> list[str]:
+    """The volume itself and, of a thin pool, the volumes in it: one of them may be all that is active."""
+    return [lv.name, *(thin.name for thin in group.thin_volumes(lv))]
 
 
 def _change_permission(group: VolumeGroup, lv: LogicalVolume, writable: bool) -> bool:
@@ -104,7 +111,7 @@ def _change_minor(lv: LogicalVolume, major: int | None, minor: int) -> bool:
     return True
 
 
-def _change_pool(group: VolumeGroup, lv: LogicalVolume, changes: LvChanges) -> bool:
+def _change_pool(group: VolumeGroup, lv: LogicalVolume, changes: LvChanges, *, active: bool) -> bool:
     asked = (changes.zero, changes.discards, changes.error_when_full)
     if all(value is None for value in asked):
         return False
@@ -134,6 +141,11 @@ def _change_pool(group: VolumeGroup, lv: LogicalVolume, changes: LvChanges) -> b
             raise UsageError(
                 f"Logical volume {full} already uses --discards {pool.discards}.",
                 hint="nothing was changed",
+            )
+        if "ignore" in (changes.discards, pool.discards) and active:
+            raise BusyError(
+                f"Cannot change support for discards while pool volume {full} is active.",
+                hint=f"lvchange -an {full} first",
             )
         pool.discards = changes.discards
         changed = True

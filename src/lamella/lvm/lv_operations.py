@@ -27,7 +27,7 @@ from lamella.lvm.group_reader import merged
 from lamella.lvm.ids import new_uuid
 from lamella.lvm.lv_changes import LvChanges as LvChanges
 from lamella.lvm.lv_changes import change_lv as change_lv
-from lamella.lvm.lv_changes import dm_major
+from lamella.lvm.lv_changes import dm_major, users_of_pool
 from lamella.lvm.model import (
     READ,
     VISIBLE,
@@ -225,7 +225,7 @@ def create_lv(
         lv.flags.append("NOAUTOACTIVATE")
     change_tags(lv.tags, request.tags, ())
     group.lvs[name] = lv
-    session.commit(found)
+    session.commit(found, ())
     wiped = wipe_lv(
         session,
         found,
@@ -244,7 +244,7 @@ def create_lv(
         session.activate(found, [name])
     except LamellaError:
         forget_lv(group, lv)
-        session.commit(found)
+        session.commit(found, ())
         raise
     return lv
 
@@ -446,7 +446,7 @@ def resize_lv(
             grow_extents(session, group, lv, extents - now, request)
         else:
             shrink_extents(lv, now - extents)
-    session.commit(found)
+    session.commit(found, [lv.name])
     return lv.extents
 
 
@@ -468,7 +468,7 @@ def rename_lv(session: Session, found: FoundGroup, lv: LogicalVolume, new: str) 
         if part.name.startswith(old + "_"):
             group.rename_lv(part, new + part.name[len(old) :])
     group.rename_lv(lv, new)
-    session.commit(found)
+    session.commit(found, users_of_pool(group, lv))
 
 
 def _hidden_parts(group: VolumeGroup, lv: LogicalVolume) -> list[LogicalVolume]:
@@ -529,4 +529,4 @@ def remove_lv(session: Session, found: FoundGroup, lv: LogicalVolume) -> None:
     check_removable(found.group, lv)
     session.deactivate(found, [lv.name])
     forget_lv(found.group, lv)
-    session.commit(found)
+    session.commit(found, ())

@@ -95,7 +95,7 @@ def move_extents(
     for lv in dict.fromkeys(piece.lv for piece in pieces):
         made = [segment for piece in pieces if piece.lv is lv for segment in _remapped(piece)]
         lv.segments = merged(made)
-    session.commit(found)
+    session.commit(found, ())
     return sum(run.length for piece in pieces for runs in piece.moved.values() for run in runs)
 
 

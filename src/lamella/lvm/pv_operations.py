@@ -357,7 +357,7 @@ def resize_pv(session: Session, disk: Disk, found: FoundGroup | None, size: int 
             _move_area(disk, label, moved, found)
         disk.write_label()
     if found is not None:
-        session.commit(found)
+        session.commit(found, ())
     return changed
 
 
@@ -457,7 +457,7 @@ def change_pv(
             disk.write_label()
         changed = True
     if changed:
-        session.commit(found)
+        session.commit(found, ())
     return changed
 
 

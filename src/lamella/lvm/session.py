@@ -269,8 +269,11 @@ class Session:
             yield
             self._back_up()
 
-    def commit(self, found: FoundGroup) -> None:
-        """Write the group as it now is. The first commit of a command archives what was before."""
+    def commit(self, found: FoundGroup, changed: Sequence[str] | None = None) -> None:
+        """Write the group as it now is. The first commit of a command archives what was before.
+
+        *changed* are the volumes whose tables in the kernel have to follow; None: all that are active.
+        """
         group = found.group
         if self.test:
             group.seqno += 1
@@ -280,8 +283,8 @@ class Session:
         self._writes[group.uuid] = count
         numbered = "" if count == 1 else f"[{count}]"
         header = self.environment.header(f"Write{numbered} from {self.environment.command_line}.")
-        kernel = self.kernel(found)
-        commit_group(found, header, self.say, kernel.changing(found) if kernel is not None else None)
+        kernel = self.kernel(found) if changed is None or changed else None
+        commit_group(found, header, self.say, kernel.changing(found, changed) if kernel is not None else None)
         self._changed[group.uuid] = group
 
     # -- what the kernel has ------------------------------------------------------------------------
@@ -296,6 +299,11 @@ class Session:
         """Whether the kernel has the volume."""
         kernel = self.kernel(found)
         return kernel is not None and kernel.is_active(found, name)
+
+    def has_device(self, found: FoundGroup, name: str) -> bool:
+        """Whether the kernel has the volume, or a layer of it below others."""
+        kernel = self.kernel(found)
+        return kernel is not None and name in kernel.active_in(found)
 
     def refuse_active(self, found: FoundGroup, said: str = "") -> None:
         """Raise :class:`BusyError` if the kernel has a volume of the group."""

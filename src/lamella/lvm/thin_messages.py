@@ -141,7 +141,7 @@ def send_messages(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -
     else:
         _send_in_user_space(found, pool_lv, segment)
     segment.messages = []
-    session.commit(found)
+    session.commit(found, ())
 
 
 def _send_in_user_space(found: FoundGroup, pool_lv: LogicalVolume, segment: ThinPoolSegment) -> None:

@@ -14,6 +14,7 @@ from lamella.block.device import SECTOR
 from lamella.errors import BusyError, LamellaError, NotFoundError, UsageError
 from lamella.lvm.allocation import allocate
 from lamella.lvm.group_reader import merged
+from lamella.lvm.lv_changes import users_of_pool
 from lamella.lvm.lv_operations import (
     GrowRequest,
     check_new_name,
@@ -120,14 +121,14 @@ def create_pool(
     # As LVM does it: the metadata's extents are written down and cleared before the pool exists.
     pool_lv.segments = metadata.segments
     group.lvs[name] = pool_lv
-    session.commit(found)
+    session.commit(found, ())
     clear_lv(session, found, pool_lv, whole=request.zero_metadata)
     group.lvs[metadata.name] = metadata
     data = new_lv(session, f"{name}_tdata", visible=False)
     data.segments = merged(result.segments(0, request.stripe_size // SECTOR if request.stripes > 1 else 0))
     group.lvs[data.name] = data
     _make_pool(pool_lv, data, metadata, sizes.chunk_sectors, sizes.crop_metadata, request)
-    session.commit(found)
+    session.commit(found, ())
     if request.activate:
         session.activate(found, [name])
     return pool_lv
@@ -199,7 +200,7 @@ def convert_to_pool(
             part.status.append(WRITE)
     group.lvs[name] = pool_lv
     _make_pool(pool_lv, data, metadata, sizes.chunk_sectors, sizes.crop_metadata, request)
-    session.commit(found)
+    session.commit(found, ())
     if active:
         session.activate(found, [name])
     return pool_lv
@@ -307,7 +308,7 @@ def ensure_spare(
     result = allocate(group, extents, ranges=ranges, name=spare.name)
     spare.segments = merged(result.segments(0, 0))
     group.lvs[spare.name] = spare
-    session.commit(found)
+    session.commit(found, ())
     clear_lv(session, found, spare, whole=False)
 
 
@@ -350,12 +351,12 @@ def resize_pool(
     if metadata_extents is not None and metadata_extents > metadata.extents:
         grow_extents(session, group, metadata, metadata_extents - metadata.extents, request)
         ensure_spare(session, found, 0, None, wanted=spare)
-        session.commit(found)
+        session.commit(found, users_of_pool(group, pool_lv))
         changed = True
     if data_extents is not None and data_extents > data.extents:
         grow_extents(session, group, data, data_extents - data.extents, request)
         segment.extent_count = data.extents
-        session.commit(found)
+        session.commit(found, users_of_pool(group, pool_lv))
         changed = True
     return changed
 

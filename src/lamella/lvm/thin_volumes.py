@@ -172,7 +172,7 @@ def _new_thin(
     lv.segments = [segment]
     group.lvs[lv.name] = lv
     queue_create(pool, lv)
-    session.commit(found)
+    session.commit(found, [pool_lv.name])
     if request.apply:
         _carry_out(session, found, pool_lv, lv)
     if request.activate and (not skip or request.activate_skipped):
@@ -191,7 +191,7 @@ def _carry_out(session: Session, found: FoundGroup, pool_lv: LogicalVolume, lv: 
             forget_lv(found.group, lv)
             pool.messages.remove(("create", lv.name))
             pool.transaction_id -= not pool.messages
-            session.commit(found)
+            session.commit(found, [pool_lv.name])
         raise
 
 
@@ -235,7 +235,7 @@ def remove_thin(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply
             pool.transaction_id -= 1
     else:
         queue_delete(pool, thin.device_id)
-    session.commit(found)
+    session.commit(found, ())
     if apply:
         send_messages(session, found, pool_lv)
 
@@ -260,14 +260,14 @@ def remove_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> 
         forget_lv(group, lv)
     if thins:
         segment.messages = []
-        session.commit(found)
+        session.commit(found, ())
     forget_lv(group, pool_lv)
     for name in (segment.data, segment.metadata):
         forget_lv(group, group.lvs[name])
     spare = spare_of(group)
     if spare is not None and not pool_metadata_names(group):
         forget_lv(group, spare)
-    session.commit(found)
+    session.commit(found, ())
 
 
 def remove_any(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply: bool = True) -> None:

@@ -88,7 +88,7 @@ def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str
         "detachprofile",
     )
     if not changed and any(args.has(name) for name in repeated):
-        context.session.commit(found)  # as LVM2, which writes tags whether they are new or not
+        context.session.commit(found, ())  # as LVM2, which writes tags whether they are new or not
         changed = True
     if changed:
         context.print(f"Logical volume {full} changed.")

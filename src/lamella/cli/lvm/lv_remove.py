@@ -89,7 +89,7 @@ def _finish(context: Context, found: FoundGroup, plain: list[str]) -> None:
     """Write down that these volumes are gone, and say so."""
     if not plain:
         return
-    context.session.commit(found)
+    context.session.commit(found, ())
     for name in plain:
         context.print(f'Logical volume "{name}" successfully removed.')
     plain.clear()

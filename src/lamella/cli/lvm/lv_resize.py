@@ -61,7 +61,14 @@ def _resize(context: Context) -> None:
             context.notices(pool_options.overprovisioning(context, found, lv))
             node = f"/dev/mapper/{dm_name(group, name)}"
     if changed:
-        context.print(f"Logical volume {group}/{name} successfully resized.")
+        shown = name
+        if (
+            lv.thin_pool is not None
+            and args.has("poolmetadatasize")
+            and not (args.has("size") or args.has("extents"))
+        ):
+            shown = lv.thin_pool.metadata
+        context.print(f"Logical volume {group}/{shown} successfully resized.")
         if args.has("resizefs") and not context.test:
             grow(find_file_system(node))
 

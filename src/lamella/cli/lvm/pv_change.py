@@ -159,6 +159,6 @@ def _change(context: Context, chosen: ChosenDisk) -> bool:
             metadata_ignore=ignore,
         )
         if not changed and any(args.has(name) for name in ("addtag", "deltag", "metadataignore")):
-            context.session.commit(found)  # as LVM2, which writes tags whether they are new or not
+            context.session.commit(found, ())  # as LVM2, which writes tags whether they are new or not
             changed = True
     return changed

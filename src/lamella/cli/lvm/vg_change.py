@@ -129,7 +129,7 @@ def _change(context: Context, name: str) -> None:
 
     with context.session.editing(name) as found:
         if not change_group(context.session, found, _changes(context, found)):
-            context.session.commit(found)  # as LVM2, which writes tags whether they are new or not
+            context.session.commit(found, ())  # as LVM2, which writes tags whether they are new or not
     context.print(f'Volume group "{name}" successfully changed')
 
 
