@@ -17,6 +17,7 @@ from lamella.devicemapper.wanted import (
     PREFIX,
     SHOWN,
     Settings,
+    is_own_pool,
     lv_uuid,
     pool_device_name,
     top_uuid,
@@ -61,9 +62,11 @@ class KernelActivator:
         lv = _lv(found, name)
         info = self.dm.find(uuid=top_uuid(found.group, lv))
         if info is None and lv.thin_pool is not None:
-            # A pool whose first thin volume has come or gone may still have the other layering.
-            other = "pool" if not lv.thin_pool.transaction_id else ""
-            info = self.dm.find(uuid=lv_uuid(found.group, lv, other)) if other else None
+            # One whose first thin volume is just being made still has the layers of another's pool.
+            own = is_own_pool(lv)
+            info = self.dm.find(uuid=lv_uuid(found.group, lv, "tpool" if own else "pool"))
+            if own and info is not None and info.name.endswith("-tpool"):
+                info = None
         return info
 
     def is_active(self, found: FoundGroup, name: str) -> bool:
