@@ -18,6 +18,10 @@ anything else                somebody else changed one of the two: explained, an
 
 In both cases with a note, a device being made is taken away again (whoever asked for it never got
 an answer), and a device being deleted is deleted: it was marked, and with that gone, before.
+
+The kernel's pool cannot do step 2 in one commit: each message is one. What was made is then deleted where
+the user engine would abort; and the order of the messages (the device first, the transaction id last)
+leaves the same four states.
 """
 
 from __future__ import annotations
@@ -27,17 +31,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lamella.driver.state import Note
-from lamella.errors import CorruptError, LamellaError
+from lamella.errors import BusyError, CorruptError, LamellaError, NotFoundError
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator, Sequence
 
     from lamella.driver.state import Device, State
-    from lamella.thin.pool import Pool
+    from lamella.thin.engine import ThinPool
 
 
-def compare(pool: Pool, state: State) -> None:
+def compare(pool: ThinPool, state: State) -> None:
     """Raise :class:`CorruptError` unless the pool and ``state.db`` belong together."""
     stored = state.pool().transaction_id
     note = state.note()
@@ -56,7 +60,7 @@ def compare(pool: Pool, state: State) -> None:
     )
 
 
-def settle(pool: Pool, state: State, *, discard: bool = False) -> bool:
+def settle(pool: ThinPool, state: State, *, discard: bool = False) -> bool:
     """End a transaction that was cut short; whether there was one. :func:`compare` comes before it.
 
     *discard* gives the space of deleted devices, and what was never committed, back to the host. Every
@@ -74,7 +78,7 @@ def settle(pool: Pool, state: State, *, discard: bool = False) -> bool:
 
 @contextmanager
 def creating(
-    pool: Pool,
+    pool: ThinPool,
     state: State,
     device: Device,
     record: Callable[[sqlite3.Connection, Device], None] | None = None,
@@ -85,7 +89,8 @@ def creating(
 
     Gives the device as it will be recorded. What the block writes to ``state.db``, and what *record*
     adds once the device is there, appear together with it. A failing block leaves both as they were;
-    *discard* gives the space that it wrote to back to the host.
+    *discard* gives the space that it wrote to back to the host. A device that takes the place of one of the
+    same name leaves that one's number to *record*.
     """
     settle(pool, state, discard=discard)
     old = pool.transaction_id
@@ -98,8 +103,6 @@ def creating(
             yield made
             pool.set_transaction_id(old, note.transaction_id)
             pool.commit()
-            if state.device(device.hash) is not None:
-                state.drop_device(device.hash)
             state.put_device(made)
             state.set_pool(transaction_id=note.transaction_id, next_device_id=device.device_id)
             state.clear_note()
@@ -114,22 +117,24 @@ def creating(
         raise
 
 
-def delete(pool: Pool, state: State, devices: Sequence[Device], *, discard: bool) -> None:
-    """Delete devices that are marked as deleted, all in one transaction."""
+def delete(pool: ThinPool, state: State, devices: Sequence[Device], *, discard: bool) -> list[str]:
+    """Delete devices that are marked as deleted, all in one transaction.
+
+    Gives the names of those that are open, and stay marked.
+    """
     settle(pool, state, discard=discard)
     note = Note(pool.transaction_id + 1, "delete", tuple((d.hash, d.device_id) for d in devices))
     with state.transaction():
         state.set_note(note)
-    _finish_deletion(pool, state, note, discard=discard)
+    return _finish_deletion(pool, state, note, discard=discard)
 
 
-def _take_back(pool: Pool, state: State, note: Note, *, discard: bool) -> None:
+def _take_back(pool: ThinPool, state: State, note: Note, *, discard: bool) -> None:
     if discard:
         # First of all: where the host's disk is full, all that follows may depend on this.
         pool.trim()
-    present = pool.devices()
     for _, device_id in note.devices:
-        if device_id in present:
+        with suppress(NotFoundError):
             pool.delete(device_id, discard=discard)
     pool.commit()
     with state.transaction():
@@ -137,16 +142,22 @@ def _take_back(pool: Pool, state: State, note: Note, *, discard: bool) -> None:
         state.clear_note()
 
 
-def _finish_deletion(pool: Pool, state: State, note: Note, *, discard: bool) -> None:
-    present = pool.devices()
-    for _, device_id in note.devices:
-        if device_id in present:
+def _finish_deletion(pool: ThinPool, state: State, note: Note, *, discard: bool) -> list[str]:
+    open_ = []
+    for name, device_id in note.devices:
+        try:
             pool.delete(device_id, discard=discard)
+        except NotFoundError:
+            pass  # it went before the interruption
+        except BusyError:
+            open_.append(name)
     if pool.transaction_id < note.transaction_id:
         pool.set_transaction_id(pool.transaction_id, note.transaction_id)
     pool.commit()
     with state.transaction():
         for name, _ in note.devices:
-            state.drop_device(name)
+            if name not in open_:
+                state.drop_device(name)
         state.set_pool(transaction_id=pool.transaction_id)
         state.clear_note()
+    return open_

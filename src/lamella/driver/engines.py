@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which engine maps a store's blocks: this process itself, or the kernel's device-mapper."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lamella.errors import LamellaError, UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from lamella.driver.backend import Engine, PoolBackend
+
+ENVIRONMENT = "LAMELLA_ENGINE"
+ENGINES = ("auto", "user", "kernel")
+
+
+def asked_for(engine: str, configured: str = "") -> str:
+    """What *engine* comes to: given as "auto", the environment decides, and then the store's settings.
+
+    Raises :class:`UnsupportedError` for an unknown name.
+    """
+    for where, name in (
+        ("", engine),
+        (f" ({ENVIRONMENT})", os.environ.get(ENVIRONMENT, "")),
+        (" (config.toml)", configured),
+    ):
+        if name and name not in ENGINES:
+            raise UnsupportedError(f"there is no engine {name!r}{where}", hint=f"known: {', '.join(ENGINES)}")
+        if name and name != "auto":
+            return name
+    return "auto"
+
+
+def choose(engine: str, backend: PoolBackend) -> Engine:
+    """The engine for the pool of *backend*: "auto" is the kernel's wherever that can be used.
+
+    Raises :class:`UnsupportedError`, or what opening device-mapper raises, for a kernel that cannot.
+    """
+    if engine == "user":
+        return "user"
+    unfit = backend.unfit_for_kernel()
+    if engine == "kernel":
+        if unfit:
+            raise UsageError(f"the kernel cannot use this pool: {unfit}", hint="use --engine user")
+        check_kernel()
+        return "kernel"
+    return "kernel" if not unfit and kernel_can() else "user"
+
+
+def kernel_can() -> bool:
+    """Whether we may use the kernel's device-mapper, and it has thin pools."""
+    from lamella.devicemapper.client import DeviceMapper
+
+    if not DeviceMapper.available():
+        return False
+    try:
+        check_kernel()
+    except LamellaError:
+        return False
+    return True
+
+
+def check_kernel() -> None:
+    """Raise :class:`LamellaError`, with what to do, unless the kernel has thin pools for us."""
+    from lamella.devicemapper.client import DeviceMapper
+
+    with DeviceMapper() as dm:
+        if "thin-pool" in dm.targets():
+            return
+        with suppress(OSError):
+            subprocess.run(["modprobe", "dm_thin_pool"], capture_output=True, check=False)
+        if "thin-pool" not in dm.targets():
+            raise UnsupportedError(
+                "this kernel has no thin pools", hint="modprobe dm_thin_pool; or use --engine user"
+            )
