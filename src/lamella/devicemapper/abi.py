@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lamella.errors import CorruptError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,6 +25,11 @@ SPEC = struct.Struct("=QQiI16s")
 VERSION = (4, 0, 0)
 MAX_NAME = 127
 MAX_UUID = 128
+MAX_KIND = 15
+"""Bytes, without the NUL that ends each in the structures."""
+LISTED = struct.Struct("=QI")
+"""struct dm_name_list: device, distance to the next; the name follows, then (4.37) the event number."""
+LISTED_EVENTS_SINCE = (4, 37, 0)
 
 
 class Command(IntEnum):
@@ -42,6 +49,8 @@ class Command(IntEnum):
     TABLE_STATUS = 12
     LIST_VERSIONS = 13
     TARGET_MSG = 14
+    DEV_ARM_POLL = 16
+    GET_TARGET_VERSION = 17
 
     @property
     def request(self) -> int:
@@ -99,82 +108,158 @@ def pack(
     target_count: int = 0,
     data: bytes = b"",
 ) -> bytearray:
-    """A request in a buffer of *size* bytes or, if *data* wants more, as many as that takes."""
+    """A request in a buffer of *size* bytes or, if *data* wants more, as many as that takes.
+
+    Raises :class:`UsageError` for a name or UUID that has no room: cut short, it would be another's.
+    """
     buffer = bytearray(max(size, HEADER.size + len(data)))
-    HEADER.pack_into(
-        buffer, 0, *VERSION, len(buffer), HEADER.size, target_count, 0, flags, event_nr, dev,
-        name.encode(), uuid.encode(),
-    )  # fmt: skip
+    try:
+        HEADER.pack_into(
+            buffer, 0, *VERSION, len(buffer), HEADER.size, target_count, 0, flags, event_nr, dev,
+            _bytes(name, MAX_NAME, "a device's name"), _bytes(uuid, MAX_UUID, "a device's UUID"),
+        )  # fmt: skip
+    except struct.error as error:
+        raise UsageError(f"device-mapper cannot be asked that of {name or uuid!r}: {error}") from error
     buffer[HEADER.size : HEADER.size + len(data)] = data
     return buffer
 
 
-def unpack(buffer: bytearray) -> Answer:
-    """The header of an answer."""
+def unpack(buffer: bytes | bytearray) -> Answer:
+    """The header of an answer. Raises :class:`CorruptError` if it does not describe what came."""
+    if len(buffer) < HEADER.size:
+        raise _senseless("it is cut short")
     a, b, c, size, start, count, opened, flags, event, dev, name, uuid = HEADER.unpack_from(buffer)
-    return Answer((a, b, c), size, start, count, opened, Flag(flags), event, dev, _text(name), _text(uuid))
+    if size > len(buffer) and not flags & Flag.BUFFER_FULL:
+        raise _senseless(f"it claims {size} bytes and has {len(buffer)}")
+    return Answer((a, b, c), size, start, count, opened, Flag(flags), event, dev, text(name), text(uuid))
 
 
 def pack_targets(targets: Iterable[Target]) -> bytes:
-    """What TABLE_LOAD takes: each target's spec and its parameters, padded to eight bytes."""
+    """What TABLE_LOAD takes: each target's spec and its parameters, padded to eight bytes.
+
+    Raises :class:`UsageError` for a target that the kernel would be told something else by.
+    """
     out = bytearray()
     for target in targets:
-        text = target.parameters.encode() + b"\0"
-        text += bytes(-len(text) % 8)
-        out += SPEC.pack(target.start, target.length, 0, SPEC.size + len(text), target.kind.encode()) + text
+        words = _bytes(target.parameters, None, f"the parameters of {target.kind}") + b"\0"
+        words += bytes(-len(words) % 8)
+        kind = _bytes(target.kind, MAX_KIND, "a target's name")
+        try:
+            out += SPEC.pack(target.start, target.length, 0, SPEC.size + len(words), kind) + words
+        except struct.error as error:
+            raise UsageError(f"{target.line[:200]!r} is no line of a table: {error}") from error
     return bytes(out)
 
 
-def unpack_targets(buffer: bytearray, answer: Answer) -> list[tuple[int, int, str, str]]:
+def unpack_targets(buffer: bytes | bytearray, answer: Answer) -> list[tuple[int, int, str, str]]:
     """(first sector, sectors, target, text) of each target that TABLE_STATUS gave."""
     found = []
     at = answer.data_start
     for _ in range(answer.target_count):
-        start, length, _, following, kind = SPEC.unpack_from(buffer, at)
-        text = bytes(buffer[at + SPEC.size : answer.data_start + following])
-        found.append((start, length, _text(kind), _text(text)))
-        at = answer.data_start + following
+        start, length, _, following, kind = _unpack(SPEC, buffer, at)
+        end = answer.data_start + following
+        if not at + SPEC.size <= end <= len(buffer):
+            raise _senseless(f"a target ends at {end}")
+        found.append((start, length, text(kind), text(buffer[at + SPEC.size : end])))
+        at = end
     return found
 
 
-def unpack_names(buffer: bytearray, answer: Answer) -> Iterator[tuple[str, int]]:
-    """(name, device number) of each device that LIST_DEVICES gave."""
+def unpack_names(buffer: bytes | bytearray, answer: Answer) -> Iterator[tuple[str, int, int | None]]:
+    """(name, device number, event number) of each device that LIST_DEVICES gave.
+
+    The event number is None from kernels whose interface is older than 4.37.
+    """
     at = answer.data_start
     if answer.data_size <= at:
         return
+    end_of_all = min(answer.data_size, len(buffer))
     while True:
-        dev, following = struct.unpack_from("=QI", buffer, at)
+        dev, following = _unpack(LISTED, buffer, at)
         if not dev:
             return
-        yield _text(bytes(buffer[at + 12 : at + 12 + MAX_NAME + 1])), dev
+        end = at + following if following else end_of_all
+        if not at + LISTED.size < end <= end_of_all:
+            raise _senseless(f"a device ends at {end}")
+        name = bytes(buffer[at + LISTED.size : end]).partition(b"\0")[0]
+        event = None
+        behind = -(-(at + LISTED.size + len(name) + 1) // 8) * 8
+        if answer.version >= LISTED_EVENTS_SINCE and behind + 4 <= end:
+            (event,) = struct.unpack_from("=I", buffer, behind)
+        yield text(name), dev, event
         if not following:
             return
-        at += following
+        at = end
 
 
-def unpack_versions(buffer: bytearray, answer: Answer) -> Iterator[tuple[str, tuple[int, int, int]]]:
+def unpack_versions(buffer: bytes | bytearray, answer: Answer) -> Iterator[tuple[str, tuple[int, int, int]]]:
     """(target's name, its version) of each target that LIST_VERSIONS gave."""
     at = answer.data_start
-    while at + 16 < answer.data_size:
+    end_of_all = min(answer.data_size, len(buffer))
+    while at + 16 < end_of_all:
         following, *version = struct.unpack_from("=4I", buffer, at)
-        yield _text(bytes(buffer[at + 16 : at + 144])), (version[0], version[1], version[2])
+        end = at + following if following else end_of_all
+        if not at + 16 < end <= end_of_all:
+            raise _senseless(f"a target ends at {end}")
+        yield text(buffer[at + 16 : end]), (version[0], version[1], version[2])
         if not following:
             return
-        at += following
+        at = end
 
 
-def unpack_deps(buffer: bytearray, answer: Answer) -> list[int]:
+def unpack_deps(buffer: bytes | bytearray, answer: Answer) -> list[int]:
     """The device numbers that TABLE_DEPS gave."""
-    if answer.data_size <= answer.data_start:
+    start = answer.data_start
+    if answer.data_size <= start:
         return []
-    (count,) = struct.unpack_from("=I", buffer, answer.data_start)
-    return list(struct.unpack_from(f"={count}Q", buffer, answer.data_start + 8))
+    (count,) = _unpack(struct.Struct("=I"), buffer, start)
+    if start + 8 + 8 * count > len(buffer):
+        raise _senseless(f"it claims {count} devices")
+    return list(struct.unpack_from(f"={count}Q", buffer, start + 8))
 
 
-def message_data(sector: int, text: str) -> bytes:
+def unpack_message(buffer: bytes | bytearray, answer: Answer) -> str:
+    """What a target answered to TARGET_MSG; most answer nothing."""
+    if Flag.DATA_OUT not in answer.flags:
+        return ""
+    return text(buffer[answer.data_start : answer.data_size])
+
+
+def message_data(sector: int, message: str) -> bytes:
     """What TARGET_MSG takes."""
-    return struct.pack("=Q", sector) + text.encode() + b"\0"
+    if not 0 <= sector < 1 << 64:
+        raise UsageError(f"{sector} is no sector")
+    return struct.pack("=Q", sector) + _bytes(message, None, "a message") + b"\0"
 
 
-def _text(field: bytes) -> str:
-    return field.partition(b"\0")[0].decode("utf-8", "replace")
+def name_data(name: str) -> bytes:
+    """What DEV_RENAME takes: the new name, or the UUID."""
+    return _bytes(name, MAX_UUID, "a device's name") + b"\0"
+
+
+def text(field: bytes | bytearray) -> str:
+    """A string of the kernel's, up to its NUL."""
+    return bytes(field).partition(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
+def _bytes(string: str, most: int | None, what: str) -> bytes:
+    try:
+        found = string.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{string!r} cannot be {what}: it is not text", hint="write it in UTF-8") from error
+    if b"\0" in found or (most is not None and len(found) > most):
+        limit = f" and at most {most} bytes" if most is not None else ""
+        raise UsageError(f"{string[:200]!r} cannot be {what}", hint=f"it has no NUL{limit}")
+    return found
+
+
+def _unpack(layout: struct.Struct, buffer: bytes | bytearray, at: int) -> tuple[Any, ...]:
+    if not 0 <= at <= len(buffer) - layout.size:
+        raise _senseless(f"something lies at {at} of {len(buffer)} bytes")
+    return layout.unpack_from(buffer, at)
+
+
+def _senseless(why: str) -> CorruptError:
+    return CorruptError(
+        f"device-mapper's answer makes no sense: {why}", hint="is /dev/mapper/control the kernel's own?"
+    )

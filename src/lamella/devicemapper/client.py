@@ -7,24 +7,22 @@ matter: :mod:`lamella.devicemapper.nodes`.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
+import select
+import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.devicemapper import abi
 from lamella.devicemapper.abi import NOTHING, Command, Flag
+from lamella.devicemapper.device import DeviceInfo, TargetLine, info_of
+from lamella.devicemapper.faults import explained
 from lamella.errors import (
     BusyError,
-    CorruptError,
-    DeviceIOError,
-    ExistsError,
     LamellaError,
     MissingError,
-    NoSpaceError,
     NotFoundError,
     PermissionDeniedError,
     UnsupportedError,
@@ -32,58 +30,22 @@ from lamella.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from lamella.devicemapper.table import Target
 
+__all__ = ["CONTROL", "GONE", "DeviceInfo", "DeviceMapper", "TargetLine", "own_major"]
+
 CONTROL = Path("/dev/mapper/control")
 FIRST_BUFFER = 16 << 10
 LARGEST_BUFFER = 64 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceInfo:
-    """What the kernel says of one device."""
-
-    name: str
-    uuid: str
-    major: int
-    minor: int
-    open_count: int
-    event_nr: int
-    target_count: int
-    suspended: bool
-    read_only: bool
-    live_table: bool
-    inactive_table: bool
-    deferred_remove: bool
-    internal_suspend: bool
-
-    @property
-    def number(self) -> str:
-        """ "major:minor", as tables name devices."""
-        return f"{self.major}:{self.minor}"
-
-    @property
-    def node(self) -> str:
-        """The node that the kernel itself makes, at once, where ``/dev`` is a devtmpfs."""
-        return f"/dev/dm-{self.minor}"
-
-
-@dataclass(frozen=True, slots=True)
-class TargetLine:
-    """One target of a live table: its parameters or, of a status, its state, in *text*."""
-
-    start: int
-    length: int
-    kind: str
-    text: str
-
-    @property
-    def line(self) -> str:
-        return f"{self.start} {self.length} {self.kind} {self.text}"
+POLL_SINCE = (4, 37, 0)
+"""The interface's version from which on the control device can be polled."""
+GONE = -1
+"""The event number of a device that was removed."""
+RETRY_PAUSE = 0.01
 
 
 class DeviceMapper:
@@ -112,15 +74,21 @@ class DeviceMapper:
                 hint="in a container give it the host's /dev/mapper; or use --engine user",
             ) from error
         try:
-            self.version = self._call(Command.VERSION, "ask", "device-mapper")[0].version
+            self.version = self._call(Command.VERSION, "ask", "", what="device-mapper")[0].version
         except BaseException:
             os.close(self._fd)
             raise
 
     @staticmethod
     def available(path: Path = CONTROL) -> bool:
-        """Whether we are root and the kernel has device-mapper."""
-        return os.geteuid() == 0 and path.exists()
+        """Whether we are root and the kernel has a device-mapper that answers us."""
+        if os.geteuid() != 0 or not path.exists():
+            return False
+        try:
+            DeviceMapper(path).close()
+        except LamellaError:
+            return False
+        return True
 
     def close(self) -> None:
         """Give the descriptor up; twice is harmless."""
@@ -141,17 +109,21 @@ class DeviceMapper:
     def create(
         self, name: str, uuid: str = "", *, minor: int | None = None, read_only: bool = False, cookie: int = 0
     ) -> DeviceInfo:
-        """Make a device without a table."""
-        _check_names(name, uuid)
+        """Make a device without a table.
+
+        *name* is taken as it is; :func:`lamella.devicemapper.nodes.mangled` writes odd bytes as dmsetup
+        does.
+        """
+        _check_name(name)
         flags = Flag.READ_ONLY if read_only else NOTHING
         dev = 0
         if minor is not None:
             flags |= Flag.PERSISTENT_DEV
-            dev = os.makedev(_own_major(), minor)
+            dev = os.makedev(own_major(), minor)
         answer, _ = self._call(
             Command.DEV_CREATE, "create", name, uuid=uuid, flags=flags, dev=dev, event_nr=cookie
         )
-        return _info(answer)
+        return info_of(answer)
 
     def load(self, name: str, table: Sequence[Target], *, read_only: bool = False) -> None:
         """Load a table into the device's inactive slot; :meth:`resume` makes it the live one."""
@@ -185,7 +157,7 @@ class DeviceMapper:
         if not freeze:
             flags |= Flag.SKIP_LOCKFS
         answer, _ = self._call(Command.DEV_SUSPEND, "resume", name, flags=flags, event_nr=cookie)
-        return _info(answer)
+        return info_of(answer)
 
     @contextmanager
     def suspended(self, name: str, *, flush: bool = True, freeze: bool = True) -> Iterator[None]:
@@ -212,7 +184,7 @@ class DeviceMapper:
             return self.resume(name, cookie=cookie)
         except BaseException:
             with suppress(LamellaError):
-                self.remove(name)
+                self.remove(name, retry=1.0)
             raise
 
     def reload(
@@ -228,19 +200,27 @@ class DeviceMapper:
             raise
         self.resume(name)
 
-    def remove(self, name: str, *, deferred: bool = False, cookie: int = 0) -> bool:
+    def remove(self, name: str, *, deferred: bool = False, cookie: int = 0, retry: float = 0.0) -> bool:
         """Remove the device; *deferred*: if it is open, when its last user closes it.
 
+        *retry*: try again for so many seconds while it is busy, as udev's look at a new device makes it.
         Gives whether it is gone now.
         """
-        answer, _ = self._call(
-            Command.DEV_REMOVE,
-            "remove",
-            name,
-            flags=Flag.DEFERRED_REMOVE if deferred else NOTHING,
-            event_nr=cookie,
-        )
-        return not (deferred and Flag.DEFERRED_REMOVE in answer.flags)
+        end = time.monotonic() + retry
+        while True:
+            try:
+                answer, _ = self._call(
+                    Command.DEV_REMOVE,
+                    "remove",
+                    name,
+                    flags=Flag.DEFERRED_REMOVE if deferred else NOTHING,
+                    event_nr=cookie,
+                )
+                return not (deferred and Flag.DEFERRED_REMOVE in answer.flags)
+            except BusyError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(RETRY_PAUSE)
 
     def cancel_deferred_remove(self, name: str) -> None:
         """Take a deferred removal back. :class:`NotFoundError` if the device went already."""
@@ -248,33 +228,36 @@ class DeviceMapper:
 
     def rename(self, name: str, new: str, *, cookie: int = 0) -> None:
         """Give the device another name."""
-        _check_names(new, "")
-        self._call(Command.DEV_RENAME, f"rename to {new}", name, data=new.encode() + b"\0", event_nr=cookie)
+        _check_name(new)
+        self._call(Command.DEV_RENAME, f"rename to {new}", name, data=abi.name_data(new), event_nr=cookie)
 
     def set_uuid(self, name: str, uuid: str) -> None:
         """Give a device without UUID one."""
-        _check_names(name, uuid)
-        self._call(Command.DEV_RENAME, "set the UUID of", name, data=uuid.encode() + b"\0", flags=Flag.UUID)
+        self._call(Command.DEV_RENAME, "set the UUID of", name, data=abi.name_data(uuid), flags=Flag.UUID)
 
     def message(self, name: str, text: str, *, sector: int = 0) -> str:
         """Send a message to the target at *sector*; gives its answer, mostly ""."""
         answer, buffer = self._call(
-            Command.TARGET_MSG, f"send {text!r} to", name, data=abi.message_data(sector, text)
+            Command.TARGET_MSG, f"send {text[:200]!r} to", name, data=abi.message_data(sector, text)
         )
-        if Flag.DATA_OUT not in answer.flags:
-            return ""
-        return bytes(buffer[answer.data_start : answer.data_size]).partition(b"\0")[0].decode()
+        return abi.unpack_message(buffer, answer)
 
     # -- what there is ---------------------------------------------------------------------------
 
-    def info(self, name: str = "", *, uuid: str = "") -> DeviceInfo:
-        """What the kernel says of the device with that name, or that UUID."""
-        return _info(self._call(Command.DEV_STATUS, "look at", name, uuid=uuid)[0])
+    def info(self, name: str = "", *, uuid: str = "", number: tuple[int, int] | None = None) -> DeviceInfo:
+        """What the kernel says of the device with that name, or that UUID, or that (major, minor)."""
+        dev = os.makedev(*number) if number is not None else 0
+        what = name or uuid or (f"{number[0]}:{number[1]}" if number is not None else "")
+        if not what:
+            raise UsageError("no device was named", hint="give its name, its UUID or its number")
+        return info_of(self._call(Command.DEV_STATUS, "look at", name, uuid=uuid, dev=dev, what=what)[0])
 
-    def find(self, name: str = "", *, uuid: str = "") -> DeviceInfo | None:
+    def find(
+        self, name: str = "", *, uuid: str = "", number: tuple[int, int] | None = None
+    ) -> DeviceInfo | None:
         """:meth:`info`, or None where there is no such device."""
         try:
-            return self.info(name, uuid=uuid)
+            return self.info(name, uuid=uuid, number=number)
         except NotFoundError:
             return None
 
@@ -299,19 +282,67 @@ class DeviceMapper:
         return [(os.major(dev), os.minor(dev)) for dev in abi.unpack_deps(buffer, answer)]
 
     def list(self) -> list[tuple[str, int, int]]:
-        """(name, major, minor) of every device."""
-        answer, buffer = self._call(Command.LIST_DEVICES, "list", "devices")
-        return [(name, os.major(dev), os.minor(dev)) for name, dev in abi.unpack_names(buffer, answer)]
+        """(name, major, minor) of every device, in the kernel's order: by name."""
+        return [(name, os.major(dev), os.minor(dev)) for name, dev, _ in self._listed()]
+
+    def _listed(self) -> Sequence[tuple[str, int, int | None]]:
+        answer, buffer = self._call(Command.LIST_DEVICES, "list", "", what="devices")
+        return tuple(abi.unpack_names(buffer, answer))
 
     def targets(self) -> dict[str, tuple[int, int, int]]:
-        """The targets that the kernel has loaded, and their versions."""
-        answer, buffer = self._call(Command.LIST_VERSIONS, "list", "targets")
+        """The targets that the kernel has loaded, in its order, and their versions."""
+        answer, buffer = self._call(Command.LIST_VERSIONS, "list", "", what="targets")
         return dict(abi.unpack_versions(buffer, answer))
 
-    def wait(self, name: str, event_nr: int) -> DeviceInfo:
-        """Block until the device has seen more than *event_nr* events. Interrupted by any signal."""
-        answer, _ = self._call(Command.DEV_WAIT, "wait for", name, event_nr=event_nr)
-        return _info(answer)
+    # -- events ----------------------------------------------------------------------------------
+
+    def wait(self, name: str, event_nr: int, *, timeout: float | None = None) -> DeviceInfo:
+        """Block until the device has seen more than *event_nr* events; :class:`NotFoundError` if it goes.
+
+        After *timeout* seconds the answer's ``event_nr`` is still what it was.
+        """
+        if timeout is None:
+            return info_of(self._call(Command.DEV_WAIT, "wait for", name, event_nr=event_nr)[0])
+        end = time.monotonic() + timeout
+        while True:
+            info = self.info(name)
+            left = end - time.monotonic()
+            if info.event_nr > event_nr or left <= 0:
+                return info
+            since = self.event_numbers()
+            if since.get(name) == info.event_nr:
+                self.events(since, left)
+
+    def event_numbers(self) -> dict[str, int]:
+        """How many events each device has seen."""
+        return {
+            name: self.info(name).event_nr if event is None else event for name, _, event in self._listed()
+        }
+
+    def events(self, since: Mapping[str, int], timeout: float | None = None) -> dict[str, int]:
+        """Wait until some device's event number is not as in *since*; gives those that differ.
+
+        A removed device has the number :data:`GONE`. After *timeout* seconds: none. Other threads may use
+        the client meanwhile, but not wait as well: each needs a client of its own.
+        """
+        if self.version < POLL_SINCE:
+            raise UnsupportedError(
+                f"this kernel's device-mapper is {'.'.join(map(str, self.version))}: it cannot be waited for",
+                hint="wait for one device at a time; or use Linux 4.13 or later",
+            )
+        end = None if timeout is None else time.monotonic() + timeout
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        while True:
+            # Armed before looking: what happens between the two makes the poll return at once.
+            self._call(Command.DEV_ARM_POLL, "wait for", "", what="events")
+            now = self.event_numbers()
+            changed = {name: number for name, number in now.items() if since.get(name) != number}
+            changed |= dict.fromkeys(since.keys() - now.keys(), GONE)
+            left = None if end is None else end - time.monotonic()
+            if changed or (left is not None and left <= 0):
+                return changed
+            poll.poll(None if left is None else left * 1000)
 
     # -- the call itself -------------------------------------------------------------------------
 
@@ -327,17 +358,19 @@ class DeviceMapper:
         event_nr: int = 0,
         target_count: int = 0,
         data: bytes = b"",
+        what: str = "",
     ) -> tuple[abi.Answer, bytearray]:
+        """One ioctl, repeated with more room while the kernel asks for it, and when a signal broke it off.
+
+        The kernel takes one of name, UUID and number; *what* names the thing in messages.
+        """
         size = FIRST_BUFFER
-        named = (
-            ""
-            if name in ("devices", "device-mapper") or (uuid and command is not Command.DEV_CREATE)
-            else name
-        )
+        if uuid and command is not Command.DEV_CREATE:
+            name, what = "", what or uuid
         while True:
             buffer = abi.pack(
                 size,
-                name=named,
+                name=name,
                 uuid=uuid,
                 dev=dev,
                 flags=flags,
@@ -347,67 +380,34 @@ class DeviceMapper:
             )
             try:
                 fcntl.ioctl(self._fd, command.request, buffer, True)
+            except InterruptedError:
+                continue  # a handler that wants the call to end has raised by now
             except OSError as error:
-                raise _explained(error, doing, name or uuid) from error
+                raise explained(error, doing, what or name) from error
             answer = abi.unpack(buffer)
             if Flag.BUFFER_FULL not in answer.flags:
                 return answer, buffer
             size = len(buffer) * 4
             if size > LARGEST_BUFFER:
-                raise LamellaError(f"the kernel's answer about {name} passes {LARGEST_BUFFER} bytes")
+                raise LamellaError(
+                    f"the kernel's answer about {what or name} passes {LARGEST_BUFFER >> 20} MiB"
+                )
 
 
-def _info(answer: abi.Answer) -> DeviceInfo:
-    flags = answer.flags
-    return DeviceInfo(
-        answer.name,
-        answer.uuid,
-        os.major(answer.dev),
-        os.minor(answer.dev),
-        answer.open_count,
-        answer.event_nr,
-        answer.target_count,
-        Flag.SUSPEND in flags,
-        Flag.READ_ONLY in flags,
-        Flag.ACTIVE_PRESENT in flags,
-        Flag.INACTIVE_PRESENT in flags,
-        Flag.DEFERRED_REMOVE in flags,
-        Flag.INTERNAL_SUSPEND in flags,
-    )
-
-
-def _own_major() -> int:
+def own_major(default: int | None = None) -> int:
+    """Device-mapper's major number; *default* where the kernel has no device-mapper."""
     for line in Path("/proc/devices").read_text().splitlines():
         words = line.split()
         if len(words) == 2 and words[1] == "device-mapper":
             return int(words[0])
+    if default is not None:
+        return default
     raise MissingError("this kernel has no device-mapper", hint="modprobe dm_mod")
 
 
-def _check_names(name: str, uuid: str) -> None:
-    if not name or len(name.encode()) > abi.MAX_NAME or "/" in name or name in (".", ".."):
+def _check_name(name: str) -> None:
+    if not name or "/" in name or name in (".", "..", CONTROL.name):
         raise UsageError(
-            f"{name!r} cannot be a device's name", hint="it has 1 to 127 bytes, and no slash among them"
+            f"{name!r} cannot be a device's name",
+            hint="it has 1 to 127 bytes, no slash among them; and /dev/mapper/control is not a device's",
         )
-    if len(uuid.encode()) > abi.MAX_UUID:
-        raise UsageError(f"{uuid!r} is too long for a device's UUID", hint="it has 128 bytes at most")
-
-
-_CLASSES: dict[int, tuple[type[LamellaError], str | None]] = {
-    errno.ENXIO: (NotFoundError, "dmsetup ls lists the devices"),
-    errno.ENODATA: (NotFoundError, None),
-    errno.EBUSY: (BusyError, None),
-    errno.EEXIST: (ExistsError, None),
-    errno.ENOSPC: (NoSpaceError, None),
-    errno.EILSEQ: (CorruptError, "dmesg says what is damaged"),
-    errno.EOPNOTSUPP: (UnsupportedError, None),
-    errno.EINVAL: (UsageError, "dmesg says why"),
-    errno.EIO: (DeviceIOError, "dmesg says more"),
-    errno.EPERM: (PermissionDeniedError, "device-mapper wants CAP_SYS_ADMIN"),
-    errno.EACCES: (PermissionDeniedError, "device-mapper wants CAP_SYS_ADMIN"),
-}
-
-
-def _explained(error: OSError, doing: str, what: str) -> LamellaError:
-    kind, hint = _CLASSES.get(error.errno or 0, (LamellaError, "dmesg may say more"))
-    return kind(f"device-mapper cannot {doing} {what}: {os.strerror(error.errno or 0)}", hint=hint)

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
+MAX_SECTORS = 1 << 55
+"""The kernel counts bytes of a device in 63 bits."""
+MAX_NUMBER = (1 << 64) - 1
+MAX_DIGITS = 30
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A run of sectors mapped in one way; this class stands for every target without one of its own."""
@@ -149,7 +155,7 @@ class Thin(_Known):
 def parse_table(text: str) -> tuple[Target, ...]:
     """The targets of a table, a line each. Raises :class:`BadInputError` naming the line."""
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             found.append(parse_target(line, f"line {number} of the table"))
     return tuple(found)
@@ -159,11 +165,11 @@ def parse_target(line: str, what: str = "the table line") -> Target:
     """One line: "START LENGTH TARGET PARAMETERS". Raises :class:`BadInputError`."""
     words = line.split()
     try:
-        start, length, kind = int(words[0]), int(words[1]), words[2]
-        if start < 0 or length <= 0 or start + length > 1 << 63:
+        start, length, kind = _number(words[0]), _number(words[1]), words[2]
+        if length == 0 or start + length > MAX_SECTORS or len(kind.encode(errors="surrogateescape")) > 15:
             raise ValueError
         return _PARSERS.get(kind, _other(kind, line))(start, length, words[3:])
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError) as error:  # also what UTF-8 cannot say
         raise BadInputError(
             f"{what} makes no sense: {line[:200]!r}", hint="a line is: START LENGTH TARGET PARAMETERS"
         ) from error
@@ -172,6 +178,13 @@ def parse_target(line: str, what: str = "the table line") -> Target:
 def total_sectors(table: Iterable[Target]) -> int:
     """Sectors of the device that the table makes."""
     return max((target.start + target.length for target in table), default=0)
+
+
+def _number(word: str) -> int:
+    """What the kernel reads as a number; ``int`` alone would take "1_000", " 1" and digits of any script."""
+    if not (word.isascii() and word.isdigit()) or len(word) > MAX_DIGITS or int(word) > MAX_NUMBER:
+        raise ValueError(word)
+    return int(word)
 
 
 def _other(kind: str, line: str) -> Callable[[int, int, list[str]], Target]:
@@ -185,15 +198,15 @@ def _other(kind: str, line: str) -> Callable[[int, int, list[str]], Target]:
 
 def _linear(start: int, length: int, words: list[str]) -> Target:
     device, offset = words
-    return Linear(start, length, device=device, offset=int(offset))
+    return Linear(start, length, device=device, offset=_number(offset))
 
 
 def _striped(start: int, length: int, words: list[str]) -> Target:
     count, chunk, *areas = words
-    if len(areas) != 2 * int(count):
+    if len(areas) != 2 * _number(count):
         raise ValueError(count)
-    stripes = tuple((areas[at], int(areas[at + 1])) for at in range(0, len(areas), 2))
-    return Striped(start, length, chunk=int(chunk), stripes=stripes)
+    stripes = tuple((areas[at], _number(areas[at + 1])) for at in range(0, len(areas), 2))
+    return Striped(start, length, chunk=_number(chunk), stripes=stripes)
 
 
 def _bare(made: type[Zero] | type[Error]) -> Callable[[int, int, list[str]], Target]:
@@ -213,10 +226,10 @@ def _snapshot_origin(start: int, length: int, words: list[str]) -> Target:
 def _thin_pool(start: int, length: int, words: list[str]) -> Target:
     metadata, data, chunk, low_water, *rest = words
     features = tuple(rest[1:])
-    if rest and int(rest[0]) != len(features):
+    if rest and _number(rest[0]) != len(features):
         raise ValueError(rest)
     return ThinPool(
-        start, length, metadata=metadata, data=data, chunk=int(chunk), low_water=int(low_water),
+        start, length, metadata=metadata, data=data, chunk=_number(chunk), low_water=_number(low_water),
         features=features,
     )  # fmt: skip
 
@@ -225,7 +238,7 @@ def _thin(start: int, length: int, words: list[str]) -> Target:
     pool, device_id, *origin = words
     if len(origin) > 1:
         raise ValueError(origin)
-    return Thin(start, length, pool=pool, device_id=int(device_id), origin=origin[0] if origin else "")
+    return Thin(start, length, pool=pool, device_id=_number(device_id), origin=origin[0] if origin else "")
 
 
 _PARSERS: dict[str, Callable[[int, int, list[str]], Target]] = {
