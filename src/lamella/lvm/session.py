@@ -290,10 +290,14 @@ class Session:
     # -- what the kernel has ------------------------------------------------------------------------
 
     def kernel(self, found: FoundGroup) -> Activator | None:
-        """The activator, if the kernel can map the group: not one on plain files or remote disks."""
-        if self.activator is None or not all(is_block_device(disk.path) for disk in found.disks.values()):
-            return None
-        return self.activator
+        """The activator, for a group on block devices, or one that the kernel has something of.
+
+        Volumes on plain files are not activated just because they are made or changed.
+        """
+        activator = self.activator
+        if activator is None or all(is_block_device(disk.path) for disk in found.disks.values()):
+            return activator
+        return activator if activator.active_in(found) else None
 
     def is_active(self, found: FoundGroup, name: str) -> bool:
         """Whether the kernel has the volume."""

@@ -137,10 +137,13 @@ def _remove(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool)
             )
             if not context.confirm(question):
                 raise Failed(f'Logical volume "{lv.name}" not removed.')
+        for one in (*inside, lv):
+            _let_go(context, found, one, asked)
         names = [one.name for one in inside]
         remove_any(context.session, found, lv)
         for name in names:
             context.print(f'Logical volume "{name}" successfully removed.')
     else:
+        _let_go(context, found, lv, asked)
         remove_any(context.session, found, lv)
     context.print(f'Logical volume "{lv.name}" successfully removed.')
