@@ -23,7 +23,7 @@ from lamella.devicemapper.wanted import (
     top_uuid,
     wanted_devices,
 )
-from lamella.errors import CorruptError, LamellaError, NotFoundError
+from lamella.errors import BusyError, CorruptError, LamellaError, NotFoundError
 from lamella.lvm.ids import without_dashes
 
 if TYPE_CHECKING:
@@ -114,8 +114,25 @@ class KernelActivator:
             return
         settings = replace(self.settings, read_only=True) if read_only else self.settings
         with GroupDisks(found) as disks, changes(self.dm) as made:
-            for device in wanted_devices(found.group, inactive, disks, settings):
+            wanted = wanted_devices(found.group, inactive, disks, settings)
+            self._refuse_beside_parts(found, wanted)
+            for device in wanted:
                 self._ensure(found, device, made)
+
+    def _refuse_beside_parts(self, found: FoundGroup, wanted: Iterable[WantedDevice]) -> None:
+        """A part of a pool that is active by itself is not to be changed behind its user's back."""
+        by_uuid = {device.uuid: device for device in wanted}
+        for device in by_uuid.values():
+            if not isinstance(device.table[0], ThinPool) or self.dm.find(uuid=device.uuid) is not None:
+                continue
+            for part in device.below:
+                if self.dm.find(uuid=part) is not None:
+                    group = found.group.name
+                    raise BusyError(
+                        f"Activation of logical volume {group}/{device.lv} is prohibited while logical "
+                        f"volume {group}/{by_uuid[part].lv} is active.",
+                        hint=f"lvchange -an {group}/{by_uuid[part].lv}",
+                    )
 
     def _ensure(self, found: FoundGroup, device: WantedDevice, made: Changes) -> None:
         info = self.dm.find(uuid=device.uuid)

@@ -120,11 +120,48 @@ def _one(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
             context.fail(f"Not activating {full} since it does not pass activation filter.")
             return False
         else:
-            listed = "activation/read_only_volume_list"
-            read_only = context.config.find(listed) is not None and _listed(context, found, lv, listed)
+            read_only = _read_only(context, found, lv)
+            if not found.group.is_visible(lv) and not _component(context, activator, found, lv):
+                return False
             activator.activate(found, [lv.name], read_only=read_only)
     except LamellaError as error:
         context.fail_with(error)
+        return False
+    return True
+
+
+def _read_only(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
+    """Whether the volume's device is to be read-only, whatever its text says."""
+    listed = "activation/read_only_volume_list"
+    chosen = context.config.find(listed) is not None and _listed(context, found, lv, listed)
+    return chosen or not found.group.is_visible(lv)
+
+
+def _component(context: Context, activator: KernelActivator, found: FoundGroup, lv: LogicalVolume) -> bool:
+    """Whether a pool's part is to be activated by itself, read-only: the user is asked."""
+    from lamella.devicemapper.wanted import part_layer
+
+    full = f"{found.group.name}/{lv.name}"
+    layer = part_layer(found.group, lv)
+    if not layer:
+        context.fail(f"Operation not permitted on hidden LV {full}.")
+        return False
+    holder = next(
+        one
+        for one in found.group.lvs.values()
+        if one.thin_pool is not None and lv.name in (one.thin_pool.data, one.thin_pool.metadata)
+    )
+    if activator.is_active(found, lv.name):
+        return True
+    if not context.ask("Do you want to activate component LV in read-only mode? [y/n]: "):
+        context.fail(f"{full} not activated.")
+        return False
+    context.print("Allowing activation of component LV.")
+    if activator.is_active(found, holder.name):
+        context.fail(
+            f"Activation of logical volume {full} is prohibited while logical volume "
+            f"{found.group.name}/{holder.name} is active."
+        )
         return False
     return True
 
