@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from lamella.errors import LamellaError
 from lamella.fs.ext4.superblock import check_superblock
+from lamella.store.pool_health import health
 from lamella.store.results import StoreCheck
 from lamella.thin.check import CheckOptions
 from lamella.thin.check import check as check_metadata
+from lamella.thin.health import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +46,7 @@ def check(
         found.problems.append(error.message)
         _check_unopened(backend, found)
     else:
+        _check_state(devices, found)
         _check_pool(devices.devices.metadata, found)
         _check_record(state, catalog, devices, found)
         _check_file_systems(state, devices, found, progress)
@@ -65,9 +68,23 @@ def _check_unopened(backend: PoolBackend, found: StoreCheck) -> None:
         devices.close()
 
 
+def _check_state(devices: DeviceSet, found: StoreCheck) -> None:
+    """The pool's state: a problem where something of it no longer works."""
+    state = health(devices)
+    if not state.summary:
+        return
+    found.advice.extend(state.commands)
+    if state.severity is Severity.BROKEN:
+        found.problems.append(f"the pool {state.summary}")
+    else:
+        found.looked_at.append(("state", f"the pool {state.summary}"))
+
+
 def _check_pool(metadata: BlockDevice, found: StoreCheck) -> None:
     report = check_metadata(metadata, CheckOptions())
     found.problems.extend(f"{report.name}: {problem}" for problem in report.problems)
+    if not report.ok and "lamella repair" not in found.advice:
+        found.advice.append("lamella repair")
     if report.superblock is not None:
         found.looked_at.append(
             (

@@ -9,6 +9,7 @@ import numpy as np
 
 from lamella._version import __version__
 from lamella.driver.state import BASE
+from lamella.store.pool_health import health
 from lamella.store.results import Info, Usage
 from lamella.thin.checksum import BLOCK_SIZE
 from lamella.thin.mappings import data_blocks
@@ -38,6 +39,7 @@ def info(root: Path, catalog: Catalog, devices: DeviceSet) -> Info:
     if host is not None:
         data_free, metadata_free = min(data_free, host), min(metadata_free, host)
     base = devices.state.device(BASE)
+    found = health(devices, status)
     return Info(
         containers=len(catalog.containers()),
         images=len(catalog.images()),
@@ -60,7 +62,8 @@ def info(root: Path, catalog: Catalog, devices: DeviceSet) -> Info:
         deferred_deletion=devices.options.deferred_deletion,
         deferred_deleted=len(devices.state.devices(deleted=True)),
         library_version=f"lamella {__version__} (user engine)",
-        warnings=[*devices.warnings, *devices.backend.warnings()],
+        warnings=[*([found.text()] if found.lines() else []), *devices.warnings, *devices.backend.warnings()],
+        state=found.state,
     )
 
 

@@ -271,7 +271,11 @@ class _Run:
         told = set()
         for outcome in mended.incomplete:
             told.add(outcome.dev_id)
-            found.lost.append(f"{names.get(outcome.dev_id, 'a device that nobody needs')}: {outcome}")
+            told_of = f"{names.get(outcome.dev_id, 'a device that nobody needs')}: {outcome}"
+            if outcome.saved < outcome.expected:
+                found.lost.append(told_of)
+            else:
+                found.remarks.append(f"doubtful: {told_of}")
         for number, device in known.items():
             if number in sound.devices or number in pending or device.deleted:
                 continue
@@ -279,6 +283,11 @@ class _Run:
                 found.lost.append(f"{names.get(number, device.hash)}: thin device {number} is gone")
             if device.hash == BASE:
                 found.refusal = "the base device is lost, and without it no store can be opened"
+        if mended.searched:
+            found.remarks.append(
+                "doubtful: the superblock did not lead to the lists of devices; the newest that are there "
+                "were taken, and what was written last before the damage may be missing"
+            )
         strangers = sorted(set(sound.devices) - set(known) - pending)
         if strangers:
             shown = ", ".join(map(str, strangers[:SHOWN]))

@@ -92,6 +92,8 @@ class Info:
     deferred_deleted: int
     library_version: str
     warnings: list[str] = field(default_factory=list)
+    state: str = "fine"
+    """The pool's state in a word (``docs/pool-states.md``)."""
 
     def lines(self) -> list[tuple[str, str]]:
         """Label and value of each line, in Docker's order (moby, ``graphdriver/devmapper/driver.go``)."""
@@ -126,6 +128,8 @@ class StoreCheck:
 
     looked_at: list[tuple[str, str]]
     problems: list[str]
+    advice: list[str] = field(default_factory=list)
+    """What to do about the problems, or before there are any: commands, in order."""
 
     def lines(self) -> list[str]:
         """What was looked at, one line each."""
@@ -133,7 +137,7 @@ class StoreCheck:
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON."""
-        return {"checked": dict(self.looked_at), "problems": self.problems}
+        return {"checked": dict(self.looked_at), "problems": self.problems, "advice": self.advice}
 
 
 def parse_time(text: str) -> datetime:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from lamella.store.repairing import Repair
     from lamella.store.results import ContainerSummary, ImageSummary, Info, StoreCheck, Usage
     from lamella.store.tree import Tree
+    from lamella.thin.health import Diagnosis
 
     Place = str | os.PathLike[str] | None
 
@@ -596,6 +597,12 @@ class Store:
         from lamella.store.pool_report import info
 
         return info(self._root.path, self._catalog, self.devices)
+
+    def health(self) -> Diagnosis:
+        """The state of the pool: what it means for containers, and what to type next."""
+        from lamella.store.pool_health import health
+
+        return health(self.devices)
 
     def df(self) -> list[Usage]:
         """What the pool, the base device, images and containers take, shared and their own."""

@@ -20,8 +20,8 @@ KEPT = 1000
 """Most problems kept in all."""
 
 REPAIR_HINT = (
-    "a store's pool: lamella repair; of any other thin_check lists all damage, and thin_repair rebuilds it in "
-    "another place"
+    "a store's pool: lamella repair; of any other thin_check lists all damage, and thin_repair makes a "
+    "sound copy"
 )
 
 

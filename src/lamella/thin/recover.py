@@ -238,7 +238,7 @@ class _Recovery:
             if one.roots:
                 by_devices.setdefault(frozenset(one.roots), []).append(one)
         tables = {devices: self._table(devices, lists) for devices, lists in by_devices.items()}
-        best: tuple[tuple[bool, tuple[int, int], int, int], DetailsList, RootList] | None = None
+        best: tuple[tuple[bool, tuple[int, int], int, int, int], DetailsList, RootList] | None = None
         for details in all_details:
             devices = frozenset(details.devices)
             if devices not in tables:
@@ -248,7 +248,9 @@ class _Recovery:
             wanted = np.array([details.devices[dev_id].mapped_blocks for dev_id in sorted(devices)])
             matches = (tables[devices].totals == wanted).sum(axis=1).tolist()
             for roots, match, time in zip(by_devices[devices], matches, tables[devices].times, strict=True):
-                rank = (2 * match >= count, (age[0], max(age[1], time)), match, count)
+                # Commits without a new transaction or snapshot only ever add mappings, discards apart.
+                mapped = int(wanted.sum())
+                rank = (2 * match >= count, (age[0], max(age[1], time)), match, count, mapped)
                 if best is None or rank > best[0]:
                     best = (rank, details, roots)
         if best is not None:

@@ -35,5 +35,7 @@ def run(args: argparse.Namespace) -> int:
             print(line)
         for problem in report.problems:
             print(f"PROBLEM: {problem}")
+        for command in report.advice:
+            print(f"next: {command}")
         print("The store is damaged." if report.problems else "The store is clean.")
     return CorruptError.exit_code if report.problems else 0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from lamella.cli.output import print_json, print_table
@@ -24,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with open_store(args, read_only=True) as store:
-        rows = store.df()
+        rows, state = store.df(), store.health()
     if args.json:
         print_json([row.as_dict() for row in rows])
         return 0
@@ -32,4 +33,7 @@ def run(args: argparse.Namespace) -> int:
         ("KIND", "NAME", "MAPPED", "ITS OWN"),
         [(row.kind, row.name, human_size(row.mapped), human_size(row.exclusive)) for row in rows],
     )
+    sys.stdout.flush()
+    if state.lines():
+        print(f"WARNING: {state.text()}", file=sys.stderr)
     return 0

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of a store's pool, with the facts of this machine around it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.thin.health import Facts, diagnose
+
+if TYPE_CHECKING:
+    from lamella.driver.device_set import DeviceSet
+    from lamella.thin.health import Diagnosis
+    from lamella.thin.status import PoolStatus
+
+NO_SPACE_TIMEOUT = Path("/sys/module/dm_thin_pool/parameters/no_space_timeout")
+
+
+def health(devices: DeviceSet, status: PoolStatus | None = None) -> Diagnosis:
+    """What the state of the open pool means; *status* if it is known already."""
+    return diagnose(status or devices.pool.status(), facts(devices))
+
+
+def facts(devices: DeviceSet) -> Facts:
+    """What is known of the open pool beside its status."""
+    kernel = devices.backend.engine == "kernel"
+    return Facts(
+        chunk_size=devices.pool.chunk_size,
+        kernel=kernel,
+        min_free_percent=devices.options.min_free_percent,
+        no_space_timeout=no_space_timeout() if kernel else None,
+        host_free=devices.backend.host_space(),
+    )
+
+
+def no_space_timeout(path: Path = NO_SPACE_TIMEOUT) -> float | None:
+    """Seconds that the kernel lets writers wait for a full pool, 0 for ever; None if it does not say."""
+    with suppress(OSError, ValueError):
+        return float(path.read_text())
+    return None
