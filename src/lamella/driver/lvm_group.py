@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lamella.block.opening import open_device
 from lamella.driver.backend import PoolDevices
 from lamella.driver.structure import Node
 from lamella.errors import BusyError, CorruptError, NotFoundError, UnsupportedError
 from lamella.lvm.active import refuse_active
 from lamella.lvm.config import Config
 from lamella.lvm.device_list import NAME, disks_of_machine, named_in_environment, read_devices_file
+from lamella.lvm.disk import open_file
 from lamella.lvm.environment import Environment, uses_lvm_folders
 from lamella.lvm.session import Session
 from lamella.lvm.volume_device import open_lv
@@ -37,7 +37,7 @@ COPIED_AT_ONCE = 4 << 20
 
 def open_disk(path: str, read_only: bool) -> BlockDevice:
     """Files, block devices and NBD addresses. Readers take no lock; the store has its own."""
-    return open_device(path, read_only=read_only, lock=not read_only)
+    return open_file(path, read_only)
 
 
 @dataclass(frozen=True)
