@@ -9,10 +9,12 @@ Authority for names, numbers, checks and wording: moby v24.0.9,
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lamella.driver import fence
+from lamella.driver.backend import PoolDevices
 from lamella.driver.state import BASE, Device
 from lamella.errors import (
     BusyError,
@@ -26,7 +28,7 @@ from lamella.errors import (
 from lamella.fs.entry import Entry, Kind
 from lamella.fs.ext4.grow import grow_ext4
 from lamella.fs.ext4.make import make_ext4
-from lamella.fs.ext4.superblock import filesystem_uuid
+from lamella.fs.ext4.superblock import check_superblock, filesystem_uuid
 from lamella.fs.ext4.tree import Tree
 from lamella.thin.checksum import BLOCK_SIZE
 from lamella.thin.pool import Pool, PoolOptions
@@ -36,11 +38,13 @@ from lamella.units import human_size
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
-    from lamella.driver.backend import PoolBackend, PoolDevices
+    from lamella.driver.backend import PoolBackend
+    from lamella.driver.kernel_devices import KernelDevices
     from lamella.driver.options import Options
     from lamella.driver.state import State
-    from lamella.thin.volume import Volume
+    from lamella.thin.engine import ThinPool, ThinVolume
 
 MAX_DEVICE_ID = (1 << 24) - 1
 """Device ids have 24 bits."""
@@ -68,13 +72,16 @@ class DeviceSet:
         backend: PoolBackend,
         options: Options,
         devices: PoolDevices,
-        pool: Pool,
+        pool: ThinPool,
+        kernel: KernelDevices | None = None,
     ) -> None:
         self.state = state
         self.backend = backend
         self.options = options
         self.devices = devices
         self.pool = pool
+        self.kernel = kernel
+        """The store's devices in the kernel, if that is the engine."""
         self.warnings: list[str] = []
         self._open_volumes: dict[str, int] = {}
 
@@ -82,7 +89,10 @@ class DeviceSet:
 
     @classmethod
     def create(cls, state: State, backend: PoolBackend, options: Options) -> DeviceSet:
-        """Make the pool's devices, format the pool, and make the base device with its file system."""
+        """Make the pool's devices, format the pool, and make the base device with its file system.
+
+        The backend says which engine it is for.
+        """
         backend.create(options)
         devices = backend.open()
         try:
@@ -92,10 +102,19 @@ class DeviceSet:
                 chunk_size=backend.chunk_size(options),
                 options=POOL_OPTIONS,
             )
-            made = cls(state, backend, options, devices, pool)
-            made._create_base()
+            if backend.engine == "kernel":
+                pool.close()
+                devices.close()
+                made = cls._open_kernel(state, backend, options)
+            else:
+                made = cls(state, backend, options, devices, pool)
         except BaseException:
             devices.close()
+            raise
+        try:
+            made._create_base()
+        except BaseException:
+            made._give_up()
             raise
         return made
 
@@ -111,37 +130,80 @@ class DeviceSet:
     ) -> DeviceSet:
         """Open the pool, verify that it is this store's, and end a transaction that was cut short.
 
-        *grow* makes the pool as large as the options ask for, before anything else is written to it.
+        *grow* makes the pool as large as the options ask for, before anything else is written to it. With
+        the kernel's engine the pool is activated if it is not yet, and stays so.
         Raises :class:`CorruptError` where the base device's UUID or the transaction id tell of a
         different pool, with nothing changed.
         """
+        if backend.engine == "kernel":
+            made = cls._open_kernel(state, backend, options)
+        else:
+            made = cls._open_user(state, backend, options, read_only=read_only)
+        try:
+            made.verify_base()
+            fence.compare(made.pool, state)
+            if grow and made.kernel is not None:
+                made.warnings += backend.grow_active(made.kernel.dm, options)
+            elif grow:
+                made.warnings += backend.grow(made.devices, options)
+            made._take_note_of_sizes(read_only=read_only)
+            if made.kernel is not None:
+                made.kernel.tidy(alone=not read_only)
+            if not read_only:
+                fence.settle(made.pool, state, discard=options.discard_on_delete)
+                made.retry_deletions()
+        except BaseException:
+            made._give_up()
+            raise
+        return made
+
+    @classmethod
+    def _open_user(
+        cls, state: State, backend: PoolBackend, options: Options, *, read_only: bool
+    ) -> DeviceSet:
         devices = backend.open(read_only=read_only)
         try:
-            start = devices.metadata.read(0, min(BLOCK_SIZE, devices.metadata.size))
-            if len(start) == BLOCK_SIZE and not any(start):
-                # As lvconvert leaves it. The kernel would format it here, and then miss the base device.
-                raise _lacks_base(state, backend)
+            _refuse_unformatted(devices, state, backend)
             pool = Pool.open(devices.metadata, devices.data, options=POOL_OPTIONS, read_only=read_only)
-            made = cls(state, backend, options, devices, pool)
-            made.verify_base()
-            fence.compare(pool, state)
-            if grow:
-                made.warnings += backend.grow(devices, options)
-            made._take_note_of_sizes(read_only=read_only)
-            if not read_only:
-                fence.settle(pool, state, discard=options.discard_on_delete)
-                made.retry_deletions()
         except BaseException:
             devices.close()
             raise
-        return made
+        return cls(state, backend, options, devices, pool)
+
+    @classmethod
+    def _open_kernel(cls, state: State, backend: PoolBackend, options: Options) -> DeviceSet:
+        from lamella.devicemapper.client import DeviceMapper
+        from lamella.driver.kernel_devices import KernelDevices
+
+        dm = DeviceMapper()
+        try:
+            name = backend.active(dm)
+            if name is None:
+                devices = backend.open(read_only=True)
+                try:
+                    _refuse_unformatted(devices, state, backend)
+                finally:
+                    devices.close()
+                name = backend.activate(dm)
+            kernel = KernelDevices(dm, state.path.parent, state, name)
+            devices = PoolDevices(kernel.pool.metadata_device(), kernel.pool.data_device())
+        except BaseException:
+            dm.close()
+            raise
+        return cls(state, backend, options, devices, kernel.pool, kernel)
 
     def close(self) -> None:
         """Close the pool and its devices. Everything finished is durable already."""
         try:
             self.pool.close()
         finally:
-            self.devices.close()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Close the pool's devices, without a word to the pool."""
+        self.devices.close()
+        if self.kernel is not None:
+            self.kernel.close()
 
     def get(self, name: str) -> Device:
         """The device called *name*, unless it is being deleted. Raises :class:`NotFoundError`."""
@@ -155,7 +217,7 @@ class DeviceSet:
     def _create_base(self) -> None:
         options = self.options
 
-        def fill(volume: Volume) -> None:
+        def fill(volume: ThinVolume) -> None:
             make_ext4(volume, mkfs_args=options.mkfs_args)
             with Tree.open(volume) as tree:
                 # An image that says nothing of its root gets the same one everywhere: root's, 0755, 1970.
@@ -177,9 +239,11 @@ class DeviceSet:
         base = self.state.device(BASE)
         if base is None:
             raise CorruptError(f"{failed}devmapper: Unknown device base", hint="run lamella setup again")
-        if base.device_id not in self.pool.devices():
-            raise _lacks_base(self.state, self.backend)
-        with self.pool.open_volume(base.device_id, base.size, read_only=True) as volume:
+        try:
+            opened = self.pool.open_volume(base.device_id, base.size, read_only=True)
+        except NotFoundError as error:
+            raise _lacks_base(self.state, self.backend) from error
+        with opened as volume:
             try:
                 uuid = filesystem_uuid(volume)
             except (CorruptError, NotFoundError) as error:
@@ -208,18 +272,18 @@ class DeviceSet:
         if size == old.size:
             return
         device_id = self._free_device_id()
-        retired = Device(secrets.token_hex(32), old.device_id, old.size, old.transaction_id, deleted=True)
-
-        def record(_: sqlite3.Connection, __: Device) -> None:
-            self.state.put_device(retired)
-
         self._create(
             Device(BASE, device_id, size, 0, initialized=True),
             lambda: self.pool.create_snap(device_id, old.device_id),
             grow_ext4,
-            record,
+            self._retiring(old),
         )
         self.retry_deletions()
+
+    def _retiring(self, old: Device) -> Callable[[sqlite3.Connection, Device], None]:
+        """What records that *old*, whose place another device takes, is to be deleted."""
+        retired = replace(old, hash=secrets.token_hex(32), deleted=True)
+        return lambda _, __: self.state.put_device(retired)
 
     # -- devices ---------------------------------------------------------------------------------
 
@@ -229,7 +293,7 @@ class DeviceSet:
         parent: str,
         *,
         size: int | None = None,
-        fill: Callable[[Volume], object] | None = None,
+        fill: Callable[[ThinVolume], object] | None = None,
         record: Callable[[sqlite3.Connection, Device], None] | None = None,
     ) -> Device:
         """Make device *name*, a snapshot of device *parent*, in one transaction.
@@ -252,7 +316,7 @@ class DeviceSet:
         self.check_free_space()
         device_id = self._free_device_id()
 
-        def grow_and_fill(volume: Volume) -> None:
+        def grow_and_fill(volume: ThinVolume) -> None:
             if size > origin.size:
                 grow_ext4(volume)
             if fill:
@@ -269,46 +333,175 @@ class DeviceSet:
         self,
         device: Device,
         make: Callable[[], None],
-        fill: Callable[[Volume], object] | None,
+        fill: Callable[[ThinVolume], object] | None,
         record: Callable[[sqlite3.Connection, Device], None] | None,
     ) -> Device:
-        with fence.creating(
-            self.pool, self.state, device, record, discard=self.options.discard_on_delete
-        ) as made:
+        with self._making(device, record) as made:
             make()
             if fill:
-                volume = self.pool.open_volume(device.device_id, device.size, zero_fresh=True)
-                try:
-                    fill(volume)
-                finally:
-                    volume.close()
+                self._fill(device, fill)
         return made
 
     @contextmanager
-    def volume(self, name: str, *, read_only: bool = True) -> Iterator[Volume]:
-        """Device *name* opened; changes are durable when the block ends, and gone if it fails."""
+    def _making(
+        self, device: Device, record: Callable[[sqlite3.Connection, Device], None] | None
+    ) -> Iterator[Device]:
+        if self.kernel is not None:
+            self.kernel.making(device)
+        try:
+            with fence.creating(
+                self.pool, self.state, device, record, discard=self.options.discard_on_delete
+            ) as made:
+                yield made
+        finally:
+            if self.kernel is not None:
+                self.kernel.made(device)
+
+    def _fill(self, device: Device, fill: Callable[[ThinVolume], object]) -> None:
+        volume = self.pool.open_volume(device.device_id, device.size, zero_fresh=True)
+        try:
+            fill(volume)
+            if not self.pool.can_abort:
+                volume.flush()  # else the fence's commit does it, together with the transaction id
+        finally:
+            volume.close()
+
+    # -- opening devices -------------------------------------------------------------------------
+
+    @contextmanager
+    def volume(self, name: str, *, read_only: bool = True) -> Iterator[ThinVolume]:
+        """Device *name* opened; changes are durable when the block ends, and gone if it fails.
+
+        A file system that was not unmounted is seen as a mount would show it: its journal is replayed, for a
+        writer on the device, for a reader in memory. In the kernel's engine a writer works on a snapshot that
+        takes the device's place at the end; a reader of a device that is mounted reads a snapshot of this
+        moment. A writer of a device that somebody has open gets a :class:`BusyError`.
+        """
         device = self.get(name)
-        volume = self.pool.open_volume(
-            device.device_id, device.size, read_only=read_only, zero_fresh=None if read_only else True
-        )
         self._open_volumes[name] = self._open_volumes.get(name, 0) + 1
         try:
-            yield volume
-        except BaseException:
-            volume.close()
-            if not read_only:
-                self.pool.abort()
-                if self.options.discard_on_delete:
-                    self.pool.trim()
-            raise
-        else:
-            volume.close()
-            if not read_only:
-                self.pool.commit()
+            if read_only:
+                with self._reading(device) as volume:
+                    yield volume
+            elif self.kernel is not None:
+                with self._replacing(device) as volume:
+                    yield volume
+            else:
+                with self._writing(device) as volume:
+                    yield volume
         finally:
             self._open_volumes[name] -= 1
             if not self._open_volumes[name]:
                 del self._open_volumes[name]
+        if not read_only and self.kernel is not None:
+            self.retry_deletions()
+
+    @contextmanager
+    def _reading(self, device: Device) -> Iterator[ThinVolume]:
+        with ExitStack() as stack:
+            device_id = device.device_id
+            kernel = self.kernel
+            if kernel is not None:
+                info = kernel.used(device)
+                if info is not None and not kernel.pool.is_internal(info):
+                    device_id = stack.enter_context(kernel.temporaries.snapshot(device_id, self._used_ids))
+            volume: ThinVolume = self.pool.open_volume(device_id, device.size, read_only=True)
+            stack.callback(volume.close)
+            if self._unclean(volume):
+                from lamella.driver.recovered import Recovered
+
+                volume = Recovered(volume)
+            yield volume
+
+    @contextmanager
+    def _writing(self, device: Device) -> Iterator[ThinVolume]:
+        """The device itself, in an engine that can go back."""
+        volume = self.pool.open_volume(device.device_id, device.size, zero_fresh=True)
+        try:
+            self._recover(volume)
+            yield volume
+        except BaseException:
+            volume.close()
+            self.pool.abort()
+            if self.options.discard_on_delete:
+                self.pool.trim()
+            raise
+        else:
+            volume.close()
+            self.pool.commit()
+
+    @contextmanager
+    def _replacing(self, device: Device) -> Iterator[ThinVolume]:
+        """A snapshot of the device, which takes its place when the block ends well."""
+        kernel = self.kernel
+        assert kernel is not None
+        was_active = kernel.is_active(device)
+        kernel.refuse_used(device, f"write to device {device.hash}")
+        fresh = replace(device, device_id=self._free_device_id())
+        with self._making(fresh, self._retiring(device)):
+            self.pool.create_snap(fresh.device_id, device.device_id)
+            volume = self.pool.open_volume(fresh.device_id, fresh.size, zero_fresh=True)
+            try:
+                self._recover(volume)
+                yield volume
+                volume.flush()
+            finally:
+                volume.close()
+            if was_active:
+                kernel.deactivate(device)
+        if was_active:
+            kernel.activate(fresh)
+
+    def _unclean(self, volume: ThinVolume) -> bool:
+        if self.state.pool().base_filesystem != "ext4":
+            return False
+        try:
+            return check_superblock(volume).needs_recovery
+        except (CorruptError, NotFoundError):
+            return False  # whoever reads it says what is wrong with it
+
+    def _recover(self, volume: ThinVolume) -> None:
+        if self._unclean(volume):
+            from lamella.fs.ext4.journal import recover_journal
+
+            recover_journal(volume)
+
+    def differing_ranges(self, lower: ThinVolume, upper: ThinVolume) -> list[tuple[int, int]]:
+        """(offset, length) in bytes of what two open volumes do not share, in order, in whole chunks."""
+        found = list(self.pool.differing_ranges(lower.dev_id, upper.dev_id))
+        for volume in (lower, upper):
+            replayed = getattr(volume, "replayed", None)
+            if replayed is not None:
+                found += replayed()
+        size, merged = self.pool.chunk_size, list[tuple[int, int]]()
+        for first, length in sorted(found):
+            if merged and first * size <= sum(merged[-1]):
+                start = merged[-1][0]
+                merged[-1] = start, max(sum(merged[-1]), (first + length) * size) - start
+            else:
+                merged.append((first * size, length * size))
+        return merged
+
+    # -- in the kernel ---------------------------------------------------------------------------
+
+    def activate(self, name: str) -> Path:
+        """The node under ``/dev/mapper`` of device *name*, which is made if it is not there.
+
+        Raises :class:`UsageError` in the user engine.
+        """
+        return self._kernel().activate(self.get(name))
+
+    def deactivate(self, name: str, *, deferred: bool = False) -> bool:
+        """Take device *name* out of the kernel; *deferred*: when nobody has it open any more.
+
+        Gives whether it is gone. Raises :class:`BusyError` naming who has it open.
+        """
+        return self._kernel().deactivate(self.get(name), deferred=deferred)
+
+    def _kernel(self) -> KernelDevices:
+        if self.kernel is None:
+            raise UsageError("the user engine makes no device nodes", hint="use --engine kernel, as root")
+        return self.kernel
 
     def delete(
         self, names: Iterable[str], *, record: Callable[[sqlite3.Connection], None] | None = None
@@ -319,7 +512,7 @@ class DeviceSet:
         ``dm.use_deferred_deletion`` that is a :class:`BusyError` and nothing is changed.
         """
         names = list(names)
-        busy = [name for name in names if name in self._open_volumes]
+        busy = [name for name in names if self._is_open(name)]
         if busy and not self.options.deferred_deletion:
             raise BusyError(
                 f"devmapper: Device {busy[0]} is busy", hint="close it, or turn deferred deletion on"
@@ -331,17 +524,30 @@ class DeviceSet:
                 self.state.mark_deleted(name)
         self.retry_deletions()
 
+    def _is_open(self, name: str) -> bool:
+        if name in self._open_volumes:
+            return True
+        device = self.state.device(name) if self.kernel is not None else None
+        return device is not None and self.kernel is not None and self.kernel.used(device) is not None
+
     def retry_deletions(self) -> None:
         """Delete in the pool what is marked as deleted and not open; what cannot be now waits."""
-        doomed = [d for d in self.state.devices(deleted=True) if d.hash not in self._open_volumes]
+        doomed = [d for d in self.state.devices(deleted=True) if not self._is_open(d.hash)]
+        if self.kernel is not None and self.options.deferred_removal:
+            for device in self.state.devices(deleted=True):
+                if device not in doomed and device.hash not in self._open_volumes:
+                    self.kernel.deactivate(device, deferred=True)
         if not doomed:
             return
         try:
-            fence.delete(self.pool, self.state, doomed, discard=self.options.discard_on_delete)
+            waiting = fence.delete(self.pool, self.state, doomed, discard=self.options.discard_on_delete)
         except (BusyError, NoSpaceError, ReadOnlyError) as error:
             if not self.options.deferred_deletion:
                 raise
             self.warnings.append(f"{len(doomed)} devices will be deleted later: {error.message}")
+        else:
+            if waiting:
+                self.warnings.append(f"{len(waiting)} devices will be deleted later: they are in use")
 
     # -- space -----------------------------------------------------------------------------------
 
@@ -386,7 +592,7 @@ class DeviceSet:
 
     def _free_device_id(self) -> int:
         """The next free id after the one given out last, in a circle of 24 bits."""
-        used = {device.device_id for device in self.state.devices()} | set(self.pool.devices())
+        used = self._used_ids()
         if len(used) > MAX_DEVICE_ID:
             raise NoSpaceError(
                 "devmapper: Unable to find a free device ID", hint="remove images or containers"
@@ -397,15 +603,27 @@ class DeviceSet:
             if number not in used:
                 return number
 
+    def _used_ids(self) -> set[int]:
+        return {device.device_id for device in self.state.devices()} | self.pool.device_ids()
+
     def strangers(self) -> tuple[list[int], list[Device]]:
         """Device ids in the pool that ``state.db`` does not know, and its devices that the pool lacks."""
         note = self.state.note()
         pending = {number for _, number in note.devices} if note else set()
         known = self.state.devices()
-        in_pool = set(self.pool.devices())
+        in_pool = self.pool.device_ids()
+        if self.kernel is not None:
+            pending |= self.kernel.temporaries.ids()
         unknown = sorted(in_pool - {device.device_id for device in known} - pending)
         lost = [d for d in known if d.device_id not in in_pool and d.device_id not in pending]
         return unknown, lost
+
+
+def _refuse_unformatted(devices: PoolDevices, state: State, backend: PoolBackend) -> None:
+    start = devices.metadata.read(0, min(BLOCK_SIZE, devices.metadata.size))
+    if len(start) == BLOCK_SIZE and not any(start):
+        # As lvconvert leaves it. The kernel would format it here, and then miss the base device.
+        raise _lacks_base(state, backend)
 
 
 def _lacks_base(state: State, backend: PoolBackend) -> CorruptError:

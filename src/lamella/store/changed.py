@@ -7,25 +7,22 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lamella.fs.difference import differences
-from lamella.thin.compare import differing_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lamella.driver.device_set import DeviceSet
     from lamella.fs.difference import Change
-    from lamella.thin.volume import Volume
+    from lamella.thin.engine import ThinVolume
 
 Ranges = list[tuple[int, int]]
 
 
 @contextmanager
-def both(devices: DeviceSet, lower: str, upper: str) -> Iterator[tuple[Volume, Volume, Ranges]]:
+def both(devices: DeviceSet, lower: str, upper: str) -> Iterator[tuple[ThinVolume, ThinVolume, Ranges]]:
     """Both devices open, and the byte ranges where the upper one no longer shares the lower one's chunks."""
     with devices.volume(lower) as below, devices.volume(upper) as above:
-        chunk = devices.pool.chunk_size
-        found = differing_ranges(devices.pool, below.dev_id, above.dev_id)
-        yield below, above, [(first * chunk, length * chunk) for first, length in found]
+        yield below, above, devices.differing_ranges(below, above)
 
 
 def container_changes(devices: DeviceSet, lower: str, upper: str) -> list[Change]:

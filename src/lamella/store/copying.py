@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from lamella.driver.device_set import DeviceSet
-    from lamella.fs.ext4.tree import FilePayload
-    from lamella.thin.volume import Volume
+    from lamella.fs.layer import FilePayload
+    from lamella.thin.engine import ThinVolume
 
 
 def copy_in(
@@ -46,7 +46,7 @@ def copy_in(
             _copy_tar_in(volume, name, source, path)
 
 
-def _copy_host_in(volume: Volume, name: str, source: bytes, path: bytes, *, keep_owner: bool) -> None:
+def _copy_host_in(volume: ThinVolume, name: str, source: bytes, path: bytes, *, keep_owner: bool) -> None:
     contents_only, follow = _is_contents(source), _asserts_directory(source)
     try:
         found = os.stat(source) if follow else os.lstat(source)
@@ -70,7 +70,7 @@ def _copy_host_in(volume: Volume, name: str, source: bytes, path: bytes, *, keep
                 _put(tree, moved, None)
 
 
-def _copy_tar_in(volume: Volume, name: str, stream: BinaryIO, path: bytes) -> None:
+def _copy_tar_in(volume: ThinVolume, name: str, stream: BinaryIO, path: bytes) -> None:
     reader = Reader.open(volume)
     target, inode = reader.resolve(path)
     if inode.kind is not Kind.DIRECTORY:

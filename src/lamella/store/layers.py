@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lamella.driver.state import Device, State
     from lamella.progress import Progress
     from lamella.store.catalog import Catalog
-    from lamella.thin.volume import Volume
+    from lamella.thin.engine import ThinVolume
 
     class TarStream(Protocol):
         """An uncompressed tar whose end is only reached if its digest is right."""
@@ -76,7 +76,7 @@ class Layers:
         counted = _Counted(stream)
         content = 0
 
-        def fill(volume: Volume) -> None:
+        def fill(volume: ThinVolume) -> None:
             nonlocal content
             with io.BufferedWriter(SplitWriter(self._state, chain)) as rows, TarSplitWriter(rows) as split:
                 stats = apply_layer(volume, counted, recorder=split, progress=progress.advance)
