@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lamella.cli.lvm.catalogue import SUMMARIES as LVM_NAMES
 
-__all__ = ["COMMANDS", "LVM_NAMES", "THIN_TOOL_NAMES", "Command"]
+__all__ = ["COMMANDS", "DM_NAMES", "LVM_NAMES", "THIN_TOOL_NAMES", "Command"]
 
 
 class Command(NamedTuple):
@@ -24,6 +24,7 @@ class Command(NamedTuple):
 STORE = "store"
 IMAGES = "images and containers"
 LVM = "LVM (flags and output as LVM2's)"
+DM = "device-mapper (as dmsetup)"
 THIN_TOOLS = "thin tools (as thin-provisioning-tools')"
 
 COMMANDS: dict[str, Command] = {
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Command] = {
     "info": Command(STORE, "the pool and its use, in docker info's lines", "info"),
     "check": Command(STORE, "verify everything: metadata, reference counts, file systems, state", "check"),
     "repair": Command(STORE, "mend the pool's metadata into a new place, and keep the damaged", "repair"),
+    "grow": Command(STORE, "give the pool more room, also while containers run on it", "grow"),
     "df": Command(STORE, "what takes the space", "df"),
     "map": Command(STORE, "what stands on what, from the disks to the containers", "map"),
     "teardown": Command(STORE, "remove the store and what setup made", "teardown"),
@@ -52,6 +54,8 @@ COMMANDS: dict[str, Command] = {
     "commit": Command(IMAGES, "make an image of a container's changes", "commit"),
     "export": Command(IMAGES, "write a container's file system as a tar archive", "export"),
 }
+
+DM_NAMES: dict[str, str] = {"dmsetup": "tables, status and tree of device-mapper devices"}
 
 THIN_TOOL_NAMES: dict[str, str] = {
     "thin_check": "check a thin pool's metadata",

@@ -157,7 +157,8 @@ class DirectLvm(PoolBackend):
             there, wanted = getattr(before, name), getattr(new, name)
             if name == "devices":
                 there, wanted = list(record.disks), [absolute(path) for path in wanted]
-                there, wanted = (there, wanted) if new.devices else ((), ())
+                # Disks that were added since need not be named.
+                there, wanted = ((), ()) if set(wanted) <= set(there) else (there, wanted)
             if name == "thin_pool_device" and wanted:
                 there, wanted = (record.group, record.pool), self._named_pool(wanted)
                 if record.made:
@@ -354,6 +355,26 @@ class DirectLvm(PoolBackend):
         with session, session.editing(record.group) as found:
             old = repair_pool(session, found, pool_of(found, record.pool)[0], copy)
         return f"{record.group}/{old.name}"
+
+    def extend(
+        self, *, data: str, metadata: str, paths: list[str], force: bool
+    ) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Take disks into the group, and grow the pool's volumes; also those that the kernel has active.
+
+        Gives (data, metadata) in bytes before and after. See :class:`lamella.driver.growing.GroupGrowth`.
+        """
+        from lamella.devicemapper.activation import KernelActivator
+        from lamella.devicemapper.client import DeviceMapper
+        from lamella.driver.growing import GroupGrowth
+
+        record = self._existing()
+        if not active_in(record.group_uuid, self.disks.environment.sys_block):
+            growth = GroupGrowth(self.disks, record, None)
+            return growth.run(data=data, metadata=metadata, paths=paths, force=force)
+        with DeviceMapper() as dm:
+            shared = Disks(self.root, open_shared)
+            growth = GroupGrowth(shared, record, KernelActivator(dm, warn=self._notes.append))
+            return growth.run(data=data, metadata=metadata, paths=paths, force=force)
 
     def grow(self, devices: PoolDevices, options: Options) -> list[str]:
         return []  # by LVM's commands; the driver takes note of the volumes' sizes whenever it opens them

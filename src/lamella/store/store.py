@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lamella.fs.difference import Change
     from lamella.progress import Progress
     from lamella.store.catalog import Image
+    from lamella.store.growing import Growth
     from lamella.store.layers import Layers
     from lamella.store.loading import Loader
     from lamella.store.repairing import Repair
@@ -263,6 +264,31 @@ class Store:
 
         target = Path(to).absolute() if to is not None else None
         return repair(Root.at(root), to=target, agree=agree, wait=wait, progress=progress)
+
+    @classmethod
+    def grow(
+        cls,
+        root: Place = None,
+        *,
+        data: str = "",
+        metadata: str = "",
+        disks: Sequence[str] = (),
+        force: bool = False,
+        wait: float = 0.0,
+        engine: str = "auto",
+    ) -> Growth:
+        """Give the pool more room, also while the kernel has it active: its files, or its volumes.
+
+        *data* and *metadata* are sizes as ``200G``, ``+20G``, ``+20%`` or, in a volume group, ``+50%FREE``;
+        *disks* are taken into the group first (*force*: also if they hold something), and with them alone
+        data takes what they bring. Raises :class:`lamella.errors.NoSpaceError` where the group is too small
+        and :class:`ExistsError` for what is not more than there is.
+        """
+        from lamella.store.growing import grow
+
+        return grow(
+            Root.at(root), data=data, metadata=metadata, disks=disks, force=force, wait=wait, engine=engine
+        )
 
     def _tidy(self) -> None:
         """Take away what an interrupted command left: scratch files, half-made devices, unused layers."""

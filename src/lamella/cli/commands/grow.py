@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Give the pool more room, while containers run on it.
+
+SIZE is a total (200G), or more of what is there (+20G, +20%); in a volume group also a share of what is
+free (+100%FREE). loop-lvm: the pool's files grow. direct-lvm: its volumes grow, and --disk adds disks to
+the group first; without a size, data takes all that they bring. A pool that is full, or read-only because
+its metadata is full, goes on when it has grown."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from lamella.cli.output import print_json
+from lamella.cli.parsing import add_json
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = """\
+example:
+  lamella grow --data +20%
+  lamella grow --metadata +100%
+  lamella grow --disk /dev/vdc
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="SIZE", default="", help="room for data")
+    parser.add_argument("--metadata", metavar="SIZE", default="", help="room for metadata")
+    parser.add_argument(
+        "--disk", metavar="DISK", action="append", default=[], help="add a disk first; may be given again"
+    )
+    parser.add_argument("-f", "--force", action="store_true", help="use disks that are not empty")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from lamella.store import Store
+
+    done = Store.grow(
+        args.root,
+        data=args.data,
+        metadata=args.metadata,
+        disks=args.disk,
+        force=args.force,
+        wait=args.wait,
+        engine=args.engine,
+    )
+    if args.json:
+        print_json(done.as_dict())
+        return 0
+    for line in done.lines():
+        print(line)
+    sys.stdout.flush()
+    for warning in done.warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    return 0

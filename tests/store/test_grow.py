@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``lamella grow``: larger files, larger volumes, further disks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lamella.cli.main import main
+from lamella.driver.growing import wanted_size
+from lamella.errors import ExistsError, NoSpaceError, UsageError
+from lamella.store import Store
+from tests.support.stores import assert_sound, disks_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("200M", 200 * MIB),
+        ("+60M", 160 * MIB),
+        ("+20%", 120 * MIB),
+        ("+100%free", 140 * MIB),
+        ("+50%FREE", 120 * MIB),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert wanted_size(text, 100 * MIB, free=40 * MIB) == size
+
+
+@pytest.mark.parametrize("text", ["100M", "50M", "+0", "+0%"])
+def test_a_pool_only_grows(text: str) -> None:
+    with pytest.raises(ExistsError):
+        wanted_size(text, 100 * MIB)
+
+
+@pytest.mark.parametrize("text", ["", "more", "-20M", "+20%FREE", "20%", "+-1M"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UsageError):
+        wanted_size(text, 100 * MIB)
+
+
+def test_it_has_to_be_said_what_grows(empty_root: Path) -> None:
+    with pytest.raises(UsageError):
+        Store.grow(empty_root)
+
+
+@pytest.mark.loop_lvm
+def test_the_files_grow(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["grow", "--root", str(root), "--data", "+64M", "--metadata", "+100%"]) == 0
+    assert capsys.readouterr().out == "data: 268.4MB -> 335.5MB\nmetadata: 4.194MB -> 8.389MB\n"
+    with Store.open(root) as store:
+        info = store.info()
+        assert info.data_total == 320 * MIB
+        assert info.metadata_total == 8 * MIB
+    assert_sound(root)
+    with pytest.raises(UsageError):
+        Store.grow(root, disks=["/dev/vdz"])
+
+
+@pytest.mark.direct_lvm
+def test_the_volumes_grow(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Store.open(root) as store:
+        before = store.info()
+    with pytest.raises(NoSpaceError) as caught:
+        Store.grow(root, data="+1G")
+    assert "lamella grow --disk" in (caught.value.hint or "")
+    assert main(["grow", "--root", str(root), "--data", "+4M", "--metadata", "+4M"]) == 0
+    with Store.open(root) as store:
+        info = store.info()
+        assert info.data_total == before.data_total + 4 * MIB
+        assert info.metadata_total == before.metadata_total + 4 * MIB
+
+    disk = tmp_path / "third"
+    with disk.open("wb") as file:
+        file.truncate(161 * MIB)
+    capsys.readouterr()
+    assert main(["grow", "--root", str(root), "--disk", str(disk), "--json"]) == 0
+    with Store.open(root) as store:
+        # The new disk's forty extents, and what had been free.
+        assert store.info().data_total >= info.data_total + 160 * MIB
+        assert store.create("sample", name="box")
+    assert_sound(root)
+    with Store.setup(root, mode="direct-lvm", storage_options=[f"dm.directlvm_device={disks_of(root)[0]}"]):
+        pass  # named or not, the disks are the store's
+    with Store.open(root) as store:
+        assert store.teardown(force=True) == []
+    assert b"LABELONE" not in disk.read_bytes()[:4096]
+
+
+@pytest.mark.direct_lvm
+def test_a_disk_that_holds_something_is_refused(root: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "third"
+    with disk.open("wb") as file:
+        file.truncate(161 * MIB)
+        file.seek(1024 + 56)
+        file.write(b"\x53\xef")
+    before = (root / "direct-lvm.json").read_bytes()
+    with pytest.raises(ExistsError):
+        Store.grow(root, disks=[str(disk)])
+    assert (root / "direct-lvm.json").read_bytes() == before
+    Store.grow(root, disks=[str(disk)], force=True)
+    assert_sound(root)
