@@ -58,7 +58,7 @@ class KernelView:
             suspended=info.suspended,
             open=info.open_count > 0,
             read_only=info.read_only,
-            read_ahead=_read_ahead(info),
+            read_ahead=0 if pool else _read_ahead(info),  # LVM2 does not ask for a pool's
             live_table=info.live_table,
             inactive_table=info.inactive_table,
         )
