@@ -10,7 +10,7 @@ import sys
 
 from lamella._version import __version__
 from lamella.cli.process import Terminated, prepare
-from lamella.cli.registry import COMMANDS, LVM, LVM_NAMES, THIN_TOOL_NAMES, THIN_TOOLS
+from lamella.cli.registry import COMMANDS, DM, DM_NAMES, LVM, LVM_NAMES, THIN_TOOL_NAMES, THIN_TOOLS
 from lamella.errors import LamellaError, MissingError
 
 INTERNAL_ERROR = 70
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:
         prepare()
         bare = os.path.basename(sys.argv[0])
-        if bare in THIN_TOOL_NAMES or bare in LVM_NAMES:
+        if bare in THIN_TOOL_NAMES or bare in LVM_NAMES or bare in DM_NAMES:
             arguments = [bare, *arguments]
     arguments = _name_first(arguments)
     lvm_alone = argv is None and bool(arguments) and arguments[0] in LVM_NAMES
@@ -86,9 +86,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _name_first(arguments: list[str]) -> list[str]:
     """``--root DIR lvs`` as ``lvs --root DIR``: these families find their options after their names."""
-    if len(arguments) < 3 or arguments[0] not in ("--root", "--engine") or arguments[2] not in LVM_NAMES:
+    at = 0
+    while at + 2 < len(arguments) and arguments[at] in ("--root", "--engine"):
+        at += 2
+    if not at or (arguments[at] not in LVM_NAMES and arguments[at] not in DM_NAMES):
         return arguments
-    return [arguments[2], *arguments[:2], *arguments[3:]]
+    return [arguments[at], *arguments[:at], *arguments[at + 1 :]]
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -100,6 +103,10 @@ def _dispatch(arguments: list[str]) -> int:
         from lamella.cli.lvm import main_lvm
 
         return main_lvm(arguments[0], arguments[1:])
+    if arguments and arguments[0] in DM_NAMES:
+        from lamella.cli.dmsetup import main_dmsetup
+
+        return main_dmsetup(arguments[1:])
     if arguments[:1] in (["--version"], ["-V"]):
         print(f"lamella {__version__}")
         return 0
@@ -127,6 +134,7 @@ def _overview() -> str:
         families.setdefault(command.family, []).append((name, command.help))
     if LVM_NAMES:
         families[LVM] = list(LVM_NAMES.items())
+    families[DM] = list(DM_NAMES.items())
     families[THIN_TOOLS] = list(THIN_TOOL_NAMES.items())
     for family, members in families.items():
         lines += ["", f"{family}:"]

@@ -9,7 +9,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from lamella.cli.registry import COMMANDS, LVM_NAMES, THIN_TOOL_NAMES
+from lamella.cli.registry import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
 from lamella.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     before, name, rest = _split(arguments)
     command = COMMANDS.get(name)
     if command is None:
-        near = difflib.get_close_matches(name, [*COMMANDS, *THIN_TOOL_NAMES, *LVM_NAMES], n=1)
+        near = difflib.get_close_matches(name, [*COMMANDS, *DM_NAMES, *THIN_TOOL_NAMES, *LVM_NAMES], n=1)
         meant = f"did you mean '{near[0]}'? " if near else ""
         raise UsageError(f"there is no command {name!r}", hint=f"{meant}'lamella --help' lists them all")
     module = importlib.import_module(f"lamella.cli.commands.{command.module}")
@@ -52,9 +52,10 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--root", metavar="DIR", type=_folder, default=None, help="the store's folder")
     group.add_argument(
         "--engine",
-        choices=("auto", "user"),
+        choices=("auto", "user", "kernel"),
         default="auto",
-        help="what maps blocks: 'user' is this process itself; 'auto' chooses (default)",
+        help="what maps blocks: 'user' is this process itself, 'kernel' device-mapper; 'auto' (default) is "
+        "$LAMELLA_ENGINE, else what setup was told, else the kernel where it can be used",
     )
     group.add_argument(
         "--wait",
@@ -107,7 +108,7 @@ def open_or_set_up(args: argparse.Namespace, storage_options: Sequence[str] = ()
     from lamella.store import Store
 
     if storage_options or not Store.exists(args.root):
-        return Store.setup(args.root, storage_options=storage_options, wait=args.wait)
+        return Store.setup(args.root, storage_options=storage_options, engine=args.engine, wait=args.wait)
     return open_store(args)
 
 

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dmsetup``'s reporting commands, with its options, output and exit codes.
+
+What they report comes from the kernel or, for a store that the user engine serves, is what the kernel
+would have. Exit codes are dmsetup's: 0 and 1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from lamella.errors import LamellaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lamella.cli.dmsetup.options import Options
+    from lamella.cli.dmsetup.source import Source
+
+FAILED = 1
+
+
+def main_dmsetup(argv: Sequence[str]) -> int:
+    """Run ``dmsetup`` with its arguments (without the name) and return its exit code."""
+    from lamella.cli.dmsetup.options import UnclearError, parse
+    from lamella.cli.dmsetup.source import FailedError, source
+    from lamella.cli.dmsetup.usage import usage
+
+    try:
+        options = parse(argv)
+        command = "version" if options.version else options.command
+        if options.help or command == "help":
+            usage(sys.stderr)
+            return 0
+        run = _find(command)
+        if run is None:
+            if command:
+                sys.stderr.write("Unknown command.\n")
+            usage(sys.stderr)
+            return FAILED
+        if options.names and command in WITHOUT_NAMES:
+            sys.stderr.write("Incorrect number of arguments.\n")
+            usage(sys.stderr)
+            return FAILED
+        with source(options) as devices:
+            run(devices, options)
+        sys.stdout.flush()
+    except UnclearError as error:
+        sys.stderr.write(f"{error.message}\nCouldn't process command line.\n")
+        return FAILED
+    except FailedError as error:
+        sys.stdout.flush()
+        sys.stderr.write(f"{error.message}\nCommand failed.\n")
+        return FAILED
+    except LamellaError as error:
+        sys.stdout.flush()
+        hint = f"  {error.hint}\n" if error.hint else ""
+        sys.stderr.write(f"{error.message}\n{hint}Command failed.\n")
+        return FAILED
+    except BrokenPipeError:
+        # Whoever read our output has left; nothing more can be said to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return 0
+
+
+WITHOUT_NAMES = ("ls", "targets", "version")
+
+
+def _find(command: str) -> Callable[[Source, Options], None] | None:
+    if command == "info":
+        from lamella.cli.dmsetup.info import info
+
+        return info
+    if command not in ("table", "status", "ls", "deps", "targets", "version"):
+        return None
+    from lamella.cli.dmsetup import lines
+
+    found: Callable[[Source, Options], None] = getattr(lines, command)
+    return found
