@@ -14,6 +14,7 @@ together. Where that takes too long, the metadata is held (``reserve_metadata_sn
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -34,7 +35,7 @@ from lamella.errors import (
 )
 from lamella.thin.checksum import BLOCK_SIZE
 from lamella.thin.engine import MetadataView
-from lamella.thin.health import Facts, diagnose
+from lamella.thin.health import Facts, diagnose, diagnose_line
 from lamella.thin.metadata import Metadata
 from lamella.thin.status import PoolMode, parse_status
 
@@ -105,6 +106,16 @@ class KernelPool:
     def status(self) -> PoolStatus:
         """The pool's state now; the kernel commits first."""
         return self._status(flush=True)
+
+    def check_usable(self) -> None:
+        """Raise for a pool whose use would hang or fail, with what to do about it."""
+        info = self.dm.info(self.dm_name)
+        found = self._status(flush=False)
+        state = diagnose(found, replace(self._facts, suspended=info.suspended))
+        if info.suspended:
+            raise BusyError(f"the pool {self.name} {state.summary}", hint=state.hint)
+        if found.mode is PoolMode.FAIL:
+            raise DeviceIOError(f"the pool {self.name} {state.summary}", hint=state.hint)
 
     def _status(self, *, flush: bool) -> PoolStatus:
         return parse_status(self.dm.status(self.dm_name, flush=flush)[0].text)
@@ -408,6 +419,9 @@ def _pool_behind(dm: DeviceMapper, name: str) -> tuple[str, ThinPool, DeviceInfo
         if not below:
             break
         name = below[0]
+    if target is not None and target.kind == "error":
+        state = diagnose_line("", Facts(0, kernel=True), kind="error")
+        raise DeviceIOError(f"the pool {name} {state.summary}", hint=state.hint)
     raise CorruptError(
         f"{name} is no active thin pool", hint=f"see: dmsetup table {name}; deactivate it and try again"
     )

@@ -186,6 +186,7 @@ class DeviceSet:
                     devices.close()
                 name = backend.activate(dm)
             kernel = KernelDevices(dm, state.path.parent, state, name)
+            kernel.pool.check_usable()
             devices = PoolDevices(kernel.pool.metadata_device(), kernel.pool.data_device())
         except BaseException:
             dm.close()

@@ -146,6 +146,11 @@ class LoopLvm(PoolBackend):
             for loop in self._loops(path):
                 detach(loop)
 
+    def grow_active(self, dm: DeviceMapper, options: Options) -> list[str]:
+        from lamella.driver.loop_growing import grow_active
+
+        return grow_active(dm, pool_name(self.root), self.data, self.metadata, options)
+
     def grow(self, devices: PoolDevices, options: Options) -> list[str]:
         warnings = []
         wanted = (
