@@ -103,6 +103,16 @@ def open_store(args: argparse.Namespace, *, read_only: bool = False) -> Store:
     return Store.open(args.root, read_only=read_only, wait=args.wait, engine=args.engine)
 
 
+def open_in_kernel(args: argparse.Namespace) -> Store:
+    """The store on the kernel's engine, for what needs device nodes. Raises what keeps the kernel from it."""
+    from lamella.errors import UsageError
+    from lamella.store import Store
+
+    if args.engine == "user":
+        raise UsageError("the user engine makes no device nodes", hint="leave --engine user out, as root")
+    return Store.open(args.root, wait=args.wait, engine="kernel")
+
+
 def open_or_set_up(args: argparse.Namespace, storage_options: Sequence[str] = ()) -> Store:
     """The store, made first where there is none yet: the first image should just work."""
     from lamella.store import Store

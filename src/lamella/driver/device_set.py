@@ -136,7 +136,7 @@ class DeviceSet:
         different pool, with nothing changed.
         """
         if backend.engine == "kernel":
-            made = cls._open_kernel(state, backend, options)
+            made = cls._open_kernel(state, backend, options, alone=not read_only)
         else:
             made = cls._open_user(state, backend, options, read_only=read_only)
         try:
@@ -149,6 +149,10 @@ class DeviceSet:
             made._take_note_of_sizes(read_only=read_only)
             if made.kernel is not None:
                 made.kernel.tidy(alone=not read_only)
+                if not read_only:
+                    from lamella.driver.reconcile import sweep
+
+                    made.warnings += sweep(made.kernel, state)
             if not read_only:
                 fence.settle(made.pool, state, discard=options.discard_on_delete)
                 made.retry_deletions()
@@ -171,9 +175,12 @@ class DeviceSet:
         return cls(state, backend, options, devices, pool)
 
     @classmethod
-    def _open_kernel(cls, state: State, backend: PoolBackend, options: Options) -> DeviceSet:
+    def _open_kernel(
+        cls, state: State, backend: PoolBackend, options: Options, *, alone: bool = True
+    ) -> DeviceSet:
         from lamella.devicemapper.client import DeviceMapper
         from lamella.driver.kernel_devices import KernelDevices
+        from lamella.driver.reconcile import wake
 
         dm = DeviceMapper()
         try:
@@ -185,6 +192,7 @@ class DeviceSet:
                 finally:
                     devices.close()
                 name = backend.activate(dm)
+            wake(dm, state.path.parent, name, alone=alone)
             kernel = KernelDevices(dm, state.path.parent, state, name)
             kernel.pool.check_usable()
             devices = PoolDevices(kernel.pool.metadata_device(), kernel.pool.data_device())
@@ -279,6 +287,36 @@ class DeviceSet:
             grow_ext4,
             self._retiring(old),
         )
+        self.retry_deletions()
+
+    def grow(self, name: str, size: int) -> None:
+        """Make device *name* and its file system *size* bytes, all of it or nothing; nobody may have it open.
+
+        Raises :class:`BusyError` naming who has it open, and :class:`UsageError` for a smaller size.
+        """
+        old = self.get(name)
+        if size < old.size:
+            raise UsageError(
+                f"devmapper: Container size cannot be smaller than {human_size(old.size)}",
+                hint="a file system can only be made larger; copy its files into a new container instead",
+            )
+        self.check_free_space()
+
+        def recover_and_grow(volume: ThinVolume) -> None:
+            self._recover(volume)
+            grow_ext4(volume)
+
+        if self.kernel is not None:
+            with self._replacing(old, size=size) as volume:
+                grow_ext4(volume)
+        else:
+            device_id = self._free_device_id()
+            self._create(
+                replace(old, device_id=device_id, size=size),
+                lambda: self.pool.create_snap(device_id, old.device_id),
+                recover_and_grow,
+                self._retiring(old),
+            )
         self.retry_deletions()
 
     def _retiring(self, old: Device) -> Callable[[sqlite3.Connection, Device], None]:
@@ -432,13 +470,13 @@ class DeviceSet:
             self.pool.commit()
 
     @contextmanager
-    def _replacing(self, device: Device) -> Iterator[ThinVolume]:
-        """A snapshot of the device, which takes its place when the block ends well."""
+    def _replacing(self, device: Device, *, size: int = 0) -> Iterator[ThinVolume]:
+        """A snapshot of the device, of *size* bytes if given; it takes its place when the block ends well."""
         kernel = self.kernel
         assert kernel is not None
         was_active = kernel.is_active(device)
         kernel.refuse_used(device, f"write to device {device.hash}")
-        fresh = replace(device, device_id=self._free_device_id())
+        fresh = replace(device, device_id=self._free_device_id(), size=size or device.size)
         with self._making(fresh, self._retiring(device)):
             self.pool.create_snap(fresh.device_id, device.device_id)
             volume = self.pool.open_volume(fresh.device_id, fresh.size, zero_fresh=True)
@@ -484,6 +522,12 @@ class DeviceSet:
         return merged
 
     # -- in the kernel ---------------------------------------------------------------------------
+
+    def activate_pool(self) -> Path:
+        """The pool's node, which is there when the pool is open. Raises :class:`UsageError` as below."""
+        from lamella.devicemapper.nodes import mapper_path
+
+        return mapper_path(self._kernel().pool.dm_name)
 
     def activate(self, name: str) -> Path:
         """The node under ``/dev/mapper`` of device *name*, which is made if it is not there.

@@ -71,6 +71,11 @@ class Root:
         """Layers on their way from a registry; an interrupted pull goes on with what is there."""
         return self.path / "downloads"
 
+    @property
+    def mounts(self) -> Path:
+        """The default mount points of containers and images, each named by an id."""
+        return self.path / "mnt"
+
     def make_scratch(self) -> Path:
         """:attr:`scratch`, made if need be."""
         return _made(self.scratch)
@@ -90,7 +95,7 @@ class Root:
             shutil.rmtree(folder, ignore_errors=True)
         for path in (self.config.with_suffix(".new"), self.config, self.lock):
             path.unlink(missing_ok=True)
-        for folder in (self.run, self.path):
+        for folder in (self.mounts, self.run, self.path):
             with contextlib.suppress(OSError):  # something of somebody else's is in it
                 folder.rmdir()
 

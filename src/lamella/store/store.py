@@ -534,7 +534,75 @@ class Store:
             ) from error
 
     def _tree_device(self, name: str) -> str:
+        return self._device_of(self._find(name))
+
+    # -- in the kernel ---------------------------------------------------------------------------
+
+    def mount(
+        self, name: str, folder: Place = None, *, read_only: bool = False, options: Sequence[str] = ()
+    ) -> Path:
+        """Mount a container, or an image read-only, at *folder*; gives the mount point. Kernel engine only.
+
+        *folder* None is ``mnt/ID`` in the store's folder; *options* are as mount(8) takes them and come
+        after ``dm.mountopt``.
+        """
+        from lamella.store.mounting import mount
+
+        self._writable()
         thing = self._find(name)
+        return mount(
+            self._root,
+            self.devices,
+            self._device_of(thing),
+            name=name,
+            identity=thing.id.removeprefix("sha256:"),
+            folder=folder,
+            image=not isinstance(thing, Container),
+            read_only=read_only,
+            options=options,
+        )
+
+    @classmethod
+    def unmount(cls, name: str, *, root: Place = None, lazy: bool = False, wait: float = 0.0) -> list[str]:
+        """Unmount a container or an image, by its name or its mount point; its device leaves the kernel.
+
+        Gives warnings: who keeps the device. The pool need not work, and is not opened.
+        """
+        from lamella.store.taking_down import unmount
+
+        return unmount(Root.at(root), name, lazy=lazy, wait=wait)
+
+    def activate(self, names: Sequence[str] = ()) -> list[Path]:
+        """Put the pool into the kernel, and what is called *names*; gives all their nodes."""
+        self._writable()
+        things = [self._find(name) for name in names]
+        return [self.devices.activate_pool(), *(self.devices.activate(self._device_of(t)) for t in things)]
+
+    @classmethod
+    def deactivate(
+        cls, names: Sequence[str] = (), *, root: Place = None, unmount: bool = False, wait: float = 0.0
+    ) -> list[str]:
+        """Take containers and images out of the kernel; without *names* all of the store, and its pool.
+
+        *unmount* what is mounted in the store's folder first. Gives what was done, in lines. Raises
+        :class:`BusyError` naming who uses what, before anything is taken down.
+        """
+        from lamella.store.taking_down import deactivate
+
+        return deactivate(Root.at(root), names, unmount=unmount, wait=wait)
+
+    def resize(self, name: str, size: int, *, more: bool = False) -> int:
+        """Make a container *size* bytes, or that much *more*, also while it is mounted; gives its size."""
+        from lamella.store.resizing import resize
+
+        self._writable()
+        container = self._catalog.find_container(name)
+        if more:
+            size += self.devices.get(container.device).size
+        resize(self.root, self.devices, container.device, size, name=name)
+        return size
+
+    def _device_of(self, thing: Container | Image) -> str:
         return thing.device if isinstance(thing, Container) else self._catalog.device_of(thing.top)
 
     # -- files -----------------------------------------------------------------------------------

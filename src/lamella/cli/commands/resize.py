@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make a container's file system larger, also while it is mounted. It cannot be made smaller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.parsing import open_store
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = """\
+example:
+  lamella resize web 20G
+  lamella resize web +5G
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("container", metavar="CONTAINER")
+    parser.add_argument("size", metavar="SIZE", help="the new size; with a plus: that much more")
+
+
+def run(args: argparse.Namespace) -> int:
+    from lamella.units import human_size, parse_size
+
+    more = args.size.startswith("+")
+    with open_store(args) as store:
+        size = store.resize(args.container, parse_size(args.size.removeprefix("+")), more=more)
+    print(f"{args.container} has {human_size(size)} now.")
+    return 0

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unmount a container or an image, and take its device out of the kernel."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = """\
+example:
+  lamella umount web
+  lamella umount /srv/web
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="+", metavar="NAME|DIR", help="a container, an image, or a mount point")
+    parser.add_argument(
+        "-l", "--lazy", action="store_true", help="out of sight now, gone when nobody uses it any more"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from lamella.store import Store
+
+    for name in args.name:
+        for warning in Store.unmount(name, root=args.root, lazy=args.lazy, wait=args.wait):
+            print(f"WARNING: {warning}", file=sys.stderr)
+    return 0

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bringing what the kernel has of a store back in order, after a process died or somebody else meddled.
+
+A writer does it on opening, alone with the store: whatever is half done then is a dead process's. What
+cannot be put right is said in words, with what to do.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lamella.block import holders
+from lamella.devicemapper.kernel_pool import INTERNAL
+from lamella.devicemapper.nodes import DEV_MAPPER, QUIET_COOKIE, drop_name, make_name, mapper_path
+from lamella.devicemapper.table import Thin, parse_target
+from lamella.driver.kernel_devices import of_store
+from lamella.driver.naming import device_prefix, pool_name
+from lamella.errors import BusyError, LamellaError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lamella.devicemapper.client import DeviceInfo, DeviceMapper
+    from lamella.driver.kernel_devices import KernelDevices
+    from lamella.driver.state import State
+
+
+def wake(dm: DeviceMapper, root: Path, pool: str, *, alone: bool) -> None:
+    """Before the pool is used: devices that were left suspended, half made or half reloaded.
+
+    *alone*: no other process of ours has the store open; else only the pool is looked at, which those that
+    only read never suspend.
+    Raises :class:`BusyError` for a suspended pool that is not the store's own to resume.
+    """
+    own = pool_name(root)
+    info = dm.find(pool)
+    if info is not None and info.suspended and pool != own:
+        raise BusyError(
+            f"the pool {pool} is suspended: a command of LVM's is at work on it, or was interrupted",
+            hint=f"wait for that command; if there is none: dmsetup resume {pool}",
+        )
+    # The pool first: what stands on it cannot go on before it.
+    for each in sorted(of_store(dm, root), key=lambda one: one.name != own):
+        if not alone and each.name != own:
+            continue
+        with suppress(NotFoundError):
+            _wake_one(dm, each, own)
+
+
+def _wake_one(dm: DeviceMapper, info: DeviceInfo, pool: str) -> None:
+    if not info.live_table and not info.inactive_table:
+        if info.name != pool:
+            dm.remove(info.name, cookie=QUIET_COOKIE)
+        return
+    if info.suspended and info.live_table:
+        # With a table that was to take the other's place: it is the larger one, so it may.
+        dm.resume(info.name)
+    elif info.inactive_table:
+        if info.live_table:
+            dm.clear(info.name)
+        else:
+            dm.remove(info.name, cookie=QUIET_COOKIE)
+
+
+def sweep(kernel: KernelDevices, state: State) -> list[str]:
+    """After the pool was opened: devices that nothing accounts for, and names under ``/dev/mapper``.
+
+    Gives what had to be left, and who holds it.
+    """
+    dm, root, pool = kernel.dm, kernel.root, kernel.pool
+    prefix = f"{device_prefix(root)}-"
+    rows = {device.hash: device for device in state.devices()}
+    left = []
+    active = of_store(dm, root)
+    for info in active:
+        hash_ = info.name.removeprefix(prefix)
+        if info.name == pool.dm_name or hash_ == "pool" or info.uuid.startswith(INTERNAL):
+            continue
+        number = _thin_id(dm, info.name)
+        row = rows.get(hash_)
+        if row is not None and (number is None or number == row.device_id):
+            with suppress(OSError):
+                if not info.deferred_remove:
+                    make_name(info.name, info.major, info.minor)
+            continue
+        why = "state.db has no such device" if row is None else f"it is thin device {number} of another time"
+        try:
+            dm.remove(info.name, cookie=QUIET_COOKIE)
+        except NotFoundError:
+            pass
+        except BusyError:
+            found = holders.holders(info.major, info.minor)
+            left.append(f"device {info.name} is active though {why}: {holders.describe(found)}")
+            continue
+        drop_name(info.name)
+    for name in _stale_names(dm, prefix):
+        drop_name(name)
+    return left + _doubles(kernel)
+
+
+def _thin_id(dm: DeviceMapper, name: str) -> int | None:
+    with suppress(LamellaError):
+        lines = dm.table(name)
+        target = parse_target(lines[0].line) if len(lines) == 1 else None
+        if isinstance(target, Thin):
+            return target.device_id
+    return None
+
+
+def _stale_names(dm: DeviceMapper, prefix: str) -> Iterator[str]:
+    """Names under ``/dev/mapper`` of the store's devices that are not there any more."""
+    try:
+        names = [name for name in os.listdir(DEV_MAPPER) if name.startswith(prefix)]
+    except OSError:
+        return
+    active = {mapper_path(name).name for name, _, _ in dm.list()}
+    for name in names:
+        if name not in active:
+            yield name
+
+
+def _doubles(kernel: KernelDevices) -> list[str]:
+    """Pool files that are attached to more than one loop device: writes by one are not seen by the other."""
+    from lamella.block import loop
+
+    used = {kernel.pool.target.data, kernel.pool.target.metadata}
+    warnings = []
+    for name in ("data", "metadata"):
+        path = kernel.root / "pool" / name
+        if not path.exists():
+            continue
+        with suppress(LamellaError):
+            for info in loop.find(path):
+                major, minor = loop.MAJOR, os.minor(os.stat(info.path).st_rdev)
+                if f"{major}:{minor}" not in used:
+                    warnings.append(
+                        f"{path} is attached to {info.path} as well, which is not the pool's: whoever writes "
+                        f"there destroys the pool; detach it: losetup -d {info.path}"
+                    )
+    return warnings
