@@ -318,7 +318,12 @@ class DirectLvm(PoolBackend):
         with session:
             session.check_access(found)
             check_unused_by_lvm(found, *pool_of(found, record.pool))
-            KernelActivator(dm, warn=self._notes.append).activate(found, [record.pool])
+            try:
+                KernelActivator(dm, warn=self._notes.append).activate(found, [record.pool])
+            except CorruptError as error:
+                raise CorruptError(
+                    error.message, hint=f"mend its metadata into a new place: lamella repair ({error.hint})"
+                ) from error
         return dm_name(record.group, record.pool)
 
     def deactivate(self, dm: DeviceMapper) -> None:

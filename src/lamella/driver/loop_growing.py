@@ -55,4 +55,5 @@ def grow_active(dm: DeviceMapper, name: str, data: Path, metadata: Path, options
 
 def shrinking(name: str, now: int, key: str, wanted: int) -> str:
     """What is said of a file that would have to become smaller."""
-    return f"Can't shrink loopback file {name}: it has {human_size(now)}, and {key} asks for {human_size(wanted)}"
+    asked = f"{key} asks for {human_size(wanted)}"
+    return f"Can't shrink loopback file {name}: it has {human_size(now)}, and {asked}"

@@ -15,7 +15,7 @@ from lamella.block.system import explain
 from lamella.driver.backend import PoolBackend, PoolDevices
 from lamella.driver.naming import pool_name
 from lamella.driver.structure import Node
-from lamella.errors import BusyError, LamellaError, NotFoundError
+from lamella.errors import BusyError, CorruptError, LamellaError, NotFoundError
 from lamella.units import human_size
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lamella.devicemapper.client import DeviceMapper
     from lamella.driver.options import Options
     from lamella.thin.status import PoolStatus
+    from lamella.thin.superblock import Superblock
 
 WARNING = (
     "devicemapper: usage of loopback devices is strongly discouraged for production use.\n"
@@ -119,7 +120,9 @@ class LoopLvm(PoolBackend):
             self._check_files()
             with FileDevice(self.metadata, read_only=True, lock=False) as file:
                 start = file.read(0, BLOCK_SIZE)
-            chunk = superblock.unpack(start, name=str(self.metadata), read_only=True).data_block_size
+            fields = superblock.unpack(start, name=str(self.metadata), read_only=True)
+            self._check_activatable(fields)
+            chunk = fields.data_block_size
             with attach(self.metadata) as metadata, attach(self.data) as data:
                 table = ThinPool(
                     0,
@@ -133,6 +136,21 @@ class LoopLvm(PoolBackend):
                 info = dm.create_with_table(name, [table], cookie=QUIET_COOKIE)
         make_name(name, info.major, info.minor)
         return name
+
+    def _check_activatable(self, fields: Superblock) -> None:
+        """As LVM does before it activates a pool: the kernel looks at nothing but the superblock."""
+        from lamella.devicemapper.pool_care import check_metadata
+        from lamella.thin.health import refuse_activation
+
+        sizes = {"metadata_size": self.metadata.stat().st_size, "data_size": self.data.stat().st_size}
+        found = refuse_activation(fields, **sizes, chunk_size=fields.data_block_size * SECTOR)
+        if found is not None:
+            raise CorruptError(f"the pool {found.summary}: {found.meaning}", hint=found.hint)
+        if not check_metadata(str(self.metadata)):
+            raise CorruptError(
+                f"the pool's metadata {self.metadata} is damaged, and the kernel is not let near it",
+                hint="mend it into a new place: lamella repair",
+            )
 
     def deactivate(self, dm: DeviceMapper) -> None:
         from lamella.block.loop import detach

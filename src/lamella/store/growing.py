@@ -88,7 +88,7 @@ def _grow_files(place: Root, data: str, metadata: str, wait: float, engine: str)
         before.append(path.stat().st_size)
         if text:
             given.append(f"{key}={wanted_size(text, before[-1])}")
-    with Store.setup(place.path, mode=LOOP, storage_options=given, wait=wait) as store:
+    with Store.setup(place.path, mode=LOOP, storage_options=given, wait=wait, engine=engine) as store:
         state, warnings = store.health().state, list(store.warnings)
     after = backend.data.stat().st_size, backend.metadata.stat().st_size
     return Growth((before[0], after[0]), (before[1], after[1]), state, warnings)
