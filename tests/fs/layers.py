@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers for the ext4 tests: small tars from Python values."""
+"""Layers for the tests of file systems: small tars from Python values."""
 
 from __future__ import annotations
 
@@ -51,3 +51,73 @@ def apply(image: Path, *tars: bytes | Path) -> list[LayerStats]:
                 with tar.open("rb", buffering=0) as stream:
                     stats.append(apply_layer(device, stream))
     return stats
+
+
+BASE = layer(
+    ("d", "d"),
+    ("d/a", "f", b"a"),
+    ("d/sub", "d"),
+    ("d/sub/x", "f", b"x"),
+    ("e", "d"),
+    ("e/f", "f", b"f"),
+    ("ln", "l", "d"),
+    ("abs", "l", "/d/sub"),
+    ("out", "l", "../../../../etc"),
+    ("dangling", "l", "nowhere/deep"),
+    ("circle", "l", "circle"),
+)
+EVERYTHING = {"d", "d/a", "d/sub", "d/sub/x", "e", "e/f", "ln", "abs", "out", "dangling", "circle"}
+"""Names below the root after it."""
+
+Items = list[tuple[str, ...] | tuple[str, str, bytes]]
+SECOND_LAYERS: list[tuple[Items, set[str], set[str]]] = [
+    ([("d/n", "f"), ("d/.wh.n", "f")], {"d/n"}, set()),
+    ([("d/.wh.n", "f"), ("d/n", "f")], {"d/n"}, set()),
+    ([("d/a", "f", b"new"), ("d/.wh.a", "f")], set(), set()),
+    ([("d/.wh.a", "f")], set(), {"d/a"}),
+    ([(".wh.d", "f")], set(), {"d", "d/a", "d/sub", "d/sub/x"}),
+    ([("e/new", "f"), (".wh.e", "f")], {"e/new"}, {"e/f"}),
+    ([(".wh.e", "f"), ("e/new", "f")], {"e/new"}, {"e/f"}),
+    ([("d/.wh..wh..opq", "f"), ("d/n", "f")], {"d/n"}, {"d/a", "d/sub", "d/sub/x"}),
+    (
+        [("d/n", "f"), ("d/sub", "d"), ("d/sub/y", "f"), ("d/.wh..wh..opq", "f")],
+        {"d/n", "d/sub/y"},
+        {"d/a", "d/sub/x"},
+    ),
+    ([("d/sub/y", "f"), ("d/.wh..wh..opq", "f")], {"d/sub/y"}, {"d/a", "d/sub/x"}),
+    ([("d/sub", "d"), ("d/.wh..wh..opq", "f")], set(), {"d/a", "d/sub/x"}),
+    ([("zz/.wh..wh..opq", "f"), ("zz/.wh.q", "f")], set(), set()),
+    ([(".wh..wh.plnk/5", "f"), (".wh..wh.aufs", "f")], set(), set()),
+    ([("ln/.wh.a", "f")], set(), {"d/a"}),
+    ([(".wh.ln", "f")], set(), {"ln"}),
+    ([("ln/.wh..wh..opq", "f")], set(), {"d/a", "d/sub", "d/sub/x"}),
+    ([("d/.wh.sub", "d")], set(), {"d/sub", "d/sub/x"}),
+    ([("ln/z", "f")], {"d/z"}, set()),
+    ([("abs/z", "f")], {"d/sub/z"}, set()),
+    ([("out/passwd", "f", b"evil")], {"etc", "etc/passwd"}, set()),
+    ([("dangling/z", "f")], {"nowhere", "nowhere/deep", "nowhere/deep/z"}, set()),
+    ([("ln", "d"), ("ln/z", "f")], {"ln/z"}, set()),
+    ([("d", "f")], set(), {"d/a", "d/sub", "d/sub/x"}),
+    ([("d/a", "d"), ("d/a/b", "f")], {"d/a/b"}, set()),
+    ([("d", "l", "e")], set(), {"d/a", "d/sub", "d/sub/x"}),
+    ([("q/w/e", "f")], {"q", "q/w", "q/w/e"}, set()),
+    ([("d/h", "h", "e/f")], {"d/h"}, set()),
+    ([("d/h", "h", "ln/a")], {"d/h"}, set()),
+    ([("d/h", "h", "ln")], {"d/h"}, set()),
+    ([("d/a", "h", "d/a")], set(), set()),
+    ([("e", "h", "e/f")], set(), {"e/f"}),
+    ([("k", "d"), ("k/z", "f"), ("k", "f", b"2"), ("k", "f", b"3")], {"k"}, set()),
+    ([("./d/../d/m", "f")], {"d/m"}, set()),
+]
+"""(layer upon the base, names added, names gone)."""
+HOSTILE_LAYERS: list[tuple[Items, str]] = [
+    ([("d/a/b", "f")], "not a directory"),
+    ([("d/h", "h", "e/zz")], "not there"),
+    ([("d/h", "h", "e")], "leads to the directory"),
+    ([("d/.wh..", "f")], "names nothing"),
+    ([("d/.wh.", "f")], "names nothing"),
+    ([("circle/x", "f")], "too many symbolic links"),
+    ([("n" * 256, "f")], "255|256"),
+    ([("n" * 256 + "/x", "f")], "255|256"),
+]
+"""(layer upon the base, what its refusal says)."""

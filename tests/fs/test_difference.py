@@ -20,11 +20,11 @@ from lamella.block import FileDevice, MemoryDevice
 from lamella.errors import UnsupportedError
 from lamella.fs.difference import Change, differences, write_layer_tar, write_tree_tar
 from lamella.fs.entry import Entry, Kind
-from lamella.fs.ext4.changed_inodes import Ranges
 from lamella.fs.ext4.make import make_ext4
 from lamella.fs.ext4.reader import Reader
 from lamella.fs.ext4.tree import Tree
 from lamella.fs.ext4.writer import apply_layer
+from lamella.fs.ranges import Ranges
 from lamella.fs.tar_in import read_tar
 from lamella.fs.tar_out import TarWriter
 from tests.conftest import missing

@@ -18,7 +18,7 @@ from lamella.fs.ext4.make import make_ext4
 from lamella.fs.ext4.tree import Tree
 from lamella.fs.ext4.writer import apply_layer
 from tests.fs.ext4_tools import GIB, MIB, fsck, make_image, mounted, tree_of
-from tests.fs.layers import MTIME, apply, layer
+from tests.fs.layers import BASE, EVERYTHING, HOSTILE_LAYERS, MTIME, SECOND_LAYERS, Items, apply, layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -109,7 +109,7 @@ def test_everything_comes_out_as_gnu_tar_extracts_it(
 
 
 def test_a_second_time_over_replaces_everything(tmp_path: Path) -> None:
-    items = [("d", "d"), ("d/f", "f", b"1" * 9000), ("l", "l", "d"), ("h", "h", "d/f"), ("p", "p")]
+    items: Items = [("d", "d"), ("d/f", "f", b"1" * 9000), ("l", "l", "d"), ("h", "h", "d/f"), ("p", "p")]
     path = make_image(tmp_path / "i")
     apply(path, layer(*items))
     fsck(path)
@@ -121,64 +121,7 @@ def test_a_second_time_over_replaces_everything(tmp_path: Path) -> None:
         assert tree_of(root) == first
 
 
-BASE = layer(
-    ("d", "d"),
-    ("d/a", "f", b"a"),
-    ("d/sub", "d"),
-    ("d/sub/x", "f", b"x"),
-    ("e", "d"),
-    ("e/f", "f", b"f"),
-    ("ln", "l", "d"),
-    ("abs", "l", "/d/sub"),
-    ("out", "l", "../../../../etc"),
-    ("dangling", "l", "nowhere/deep"),
-    ("circle", "l", "circle"),
-)
-EVERYTHING = {"d", "d/a", "d/sub", "d/sub/x", "e", "e/f", "ln", "abs", "out", "dangling", "circle"}
-
-
-@pytest.mark.parametrize(
-    ("items", "added", "gone"),
-    [
-        ([("d/n", "f"), ("d/.wh.n", "f")], {"d/n"}, set()),
-        ([("d/.wh.n", "f"), ("d/n", "f")], {"d/n"}, set()),
-        ([("d/a", "f", b"new"), ("d/.wh.a", "f")], set(), set()),
-        ([("d/.wh.a", "f")], set(), {"d/a"}),
-        ([(".wh.d", "f")], set(), {"d", "d/a", "d/sub", "d/sub/x"}),
-        ([("e/new", "f"), (".wh.e", "f")], {"e/new"}, {"e/f"}),
-        ([(".wh.e", "f"), ("e/new", "f")], {"e/new"}, {"e/f"}),
-        ([("d/.wh..wh..opq", "f"), ("d/n", "f")], {"d/n"}, {"d/a", "d/sub", "d/sub/x"}),
-        (
-            [("d/n", "f"), ("d/sub", "d"), ("d/sub/y", "f"), ("d/.wh..wh..opq", "f")],
-            {"d/n", "d/sub/y"},
-            {"d/a", "d/sub/x"},
-        ),
-        ([("d/sub/y", "f"), ("d/.wh..wh..opq", "f")], {"d/sub/y"}, {"d/a", "d/sub/x"}),
-        ([("d/sub", "d"), ("d/.wh..wh..opq", "f")], set(), {"d/a", "d/sub/x"}),
-        ([("zz/.wh..wh..opq", "f"), ("zz/.wh.q", "f")], set(), set()),
-        ([(".wh..wh.plnk/5", "f"), (".wh..wh.aufs", "f")], set(), set()),
-        ([("ln/.wh.a", "f")], set(), {"d/a"}),
-        ([(".wh.ln", "f")], set(), {"ln"}),
-        ([("ln/.wh..wh..opq", "f")], set(), {"d/a", "d/sub", "d/sub/x"}),
-        ([("d/.wh.sub", "d")], set(), {"d/sub", "d/sub/x"}),
-        ([("ln/z", "f")], {"d/z"}, set()),
-        ([("abs/z", "f")], {"d/sub/z"}, set()),
-        ([("out/passwd", "f", b"evil")], {"etc", "etc/passwd"}, set()),
-        ([("dangling/z", "f")], {"nowhere", "nowhere/deep", "nowhere/deep/z"}, set()),
-        ([("ln", "d"), ("ln/z", "f")], {"ln/z"}, set()),
-        ([("d", "f")], set(), {"d/a", "d/sub", "d/sub/x"}),
-        ([("d/a", "d"), ("d/a/b", "f")], {"d/a/b"}, set()),
-        ([("d", "l", "e")], set(), {"d/a", "d/sub", "d/sub/x"}),
-        ([("q/w/e", "f")], {"q", "q/w", "q/w/e"}, set()),
-        ([("d/h", "h", "e/f")], {"d/h"}, set()),
-        ([("d/h", "h", "ln/a")], {"d/h"}, set()),
-        ([("d/h", "h", "ln")], {"d/h"}, set()),
-        ([("d/a", "h", "d/a")], set(), set()),
-        ([("e", "h", "e/f")], set(), {"e/f"}),
-        ([("k", "d"), ("k/z", "f"), ("k", "f", b"2"), ("k", "f", b"3")], {"k"}, set()),
-        ([("./d/../d/m", "f")], {"d/m"}, set()),
-    ],
-)
+@pytest.mark.parametrize(("items", "added", "gone"), SECOND_LAYERS)
 def test_a_second_layer(
     tmp_path: Path, items: list[tuple[str, ...]], added: set[str], gone: set[str]
 ) -> None:
@@ -190,19 +133,7 @@ def test_a_second_layer(
         assert names(root) == EVERYTHING - gone | added
 
 
-@pytest.mark.parametrize(
-    ("items", "said"),
-    [
-        ([("d/a/b", "f")], "not a directory"),
-        ([("d/h", "h", "e/zz")], "not there"),
-        ([("d/h", "h", "e")], "leads to the directory"),
-        ([("d/.wh..", "f")], "names nothing"),
-        ([("d/.wh.", "f")], "names nothing"),
-        ([("circle/x", "f")], "too many symbolic links"),
-        ([("n" * 256, "f")], "255|256"),
-        ([("n" * 256 + "/x", "f")], "255|256"),
-    ],
-)
+@pytest.mark.parametrize(("items", "said"), HOSTILE_LAYERS)
 def test_what_a_hostile_layer_gets(tmp_path: Path, items: list[tuple[str, ...]], said: str) -> None:
     path = make_image(tmp_path / "i", 64 * MIB)
     apply(path, BASE)

@@ -10,12 +10,13 @@ links count as well. Access and change times never count.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic
 
 from lamella.errors import UnsupportedError
 from lamella.fs.entry import Entry, Kind, show
-from lamella.fs.ext4.changed_inodes import Ranges, changed_inodes, related
-from lamella.fs.ext4.reader import PIECE, Reader
+from lamella.fs.ext4.pair import Ext4Pair
+from lamella.fs.ext4.reader import Reader
+from lamella.fs.reader import N
 from lamella.fs.tar_out import Out, TarWriter
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
     from lamella.block import BlockDevice
     from lamella.fs.ext4.read_inode import Inode
+    from lamella.fs.pair import Pair
+    from lamella.fs.reader import TreeReader
 
 WHITEOUT: Final = b".wh."
 OPAQUE: Final = b".wh..wh..opq"
-_IS_DIRECTORY: Final = 2
-_UNKNOWN_TYPE: Final = 0
 _SECOND: Final = 1_000_000_000
 
 
@@ -47,14 +48,19 @@ class Change:
 def differences(
     lower: BlockDevice, upper: BlockDevice, *, changed: Iterable[tuple[int, int]] | None = None
 ) -> list[Change]:
-    """The changes from the file system in *lower* to that in *upper*, sorted by path.
+    """The changes from the ext4 file system in *lower* to that in *upper*, sorted by path.
 
     *changed* are the (offset, length) byte ranges in which the two devices may differ, if that is
     known (as it is for snapshots in a pool); everything outside is then taken as equal unread. A file
     whose attributes are equal but whose bytes are not is found if its inode or its blocks lie in
     *changed*, or if its inode differs.
     """
-    comparison = _Comparison(Reader.open(lower), Reader.open(upper), changed, strict=False)
+    return list_changes(_ext4(lower, upper, changed))
+
+
+def list_changes(pair: Pair[N]) -> list[Change]:
+    """The changes from one tree to another, sorted by path."""
+    comparison = _Comparison(pair, strict=False)
     comparison.run()
     found = {b"/" + path: kind for path, kind in comparison.kinds.items() if path}
     return [Change(found[path], path[1:]) for path in sorted(found)]
@@ -67,15 +73,20 @@ def write_layer_tar(
     *,
     changed: Iterable[tuple[int, int]] | None = None,
 ) -> int:
-    """Write the layer (OCI, with whiteouts) that turns *lower*'s tree into *upper*'s; returns its entries.
+    """Write the layer that turns *lower*'s ext4 into *upper*'s, as :func:`write_layer` does."""
+    return write_layer(_ext4(lower, upper, changed), out)
+
+
+def write_layer(pair: Pair[N], out: Out) -> int:
+    """Write the layer (OCI, with whiteouts) that turns one tree into the other; returns its entries.
 
     Directories come before what they hold. All names of a hard-linked file are written if one of
     them must be, because a layer may link only to what it holds itself. Sockets are left out, as
-    Docker leaves them out. Raises :class:`UnsupportedError` if a name in *upper* starts with ``.wh.``,
-    which a layer cannot carry.
+    Docker leaves them out. Raises :class:`UnsupportedError` if a name in the upper tree starts with
+    ``.wh.``, which a layer cannot carry.
     """
-    reader = Reader.open(upper)
-    comparison = _Comparison(Reader.open(lower), reader, changed, strict=True)
+    reader = pair.upper
+    comparison = _Comparison(pair, strict=True)
     comparison.run()
     numbers = _with_all_names(reader, comparison)
     kinds = comparison.kinds
@@ -94,7 +105,7 @@ def write_layer_tar(
                     f"/{show(path)}: a layer cannot carry a file whose name starts with .wh.",
                     hint="rename or remove it",
                 )
-            inode = reader.disk.inode(numbers[path])
+            inode = reader.at(path, numbers[path])
             if inode.kind is Kind.SOCKET:
                 continue
             count += 1
@@ -110,12 +121,16 @@ def write_layer_tar(
 
 
 def write_tree_tar(device: BlockDevice, out: Out, path: bytes = b"") -> int:
+    """Write the tree below *path* in an ext4 as a plain tar, as :func:`write_tree` does."""
+    return write_tree(Reader.open(device), out, path)
+
+
+def write_tree(reader: TreeReader[N], out: Out, path: bytes = b"") -> int:
     """Write the tree below *path* (a directory, or one file) as a plain tar; returns its entries.
 
     Names are relative to *path*, which comes first as ``./``; a file gets its own name. Sockets are left
     out. A further name of a file is a hard link to the first one in the tree.
     """
-    reader = Reader.open(device)
     real, top = reader.resolve(path)
     lead = len(real) + 1 if real else 0
     base = real.rsplit(b"/", 1)[-1]
@@ -135,7 +150,11 @@ def write_tree_tar(device: BlockDevice, out: Out, path: bytes = b"") -> int:
     return count
 
 
-def _add(writer: TarWriter, reader: Reader, entry: Entry, inode: Inode) -> None:
+def _ext4(lower: BlockDevice, upper: BlockDevice, changed: Iterable[tuple[int, int]] | None) -> Pair[Inode]:
+    return Ext4Pair(Reader.open(lower), Reader.open(upper), changed)
+
+
+def _add(writer: TarWriter, reader: TreeReader[N], entry: Entry, inode: N) -> None:
     writer.add(entry, reader.data(inode) if entry.kind is Kind.FILE and entry.size else ())
 
 
@@ -143,7 +162,7 @@ def _add_marker(writer: TarWriter, folder: bytes, name: bytes) -> None:
     writer.add(Entry(folder + b"/" + name if folder else name, Kind.FILE, 0o600))
 
 
-def _with_all_names(reader: Reader, comparison: _Comparison) -> dict[bytes, int]:
+def _with_all_names(reader: TreeReader[N], comparison: _Comparison[N]) -> dict[bytes, int]:
     """Inode numbers of all added or changed paths, to which all names of their hard-linked files are added.
 
     The directories of names that are added here are added too: whoever applies the layer may touch
@@ -152,8 +171,8 @@ def _with_all_names(reader: Reader, comparison: _Comparison) -> dict[bytes, int]
     numbers = comparison.numbers
     linked = {
         number
-        for number in set(numbers.values())
-        if (inode := reader.disk.inode(number)).links > 1 and inode.kind is not Kind.DIRECTORY
+        for path, number in numbers.items()
+        if (inode := reader.at(path, number)).links > 1 and inode.kind is not Kind.DIRECTORY
     }
     if linked:
         folders: dict[bytes, int] = {}
@@ -170,27 +189,23 @@ def _with_all_names(reader: Reader, comparison: _Comparison) -> dict[bytes, int]
     return numbers
 
 
-def _all_names(reader: Reader, folders: dict[bytes, int]) -> Iterator[tuple[bytes, int]]:
+def _all_names(reader: TreeReader[N], folders: dict[bytes, int]) -> Iterator[tuple[bytes, int]]:
     """(path, inode number) of everything but directories, whose numbers go into *folders*."""
-    for where, inode in reader.walk_inodes(b"", reader.resolve(b"")[1]):
+    for where, inode in reader.walk_inodes(b"", reader.root()):
         if inode.kind is Kind.DIRECTORY:
             folders[where] = inode.number
         elif inode.links > 1:
             yield where, inode.number
 
 
-class _Comparison:
+class _Comparison(Generic[N]):
     """Walks both trees at once, only as deep into equal parts as names make necessary."""
 
-    def __init__(
-        self, lower: Reader, upper: Reader, changed: Iterable[tuple[int, int]] | None, *, strict: bool
-    ) -> None:
-        self._lower = lower
-        self._upper = upper
+    def __init__(self, pair: Pair[N], *, strict: bool) -> None:
+        self._pair = pair
+        self._lower = pair.lower
+        self._upper = pair.upper
         self._strict = strict
-        self._related = related(lower.disk, upper.disk)
-        self._ranges = Ranges(changed) if changed is not None and self._related else None
-        self._suspects = changed_inodes(lower.disk, upper.disk, self._ranges) if self._related else set()
         self.kinds: dict[bytes, str] = {}
         """A, C or D by path; the root may be among them."""
         self.numbers: dict[bytes, int] = {}
@@ -200,38 +215,26 @@ class _Comparison:
 
     def run(self) -> None:
         """Fill the results."""
-        lower, upper = self._lower.resolve(b"")[1], self._upper.resolve(b"")[1]
+        lower, upper = self._lower.root(), self._upper.root()
         if self._strict and self._attributes_differ(lower, upper):
             self._note("C", b"", upper.number)
         todo = [(b"", lower, upper)]
         while todo:
             path, old, new = todo.pop()
-            # Without known ranges, a directory's blocks may differ although its inode does not.
-            if self._ranges is not None and self._same(old.number, new.number):
-                self._equal_directory(path, new, todo)
-            else:
+            listed = self._pair.below(old, new)
+            if listed is None:
                 self._directory(path, old, new, todo)
+                continue
+            lead = path + b"/" if path else b""
+            for name, number, suspect in listed:
+                if suspect:
+                    self._compare(lead + name, (old, number), (new, number), name, todo)
+                else:
+                    inode = self._upper.child(new, name, number)
+                    todo.append((lead + name, inode, inode))
         self._add_parents()
 
-    def _same(self, old: int, new: int) -> bool:
-        """Whether two inode numbers stand for one inode in which nothing differs."""
-        return self._related and old == new and new not in self._suspects
-
-    def _equal_directory(self, path: bytes, new: Inode, todo: list[tuple[bytes, Inode, Inode]]) -> None:
-        """A directory with the same names in both trees: only what they stand for may differ."""
-        lead = path + b"/" if path else b""
-        disk = self._upper.disk
-        for name, number, kind in self._upper.names(new):
-            if self._upper.is_lost_and_found(new, name, number):
-                continue
-            if number in self._suspects:
-                self._pair(lead + name, number, number, todo)
-            elif kind in (_IS_DIRECTORY, _UNKNOWN_TYPE):
-                inode = disk.inode(number)
-                if inode.kind is Kind.DIRECTORY:
-                    todo.append((lead + name, inode, inode))
-
-    def _directory(self, path: bytes, old: Inode, new: Inode, todo: list[tuple[bytes, Inode, Inode]]) -> None:
+    def _directory(self, path: bytes, old: N, new: N, todo: list[tuple[bytes, N, N]]) -> None:
         lead = path + b"/" if path else b""
         before = self._lower.children(old)
         after = self._upper.children(new)
@@ -241,9 +244,9 @@ class _Comparison:
             if self._upper.is_lost_and_found(new, name, number):
                 continue
             if former is None:
-                self._added(where, number)
+                self._added(where, self._upper.child(new, name, number))
             else:
-                self._pair(where, former, number, todo)
+                self._compare(where, (old, former), (new, number), name, todo)
         gone = [
             name
             for name, number in before.items()
@@ -251,42 +254,48 @@ class _Comparison:
         ]
         for name in gone:
             self.kinds[lead + name] = "D"
-        if gone and path and self._made_anew(old, new) and before.keys().isdisjoint(after):
+        if gone and path and self._pair.made_anew(old, new) and before.keys().isdisjoint(after):
             self.opaque.add(path)
             self._note("C", path, new.number)
 
-    def _made_anew(self, old: Inode, new: Inode) -> bool:
-        """Whether a directory is not the one that it was: another inode, or one freed and taken again."""
-        return self._related and (old.number != new.number or old.birth != new.birth)
-
-    def _pair(self, path: bytes, old: int, new: int, todo: list[tuple[bytes, Inode, Inode]]) -> None:
-        """Compare what one name stands for in both trees."""
-        upper = self._upper.disk.inode(new)
-        if self._same(old, new):
+    def _compare(
+        self,
+        path: bytes,
+        old: tuple[N, int],
+        new: tuple[N, int],
+        name: bytes,
+        todo: list[tuple[bytes, N, N]],
+    ) -> None:
+        """Compare what one name stands for in both trees: (directory, inode number) of each."""
+        upper = self._upper.child(new[0], name, new[1])
+        if self._pair.unchanged(old[1], new[1]):
             if upper.kind is Kind.DIRECTORY:
-                todo.append((path, self._lower.disk.inode(old), upper))
+                todo.append((path, self._lower.child(old[0], name, old[1]), upper))
             return
-        lower = self._lower.disk.inode(old)
+        lower = self._lower.child(old[0], name, old[1])
         both = lower.kind is Kind.DIRECTORY and upper.kind is Kind.DIRECTORY
+        if self._pair.equal(lower, upper):
+            if both:
+                todo.append((path, lower, upper))
+            return
         differ = self._attributes_differ(lower, upper)
         if not differ and upper.kind is Kind.FILE:
-            differ = not self._same_bytes(lower, upper)
-        if not differ and self._strict and not both and old != new:
+            differ = not self._pair.same_bytes(lower, upper)
+        if not differ and self._strict and not both and old[1] != new[1]:
             differ = lower.links > 1 or upper.links > 1  # other names may now go together
         if differ:
-            self._note("C", path, new)
+            self._note("C", path, upper.number)
         if both:
             todo.append((path, lower, upper))
         elif upper.kind is Kind.DIRECTORY:
             self._added_below(path, upper)
 
-    def _added(self, path: bytes, number: int) -> None:
-        inode = self._upper.disk.inode(number)
-        self._note("A", path, number)
+    def _added(self, path: bytes, inode: N) -> None:
+        self._note("A", path, inode.number)
         if inode.kind is Kind.DIRECTORY:
             self._added_below(path, inode)
 
-    def _added_below(self, path: bytes, inode: Inode) -> None:
+    def _added_below(self, path: bytes, inode: N) -> None:
         for where, below in self._upper.walk_inodes(path, inode):
             if below is not inode:
                 self._note("A", where, below.number)
@@ -309,7 +318,7 @@ class _Comparison:
 
     # -- two inodes --------------------------------------------------------------------------------
 
-    def _attributes_differ(self, old: Inode, new: Inode) -> bool:
+    def _attributes_differ(self, old: N, new: N) -> bool:
         if (old.kind, old.mode, old.uid, old.gid) != (new.kind, new.mode, new.uid, new.gid):
             return True
         if old.kind is Kind.DIRECTORY:
@@ -332,53 +341,3 @@ class _Comparison:
         if self._strict or (old % _SECOND and new % _SECOND):
             return False
         return old // _SECOND == new // _SECOND
-
-    def _same_bytes(self, old: Inode, new: Inode) -> bool:
-        """Whether two files of one size hold the same; reads no more than may differ."""
-        if old.inline or new.inline:
-            return _equal_streams(self._lower.data(old), self._upper.data(new))
-        before, after = self._lower.map(old).runs, self._upper.map(new).runs
-        if self._ranges is not None and before == after:
-            size = self._upper.disk.block_size
-            return all(
-                self._equal_on_disk(start, end)
-                for run in after
-                for start, end in self._ranges.inside(run.physical * size, (run.physical + run.length) * size)
-            )
-        # What is a hole in both may be terabytes, and need not be compared.
-        pieces = [
-            (run.logical * reader.disk.block_size, run.length * reader.disk.block_size)
-            for reader, runs in ((self._lower, before), (self._upper, after))
-            for run in runs
-        ]
-        return all(
-            _equal_streams(
-                self._lower.data(old, start, end - start, runs=before),
-                self._upper.data(new, start, end - start, runs=after),
-            )
-            for start, end in Ranges(pieces).inside(0, new.size)
-        )
-
-    def _equal_on_disk(self, start: int, end: int) -> bool:
-        lower, upper = self._lower.disk.device, self._upper.disk.device
-        for at in range(start, end, PIECE):
-            length = min(PIECE, end - at)
-            if lower.read(at, length) != upper.read(at, length):
-                return False
-        return True
-
-
-def _equal_streams(first: Iterator[bytes], second: Iterator[bytes]) -> bool:
-    """Whether two sequences of pieces, cut anywhere, are the same bytes."""
-    left = right = memoryview(b"")
-    while True:
-        if not left:
-            left = memoryview(next(first, b""))
-        if not right:
-            right = memoryview(next(second, b""))
-        if not left or not right:
-            return not left and not right
-        step = min(len(left), len(right))
-        if left[:step] != right[:step]:
-            return False
-        left, right = left[step:], right[step:]

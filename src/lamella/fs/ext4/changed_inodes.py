@@ -8,7 +8,6 @@ differ, leaves a small set of numbers to look at; everything else need not even 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -17,9 +16,10 @@ from lamella.fs.ext4.inode import EXTENTS_FL, INLINE_DATA_FL
 from lamella.fs.ext4.read_map import block_map
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from lamella.fs.ext4.read_inode import OnDisk
+    from lamella.fs.ranges import Ranges
 
     Bytes = np.ndarray[Any, np.dtype[np.uint8]]
     Numbers = np.ndarray[Any, np.dtype[np.int64]]
@@ -27,43 +27,6 @@ if TYPE_CHECKING:
 _STEP: Final = 4096
 _FULL_EXTRA: Final = 16
 """Least extra size with which an inode has its second checksum half and its access time's extra field."""
-
-
-class Ranges:
-    """A set of bytes of a device: sorted, merged (start, end) pairs."""
-
-    def __init__(self, pieces: Iterable[tuple[int, int]]) -> None:
-        starts: list[int] = []
-        ends: list[int] = []
-        for offset, length in sorted(pieces):
-            if length <= 0:
-                continue
-            if ends and offset <= ends[-1]:
-                ends[-1] = max(ends[-1], offset + length)
-            else:
-                starts.append(offset)
-                ends.append(offset + length)
-        self._starts = starts
-        self._ends = ends
-        self._start_array: Numbers = np.array(starts, dtype=np.int64)
-        self._end_array: Numbers = np.array(ends, dtype=np.int64)
-
-    def inside(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """The (start, end) parts of [start, end) that are in the set."""
-        index = bisect_right(self._ends, start)
-        while index < len(self._starts) and self._starts[index] < end:
-            yield max(start, self._starts[index]), min(end, self._ends[index])
-            index += 1
-
-    def overlap(self, starts: Numbers, ends: Numbers) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """For each [start, end), whether any of it is in the set."""
-        if not self._starts:
-            return np.zeros(len(starts), dtype=np.bool_)
-        index = np.searchsorted(self._end_array, starts, side="right")
-        known = index < len(self._starts)
-        nearest = self._start_array[np.minimum(index, len(self._starts) - 1)]
-        result: np.ndarray[Any, np.dtype[np.bool_]] = known & (nearest < ends) & (ends > starts)
-        return result
 
 
 def related(lower: OnDisk, upper: OnDisk) -> bool:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from lamella.errors import BadInputError
 from lamella.fs.entry import Entry, show
@@ -14,12 +14,7 @@ if TYPE_CHECKING:
     from lamella.fs.ext4 import extents
     from lamella.fs.ext4.allocator import Blocks
     from lamella.fs.ext4.data import DataWriter
-
-
-class FilePayload(Protocol):
-    """A file's stored bytes in order: fills a buffer, returns how many bytes it gave."""
-
-    def read_into(self, buffer: memoryview, /) -> int: ...
+    from lamella.fs.layer import FilePayload
 
 
 def store_file(data: DataWriter, blocks: Blocks, entry: Entry, payload: FilePayload) -> list[extents.Run]:

@@ -8,56 +8,32 @@ checksum on the way is verified. Nothing is ever written: where a journal waits 
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from dataclasses import dataclass
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from lamella.errors import NotFoundError, UnsupportedError, UsageError
-from lamella.fs.entry import PATH_LIMIT, Entry, Kind, show
+from lamella.errors import UsageError
+from lamella.fs.entry import PATH_LIMIT, Kind
 from lamella.fs.ext4.inode import EA_INODE_FL
 from lamella.fs.ext4.read_directory import Name, block_names, list_names
 from lamella.fs.ext4.read_inode import ROOT, Inode, OnDisk
 from lamella.fs.ext4.read_map import BlockMap, Run, block_map
 from lamella.fs.ext4.read_xattr import INLINE, inode_xattrs
+from lamella.fs.reader import PIECE, Numbered, TreeReader, Usage, shown, zeros
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lamella.block import BlockDevice
 
-PIECE: Final = 1 << 20
-"""Most bytes in one piece of a file's data."""
-LINK_LIMIT: Final = 40
-"""Most symbolic links followed in one path, as Linux has it."""
-_DEEPEST: Final = 1 << 16
 _CACHED_NAMES: Final = 1 << 18
-_CACHED_HEADS: Final = 512
-_ZEROS: Final = bytes(PIECE)
 _LOST: Final = b"lost+found"
 
 Pieces = list[tuple[int, int, int]]
 """(offset in the file, offset on the device, length), in bytes."""
 Runs = list[Run]
-Sparse = list[tuple[int, int]] | None
-Numbered = list[tuple[bytes, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """How full a file system is, in bytes and inodes; what the file system itself takes counts as used."""
-
-    size: int
-    free: int
-    inodes: int
-    inodes_free: int
-
-    @property
-    def used(self) -> int:
-        """Bytes not free."""
-        return self.size - self.free
-
-
-class Reader:
+class Reader(TreeReader[Inode]):
     """Reads one file system. Paths are bytes, relative to the root (a leading slash is ignored).
 
     A name that does not exist raises :class:`NotFoundError`, a damaged structure
@@ -69,12 +45,13 @@ class Reader:
     """
 
     def __init__(self, disk: OnDisk) -> None:
+        super().__init__()
         self.disk = disk
+        self.name = disk.name
         self.needs_recovery = disk.needs_recovery
         """Whether its journal holds changes that are not seen here: a mount was cut off."""
         self._directories: OrderedDict[int, dict[bytes, int]] = OrderedDict()
         self._cached_names = 0
-        self._heads: dict[bytes, tuple[tuple[bytes, ...], tuple[Inode, ...]]] = {}
 
     @classmethod
     def open(cls, device: BlockDevice) -> Reader:
@@ -83,97 +60,6 @@ class Reader:
 
     # -- by path -----------------------------------------------------------------------------------
 
-    def resolve(self, path: bytes, *, follow: bool = True) -> tuple[bytes, Inode]:
-        """The real path (no symlink, ``.`` or ``..`` in it) and the inode that *path* leads to.
-
-        Symlinks are followed inside the root as ``chroot`` would; with ``follow=False`` the last
-        component is not.
-        """
-        head, _, last_name = path.rpartition(b"/")
-        known = self._heads.get(head) if last_name else None
-        if known is not None:
-            todo, names, inodes = deque((last_name,)), list(known[0]), list(known[1])
-        else:
-            todo, names, inodes = deque(path.split(b"/")), [], [self.disk.inode(ROOT)]
-        links = 0
-        while todo:
-            part = todo.popleft()
-            if not todo and known is None and last_name:
-                # What symlinks stand for goes before the rest, so this is where *head* leads.
-                known = tuple(names), tuple(inodes)
-                if len(self._heads) >= _CACHED_HEADS:
-                    self._heads.clear()
-                self._heads[head] = known
-            if part in (b"", b"."):
-                continue
-            here = inodes[-1]
-            if here.kind is not Kind.DIRECTORY:
-                raise NotFoundError(f"{_shown(path)}: {_shown(b'/'.join(names))} is not a directory")
-            if part == b"..":
-                if names:
-                    names.pop()
-                    inodes.pop()
-                continue
-            number = self.children(here).get(part)
-            if number is None:
-                raise NotFoundError(f"{_shown(path)}: there is no such file or directory")
-            found = self.disk.inode(number)
-            last = not any(todo)
-            if found.kind is Kind.SYMLINK and (follow or not last):
-                links += 1
-                if links > LINK_LIMIT:
-                    raise NotFoundError(f"{_shown(path)}: more than {LINK_LIMIT} symbolic links on the way")
-                target = self.target(found)
-                if target.startswith(b"/"):
-                    names, inodes = [], inodes[:1]
-                todo.extendleft(reversed(target.split(b"/")))
-                continue
-            names.append(part)
-            inodes.append(found)
-        if path.endswith((b"/", b"/.")) and inodes[-1].kind is not Kind.DIRECTORY and follow:
-            raise NotFoundError(f"{_shown(path)}: {_shown(b'/'.join(names))} is not a directory")
-        return b"/".join(names), inodes[-1]
-
-    def stat(self, path: bytes, *, follow: bool = False) -> Entry:
-        """What *path* names; its own symlinks on the way are followed, the last one if *follow*."""
-        real, inode = self.resolve(path, follow=follow)
-        return self.entry(real, inode)
-
-    def list(self, path: bytes = b"") -> list[Entry]:
-        """The entries of a directory, sorted by name; a path to anything else gives that one entry."""
-        real, inode = self.resolve(path)
-        if inode.kind is not Kind.DIRECTORY:
-            return [self.entry(real, inode)]
-        lead = real + b"/" if real else b""
-        return [
-            self.entry(lead + name, self.disk.inode(number))
-            for name, number in sorted(self.children(inode).items())
-            if not self.is_lost_and_found(inode, name, number)
-        ]
-
-    def walk(self, path: bytes = b"") -> Iterator[Entry]:
-        """*path* itself and everything below, a directory before what it holds, names in order of bytes.
-
-        Paths are real ones from the root. The first name of a file met is a FILE, its further ones are
-        HARDLINKs whose target is the first.
-        """
-        real, top = self.resolve(path)
-        first_names: dict[int, bytes] = {}
-        for where, inode in self.walk_inodes(real, top):
-            if inode.links > 1 and inode.kind is not Kind.DIRECTORY:
-                target = first_names.setdefault(inode.number, where)
-                if target is not where:
-                    yield self.link_entry(where, inode, target)
-                    continue
-            yield self.entry(where, inode)
-
-    def read(self, path: bytes, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """The bytes of a file in pieces of at most 1 MiB, holes as zeros; by default all of them."""
-        real, inode = self.resolve(path)
-        if inode.kind is not Kind.FILE:
-            raise UsageError(f"{_shown(real)} is a {inode.kind.value}, not a file")
-        return self.data(inode, offset, length)
-
     def file_pieces(self, path: bytes) -> Pieces:
         """Where a file's bytes lie: (offset in the file, offset on the device, length), holes left out.
 
@@ -181,7 +67,7 @@ class Reader:
         """
         real, inode = self.resolve(path)
         if inode.kind is not Kind.FILE:
-            raise UsageError(f"{_shown(real)} is a {inode.kind.value}, not a file")
+            raise UsageError(f"{shown(real)} is a {inode.kind.value}, not a file")
         size = self.disk.block_size
         return [(run.logical * size, run.physical * size, run.length * size) for run in self.map(inode).runs]
 
@@ -197,34 +83,20 @@ class Reader:
 
     # -- by inode ----------------------------------------------------------------------------------
 
-    def walk_inodes(self, path: bytes, top: Inode) -> Iterator[tuple[bytes, Inode]]:
-        """Paths and inodes of *top*, which *path* names, and of everything below."""
-        yield path, top
-        if top.kind is not Kind.DIRECTORY:
-            return
-        seen = {top.number}
-        read_inode = self.disk.inode
-        stack: deque[tuple[bytes, Inode, Iterator[tuple[bytes, int]]]] = deque()
-        stack.append((path + b"/" if path else b"", top, iter(self._sorted(top))))
-        while stack:
-            lead, parent, names = stack[-1]
-            for name, number in names:
-                inode = read_inode(number)
-                where = lead + name
-                if inode.kind is Kind.DIRECTORY:
-                    if number in seen:
-                        raise self.disk.corrupt(f"{_shown(where)} is directory inode {number} a second time")
-                    if self.is_lost_and_found(parent, name, number):
-                        continue
-                    if len(where) > _DEEPEST:
-                        raise UnsupportedError(f"{self.disk.name}: directories are nested too deeply to walk")
-                    seen.add(number)
-                    yield where, inode
-                    stack.append((where + b"/", inode, iter(self._sorted(inode))))
-                    break
-                yield where, inode
-            else:
-                stack.pop()
+    def root(self) -> Inode:
+        """The root directory."""
+        return self.disk.inode(ROOT)
+
+    def child(self, inode: Inode, name: bytes, number: int) -> Inode:
+        """An inode by its number."""
+        return self.disk.inode(number)
+
+    def at(self, path: bytes, number: int) -> Inode:
+        """An inode by its number."""
+        return self.disk.inode(number)
+
+    def _met_again(self, path: bytes, number: int) -> None:
+        raise self.disk.corrupt(f"{shown(path)} is directory inode {number} a second time")
 
     def is_lost_and_found(self, parent: Inode, name: bytes, number: int) -> bool:
         """Whether a name is the file system's own, empty ``lost+found``."""
@@ -266,27 +138,6 @@ class Reader:
             _, oldest = self._directories.popitem(last=False)
             self._cached_names -= len(oldest) + 1
         return found
-
-    def entry(self, path: bytes, inode: Inode) -> Entry:
-        """An inode's attributes under the name *path*; a hard-linked file as a FILE."""
-        kind = inode.kind
-        entry = Entry(path, kind, inode.mode, inode.uid, inode.gid, inode.mtime_ns)
-        if kind is Kind.FILE:
-            entry.size = inode.size
-            entry.data = self._sparse(inode)
-        elif kind is Kind.SYMLINK:
-            entry.target = self.target(inode)
-        elif kind is Kind.CHAR or kind is Kind.BLOCK:
-            entry.major, entry.minor = inode.device_numbers
-        entry.xattrs = self.xattrs(inode)
-        return entry
-
-    def link_entry(self, path: bytes, inode: Inode, target: bytes) -> Entry:
-        """A further name of an inode, whose first name is *target*."""
-        return Entry(
-            path, Kind.HARDLINK, inode.mode, inode.uid, inode.gid, inode.mtime_ns, 0, target,
-            xattrs=self.xattrs(inode),
-        )  # fmt: skip
 
     def xattrs(self, inode: Inode) -> dict[bytes, bytes]:
         """An inode's extended attributes by full name."""
@@ -330,7 +181,7 @@ class Reader:
             data = (inode.block + self._inline_rest(inode))[offset:end] if offset < end else b""
             if data:
                 yield data
-            yield from _zeros(end - offset - len(data))
+            yield from zeros(end - offset - len(data))
             return
         size = self.disk.block_size
         position = offset
@@ -341,7 +192,7 @@ class Reader:
             stop = min(start + run.length * size, end)
             if stop <= position:
                 continue
-            yield from _zeros(min(start, end) - position)
+            yield from zeros(min(start, end) - position)
             position = max(position, start)
             while position < stop:
                 take = min(PIECE, stop - position)
@@ -349,12 +200,12 @@ class Reader:
                 position += take
             if position >= end:
                 break
-        yield from _zeros(end - position)
+        yield from zeros(end - position)
 
     def _sorted(self, inode: Inode) -> Numbered:
         return sorted((name, number) for name, number, _ in self.names(inode))
 
-    def _sparse(self, inode: Inode) -> Sparse:
+    def stored_pieces(self, inode: Inode) -> list[tuple[int, int]] | None:
         """The pieces of a file that takes fewer blocks than its size needs; None if it has no holes."""
         size = self.disk.block_size
         sectors = inode.sectors - (size // 512 if inode.xattr_block else 0)
@@ -379,14 +230,3 @@ class Reader:
         if not inode.flags & EA_INODE_FL or inode.size > PIECE:
             raise self.disk.corrupt(f"inode {inode.number} holds no extended attribute")
         return b"".join(self.data(inode))
-
-
-def _zeros(length: int) -> Iterator[bytes]:
-    while length > 0:
-        take = min(length, PIECE)
-        yield _ZEROS if take == PIECE else _ZEROS[:take]
-        length -= take
-
-
-def _shown(path: bytes) -> str:
-    return "/" + show(path).strip("/")

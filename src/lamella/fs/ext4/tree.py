@@ -8,10 +8,10 @@ inside its root, and the last name of a path is never followed.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from lamella.errors import BadInputError, ExistsError, NoSpaceError, NotFoundError
+from lamella.fs.attributes import settled
 from lamella.fs.entry import NAME_LIMIT, Entry, Kind, show
 from lamella.fs.ext4 import extents, xattrs
 from lamella.fs.ext4 import inode as ino
@@ -19,15 +19,16 @@ from lamella.fs.ext4 import superblock as sb
 from lamella.fs.ext4.allocator import Blocks, Inodes
 from lamella.fs.ext4.data import DataWriter
 from lamella.fs.ext4.directory import Directory, is_fresh, number_of, type_of
-from lamella.fs.ext4.file_store import FilePayload, store_file
+from lamella.fs.ext4.file_store import store_file
 from lamella.fs.ext4.filesystem import ROOT_INODE, Ext4
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
     from lamella.block import BlockDevice
+    from lamella.fs.layer import FilePayload, RemovalWatcher
 
 NAMES_LIMIT: Final = 300_000
 """Names held in memory before directories are written out and dropped."""
@@ -35,12 +36,6 @@ LINKS_FOLLOWED: Final = 40
 """Symbolic links in one path, as Linux has it."""
 _PATHS_LIMIT: Final = 20_000
 _KINDS: Final = {number: kind for kind, number in ino.DIRENT_TYPES.items()}
-
-
-class RemovalWatcher(Protocol):
-    """Is told of each regular file that is about to lose a name."""
-
-    def before_removal(self, path: bytes, read: Callable[[int, int], Iterable[bytes]]) -> None: ...
 
 
 class Tree:
@@ -100,12 +95,12 @@ class Tree:
         if self._held > self._room:
             self._make_room()
         if not entry.path:
-            self._update(ROOT_INODE, _with_acl(entry))
+            self._update(ROOT_INODE, settled(entry))
             return b""
         head, _, name = entry.path.rpartition(b"/")
         directory, where = self._parents.get(head) or self._parent(head, entry.path)
         if entry.xattrs:
-            entry = _with_acl(entry)
+            entry = settled(entry)
         if len(name) > NAME_LIMIT or name in (b"", b".", b"..") or b"\0" in name:
             raise BadInputError(
                 f"{show(entry.path)!r} is no possible name", hint="the archive is damaged or hostile"
@@ -582,16 +577,4 @@ class Tree:
         self._room = self._held + NAMES_LIMIT
 
 
-def _with_acl(entry: Entry) -> Entry:
-    """The entry with its access ACL, if it has one, settled with its mode."""
-    acl = entry.xattrs.get(xattrs.ACCESS_ACL)
-    if acl is None or entry.kind in (Kind.SYMLINK, Kind.HARDLINK):
-        return entry
-    mode, more = xattrs.access_mode(acl, entry.mode)
-    kept = entry.xattrs
-    if not more:
-        kept = {name: value for name, value in kept.items() if name != xattrs.ACCESS_ACL}
-    return replace(entry, mode=mode, xattrs=kept)
-
-
-__all__ = ["FilePayload", "RemovalWatcher", "Tree"]
+__all__ = ["Tree"]

@@ -6,11 +6,11 @@ The library turns POSIX ACLs from the form of the kernel's xattr interface into 
 
 from __future__ import annotations
 
-import struct
 from ctypes import byref, c_void_p, create_string_buffer
 from typing import TYPE_CHECKING, Final
 
 from lamella.errors import BadInputError, NoSpaceError
+from lamella.fs.attributes import ACLS, storable
 from lamella.fs.entry import show
 from lamella.fs.ext4 import library as ext2
 
@@ -19,45 +19,7 @@ if TYPE_CHECKING:
 
     from lamella.fs.ext4.filesystem import Ext4
 
-_NAMESPACES: Final = (b"user.", b"trusted.", b"security.")
-ACCESS_ACL: Final = b"system.posix_acl_access"
-_ACLS: Final = (ACCESS_ACL, b"system.posix_acl_default")
-_NAME_LIMIT: Final = 255
-_USER_OBJ, _GROUP_OBJ, _MASK, _OTHER = 0x01, 0x04, 0x10, 0x20
 _TOO_LARGE: Final = (ext2.ET_EA_NO_SPACE, ext2.ET_EA_BAD_VALUE_SIZE)
-
-
-def storable(name: bytes) -> bool:
-    """Whether ext4 has a place for an attribute of this name.
-
-    Others (``system.nfs4_acl``, say) get "operation not supported" from a kernel, which everyone who
-    unpacks layers takes as leave to go on without them; so do we.
-    """
-    return name in _ACLS or (
-        name.startswith(_NAMESPACES)
-        and not name.endswith(b".")
-        and b"\0" not in name
-        and len(name) <= _NAME_LIMIT
-    )
-
-
-def access_mode(acl: bytes, mode: int) -> tuple[int, bool]:
-    """What an access ACL (in the kernel's xattr form) makes of *mode*, and whether it says any more.
-
-    As a kernel does it: the owner's, mask's (or group's) and others' rights become the permission bits,
-    and an ACL of only the three basic entries is not stored. A malformed one changes nothing here.
-    """
-    rights: dict[int, int] = {}
-    if len(acl) < 4 or (len(acl) - 4) % 8 or acl[:4] != b"\2\0\0\0":
-        return mode, True
-    for at in range(4, len(acl), 8):
-        tag, permission = struct.unpack_from("<HH", acl, at)
-        rights[tag] = permission & 7
-    if not {_USER_OBJ, _GROUP_OBJ, _OTHER} <= rights.keys():
-        return mode, True
-    group = rights.get(_MASK, rights[_GROUP_OBJ])
-    bits = rights[_USER_OBJ] << 6 | group << 3 | rights[_OTHER]
-    return mode & ~0o777 | bits, len(acl) > 4 + 3 * 8
 
 
 def replace(filesystem: Ext4, number: int, xattrs: Mapping[bytes, bytes], path: bytes) -> None:
@@ -91,7 +53,7 @@ def _check(filesystem: Ext4, code: int, name: bytes, value: bytes, path: bytes) 
             f"all those of a file share one block of {filesystem.block_size} bytes",
             hint="remove some of them from the image",
         )
-    if name in _ACLS:
+    if name in ACLS:
         raise BadInputError(
             f"{which} of {show(path)} is no POSIX ACL", hint="the layer is damaged; build the image again"
         )
