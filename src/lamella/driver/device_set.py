@@ -559,6 +559,9 @@ class DeviceSet:
         names = list(names)
         busy = [name for name in names if self._is_open(name)]
         if busy and not self.options.deferred_deletion:
+            device = self.state.device(busy[0])
+            if self.kernel is not None and device is not None:
+                self.kernel.refuse_used(device, f"delete device {busy[0]}")
             raise BusyError(
                 f"devmapper: Device {busy[0]} is busy", hint="close it, or turn deferred deletion on"
             )

@@ -14,6 +14,9 @@ from lamella.store.images import document
 from lamella.store.results import ContainerSummary, parse_time, time_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.driver.presence import Present
     from lamella.driver.state import Device, State
     from lamella.store.catalog import Catalog, Image
 
@@ -58,8 +61,8 @@ def run_config(container: Container) -> dict[str, Any]:
     return found
 
 
-def summary(state: State, container: Container) -> ContainerSummary:
-    """The container as a list shows it."""
+def summary(state: State, container: Container, mounted: Sequence[str] = ()) -> ContainerSummary:
+    """The container as a list shows it; *mounted*: where it is."""
     device = state.device(container.device)
     config = run_config(container)
     return ContainerSummary(
@@ -70,6 +73,7 @@ def summary(state: State, container: Container) -> ContainerSummary:
         created=parse_time(container.created),
         size=device.size if device else 0,
         command=[*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])],
+        mounted=list(mounted),
     )
 
 
@@ -93,9 +97,17 @@ def inspect(container: Container, driver: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def driver_data(device: Device | None, device_name: str) -> dict[str, Any]:
-    """``GraphDriver`` as the devicemapper driver fills it in; all numbers are text there."""
+def driver_data(device: Device | None, device_name: str, here: Present | None) -> dict[str, Any]:
+    """``GraphDriver`` as the devicemapper driver fills it in; all numbers are text there.
+
+    ``State`` is ours: whether the device is in the kernel, and where it is mounted.
+    """
     if device is None:
         return {"Data": None, "Name": "devicemapper"}
     data = {"DeviceId": str(device.device_id), "DeviceName": device_name, "DeviceSize": str(device.size)}
-    return {"Data": data, "Name": "devicemapper"}
+    state = {
+        "Active": here is not None,
+        "Suspended": here is not None and here.suspended,
+        "Mounted": here.points if here is not None else [],
+    }
+    return {"Data": data, "Name": "devicemapper", "State": state}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lamella._version import __version__
+from lamella.driver.presence import present
 from lamella.driver.state import BASE
 from lamella.store.pool_health import health
 from lamella.store.results import Info, Usage
@@ -43,6 +44,7 @@ def info(root: Path, catalog: Catalog, devices: DeviceSet) -> Info:
     return Info(
         containers=len(catalog.containers()),
         images=len(catalog.images()),
+        mounted=sum(bool(each.mounts) for each in present(root).values()),
         root=str(root),
         mode=devices.backend.mode,
         engine="user",

@@ -42,6 +42,8 @@ class ContainerSummary:
     created: datetime
     size: int
     command: list[str]
+    mounted: list[str] = field(default_factory=list)
+    """Where it is mounted, as seen from here."""
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON; times as ISO 8601 text."""
@@ -72,6 +74,8 @@ class Info:
 
     containers: int
     images: int
+    mounted: int
+    """Of the containers and images: how many are mounted, as seen from here."""
     root: str
     mode: str
     engine: str

@@ -451,6 +451,7 @@ class Store:
 
     def remove_image(self, name: str, force: bool = False) -> list[str]:
         """Remove a name or a whole image, by Docker's rules; gives the lines that Docker prints."""
+        from lamella.store import mounting
         from lamella.store.images import Removal
 
         self._writable()
@@ -464,17 +465,27 @@ class Store:
             for layer in removal.carry_out(self._catalog):
                 self._state.mark_deleted(layer.device)
 
+        device = self._catalog.device_of(removal.image.top)
+        if force:
+            mounting.unmount_own(self._root, device)
+        else:
+            mounting.refuse_mounted(self._root, device, f"image {name}")
         self.devices.delete([], record=record)
         return removal.lines
 
     def inspect(self, name: str) -> dict[str, Any]:
         """Everything known of a container or an image, as ``docker inspect`` has it."""
         from lamella.driver.naming import device_name
+        from lamella.driver.presence import present
         from lamella.store import containers, images
 
         thing = self._find(name)
         hash_ = thing.device if isinstance(thing, Container) else self._catalog.device_of(thing.top)
-        driver = containers.driver_data(self._state.device(hash_), device_name(self._root.path, hash_))
+        driver = containers.driver_data(
+            self._state.device(hash_),
+            device_name(self._root.path, hash_),
+            present(self._root.path).get(hash_),
+        )
         if isinstance(thing, Container):
             return containers.inspect(thing, driver)
         return images.inspect(self._catalog, thing, driver)
@@ -498,12 +509,23 @@ class Store:
 
     def containers(self) -> list[ContainerSummary]:
         """All containers, the newest first."""
+        from lamella.driver.presence import present
         from lamella.store.containers import summary
 
-        return [summary(self._state, container) for container in self._catalog.containers()]
+        here = present(self._root.path)
+        return [
+            summary(self._state, each, here[each.device].points if each.device in here else ())
+            for each in self._catalog.containers()
+        ]
 
     def remove_container(self, name: str, force: bool = False) -> None:
-        """Remove a container and everything in it; with *force* one that is not there is no error."""
+        """Remove a container and everything in it; with *force* one that is not there is no error.
+
+        Raises :class:`BusyError` where it is mounted. With *force* it is unmounted from the store's own
+        folder; what else holds it keeps it until it lets go (``dm.use_deferred_deletion``).
+        """
+        from lamella.store import mounting
+
         self._writable()
         try:
             container = self._catalog.find_container(name)
@@ -516,6 +538,10 @@ class Store:
             for layer in self._catalog.drop_container(container):
                 self._state.mark_deleted(layer.device)
 
+        if force:
+            mounting.unmount_own(self._root, container.device)
+        else:
+            mounting.refuse_mounted(self._root, container.device, f"container {container.name}")
         self.devices.delete([container.device], record=record)
 
     def _find(self, name: str) -> Container | Image:

@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
         print_json(info.as_dict())
         return 0
     print(f"Containers: {info.containers}")
+    if info.mounted:
+        print(f" Mounted: {info.mounted}")
     print(f"Images: {info.images}")
     print("Storage Driver: devicemapper")
     for label, value in info.lines():

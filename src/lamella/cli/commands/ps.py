@@ -35,8 +35,9 @@ def run(args: argparse.Namespace) -> int:
         for container in containers:
             print(container.id if args.no_trunc else short_id(container.id))
         return 0
+    mounted = any(container.mounted for container in containers)
     print_table(
-        ("CONTAINER ID", "IMAGE", "CREATED", "SIZE", "NAMES"),
+        ("CONTAINER ID", "IMAGE", "CREATED", "SIZE", *(("MOUNTED",) if mounted else ()), "NAMES"),
         [
             (
                 container.id if args.no_trunc else short_id(container.id),
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
                 else container.image,
                 age(container.created),
                 human_size(container.size),
+                *((", ".join(container.mounted),) if mounted else ()),
                 container.name,
             )
             for container in containers

@@ -18,7 +18,9 @@ example:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("container", nargs="+", metavar="CONTAINER")
-    parser.add_argument("-f", "--force", action="store_true", help="do not complain of one that is not there")
+    parser.add_argument(
+        "-f", "--force", action="store_true", help="unmount it first; one that is not there is no error"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
