@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.context import BadCommand
 from lamella.cli.lvm.shown import Sizes
-from lamella.errors import NotFoundError
+from lamella.errors import LamellaError, NotFoundError
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -26,12 +26,14 @@ ORPHANS = "#orphans_lvm2"
 
 
 def pvscan(context: Context) -> None:
-    """List physical volumes with their groups and free space; ``--cache`` has nothing to do here."""
+    """List physical volumes with their groups and free space; ``--cache -aay`` activates complete groups."""
     args = context.args
     if args.has("listvg") or args.has("listlvs"):
         _of_disk(context)
         return
     if args.has("cache"):
+        if args.has("activate"):
+            _autoactivate(context)
         return
     sizes = Sizes(context.units)
     only_free, only_exported = args.has("novolumegroup"), args.has("exported")
@@ -91,6 +93,33 @@ def _print_disks(context: Context, sizes: Sizes, rows: list[_Line]) -> None:
         context.print(f"{shown}  {where:<{widest_group}}lvm2 [{sizes.show(size)}{room}]")
 
 
+def _autoactivate(context: Context) -> None:
+    """Activate the groups of the disks that are named (all without names), once all their disks are there."""
+    from lamella.cli.lvm.activation import change_group_activation
+
+    scan = context.session.scan
+    own = f"pvscan[{os.getpid()}]"
+    named: list[FoundGroup] = []
+    for path in context.args.positionals:
+        disk = scan.disk(path)
+        found = scan.group_of(disk) if disk is not None else None
+        if found is None:
+            continue
+        state = f"incomplete (need {len(found.missing)})" if found.partial else "is complete"
+        context.print(f"{own} PV {path} online, VG {found.group.name} {state}.")
+        named.append(found)
+    for found in context.groups():
+        if context.args.positionals and found not in named:
+            continue
+        if found.partial or found.group.exported or context.session.is_foreign(found.group):
+            continue
+        context.print(f"{own} VG {found.group.name} run autoactivation.")
+        try:
+            change_group_activation(context, found)
+        except LamellaError as error:
+            context.fail_with(error)
+
+
 def _of_disk(context: Context) -> None:
     """``--listvg`` and ``--listlvs``: what lies on one disk."""
     for path in context.args.positionals:
@@ -129,7 +158,7 @@ def lvscan(context: Context) -> None:
 
 
 def _volume_line(sizes: Sizes, view: GroupView, lv: LogicalVolume) -> str:
-    state = "ACTIVE  " if view.kernel(lv) is not None else "inactive"
+    state = "ACTIVE  " if view.active(lv) else "inactive"
     role = "        "
     if lv.name in view.snapshot_origins:
         role = "Original"

@@ -43,7 +43,7 @@ def vgdisplay(context: Context) -> None:
 
 def _active(context: Context, found: FoundGroup) -> bool:
     view = context.view(found)
-    return any(view.kernel(lv) is not None for lv in view.visible_lvs)
+    return any(view.active(lv) for lv in view.visible_lvs)
 
 
 def _used(view: GroupView) -> int:
