@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lamella.devicemapper.applying import Changes, changes, same_table
+from lamella.devicemapper.applying import Changes, changes, same_table, set_read_ahead
 from lamella.devicemapper.group_disks import GroupDisks
 from lamella.devicemapper.table import Thin, ThinPool, parse_table, total_sectors
 from lamella.devicemapper.wanted import wanted_devices
@@ -114,6 +114,8 @@ class _Plan:
         for device, info in self.existing.values():
             if info.name != device.name:
                 self.made.rename(device, info.name)
+            if device.read_ahead is not None:
+                set_read_ahead(info, device.read_ahead)
         if failed is not None:
             raise failed
         for device in self.fresh:
