@@ -50,7 +50,6 @@ class Command(IntEnum):
     LIST_VERSIONS = 13
     TARGET_MSG = 14
     DEV_ARM_POLL = 16
-    GET_TARGET_VERSION = 17
 
     @property
     def request(self) -> int:
@@ -233,8 +232,13 @@ def message_data(sector: int, message: str) -> bytes:
 
 
 def name_data(name: str) -> bytes:
-    """What DEV_RENAME takes: the new name, or the UUID."""
-    return _bytes(name, MAX_UUID, "a device's name") + b"\0"
+    """What DEV_RENAME takes to give another name."""
+    return _bytes(name, MAX_NAME, "a device's name") + b"\0"
+
+
+def uuid_data(uuid: str) -> bytes:
+    """What DEV_RENAME takes to give a UUID."""
+    return _bytes(uuid, MAX_UUID, "a device's UUID") + b"\0"
 
 
 def text(field: bytes | bytearray) -> str:

@@ -233,7 +233,7 @@ class DeviceMapper:
 
     def set_uuid(self, name: str, uuid: str) -> None:
         """Give a device without UUID one."""
-        self._call(Command.DEV_RENAME, "set the UUID of", name, data=abi.name_data(uuid), flags=Flag.UUID)
+        self._call(Command.DEV_RENAME, "set the UUID of", name, data=abi.uuid_data(uuid), flags=Flag.UUID)
 
     def message(self, name: str, text: str, *, sector: int = 0) -> str:
         """Send a message to the target at *sector*; gives its answer, mostly ""."""
