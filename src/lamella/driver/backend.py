@@ -92,8 +92,11 @@ class PoolBackend(ABC):
     # -- the kernel's engine ---------------------------------------------------------------------
 
     @abstractmethod
-    def unfit_for_kernel(self) -> str:
-        """Why the kernel cannot have this pool's devices, in words; "" if it can."""
+    def unfit_for_kernel(self, options: Options | None = None) -> str:
+        """Why the kernel cannot have this pool's devices, in words; "" if it can.
+
+        *options* say what devices these will be, for a pool that is not made yet.
+        """
 
     @abstractmethod
     def active(self, dm: DeviceMapper) -> str | None:

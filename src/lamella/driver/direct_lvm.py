@@ -292,11 +292,12 @@ class DirectLvm(PoolBackend):
 
     # -- the kernel's engine ---------------------------------------------------------------------
 
-    def unfit_for_kernel(self) -> str:
+    def unfit_for_kernel(self, options: Options | None = None) -> str:
         from lamella.block.opening import is_remote
 
         record = self._record()
-        remote = [path for path in (record.disks if record else ()) if is_remote(path)]
+        disks = [*(record.disks if record else ()), *(options.devices if options else ())]
+        remote = [path for path in disks if is_remote(path)]
         return f"{remote[0]} is an NBD address, not a block device of this machine" if remote else ""
 
     def active(self, dm: DeviceMapper) -> str | None:

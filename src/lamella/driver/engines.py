@@ -12,6 +12,7 @@ from lamella.errors import LamellaError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from lamella.driver.backend import Engine, PoolBackend
+    from lamella.driver.options import Options
 
 ENVIRONMENT = "LAMELLA_ENGINE"
 ENGINES = ("auto", "user", "kernel")
@@ -34,14 +35,15 @@ def asked_for(engine: str, configured: str = "") -> str:
     return "auto"
 
 
-def choose(engine: str, backend: PoolBackend) -> Engine:
+def choose(engine: str, backend: PoolBackend, options: Options | None = None) -> Engine:
     """The engine for the pool of *backend*: "auto" is the kernel's wherever that can be used.
 
+    *options* are those of a set-up, for a pool that is not there yet.
     Raises :class:`UnsupportedError`, or what opening device-mapper raises, for a kernel that cannot.
     """
     if engine == "user":
         return "user"
-    unfit = backend.unfit_for_kernel()
+    unfit = backend.unfit_for_kernel(options)
     if engine == "kernel":
         if unfit:
             raise UsageError(f"the kernel cannot use this pool: {unfit}", hint="use --engine user")

@@ -96,7 +96,7 @@ class LoopLvm(PoolBackend):
 
     # -- the kernel's engine ---------------------------------------------------------------------
 
-    def unfit_for_kernel(self) -> str:
+    def unfit_for_kernel(self, options: Options | None = None) -> str:
         return ""
 
     def active(self, dm: DeviceMapper) -> str | None:

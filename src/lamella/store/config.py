@@ -26,6 +26,8 @@ class Config:
 
     mode: str
     storage_options: tuple[str, ...] = ()
+    engine: str = ""
+    """The engine that set-up was told to use; "" leaves the choice to each command."""
 
     def save(self, path: Path) -> None:
         """Write the file so that a crash leaves the old one or the new one."""
@@ -35,6 +37,7 @@ class Config:
             f"version = {VERSION}\n"
             f"mode = {json.dumps(self.mode)}\n"
             f"storage_options = [\n{options}]\n"
+            + (f"engine = {json.dumps(self.engine)}\n" if self.engine else "")
         )
         fresh = path.with_suffix(".new")
         try:
@@ -61,10 +64,11 @@ class Config:
             raise explain(error, "read", str(path)) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise CorruptError(f"{path} is damaged: {error}", hint=_RESTORE) from error
-        version, mode, options = (
+        version, mode, options, engine = (
             content.get("version"),
             content.get("mode"),
             content.get("storage_options", []),
+            content.get("engine", ""),
         )
         if isinstance(version, int) and version > VERSION:
             raise UnsupportedError(
@@ -72,6 +76,7 @@ class Config:
                 hint="use the newer Lamella that wrote it",
             )
         right = version == VERSION and isinstance(mode, str) and isinstance(options, list)
+        right = right and isinstance(engine, str)
         if not right or not all(isinstance(text, str) for text in options):
             raise CorruptError(f"{path} lacks its version, mode or storage_options", hint=_RESTORE)
-        return cls(str(mode), tuple(options))
+        return cls(str(mode), tuple(options), str(engine))

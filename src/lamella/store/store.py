@@ -10,16 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lamella.block.system import explain
-from lamella.driver import modes, options
-from lamella.driver.state import State
+from lamella.driver import engines, modes, options
 from lamella.errors import (
     BusyError,
-    ExistsError,
-    LamellaError,
     NotFoundError,
     ReadOnlyError,
-    UnsupportedError,
     UsageError,
 )
 from lamella.progress import QUIET
@@ -28,7 +23,7 @@ from lamella.store.config import Config
 from lamella.store.lock import Lock
 from lamella.store.names import AmbiguousNameError
 from lamella.store.root import Root, default_root
-from lamella.store.set_up_state import asked_for, is_complete, open_state, refuse_remains, seems_complete
+from lamella.store.set_up_state import open_state
 
 if TYPE_CHECKING:
     import os
@@ -36,7 +31,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import BinaryIO, Self
 
+    from lamella.driver.backend import Engine
     from lamella.driver.device_set import DeviceSet
+    from lamella.driver.state import State
     from lamella.driver.structure import Node
     from lamella.fs.difference import Change
     from lamella.progress import Progress
@@ -51,8 +48,6 @@ if TYPE_CHECKING:
 
     Place = str | os.PathLike[str] | None
 
-ENGINES = ("auto", "user")
-
 
 class Store:
     """Images and containers on one thin pool. Use :meth:`setup` or :meth:`open`, and close it after.
@@ -62,13 +57,16 @@ class Store:
     store as it was. Not for use by several threads at once.
     """
 
-    def __init__(self, root: Root, config: Config, lock: Lock, state: State, *, read_only: bool) -> None:
+    def __init__(
+        self, root: Root, config: Config, lock: Lock, state: State, *, read_only: bool, engine: str = "auto"
+    ) -> None:
         self._root = root
         self._config = config
         self._lock = lock
         self._state = state
         self._options = options.parse(config.storage_options, config.mode)
         self._backend = modes.backend(config.mode, root.path)
+        self._asked_engine = engines.asked_for(engine, config.engine)
         self._catalog = Catalog(state)
         self._devices: DeviceSet | None = None
         self.read_only = read_only
@@ -93,6 +91,7 @@ class Store:
         *,
         mode: str | None = None,
         storage_options: Sequence[str] = (),
+        engine: str = "auto",
         progress: Progress = QUIET,
         wait: float = 0.0,
     ) -> Store:
@@ -101,82 +100,21 @@ class Store:
         *mode* is "loop-lvm" or "direct-lvm"; None takes the one that is there or that the options speak of,
         else loop-lvm. *storage_options* are Docker's ``dm.*`` options. On an existing store
         ``dm.basesize`` and the sizes of the pool's files may grow, and the behaviour may change; what
-        cannot change is an error.
+        cannot change is an error. *engine* is as for :meth:`open`, and is remembered if it is not "auto".
         An interrupted set-up is begun anew, or goes on where it stopped.
         """
+        from lamella.store.setting_up import set_up
+
         place = Root.at(root)
-        mode, storage_options = asked_for(place, mode, storage_options)
-        backend = modes.backend(mode, place.path)
-        wanted = options.parse(storage_options, mode, partial=seems_complete(place))
-        if not seems_complete(place):
-            backend.preflight(wanted)
+        done = set_up(
+            place, mode=mode, storage_options=storage_options, engine=engine, progress=progress, wait=wait
+        )
+        store = cls(place, done.config, done.lock, done.state, read_only=False, engine=engine)
+        store._backend, store._devices = done.backend, done.devices
+        store._setup_warnings = done.warnings
         try:
-            place.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            place.run.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise explain(error, "create", str(place.path)) from error
-        lock = Lock(place.lock, exclusive=True, wait=wait)
-        try:
-            if is_complete(place):
-                return cls._set_up_again(place, lock, mode, storage_options)
-            refuse_remains(place, backend)
-            continued = backend.begun()
-            backend.restart()
-            place.clear_state()
-            config = Config(mode, tuple(storage_options))
-            config.save(place.config)
-            state = State.create(place.state)
-            try:
-                from lamella.driver.device_set import DeviceSet
-
-                progress.start("set-up", None)
-                devices = DeviceSet.create(state, backend, wanted)
-                progress.done()
-            except BaseException:
-                state.close()
-                if continued:
-                    raise
-                with suppress(LamellaError):  # what cannot be undone now, the next set-up goes on from
-                    backend.remove()
-                place.clear_state()
-                place.config.unlink(missing_ok=True)
-                raise
-            store = cls(place, config, lock, state, read_only=False)
-            store._devices = devices
-        except BaseException:
-            lock.release()
-            raise
-        return store
-
-    @classmethod
-    def _set_up_again(cls, place: Root, lock: Lock, mode: str, storage_options: Sequence[str]) -> Store:
-        config = Config.load(place.config)
-        if mode != config.mode:
-            raise ExistsError(
-                f"the store in {place.path} is set up as {config.mode}, not as {mode}",
-                hint="use another --root for another mode",
-            )
-        new = options.parse(storage_options, mode, partial=True)
-        before = options.parse(config.storage_options, mode)
-        modes.backend(mode, place.path).check_unchanged(before, new)
-        if "dm.blocksize" in new.given and new.chunk_size != before.chunk_size:
-            raise ExistsError(
-                f"the pool has a block size of {before.chunk_size} bytes, which cannot be changed",
-                hint="leave dm.blocksize out, or set up another store with it",
-            )
-        merged = Config(config.mode, tuple(options.merge(config.storage_options, storage_options)))
-        store = cls(place, merged, lock, State.open(place.state), read_only=False)
-        try:
-            from lamella.driver.device_set import DeviceSet
-
-            store._devices = DeviceSet.open(store._state, store._backend, store._options, grow=True)
-            if "dm.basesize" in new.given:
-                store._devices.grow_base(new.base_size)
-            if "dm.mkfsarg" in new.given and new.mkfs_args != before.mkfs_args:
-                store._setup_warnings.append("Base device already exists: dm.mkfsarg will be ignored.")
-            if merged != config:
-                merged.save(place.config)
-            store._tidy()
+            if not done.fresh:
+                store._tidy()
         except BaseException:
             store.close()
             raise
@@ -188,18 +126,18 @@ class Store:
     ) -> Store:
         """Open a store; *wait* seconds for another command to finish with it.
 
-        A store that may be written is first brought in order: what an interrupted command left is
-        taken away. Raises :class:`NotFoundError` where there is none, :class:`BusyError` naming who
-        holds it, :class:`CorruptError` where the pool and the record of it do not belong together.
+        *engine* is what maps the pool's blocks: "user" (this process), "kernel" (device-mapper; for root) or
+        "auto", which leaves it to ``LAMELLA_ENGINE``, then to what set-up was told, and else is the kernel
+        where it can be used. A store that may be written is first brought in order: what an interrupted
+        command left is taken away. Raises :class:`NotFoundError` where there is none, :class:`BusyError`
+        naming who holds it, :class:`CorruptError` where the pool and the record of it do not belong together.
         """
-        if engine not in ENGINES:
-            raise UnsupportedError(f"there is no engine {engine!r}", hint=f"known: {', '.join(ENGINES)}")
         place = Root.at(root)
         config = Config.load(place.config)
         lock = Lock(place.lock, exclusive=not read_only, wait=wait)
         try:
             state = open_state(place, config, read_only=read_only)
-            store = cls(place, config, lock, state, read_only=read_only)
+            store = cls(place, config, lock, state, read_only=read_only, engine=engine)
         except BaseException:
             lock.release()
             raise
@@ -213,35 +151,27 @@ class Store:
 
     @classmethod
     def plan(
-        cls, root: Place = None, *, mode: str | None = None, storage_options: Sequence[str] = ()
+        cls,
+        root: Place = None,
+        *,
+        mode: str | None = None,
+        storage_options: Sequence[str] = (),
+        engine: str = "auto",
     ) -> tuple[list[str], list[str]]:
         """What :meth:`setup` would find, and the commands of other tools that it equals. Writes nothing.
 
         Raises what stands in the way of the set-up.
         """
-        place = Root.at(root)
-        mode, storage_options = asked_for(place, mode, storage_options)
-        backend = modes.backend(mode, place.path)
-        wanted = options.parse(storage_options, mode)
-        return backend.preflight(wanted), backend.plan(wanted)
+        from lamella.store.setting_up import plan
+
+        return plan(Root.at(root), mode=mode, storage_options=storage_options, engine=engine)
 
     @classmethod
     def abandon(cls, root: Place = None, *, wait: float = 0.0) -> list[str] | None:
         """Undo a set-up that did not end; gives what had to be left. None if there is no such thing."""
-        place = Root.at(root)
-        if not place.config.exists() or seems_complete(place):
-            return None
-        lock = Lock(place.lock, exclusive=True, wait=wait)
-        try:
-            config = Config.load(place.config)
-            if is_complete(place):
-                return None
-            left = modes.backend(config.mode, place.path).remove()
-            place.clear_state()
-            place.clear_rest()
-            return left
-        finally:
-            lock.release()
+        from lamella.store.setting_up import abandon
+
+        return abandon(Root.at(root), wait=wait)
 
     @classmethod
     def repair(
@@ -331,12 +261,21 @@ class Store:
         if self._devices is not None:
             self._devices.close()
             self._devices = None
+        if self.engine == "kernel":
+            self._take_down()
         self._state.close()
         left = self._backend.remove()
         self._root.clear_state()
         self._root.clear_rest()
         self._lock.release()
         return left
+
+    def _take_down(self) -> None:
+        from lamella.devicemapper.client import DeviceMapper
+        from lamella.driver.kernel_devices import deactivate_all
+
+        with DeviceMapper() as dm:
+            deactivate_all(dm, self._backend, self.root)
 
     # -- what the parts share --------------------------------------------------------------------
 
@@ -351,12 +290,20 @@ class Store:
         opened = self._devices.warnings if self._devices else []
         return [*self._setup_warnings, *opened, *self._backend.warnings()]
 
+    @cached_property
+    def engine(self) -> Engine:
+        """What maps the pool's blocks: "user" or "kernel"."""
+        if self._devices is not None:
+            return self._backend.engine
+        return engines.choose(self._asked_engine, self._backend)
+
     @property
     def devices(self) -> DeviceSet:
         """The named devices on the pool, which is opened on first use."""
         if self._devices is None:
             from lamella.driver.device_set import DeviceSet
 
+            self._backend.engine = self.engine
             self._devices = DeviceSet.open(
                 self._state, self._backend, self._options, read_only=self.read_only
             )

@@ -53,6 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.engine == "auto":
+        args.engine = "user"  # nothing of the machine is touched by a first look
     with open_or_set_up(args, storage_options=args.storage_opt) as store:
         print(f"1. A store in {store.root}: a thin pool, with a formatted base device in it.")
         for warning in store.warnings:

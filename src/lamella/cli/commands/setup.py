@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = _options(args)
     if args.plan or (args.mode == "direct-lvm" and not Store.exists(args.root)):
-        found, commands = Store.plan(args.root, mode=args.mode, storage_options=options)
+        found, commands = Store.plan(args.root, mode=args.mode, storage_options=options, engine=args.engine)
         for line in found:
             print(line)
         for command in commands:
@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         args.root,
         mode=args.mode,
         storage_options=options,
+        engine=args.engine,
         progress=progress(args.quiet),
         wait=args.wait,
     ) as store:
