@@ -16,11 +16,15 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm import main_lvm
 from lamella.devicemapper.client import DeviceMapper
+from lamella.errors import LamellaError
 from lamella.lvm.devices import scan
 from lamella.lvm.group_writer import Header, write_compact
+from lamella.lvm.ids import without_dashes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from lamella.lvm.model import VolumeGroup
 
 SETTINGS = (
     'activation { monitoring=0 } backup { backup=0 archive=0 } devices { use_devicesfile=0 hints="none" }'
@@ -39,7 +43,6 @@ REPORTS = (
     ["vgs", "-o", "vg_name,vg_attr,vg_size,vg_free,lv_count,pv_count,vg_seqno"],
     ["pvs", "-o", "pv_name,vg_name,pv_attr,pv_size,pv_free,pv_used"],
 )
-ID = re.compile(r"\w{6}(?:-\w{4}){5}-\w{6}")
 
 
 @dataclass(frozen=True)
@@ -93,53 +96,16 @@ class Twins:
     # -- what is there afterwards ----------------------------------------------------------------
 
     def picture(self) -> dict[str, object]:
-        """The kernel's devices and the groups' texts, without UUIDs, times and numbers."""
-        return {"kernel": self.kernel(), "text": self.text(), "names": names_of(self.groups())}
-
-    def groups(self) -> dict[str, dict[str, str]]:
-        """By the group's UUID without hyphens: names of its volumes, likewise by UUID."""
+        """The kernel's devices, the groups' texts and the links under /dev, without UUIDs, times, numbers."""
         found = scan(self.disks)
         try:
-            return {
-                each.group.uuid.replace("-", ""): {
-                    lv.uuid.replace("-", ""): lv.name for lv in each.group.lvs.values()
-                }
-                for each in found.groups
-            }
+            groups = [each.group for each in found.groups]
         finally:
             found.close()
-
-    def kernel(self) -> list[str]:
-        """Name, owner, layer, flags, table and status of every device that LVM has made here."""
-        owners = self.groups()
-        lines = []
-        with DeviceMapper() as dm:
-            infos = [info for info in (dm.find(name) for name, _major, _minor in dm.list()) if info]
-            numbers = {info.number: info.name for info in infos}
-            for info in infos:
-                if not info.uuid.startswith("LVM-"):
-                    continue
-                group, lv, layer = info.uuid[4:36], info.uuid[36:68], info.uuid[68:]
-                if group not in owners:
-                    continue
-                flags = f"open={info.open_count} ro={info.read_only} suspended={info.suspended}"
-                owner = owners[group].get(lv, "nobody")
-                lines.append(f"{info.name} {owner}{layer} {flags} {info.inactive_table}")
-                for each in dm.table(info.name):
-                    line = re.sub(r"\b\d+:\d+\b", lambda m: numbers.get(m[0], m[0]), each.line)
-                    lines.append(f"{info.name} table {line}")
-                lines += [f"{info.name} status {each.line}" for each in dm.status(info.name)]
-        return sorted(lines)
-
-    def text(self) -> str:
-        """The groups as text, without what differs between two runs of the same commands."""
-        found = scan(self.disks)
-        try:
-            text = "".join(write_compact(each.group, Header("", "", "", 0)) for each in found.groups)
-        finally:
-            found.close()
+        text = "".join(write_compact(group, Header("", "", "", 0)) for group in groups)
         text = re.sub(r'id = "[^"]*"', "id", text)
-        return re.sub(r"creation_time = \d+|creation_host = .*", "", text)
+        text = re.sub(r"creation_time = \d+|creation_host = .*", "", text)
+        return {"text": text, "kernel": kernel_devices(groups), "links": links(groups)}
 
     def reports(self) -> list[object]:
         """The reports, which both programs must give alike."""
@@ -173,13 +139,15 @@ class Twins:
 
     def clean(self) -> None:
         """Everything down and gone, whatever state it is in."""
+        found = scan(self.disks)
+        prefixes = tuple(f"LVM-{without_dashes(each.group.uuid)}" for each in found.groups)
+        found.close()
         with DeviceMapper() as dm:
-            prefixes = tuple(f"LVM-{uuid}" for uuid in self.groups())
-            for _round in range(5):
+            for _round in range(5 if prefixes else 0):
                 for name, _major, _minor in dm.list():
                     info = dm.find(name)
-                    if info is not None and prefixes and info.uuid.startswith(prefixes):
-                        with contextlib.suppress(Exception):
+                    if info is not None and info.uuid.startswith(prefixes):
+                        with contextlib.suppress(LamellaError):
                             if info.suspended:
                                 dm.resume(name)
                             dm.remove(name)
@@ -190,21 +158,43 @@ class Twins:
                 os.fsync(stream.fileno())
 
 
-def names_of(groups: dict[str, dict[str, str]]) -> list[str]:
-    """The links under /dev of the volumes of these groups: udev's work, or ours."""
-    owned = {f"LVM-{group}{lv}" for group, lvs in groups.items() for lv in lvs}
+def kernel_devices(groups: Sequence[VolumeGroup]) -> list[str]:
+    """Name, owner, layer, flags, table and status of every device that the kernel has of these groups."""
+    owners = {
+        f"LVM-{without_dashes(group.uuid)}": {without_dashes(lv.uuid): lv.name for lv in group.lvs.values()}
+        for group in groups
+    }
+    lines = []
+    with DeviceMapper() as dm:
+        infos = [info for info in (dm.find(name) for name, _major, _minor in dm.list()) if info]
+        numbers = {info.number: info.name for info in infos}
+        for info in infos:
+            owned = owners.get(info.uuid[:36])
+            if owned is None:
+                continue
+            owner = owned.get(info.uuid[36:68], "nobody") + info.uuid[68:]
+            flags = f"open={info.open_count} ro={info.read_only} suspended={info.suspended}"
+            lines.append(f"{info.name} is {owner} {flags} inactive={info.inactive_table}")
+            for each in dm.table(info.name):
+                line = re.sub(r"\b\d+:\d+\b", lambda m: numbers.get(m[0], m[0]), each.line)
+                lines.append(f"{info.name} table {line}")
+            lines += [f"{info.name} status {each.line}" for each in dm.status(info.name)]
+    return sorted(lines)
+
+
+def links(groups: Sequence[VolumeGroup]) -> list[str]:
+    """Links under /dev that lead to volumes of these groups: udev's work, or ours."""
+    prefixes = tuple(f"LVM-{without_dashes(group.uuid)}" for group in groups)
+    nodes = {
+        f"/dev/{path.parent.parent.name}"
+        for path in Path("/sys/block").glob("dm-*/dm/uuid")
+        if prefixes and path.read_text().startswith(prefixes)
+    }
     found = []
-    for uuid_file in Path("/sys/block").glob("dm-*/dm/uuid"):
-        if uuid_file.read_text().strip()[:68] not in owned:
-            continue
-        node = f"/dev/{uuid_file.parent.parent.name}"
-        name = (uuid_file.parent / "name").read_text().strip()
-        link = Path("/dev/mapper") / name
-        found.append(f"{link}: {link.exists() and os.path.realpath(link) == node}")
-        for folder in {Path("/dev") / name.partition("-")[0]}:
-            if folder.is_dir():
-                found += [str(each) for each in folder.iterdir() if os.path.realpath(each) == node]
-    return sorted(found)
+    for folder in ("/dev/mapper", *(f"/dev/{group.name}" for group in groups)):
+        with contextlib.suppress(FileNotFoundError):
+            found += [f"{folder}/{each}" for each in os.listdir(folder)]
+    return sorted(each for each in found if os.path.realpath(each) in nodes)
 
 
 def attach(folder: Path, sizes: Sequence[int]) -> list[str]:

@@ -325,11 +325,16 @@ class Session:
             kernel.activate(found, names)
 
     def deactivate(self, found: FoundGroup, names: Sequence[str]) -> None:
-        """Take from the kernel those of these volumes that it has. :class:`BusyError` if one is in use."""
+        """Take from the kernel those of these volumes that it has.
+
+        If one is in use, :class:`BusyError` is raised and all stay.
+        """
         kernel = self.kernel(found)
         if kernel is None or self.test:
             return
         active = [name for name in names if kernel.is_active(found, name)]
+        for name in active:
+            kernel.check_unused(found, name)
         if active:
             kernel.deactivate(found, active)
 

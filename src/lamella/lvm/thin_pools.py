@@ -177,7 +177,7 @@ def convert_to_pool(
     if agree is not None:
         agree()
     active = session.is_active(found, data.name)
-    session.deactivate(found, [data.name] + ([metadata.name] if metadata is not None else []))
+    session.deactivate(found, [part.name for part in (data, metadata) if part is not None])
     name = data.name
     if metadata is None:
         metadata = new_lv(session, f"{name}_tmeta")
@@ -442,12 +442,18 @@ def swap_metadata(session: Session, found: FoundGroup, pool_lv: LogicalVolume, o
     segment = pool_lv.thin_pool
     if segment is None:
         raise UsageError(f"{group.name}/{pool_lv.name} is not a thin pool.", hint=f"lvs {group.name}")
+    if session.has_device(found, pool_lv.name):
+        raise BusyError(
+            f"Cannot convert pool {group.name}/{pool_lv.name} with active volumes.",
+            hint=f"lvchange -an {group.name} first",
+        )
     require_simple(group, other, "swap")
     old = group.lvs[segment.metadata]
     if other is old:
         raise UsageError(f"{group.name}/{old.name} is the pool's metadata already", hint="give another")
     if not group.is_visible(other):
         raise UsageError(f"Can't convert internal LV {group.name}/{other.name}.", hint="give another")
+    session.deactivate(found, [other.name])
     inside, outside = old.name, other.name
     group.rename_lv(other, "pvmove_tmeta")
     group.rename_lv(old, outside)
@@ -471,6 +477,11 @@ def repair_pool(
     segment = pool_lv.thin_pool
     if segment is None:
         raise UsageError(f"{group.name}/{pool_lv.name} is not a thin pool.", hint=f"lvs {group.name}")
+    if session.has_device(found, pool_lv.name):
+        raise BusyError(
+            "Active pools cannot be repaired.  Use lvchange -an first.",
+            hint=f"lvchange -an {group.name}/{pool_lv.name}",
+        )
     if spare_of(group) is None:
         ensure_spare(session, found, 0, None, wanted=True)
     spare = spare_of(group)

@@ -75,7 +75,15 @@ def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str
                 f"Command not permitted on LV {full}."
             )
         changes = _changes(context, full, lv, profile)
+        moves = changes.minor is not None and context.session.is_active(found, lv.name)
+        if moves:
+            question = f"Logical volume {full} will be deactivated temporarily. Continue? [y/n]: "
+            if not context.confirm(question):
+                raise Failed(f"{full} device number not changed.")
+            context.session.deactivate(found, [lv.name])
         changed = change_lv(context.session, found, lv, changes)
+        if moves:
+            context.session.activate(found, [lv.name])
     except LamellaError as error:
         context.fail_with(error)
         return
