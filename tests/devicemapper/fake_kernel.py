@@ -1,158 +1,221 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A device-mapper in memory: names, tables, suspension and open counts as the kernel keeps them."""
+"""The kernel's side of the control interface, in memory: takes the ioctls' bytes and answers with bytes."""
 
 from __future__ import annotations
 
+import errno
+import os
+import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from lamella.devicemapper.client import DeviceInfo, TargetLine
-from lamella.errors import BusyError, ExistsError, NotFoundError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from lamella.devicemapper.table import Target
+from lamella.devicemapper import abi
+from lamella.devicemapper.abi import Command, Flag
 
 MAJOR = 253
+VERSION = (4, 47, 0)
+TARGETS = {"linear": (1, 4, 0), "error": (1, 5, 0)}
+
+Line = tuple[int, int, bytes, bytes]
+"""First sector, sectors, target, parameters."""
 
 
 @dataclass
 class Device:
-    name: str
-    uuid: str
+    name: bytes
+    uuid: bytes
     minor: int
-    read_only: bool = False
-    live: tuple[Target, ...] = ()
-    inactive: tuple[Target, ...] = ()
-    inactive_read_only: bool = False
+    live: list[Line] = field(default_factory=list)
+    inactive: list[Line] = field(default_factory=list)
     suspended: bool = False
-    mounted: bool = False
+    opened: int = 0
+    event: int = 0
+    deferred: bool = False
 
 
 @dataclass
+class Request:
+    flags: Flag
+    event: int
+    count: int
+    dev: int
+    name: bytes
+    uuid: bytes
+    data: bytes
+
+
 class FakeKernel:
-    """What a :class:`DeviceMapper` would do. ``fail`` names (what, device) that is to fail."""
+    """Stands in for ``fcntl.ioctl``. *interrupted* calls to come are broken off by a signal; *said* is what
+    a target answers to a message."""
 
-    devices: dict[str, Device] = field(default_factory=dict)
-    calls: list[str] = field(default_factory=list)
-    fail: set[tuple[str, str]] = field(default_factory=set)
-    pools: dict[str, str] = field(default_factory=dict)
-    """Status lines of pools by name; a fresh one where there is none."""
+    def __init__(self) -> None:
+        self.devices: dict[bytes, Device] = {}
+        self.calls: list[Command] = []
+        self.interrupted = 0
+        self.said: dict[str, str] = {}
 
-    def _note(self, what: str, name: str, more: str = "") -> None:
-        self.calls.append(f"{what} {name}{more}")
-        if (what, name) in self.fail:
-            self.fail.discard((what, name))
-            raise UsageError(f"device-mapper cannot {what} {name}: Invalid argument")
+    def ioctl(self, fd: int, request: int, buffer: bytearray, mutate: bool = True) -> int:
+        """One call: *buffer* holds the request, and then the answer."""
+        command = Command(request & 0xFF)
+        assert request == command.request
+        self.calls.append(command)
+        if self.interrupted:
+            self.interrupted -= 1
+            raise InterruptedError(errno.EINTR, "Interrupted system call")
+        head = abi.HEADER.unpack_from(buffer)
+        size, start, count, flags, event, dev = head[3], head[4], head[5], Flag(head[7]), head[8], head[9]
+        name, uuid = (text.partition(b"\0")[0] for text in head[10:12])
+        asked = Request(flags, event, count, dev, name, uuid, bytes(buffer[start:size]))
+        device, data, more = getattr(self, f"_{command.name.lower()}")(asked)
+        self._answer(buffer, device, data, more)
+        return 0
 
-    def _of(self, name: str = "", uuid: str = "") -> Device:
+    def _answer(self, buffer: bytearray, device: Device | None, data: bytes, more: Flag) -> None:
+        start = abi.HEADER.size
+        if start + len(data) > len(buffer):
+            more, data = more | Flag.BUFFER_FULL, b""
+        count = dev = opened = event = 0
+        name = uuid = b""
+        if device is not None:
+            dev = os.makedev(MAJOR, device.minor)
+            count, opened, event = len(device.live), device.opened, device.event
+            name, uuid = device.name, device.uuid
+            more |= Flag.ACTIVE_PRESENT if device.live else abi.NOTHING
+            more |= Flag.INACTIVE_PRESENT if device.inactive else abi.NOTHING
+            more |= Flag.SUSPEND if device.suspended else abi.NOTHING
+            more |= Flag.DEFERRED_REMOVE if device.deferred else abi.NOTHING
+        abi.HEADER.pack_into(
+            buffer, 0, *VERSION, start + len(data), start, count, opened, more, event, dev, name, uuid
+        )
+        buffer[start : start + len(data)] = data
+
+    def _find(self, asked: Request) -> Device:
         for device in self.devices.values():
-            if (name and device.name == name) or (uuid and device.uuid == uuid):
+            if asked.name:
+                same = device.name == asked.name
+            elif asked.uuid:
+                same = device.uuid == asked.uuid
+            else:
+                same = os.makedev(MAJOR, device.minor) == asked.dev
+            if same:
                 return device
-        raise NotFoundError(f"no device {name or uuid}")
+        raise OSError(errno.ENXIO, "No such device or address")
 
-    def _open_count(self, device: Device) -> int:
-        number = f"{MAJOR}:{device.minor}"
-        return device.mounted + sum(number in _used(other.live) for other in self.devices.values())
+    # -- commands --------------------------------------------------------------------------------
 
-    def _info(self, device: Device) -> DeviceInfo:
-        return DeviceInfo(
-            device.name, device.uuid, MAJOR, device.minor, self._open_count(device), 0, len(device.live),
-            device.suspended, device.read_only, bool(device.live), bool(device.inactive), False, False,
-        )  # fmt: skip
+    def _version(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        return None, b"", abi.NOTHING
 
-    def create(
-        self, name: str, uuid: str = "", *, minor: int | None = None, read_only: bool = False, cookie: int = 0
-    ) -> DeviceInfo:
-        self._note("create", name)
-        if any(device.name == name or device.uuid == uuid for device in self.devices.values()):
-            raise ExistsError(f"there is a device {name}")
-        taken = {device.minor for device in self.devices.values()}
-        free = minor if minor is not None else next(one for one in range(1000) if one not in taken)
-        self.devices[uuid] = Device(name, uuid, free, read_only)
-        return self._info(self.devices[uuid])
+    def _list_devices(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        pieces = []
+        for device in self.devices.values():
+            body = abi.LISTED.pack(os.makedev(MAJOR, device.minor), 0) + device.name + b"\0"
+            body += bytes(-len(body) % 8) + struct.pack("=I4x", device.event)
+            pieces.append(body)
+        out = b"".join(
+            piece[:8] + struct.pack("=I", len(piece) if number < len(pieces) else 0) + piece[12:]
+            for number, piece in enumerate(pieces, 1)
+        )
+        return None, out, abi.NOTHING
 
-    def load(self, name: str, table: Sequence[Target], *, read_only: bool = False) -> None:
-        self._note("load", name)
-        device = self._of(name)
-        known = {f"{MAJOR}:{other.minor}" for other in self.devices.values()}
-        for used in _used(table):
-            assert not used.startswith("LVM-")
-            assert not used.startswith(f"{MAJOR}:") or used in known
-        device.inactive, device.inactive_read_only = tuple(table), read_only
+    def _dev_create(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        if any(
+            each.name == asked.name or (asked.uuid and each.uuid == asked.uuid)
+            for each in self.devices.values()
+        ):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        taken = {each.minor for each in self.devices.values()}
+        minor = next(number for number in range(1000) if number not in taken)
+        device = Device(asked.name, asked.uuid, minor)
+        self.devices[asked.name] = device
+        return device, b"", abi.NOTHING
 
-    def clear(self, name: str) -> None:
-        self._note("clear", name)
-        self._of(name).inactive = ()
+    def _dev_remove(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        device = self._find(asked)
+        if device.opened:
+            if Flag.DEFERRED_REMOVE not in asked.flags:
+                raise OSError(errno.EBUSY, "Device or resource busy")
+            device.deferred = True
+            return device, b"", abi.NOTHING
+        del self.devices[device.name]
+        return None, b"", abi.NOTHING
 
-    def suspend(self, name: str, *, flush: bool = True, freeze: bool = True) -> None:
-        self._note("suspend", name)
-        self._of(name).suspended = True
+    def _dev_rename(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        device = self._find(asked)
+        new = asked.data.partition(b"\0")[0]
+        if Flag.UUID in asked.flags:
+            device.uuid = new
+        else:
+            del self.devices[device.name]
+            device.name = new
+            self.devices[new] = device
+        return device, b"", abi.NOTHING
 
-    def resume(self, name: str, *, flush: bool = True, freeze: bool = True, cookie: int = 0) -> DeviceInfo:
-        self._note("resume", name)
-        device = self._of(name)
-        if device.inactive:
-            device.live, device.read_only = device.inactive, device.inactive_read_only
-            device.inactive = ()
-        device.suspended = False
-        return self._info(device)
+    def _dev_suspend(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        device = self._find(asked)
+        device.suspended = Flag.SUSPEND in asked.flags
+        if not device.suspended and device.inactive:
+            device.live, device.inactive = device.inactive, []
+        return device, b"", abi.NOTHING
 
-    def suspended(self, name: str) -> Iterator[None]:
-        raise AssertionError("not used with this kernel")
+    def _dev_status(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        return self._find(asked), b"", abi.NOTHING
 
-    def remove(self, name: str, *, deferred: bool = False, cookie: int = 0) -> bool:
-        self._note("remove", name)
-        device = self._of(name)
-        if self._open_count(device):
-            raise BusyError(f"{name} is busy")
-        del self.devices[device.uuid]
-        return True
+    def _dev_wait(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        device = self._find(asked)
+        if device.event == asked.event:
+            device.event += 1
+        return device, b"", abi.NOTHING
 
-    def rename(self, name: str, new: str, *, cookie: int = 0) -> None:
-        self._note("rename", name, f" to {new}")
-        self._of(name).name = new
+    def _dev_arm_poll(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        return None, b"", abi.NOTHING
 
-    def message(self, name: str, text: str, *, sector: int = 0) -> str:
-        self._note("message", name, f": {text}")
-        words = text.split()
-        if words[0] == "set_transaction_id":
-            _old, _, rest = self._pool(name).partition(" ")
-            self.pools[name] = f"{words[2]} {rest}"
-        return ""
+    def _table_load(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        device = self._find(asked)
+        at, lines = 0, []
+        for _ in range(asked.count):
+            first, length, _status, following, kind = abi.SPEC.unpack_from(asked.data, at)
+            words = asked.data[at + abi.SPEC.size : at + following].partition(b"\0")[0]
+            lines.append((first, length, kind.partition(b"\0")[0], words))
+            at += following
+        device.inactive = lines
+        return device, b"", abi.NOTHING
 
-    def info(self, name: str = "", *, uuid: str = "") -> DeviceInfo:
-        return self._info(self._of(name, uuid))
+    def _table_clear(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        device = self._find(asked)
+        device.inactive = []
+        return device, b"", abi.NOTHING
 
-    def find(self, name: str = "", *, uuid: str = "") -> DeviceInfo | None:
-        try:
-            return self.info(name, uuid=uuid)
-        except NotFoundError:
-            return None
+    def _table_deps(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        device = self._find(asked)
+        used = dict.fromkeys(
+            word for _, _, _, words in device.live for word in words.decode().split() if ":" in word
+        )
+        numbers = [os.makedev(*map(int, word.split(":"))) for word in used]
+        return device, struct.pack(f"=I4x{len(numbers)}Q", len(numbers), *numbers), abi.NOTHING
 
-    def table(self, name: str, *, inactive: bool = False) -> list[TargetLine]:
-        device = self._of(name)
-        targets = device.inactive if inactive else device.live
-        return [TargetLine(one.start, one.length, one.kind, one.parameters) for one in targets]
+    def _table_status(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        device = self._find(asked)
+        out = bytearray()
+        for first, length, kind, words in device.live:
+            text = (words if Flag.STATUS_TABLE in asked.flags else b"") + b"\0"
+            text += bytes(-(len(text) + abi.SPEC.size) % 8)
+            following = len(out) + abi.SPEC.size + len(text)  # of the next one, from the first
+            out += abi.SPEC.pack(first, length, 0, following, kind) + text
+        return device, bytes(out), abi.NOTHING
 
-    def _pool(self, name: str) -> str:
-        return self.pools.get(name, "0 20/1024 0/100 - rw discard_passdown queue_if_no_space - 256 ")
+    def _list_versions(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        out = bytearray()
+        for number, (name, version) in enumerate(TARGETS.items(), 1):
+            text = name.encode() + b"\0"
+            text += bytes(-len(text) % 8)
+            out += struct.pack("=4I", 16 + len(text) if number < len(TARGETS) else 0, *version) + text
+        return None, bytes(out), abi.NOTHING
 
-    def status(self, name: str, *, flush: bool = True, inactive: bool = False) -> list[TargetLine]:
-        device = self._of(name)
-        return [
-            TargetLine(one.start, one.length, one.kind, self._pool(name) if one.kind == "thin-pool" else "")
-            for one in device.live
-        ]
-
-    def deps(self, name: str, *, inactive: bool = False) -> list[tuple[int, int]]:
-        pairs = [used.split(":") for used in _used(self._of(name).live)]
-        return [(int(major), int(minor)) for major, minor in pairs]
-
-    def list(self) -> list[tuple[str, int, int]]:
-        return [(device.name, MAJOR, device.minor) for device in self.devices.values()]
-
-
-def _used(table: Sequence[Target]) -> list[str]:
-    return [word for target in table for word in target.parameters.split() if ":" in word]
+    def _target_msg(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
+        device = self._find(asked)
+        text = asked.data[8:].partition(b"\0")[0].decode()
+        if text == "@cancel_deferred_remove":
+            device.deferred = False
+            return device, b"", abi.NOTHING
+        said = self.said.get(text, "")
+        return device, said.encode() + b"\0" if said else b"", Flag.DATA_OUT if said else abi.NOTHING
