@@ -57,8 +57,21 @@ def find_devices(args: Arguments, config: Config, environment: Environment) -> l
         return read_devices_file(path)
     found = read_devices_file(state_root(args) / NAME)
     if os.geteuid() == 0:
-        found += disks_of_machine(config, environment.sys_block)
+        machine = disks_of_machine(config, environment.sys_block)
+        found += [path for path in machine if not _is_loop_over(path, found, environment.sys_block)]
     return _unique(found)
+
+
+def _is_loop_over(path: str, listed: Sequence[str], sys_block: Path) -> bool:
+    """Whether *path* is a loop device over one of the files listed: activation attaches them so."""
+    name = os.path.basename(path)
+    if not listed or not name.startswith("loop"):
+        return False
+    try:
+        backing = (sys_block / name / "loop" / "backing_file").read_text().rstrip("\n")
+    except OSError:
+        return False
+    return any(os.path.abspath(one) == backing for one in listed)
 
 
 def remember_files(args: Arguments, add: Sequence[str], remove: Sequence[str] = ()) -> None:
