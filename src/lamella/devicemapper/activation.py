@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.devicemapper import pool_care
@@ -32,14 +33,15 @@ if TYPE_CHECKING:
     from lamella.devicemapper.client import DeviceInfo, DeviceMapper
     from lamella.devicemapper.wanted import WantedDevice
     from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.model import LogicalVolume
+    from lamella.lvm.model import LogicalVolume, VolumeGroup
 
 
 class KernelActivator:
     """Makes the kernel's devices fit the text of volume groups: :class:`lamella.lvm.activator.Activator`.
 
     *check_pools*: a thin pool's metadata is checked before the pool is made, and after it went. *warn* is
-    handed what went wrong without being an error.
+    handed what went wrong without being an error. Without *settings*, those of ``lvm.conf`` and of the
+    pool's profile give its low water mark.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class KernelActivator:
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self.dm = dm
-        self.settings = settings or Settings()
+        self.settings = settings or Settings(_threshold)
         self.check_pools = check_pools
         self._warn = warn or (lambda text: None)
 
@@ -279,6 +281,16 @@ class KernelActivator:
         if active:
             with reloading(self, found, active):
                 pass
+
+
+def _threshold(group: VolumeGroup, lv: LogicalVolume) -> int:
+    """From which fill on a pool is extended, by its profile and by the ``lvm.conf`` of this machine."""
+    from lamella.lvm.config import Config
+    from lamella.lvm.profile import auto_extend
+
+    config = Config.load()
+    folders = [Path(config.text("config/profile_dir"))]
+    return auto_extend(config, lv.profile or group.profile, folders).threshold
 
 
 def _lv(found: FoundGroup, name: str) -> LogicalVolume:
