@@ -50,6 +50,8 @@ class FakeKernel:
     def __init__(self) -> None:
         self.devices: dict[bytes, Device] = {}
         self.calls: list[Command] = []
+        self.largest: dict[Command, int] = {}
+        """The largest buffer that came with each."""
         self.interrupted = 0
         self.said: dict[str, str] = {}
 
@@ -58,6 +60,7 @@ class FakeKernel:
         command = Command(request & 0xFF)
         assert request == command.request
         self.calls.append(command)
+        self.largest[command] = max(self.largest.get(command, 0), len(buffer))
         if self.interrupted:
             self.interrupted -= 1
             raise InterruptedError(errno.EINTR, "Interrupted system call")

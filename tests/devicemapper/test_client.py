@@ -82,11 +82,23 @@ def test_a_large_answer_is_asked_for_again_with_more_room(dm: DeviceMapper, kern
     assert kernel.calls.count(Command.TABLE_STATUS) > 1
 
 
+def test_calls_that_may_have_to_wait_let_other_threads_run(dm: DeviceMapper, kernel: FakeKernel) -> None:
+    """``fcntl.ioctl`` holds the interpreter's lock with buffers of more than 1024 bytes."""
+    dm.create_with_table("one", [Linear(0, 8, device="7:0", offset=0)])
+    with dm.suspended("one"):
+        dm.message("one", "create_snap 1 2")
+    dm.status("one")
+    dm.wait("one", 0)
+    dm.remove("one")
+    waiting = set(Command) - {Command.LIST_DEVICES, Command.LIST_VERSIONS}
+    assert max(kernel.largest[command] for command in waiting & kernel.largest.keys()) <= 1024
+
+
 def test_an_answer_without_end_is_refused(
     dm: DeviceMapper, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dm.create_with_table("large", [Linear(number * 8, 8, device="7:0", offset=0) for number in range(4000)])
-    monkeypatch.setattr(client_module, "LARGEST_BUFFER", 32 << 10)
+    monkeypatch.setattr(client_module, "LARGEST_BUFFER", 64 << 10)
     with pytest.raises(LamellaError, match="large"):
         dm.table("large")
 

@@ -39,7 +39,11 @@ if TYPE_CHECKING:
 __all__ = ["CONTROL", "GONE", "DeviceInfo", "DeviceMapper", "TargetLine", "own_major"]
 
 CONTROL = Path("/dev/mapper/control")
-FIRST_BUFFER = 16 << 10
+FIRST_BUFFER = 1024
+"""So much ``fcntl.ioctl`` copies, and lets other threads run meanwhile. With a larger buffer it does not, and
+a suspend or a wait would stand still for ever with the thread that it waits for."""
+LISTING_BUFFER = 16 << 10
+"""For answers that grow with the number of devices, and never have to wait."""
 LARGEST_BUFFER = 64 << 20
 POLL_SINCE = (4, 37, 0)
 """The interface's version from which on the control device can be polled."""
@@ -364,7 +368,7 @@ class DeviceMapper:
 
         The kernel takes one of name, UUID and number; *what* names the thing in messages.
         """
-        size = FIRST_BUFFER
+        size = LISTING_BUFFER if command in (Command.LIST_DEVICES, Command.LIST_VERSIONS) else FIRST_BUFFER
         if uuid and command is not Command.DEV_CREATE:
             name, what = "", what or uuid
         while True:
@@ -387,7 +391,7 @@ class DeviceMapper:
             answer = abi.unpack(buffer)
             if Flag.BUFFER_FULL not in answer.flags:
                 return answer, buffer
-            size = len(buffer) * 4
+            size = len(buffer) * 8
             if size > LARGEST_BUFFER:
                 raise LamellaError(
                     f"the kernel's answer about {what or name} passes {LARGEST_BUFFER >> 20} MiB"
