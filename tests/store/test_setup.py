@@ -12,6 +12,7 @@ import pytest
 
 import lamella
 from lamella.block import FileDevice
+from lamella.driver import engines
 from lamella.driver.device_set import DeviceSet
 from lamella.errors import (
     BusyError,
@@ -167,9 +168,35 @@ def test_no_store(tmp_path: Path) -> None:
 
 def test_engines(root: Path) -> None:
     Store.open(root, read_only=True, engine="user").close()
-    for engine in ("kernel", "steam"):
-        with pytest.raises(UnsupportedError, match=f"no engine '{engine}'"):
-            Store.open(root, engine=engine)
+    with pytest.raises(UnsupportedError, match="no engine 'steam'"):
+        Store.open(root, engine="steam")
+
+
+def test_the_engine_is_what_was_asked_for_or_set_up(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "kernel_can", lambda: True)
+    monkeypatch.setattr(engines, "check_kernel", lambda: None)
+    monkeypatch.delenv("LAMELLA_ENGINE", raising=False)
+
+    def chosen(engine: str = "auto") -> str:
+        with Store.open(root, read_only=True, engine=engine) as store:
+            return store.engine
+
+    assert [chosen(), chosen("user"), chosen("kernel")] == ["kernel", "user", "kernel"]
+    monkeypatch.setenv("LAMELLA_ENGINE", "user")
+    assert [chosen(), chosen("kernel")] == ["user", "kernel"]
+    monkeypatch.delenv("LAMELLA_ENGINE")
+    Store.setup(root, engine="user").close()
+    assert [chosen(), chosen("kernel")] == ["user", "kernel"]
+    monkeypatch.setenv("LAMELLA_ENGINE", "steam")
+    with pytest.raises(UnsupportedError, match="LAMELLA_ENGINE"):
+        chosen()
+
+
+def test_without_device_mapper_there_is_the_user_engine(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "kernel_can", lambda: False)
+    monkeypatch.delenv("LAMELLA_ENGINE", raising=False)
+    with Store.open(root, read_only=True) as store:
+        assert store.engine == "user"
 
 
 def test_the_default_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
