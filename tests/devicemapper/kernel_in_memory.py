@@ -38,7 +38,7 @@ class FakeKernel:
     calls: list[str] = field(default_factory=list)
     fail: set[tuple[str, str]] = field(default_factory=set)
     pools: dict[str, str] = field(default_factory=dict)
-    """Status lines of pools by name; a fresh one where there is none."""
+    """Status lines of pools and thin volumes by name; a fresh one where there is none."""
 
     def _note(self, what: str, name: str, more: str = "") -> None:
         self.calls.append(f"{what} {name}{more}")
@@ -139,11 +139,15 @@ class FakeKernel:
     def _pool(self, name: str) -> str:
         return self.pools.get(name, "0 20/1024 0/100 - rw discard_passdown queue_if_no_space - 256 ")
 
+    def _status(self, name: str, kind: str) -> str:
+        if kind == "thin":
+            return self.pools.get(name, "0 -")
+        return self._pool(name) if kind == "thin-pool" else ""
+
     def status(self, name: str, *, flush: bool = True, inactive: bool = False) -> list[TargetLine]:
         device = self._of(name)
         return [
-            TargetLine(one.start, one.length, one.kind, self._pool(name) if one.kind == "thin-pool" else "")
-            for one in device.live
+            TargetLine(one.start, one.length, one.kind, self._status(name, one.kind)) for one in device.live
         ]
 
     def deps(self, name: str, *, inactive: bool = False) -> list[tuple[int, int]]:
