@@ -44,24 +44,22 @@ class KernelView:
 
     def state(self, group: VolumeGroup, lv: LogicalVolume) -> KernelState | None:
         """What ``lv_kernel_major``, ``lv_suspended`` and the like are about."""
-        pool = lv.thin_pool is not None
-        info = self._info(lv_uuid(group, lv, "tpool") if pool else self._own(group, lv))
+        if lv.thin_pool is None:
+            return self.itself(group, lv)
+        info = self._info(lv_uuid(group, lv, "tpool"))
         if info is None:
             return None
-        if pool and not self.active(group, lv):
+        if not self.active(group, lv):
             target = self.target(group, lv)
             if target is None or not target.needs_check:
                 return None
-        return KernelState(
-            info.major,
-            info.minor,
-            suspended=info.suspended,
-            open=info.open_count > 0,
-            read_only=info.read_only,
-            read_ahead=0 if pool else _read_ahead(info),  # LVM2 does not ask for a pool's
-            live_table=info.live_table,
-            inactive_table=info.inactive_table,
-        )
+        return _state(info, read_ahead=0)  # LVM2 does not ask for a pool's
+
+    def itself(self, group: VolumeGroup, lv: LogicalVolume) -> KernelState | None:
+        """The device that is the volume itself."""
+        uuid = top_uuid(group, lv) if lv.thin_pool is not None else self._own(group, lv)
+        info = self._info(uuid)
+        return _state(info, _read_ahead(info)) if info is not None else None
 
     def target(self, group: VolumeGroup, lv: LogicalVolume) -> TargetState | None:
         """What the target of a thin pool or a thin volume tells; None for others, and what is not there."""
@@ -84,6 +82,20 @@ class KernelView:
         if line is not None and lv.thin is not None and line.kind == "thin":
             return thin_state(line.text, line.length)
         return None
+
+
+def _state(info: DeviceInfo, read_ahead: int) -> KernelState:
+    return KernelState(
+        info.major,
+        info.minor,
+        suspended=info.suspended,
+        open=info.open_count > 0,
+        read_only=info.read_only,
+        read_ahead=read_ahead,
+        live_table=info.live_table,
+        inactive_table=info.inactive_table,
+        open_count=info.open_count,
+    )
 
 
 def pool_state(text: str) -> TargetState | None:

@@ -38,10 +38,10 @@ def lvdisplay(context: Context) -> None:
 
 
 def _colon(context: Context, view: GroupView, lv: LogicalVolume) -> None:
-    state = view.kernel(lv)
+    state = view.itself(lv)
     ahead = -1 if lv.read_ahead is None else lv.read_ahead
     parts: list[object] = [f"/dev/{view.group.name}/{lv.name}", view.group.name]
-    parts += [3 if lv.writable else 1, 1 if state else 0, -1, int(state.open) if state else 0]
+    parts += [3 if lv.writable else 1, 1 if state else 0, -1, state.open_count if state else 0]
     parts += [lv.extents * view.group.extent_sectors, lv.extents, -1, 0, ahead]
     parts += [state.major if state else -1, state.minor if state else -1]
     context.print(":".join(str(part) for part in parts))
@@ -62,12 +62,12 @@ def show_volume(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolu
     host = f"{lv.creation_host}, {time_text(context, lv.creation_time)}" if lv.creation_time else ", "
     say(f"LV Creation host, time {host}")
     _relations(context, view, lv)
-    state = view.kernel(lv)
+    state = view.itself(lv)
     if view.around.activation:
         words = "NOT available" if state is None else "suspended" if state.suspended else "available"
         say(f"LV Status              {words}")
         if state is not None:
-            say(f"# open                 {int(state.open)}")
+            say(f"# open                 {state.open_count}")
     store = view.snapshot_stores.get(lv.name)
     shown = view.group.lvs.get(store[0], lv) if store else lv
     say(f"LV Size                {sizes.show(shown.extents * group.extent_size)}")

@@ -47,7 +47,9 @@ def make(context: Context) -> Surroundings:
             return usage.of(group, lv)  # not the kernel's to activate: the engine in user space opens it
         return Usage()
 
-    return Surroundings(True, view.state, thin_usage, mark, time_format, view.active, view.target)
+    return Surroundings(
+        True, view.state, thin_usage, mark, time_format, view.active, view.target, view.itself
+    )
 
 
 def device_info(disk: Disk, *, duplicate: bool = False) -> DeviceInfo:
@@ -128,6 +130,7 @@ class Kernel:
             int(minor),
             suspended=_read(folder / "dm" / "suspended") == "1",
             open=any(_names(folder / "holders")),
+            open_count=len(_names(folder / "holders")),
             read_only=_read(folder / "ro") == "1",
             read_ahead=int(read_ahead) * 1024 if read_ahead.isdigit() else -1,
         )

@@ -60,6 +60,7 @@ class KernelState:
     """Bytes."""
     live_table: bool = True
     inactive_table: bool = False
+    open_count: int = 0
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -91,6 +92,8 @@ class Surroundings:
     active: Callable[[VolumeGroup, LogicalVolume], bool] | None = None
     """Whether a volume is active, where that is not just whether it has a state."""
     target: Callable[[VolumeGroup, LogicalVolume], TargetState | None] = lambda vg, lv: None
+    itself: Callable[[VolumeGroup, LogicalVolume], KernelState | None] | None = None
+    """The state of the volume itself, where *kernel* tells of a pool's inner device."""
     monitored: Callable[[VolumeGroup, LogicalVolume], str] = lambda vg, lv: ""
     """What ``seg_monitor`` says of a thin pool."""
 
@@ -269,6 +272,12 @@ class GroupView:
         if self.around.active is not None:
             return self.around.active(self.group, lv)
         return self.around.kernel(self.group, lv) is not None
+
+    def itself(self, lv: LogicalVolume) -> KernelState | None:
+        """The state of the device that is the volume itself; None if it is not active or nobody looks."""
+        if self.around.itself is None or not self.around.activation:
+            return self.kernel(lv)
+        return self.around.itself(self.group, lv)
 
     def target(self, lv: LogicalVolume) -> TargetState | None:
         """What the kernel's target of a thin pool or volume says; None if it is not there or nobody looks."""
