@@ -1,0 +1,439 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every bad state that the kernel's pools know: recognised, explained, and recovered from without loss."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lamella.block import loop
+from lamella.cli.main import main
+from lamella.devicemapper.client import DeviceMapper
+from lamella.devicemapper.nodes import QUIET_COOKIE
+from lamella.devicemapper.table import Error, Linear, Target, ThinPool, parse_target
+from lamella.driver.naming import pool_name
+from lamella.images.sample import write_sample
+from lamella.store import Store
+from lamella.store.pool_health import NO_SPACE_TIMEOUT
+from lamella.thin.metadata import Metadata
+from lamella.thin.status import PoolMode, PoolStatus, parse_status
+from tests.guest.machine import run
+from tests.support.stores import pool_devices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lamella.block import BlockDevice
+
+MIB = 1 << 20
+LOOP = ("dm.basesize=96M", "dm.loopdatasize=64M", "dm.loopmetadatasize=2M", "dm.min_free_space=0%")
+NOISE = bytes(range(256)) * 16
+
+WRITER = """
+import hashlib, os, sys
+folder, log, count = sys.argv[1], open(sys.argv[2], "a", buffering=1), int(sys.argv[3])
+for number in range(count):
+    piece = hashlib.sha256(b"%d" % number).digest() * 32768
+    descriptor = os.open(f"{folder}/{number}", os.O_WRONLY | os.O_CREAT, 0o600)
+    os.write(descriptor, piece)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    log.write(f"{number}\\n")
+"""
+"""Writes files of one MiB, and logs each when it is durable."""
+
+
+@dataclass
+class Said:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+
+@pytest.fixture
+def lamella(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Said]]:
+    """Runs a command of ours on the test's store; at the end nothing of it is left in the kernel."""
+    root = tmp_path / "root"
+    monkeypatch.setenv("LAMELLA_ROOT", str(root))
+    monkeypatch.setenv("LAMELLA_ENGINE", "kernel")
+
+    def command(*words: object, expect: int = 0) -> Said:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        said = Said(code, *capsys.readouterr())
+        assert code == expect, f"lamella {' '.join(map(str, words))} ended with {code}:\n{said.text}"
+        return said
+
+    try:
+        yield command
+    finally:
+        with contextlib.suppress(Exception):
+            Store.deactivate(root=root, unmount=True)
+        _force_away(root)
+
+
+def _force_away(root: Path) -> None:
+    """What a failed test leaves in the kernel."""
+    if not root.exists():
+        return
+    prefix = pool_name(root).removesuffix("-pool")
+    with DeviceMapper() as dm:
+        names = [name for name, _, _ in dm.list() if name.startswith((prefix, "lamella-test-"))]
+        for name in sorted(
+            names, key=lambda name: (name.startswith("lamella-test-"), name.endswith("-pool"))
+        ):
+            subprocess.run(["umount", "-l", f"/dev/mapper/{name}"], check=False, capture_output=True)
+            subprocess.run(["dmsetup", "remove", "--force", name], check=False, capture_output=True)
+
+
+def _status(dm: DeviceMapper, name: str) -> PoolStatus:
+    return parse_status(dm.status(name, flush=False)[0].text)
+
+
+def _wait_for(dm: DeviceMapper, name: str, what: Callable[[PoolStatus], bool]) -> PoolStatus:
+    end = time.monotonic() + 120
+    while True:
+        status = _status(dm, name)
+        if what(status):
+            return status
+        assert time.monotonic() < end, f"{name} stays {status}"
+        time.sleep(0.2)
+
+
+def _sum(folder: Path) -> dict[str, str]:
+    """What every file below *folder* holds."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def _set_up(lamella: Callable[..., Said], tmp_path: Path, *options: str) -> Path:
+    """A loop-lvm store with the container "box", which is not active."""
+    write_sample(tmp_path / "image")
+    given = [word for option in (*LOOP, *options) for word in ("--storage-opt", option)]
+    lamella("setup", "loop-lvm", *given, "--engine", "user")
+    lamella("load", "-i", tmp_path / "image", "--engine", "user")
+    root = tmp_path / "root"
+    with Store.open(root, engine="user") as store:
+        store.create(store.images()[0].id, name="box")
+    return root
+
+
+@contextlib.contextmanager
+def _writing(folder: Path, log: Path, count: int) -> Iterator[subprocess.Popen[bytes]]:
+    done = subprocess.Popen([sys.executable, "-c", WRITER, str(folder), str(log), str(count)])
+    try:
+        yield done
+    finally:
+        done.kill()
+        done.wait()
+
+
+def _check_written(folder: Path, log: Path) -> int:
+    """Everything that was durable is there; how much that is."""
+    numbers = log.read_text().split()
+    for number in numbers:
+        wanted = hashlib.sha256(number.encode()).digest() * 32768
+        assert (folder / number).read_bytes() == wanted, f"file {number} is not what was written"
+    return len(numbers)
+
+
+# -- out of data space -------------------------------------------------------------------------------
+
+
+def test_full_under_load_then_extended_and_the_writer_goes_on(
+    lamella: Callable[..., Said], tmp_path: Path
+) -> None:
+    root = _set_up(lamella, tmp_path)
+    folder = Path(lamella("mount", "box").out.strip())
+    log, name = tmp_path / "log", pool_name(root)
+    log.touch()
+    with DeviceMapper() as dm, _writing(folder, log, 60) as writer:
+        _wait_for(dm, name, lambda status: status.mode is PoolMode.OUT_OF_DATA_SPACE)
+        said = lamella("info")
+        assert "WARNING: the pool is full: all 67.11MB of its data are in use" in said.err
+        timeout = NO_SPACE_TIMEOUT.read_text().strip()
+        assert f"within {timeout} s they go on and nothing is lost" in said.err
+        assert "next: lamella grow --data +20%" in said.err
+        assert "the pool is full" in lamella("check").out
+        assert writer.poll() is None
+        assert "data: 67.11MB -> 134.2MB" in lamella("grow", "--data", "+100%").out
+        assert writer.wait(timeout=120) == 0
+        status = _status(dm, name)
+        assert (status.mode, status.error_if_no_space) == (PoolMode.WRITE, False)
+        assert status.total_data == 2048
+    assert _check_written(folder, log) == 60
+    lamella("umount", "box")
+    lamella("deactivate")
+    assert "clean" in lamella("check", "--engine", "user").out
+
+
+def test_full_and_erroring_then_extended(lamella: Callable[..., Said], tmp_path: Path) -> None:
+    """direct-lvm, with LVM's own flag for it; the disk is a loop device."""
+    write_sample(tmp_path / "image")
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
+        file.truncate(300 * MIB)
+    log = tmp_path / "log"
+    log.touch()
+    with loop.attach(disk, autoclear=False) as attached:
+        try:
+            lamella(
+                "setup", "direct-lvm", attached.path, "--vg", f"h6{os.getpid()}", "--data-percent", "25",
+                "--metadata-percent", "2", "--storage-opt", "dm.basesize=96M", "--chunk-size", "64K",
+                "--storage-opt", "dm.min_free_space=0%",
+            )  # fmt: skip
+            pool = f"h6{os.getpid()}/thinpool"
+            lamella("load", "-i", tmp_path / "image")
+            lamella("lvchange", "--errorwhenfull", "y", pool)
+            lamella("create", "--name", "box", lamella("images", "-q").out.split()[0])
+            node = Path(lamella("activate", "box").out.split()[-1])
+            chunk = os.urandom(64 << 10)
+            written = []
+
+            def fill(descriptor: int) -> None:
+                # Behind the file system's first half, of which this test makes no use.
+                for number in range(len(written), 80 * 16):
+                    place = (16 << 20) + number * len(chunk)
+                    if place >= 96 * MIB:
+                        return
+                    os.pwrite(descriptor, chunk, place)
+                    os.fsync(descriptor)
+                    written.append(place)
+
+            descriptor = os.open(node, os.O_RDWR)
+            try:
+                with pytest.raises(OSError) as caught:
+                    fill(descriptor)
+                assert caught.value.errno in (28, 5)  # by the kernel's version
+                said = lamella("info")
+                assert "WARNING: the pool is full" in said.err
+                assert "other writes fail at once (no space left)" in said.err
+                assert "the pool is full" in lamella("check", expect=6).out
+                before = len(written)
+                assert " -> " in lamella("grow", "--data", "+48M").out
+                fill(descriptor)
+                assert len(written) > before
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                assert all(os.pread(descriptor, len(chunk), place) == chunk for place in written)
+            finally:
+                os.close(descriptor)
+            assert "WARNING: the pool is full" not in lamella("info").err
+            lamella("deactivate")
+            lamella("teardown", "--force")
+        finally:
+            _force_away(tmp_path / "root")
+            subprocess.run(["losetup", "-d", attached.path], check=False)
+
+
+# -- out of metadata space ---------------------------------------------------------------------------
+
+
+def test_metadata_full_then_extended(lamella: Callable[..., Said], tmp_path: Path) -> None:
+    root = _set_up(lamella, tmp_path, "dm.loopmetadatasize=1M")
+    lamella("activate")
+    name = pool_name(root)
+    with DeviceMapper() as dm:
+        with contextlib.suppress(Exception):
+            for number in range(5000, 9000):
+                dm.message(name, f"create_thin {number}")
+        assert _status(dm, name).mode is PoolMode.OUT_OF_METADATA_SPACE
+        image = lamella("images", "-q").out.split()[0]
+        said = lamella("info")
+        assert "WARNING: the pool is read-only: all 256 blocks of its metadata are in use" in said.err
+        assert "next: lamella grow --metadata +100%" in said.err
+        said = lamella("create", "--name", "late", image, expect=7)
+        assert "lamella grow --metadata +100%" in said.err
+        assert "metadata: 1.049MB -> 4.194MB" in lamella("grow", "--metadata", "4M").out
+        assert _status(dm, name).mode is PoolMode.WRITE
+        for number in range(5000, 9000):
+            with contextlib.suppress(Exception):
+                dm.message(name, f"delete {number}")
+                continue
+            break
+    lamella("create", "--name", "late", image)
+    lamella("deactivate")
+    assert "clean" in lamella("check", "--engine", "user").out
+
+
+# -- metadata that fails -----------------------------------------------------------------------------
+
+
+class BadDisk:
+    """A loop-lvm pool, put into the kernel with a device below its metadata that can be made to fail."""
+
+    def __init__(self, dm: DeviceMapper, root: Path) -> None:
+        self.dm, self.root, self.name = dm, root, f"lamella-test-{os.getpid()}"
+        self.sectors = (root / "pool/metadata").stat().st_size // 512
+        self.metadata = loop.attach(root / "pool/metadata")
+        self.data = loop.attach(root / "pool/data")
+        self.number = "{}:{}".format(*self.metadata.device)
+        info = dm.create_with_table(self.name, [Linear(0, self.sectors, device=self.number)])
+        table = ThinPool(
+            0, (root / "pool/data").stat().st_size // 512, metadata=info.number,
+            data="{}:{}".format(*self.data.device), chunk=128, features=("skip_block_zeroing",),
+        )  # fmt: skip
+        dm.create_with_table(pool_name(root), [table])
+
+    def _swap(self, *table: Target) -> None:
+        self.dm.reload(self.name, list(table), freeze=False)
+
+    def fail_writes(self) -> None:
+        """Only the superblock can be written."""
+        rest = parse_target(f"8 {self.sectors - 8} flakey {self.number} 8 0 600 1 error_writes")
+        self._swap(Linear(0, 8, device=self.number), rest)
+
+    def fail(self) -> None:
+        self._swap(Error(0, self.sectors))
+
+    def mend(self) -> None:
+        self._swap(Linear(0, self.sectors, device=self.number))
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self.dm.remove(self.name, cookie=QUIET_COOKIE)
+        self.metadata.close()
+        self.data.close()
+
+
+@contextlib.contextmanager
+def _bad_disk(root: Path) -> Iterator[tuple[DeviceMapper, BadDisk]]:
+    run("modprobe", "dm-flakey")
+    with DeviceMapper() as dm:
+        bad = BadDisk(dm, root)
+        try:
+            yield dm, bad
+        finally:
+            bad.close()
+
+
+def test_a_commit_that_fails_then_checked_and_cleared(lamella: Callable[..., Said], tmp_path: Path) -> None:
+    root = _set_up(lamella, tmp_path)
+    image = lamella("images", "-q", "--engine", "user").out.split()[0]
+    with _bad_disk(root) as (dm, bad):
+        folder = Path(lamella("mount", "box").out.strip())
+        (folder / "kept").write_bytes(NOISE * 64)
+        run("sync", "-f", folder)
+        before = _sum(folder)
+        bad.fail_writes()
+        said = lamella("create", "--name", "late", image, expect=13)
+        assert "lamella deactivate; then lamella repair; then lamella activate" in said.err
+        assert _status(dm, pool_name(root)).needs_check
+        said = lamella("info")
+        assert "WARNING: the pool is read-only and needs a check" in said.err
+        assert _sum(folder) == before  # what was there can be read
+        assert "late" not in lamella("ps").out
+        assert "needs a check" in lamella("create", "--name", "late", image, expect=8).err
+        said = lamella("repair", "--yes", expect=5)
+        assert "lamella deactivate" in said.err
+        bad.mend()
+        lamella("umount", "box")
+        lamella("deactivate")
+    assert "The mark is gone" in lamella("repair", "--yes").out
+    folder = Path(lamella("mount", "box").out.strip())
+    assert _sum(folder) == before
+    lamella("umount", "box")
+    lamella("create", "--name", "late", image)
+    lamella("deactivate")
+    assert "clean" in lamella("check", "--engine", "user").out
+
+
+def test_a_dead_metadata_device_fails_the_pool_which_comes_back_with_it(
+    lamella: Callable[..., Said], tmp_path: Path
+) -> None:
+    root = _set_up(lamella, tmp_path)
+    image = lamella("images", "-q", "--engine", "user").out.split()[0]
+    with _bad_disk(root) as (dm, bad):
+        folder = Path(lamella("mount", "box").out.strip())
+        (folder / "kept").write_bytes(NOISE * 64)
+        run("sync", "-f", folder)
+        before = _sum(folder)
+        bad.fail()
+        lamella("create", "--name", "late", image, expect=13)
+        assert dm.status(pool_name(root), flush=False)[0].text.strip() == "Fail"
+        said = lamella("info", expect=13)
+        assert "the pool has failed: its metadata could neither be written nor read back" in said.err
+        assert "lamella deactivate" in said.err
+        lamella("umount", "box")
+        bad.mend()
+        lamella("info", expect=13)  # a failed pool stays so until it is taken down
+        lamella("deactivate")
+    assert "nothing to repair" in lamella("repair").out
+    folder = Path(lamella("mount", "box").out.strip())
+    assert _sum(folder) == before
+    lamella("umount", "box")
+    lamella("create", "--name", "late", image)
+    lamella("deactivate")
+    assert "clean" in lamella("check", "--engine", "user").out
+
+
+def test_a_pool_that_was_forced_away_and_a_suspended_one(
+    lamella: Callable[..., Said], tmp_path: Path
+) -> None:
+    root = _set_up(lamella, tmp_path)
+    lamella("activate")
+    name = pool_name(root)
+    with DeviceMapper() as dm:
+        length = parse_target(dm.table(name)[0].line).length
+        dm.reload(name, [Error(0, length)], freeze=False)
+    said = lamella("info", expect=13)
+    assert "has the table of a device that was forced away" in said.err
+    lamella("deactivate")
+    lamella("activate")
+    lamella("info")
+
+
+# -- damage while nobody looks -----------------------------------------------------------------------
+
+
+def _damage(metadata: BlockDevice) -> None:
+    """Overwrite the list of devices' details and the start of the data space map."""
+    found = Metadata.open(metadata)
+    for block in (found.superblock.details_root, found.superblock.data_sm_root.bitmap_root):
+        metadata.write(block * 4096, NOISE)
+    metadata.flush()
+
+
+def test_a_damaged_pool_is_refused_repaired_and_comes_back(
+    lamella: Callable[..., Said], tmp_path: Path
+) -> None:
+    root = _set_up(lamella, tmp_path)
+    folder = Path(lamella("mount", "box").out.strip())
+    (folder / "kept").write_bytes(NOISE * 64)
+    before = _sum(folder)
+    lamella("umount", "box")
+    lamella("deactivate")
+    with pool_devices(root) as devices:
+        _damage(devices.metadata)
+    damaged = (root / "pool/metadata").read_bytes()
+    said = lamella("activate", expect=6)
+    assert "is damaged" in said.err
+    assert "lamella repair" in said.err
+    said = lamella("repair", "--yes")
+    assert "lost: nothing" in said.out
+    (kept,) = (root / "pool").glob("metadata.damaged-*")
+    assert kept.read_bytes() == damaged
+    run("thin_check", "-q", root / "pool/metadata")
+    folder = Path(lamella("mount", "box").out.strip())
+    assert _sum(folder) == before
+    lamella("umount", "box")
+    lamella("create", "--name", "late", lamella("images", "-q").out.split()[0])
+    lamella("deactivate")
+    assert "clean" in lamella("check", "--engine", "user").out
