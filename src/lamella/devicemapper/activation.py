@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.devicemapper import pool_care
-from lamella.devicemapper.applying import Changes, changes, same_table
+from lamella.devicemapper.applying import Changes, Sharing, changes, same_table
 from lamella.devicemapper.group_disks import GroupDisks
 from lamella.devicemapper.in_use import check_unused
+from lamella.devicemapper.nodes import udev_cookie
 from lamella.devicemapper.table import ThinPool
 from lamella.devicemapper.wanted import (
     HIDDEN,
@@ -56,6 +57,17 @@ class KernelActivator:
         self.settings = settings or Settings(_threshold)
         self.check_pools = check_pools
         self._warn = warn or (lambda text: None)
+        self._shared: Sharing | None = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """udev is waited for once, at the end of the block, and not after each call in it."""
+        with udev_cookie() as cookie:
+            self._shared = Sharing(cookie)
+            try:
+                yield
+            finally:
+                self._shared = None
 
     # -- asking ----------------------------------------------------------------------------------
 
@@ -115,7 +127,7 @@ class KernelActivator:
         if not inactive:
             return
         settings = replace(self.settings, read_only=True) if read_only else self.settings
-        with GroupDisks(found) as disks, changes(self.dm) as made:
+        with GroupDisks(found) as disks, changes(self.dm, self._shared) as made:
             wanted = wanted_devices(found.group, inactive, disks, settings)
             self._refuse_beside_parts(found, wanted)
             for device in wanted:
@@ -190,7 +202,7 @@ class KernelActivator:
 
     def deactivate(self, found: FoundGroup, names: Iterable[str]) -> None:
         """Take the volumes' devices down, and below them what nobody else needs."""
-        with changes(self.dm) as made:
+        with changes(self.dm, self._shared) as made:
             for name in names:
                 lv = _lv(found, name)
                 info = self.info(found, name)

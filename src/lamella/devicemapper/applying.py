@@ -7,7 +7,8 @@ import fcntl
 import os
 import struct
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,15 +143,25 @@ class Changes:
 
 
 @contextmanager
-def changes(dm: DeviceMapper) -> Iterator[Changes]:
-    """Changes that are taken back if the block raises, and that udev has followed at its end."""
-    with udev_cookie() as cookie:
+def changes(dm: DeviceMapper, shared: Sharing | None = None) -> Iterator[Changes]:
+    """Changes that are taken back if the block raises.
+
+    At its end udev has followed them; with *shared*, at the end of that.
+    """
+    with nullcontext(shared.cookie) if shared is not None else udev_cookie() as cookie:
         made = Changes(dm, cookie)
         try:
             yield made
         except BaseException:
             made.take_back()
             raise
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Several changes for which udev is waited once."""
+
+    cookie: Cookie | None
 
 
 def same_table(live: Sequence[TargetLine], wanted: Sequence[Target]) -> bool:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from lamella.errors import BusyError, LamellaError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from lamella.cli.lvm.context import Context
     from lamella.devicemapper.activation import KernelActivator
@@ -58,6 +59,11 @@ def _locked(context: Context, name: str) -> Iterator[FoundGroup]:
         yield found
 
 
+def _together(context: Context) -> AbstractContextManager[None]:
+    """udev is waited for once, for all volumes."""
+    return context.activator.together() if context.activator is not None else nullcontext()
+
+
 def _activating(context: Context) -> bool:
     return not context.args.text("activate").endswith("n")
 
@@ -94,7 +100,7 @@ def change_activation(context: Context, found: FoundGroup, lvs: list[LogicalVolu
     if not context.activation or context.test:
         return
     names = [lv.name for lv in lvs]
-    with _locked(context, found.group.name) as fresh:
+    with _locked(context, found.group.name) as fresh, _together(context):
         for name in names:
             if name in fresh.group.lvs:
                 _one(context, fresh, fresh.group.lvs[name])
@@ -173,8 +179,9 @@ def change_group_activation(context: Context, found: FoundGroup) -> None:
         with _locked(context, group.name) as fresh:
             group = fresh.group
             if _activating(context) or _idle(context, fresh):
-                for lv in _of_group(group):
-                    _one(context, fresh, lv)
+                with _together(context):
+                    for lv in _of_group(group):
+                        _one(context, fresh, lv)
             else:
                 return
             active = active_count(context, fresh)
