@@ -22,7 +22,7 @@ from lamella.lvm.group_writer import Header, write_compact
 from lamella.lvm.ids import without_dashes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lamella.lvm.model import VolumeGroup
 
@@ -32,6 +32,9 @@ SETTINGS = (
 LVS = (
     "lv_name,lv_attr,lv_size,pool_lv,origin,data_percent,metadata_percent,seg_count,chunk_size,transaction_id"
 )
+NOT_BACKED_UP = "WARNING: This metadata update is NOT backed up."
+"""What LVM2 says, and we do not, where backups are switched off."""
+PROFILE = "lamella-twins"
 REPORTS = (
     [
         "lvs",
@@ -65,7 +68,7 @@ class Twins:
         words = line.format(*self.disks).split()
         self.log.append(f"{program}: {' '.join(words)}")
         code, text = self.ours(words, answers) if program == "ours" else self.theirs(words, answers)
-        text = re.sub(r"\[y/n\]: ?(\[n\])?\n?", "[y/n]:\n", text)
+        text = re.sub(r"\[y/n\]: ?(\[n\])?\n?", "[y/n]:\n", text).replace(NOT_BACKED_UP, "")
         return Said(code, tuple(sorted(each.strip() for each in text.splitlines() if each.strip())))
 
     def ours(self, words: Sequence[str], answers: str = "") -> tuple[int, str]:
@@ -195,6 +198,20 @@ def links(groups: Sequence[VolumeGroup]) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
             found += [f"{folder}/{each}" for each in os.listdir(folder)]
     return sorted(each for each in found if os.path.realpath(each) in nodes)
+
+
+@contextlib.contextmanager
+def profile() -> Iterator[None]:
+    """The walkthrough's profile, where both programs look for it."""
+    path = Path("/etc/lvm/profile") / f"{PROFILE}.profile"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        "activation {\n  thin_pool_autoextend_threshold=80\n  thin_pool_autoextend_percent=20\n}\n"
+    )
+    try:
+        yield
+    finally:
+        path.unlink()
 
 
 def attach(folder: Path, sizes: Sequence[int]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.guest.lvm_twins import Twins, attach
+from tests.guest.lvm_twins import PROFILE, Twins, attach, profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ STEPS = (
     "lvcreate --wipesignatures y -n thinpool docker -l 95%VG",
     "lvcreate --wipesignatures y -n thinpoolmeta docker -l 1%VG",
     "lvconvert -y --zero n -c 512K --thinpool docker/thinpool --poolmetadata docker/thinpoolmeta",
-    "lvchange --addtag lamella docker/thinpool",
+    f"lvchange --metadataprofile {PROFILE} docker/thinpool",
     "pvcreate {1}",
     "vgextend docker {1}",
     "lvextend -l +100%FREE docker/thinpool",
@@ -55,7 +55,8 @@ def twins(tmp_path: Path) -> Iterator[Twins]:
     made = Twins(disks)
     try:
         made.clean()
-        yield made
+        with profile():
+            yield made
     finally:
         made.clean()
         if not given:
