@@ -301,7 +301,9 @@ class DirectLvm(PoolBackend):
         return f"{remote[0]} is an NBD address, not a block device of this machine" if remote else ""
 
     def active(self, dm: DeviceMapper) -> str | None:
-        record = self._existing()
+        record = self._record()
+        if record is None:
+            return None
         prefix = PREFIX + without_dashes(record.group_uuid) + without_dashes(record.pool_uuid)
         info = dm.find(dm_name(record.group, record.pool))
         if info is None or not info.live_table or not info.uuid.startswith(prefix):
