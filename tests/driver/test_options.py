@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from lamella.driver.engines import check_filesystem
 from lamella.driver.options import GIB, METADATA_MAX, REFUSED, Options, container_size, merge, parse
 from lamella.errors import UnsupportedError, UsageError
 
@@ -68,6 +69,7 @@ def test_all_options() -> None:
         ("dm.min_free_space=-1%", "devmapper: Invalid value -1% for option dm.min_free_space"),
         ("dm.blkdiscard=yes", "Invalid value yes for option dm.blkdiscard"),
         ("dm.mkfsarg=", "Invalid value  for option dm.mkfsarg"),
+        ("dm.xfs_nospace_max_retries=-1", "Invalid value -1 for option dm.xfs_nospace_max_retries"),
     ],
 )
 def test_what_makes_no_sense(option: str, words: str) -> None:
@@ -83,8 +85,12 @@ def test_the_largest_metadata_device() -> None:
 
 def test_xfs_is_refused_with_the_reason() -> None:
     with pytest.raises(UnsupportedError, match="kernel that mounts") as caught:
-        parse(["dm.fs=xfs"])
+        check_filesystem("user", parse(["dm.fs=xfs"]))
     assert "dm.fs=ext4" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="too small"):
+        check_filesystem("kernel", parse(["dm.fs=xfs", "dm.basesize=64M"]))
+    made = parse(["dm.fs=xfs", "dm.xfs_nospace_max_retries=0"])
+    assert (made.filesystem, made.xfs_nospace_max_retries) == ("xfs", 0)
 
 
 @pytest.mark.parametrize("key", sorted(REFUSED))

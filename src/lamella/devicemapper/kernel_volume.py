@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
@@ -126,6 +126,24 @@ class KernelVolume(ThinVolume):
     def fileno(self) -> int:
         """The node's descriptor."""
         return self.file.fileno()
+
+    @contextmanager
+    def lent(self) -> Iterator[str]:
+        """The node's path, for the kernel to mount or another program to write within the block.
+
+        Meanwhile this has no claim on it, which would keep the kernel from mounting it.
+        """
+        self.flush()
+        claimed = self.file
+        self._file = FileDevice(claimed.path, read_only=self.read_only, lock=False)
+        claimed.close()
+        try:
+            yield self.file.path
+        finally:
+            if not self.read_only:
+                free = self.file
+                self._file = FileDevice(free.path)  # refused if something is still mounted
+                free.close()
 
     def close(self) -> None:
         """Close the node, and remove the device if it was made to be opened here and nobody else has it.

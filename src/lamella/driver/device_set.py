@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lamella.driver import fence
@@ -25,11 +26,7 @@ from lamella.errors import (
     ReadOnlyError,
     UsageError,
 )
-from lamella.fs.entry import Entry, Kind
-from lamella.fs.ext4.grow import grow_ext4
-from lamella.fs.ext4.make import make_ext4
-from lamella.fs.ext4.superblock import check_superblock, filesystem_uuid
-from lamella.fs.ext4.tree import Tree
+from lamella.fs import filesystem as file_systems
 from lamella.thin.checksum import BLOCK_SIZE
 from lamella.thin.pool import Pool, PoolOptions
 from lamella.thin.space_map_format import MAX_METADATA_BLOCKS
@@ -44,6 +41,7 @@ if TYPE_CHECKING:
     from lamella.driver.kernel_devices import KernelDevices
     from lamella.driver.options import Options
     from lamella.driver.state import State
+    from lamella.fs.filesystem import FileSystem
     from lamella.thin.engine import ThinPool, ThinVolume
 
 MAX_DEVICE_ID = (1 << 24) - 1
@@ -221,17 +219,24 @@ class DeviceSet:
             raise NotFoundError(f"devmapper: Unknown device {name}", hint="see: lamella check")
         return device
 
+    @cached_property
+    def filesystem(self) -> FileSystem:
+        """What is in all devices, and how it is read and written."""
+        return file_systems.of_kind(
+            self.state.pool().base_filesystem or self.options.filesystem,
+            mount_options=self.options.mount_options,
+            max_retries=self.options.xfs_nospace_max_retries,
+        )
+
     # -- the base device -------------------------------------------------------------------------
 
     def _create_base(self) -> None:
         options = self.options
 
         def fill(volume: ThinVolume) -> None:
-            make_ext4(volume, mkfs_args=options.mkfs_args)
-            with Tree.open(volume) as tree:
-                # An image that says nothing of its root gets the same one everywhere: root's, 0755, 1970.
-                tree.put(Entry(b"", Kind.DIRECTORY, 0o755))
-            self.state.set_pool(base_uuid=filesystem_uuid(volume), base_filesystem=options.filesystem)
+            self.filesystem.make(volume, options.mkfs_args)
+            uuid = self.filesystem.uuid(volume)
+            self.state.set_pool(base_uuid=uuid, base_filesystem=options.filesystem)
 
         device_id = self._free_device_id()
         self._create(
@@ -254,7 +259,7 @@ class DeviceSet:
             raise _lacks_base(self.state, self.backend) from error
         with opened as volume:
             try:
-                uuid = filesystem_uuid(volume)
+                uuid = self.filesystem.uuid(volume)
             except (CorruptError, NotFoundError) as error:
                 raise CorruptError(f"{failed}{error.message}", hint=self._different_pool()) from error
         if uuid != facts.base_uuid:
@@ -284,7 +289,7 @@ class DeviceSet:
         self._create(
             Device(BASE, device_id, size, 0, initialized=True),
             lambda: self.pool.create_snap(device_id, old.device_id),
-            grow_ext4,
+            self.filesystem.grow,
             self._retiring(old),
         )
         self.retry_deletions()
@@ -304,11 +309,11 @@ class DeviceSet:
 
         def recover_and_grow(volume: ThinVolume) -> None:
             self._recover(volume)
-            grow_ext4(volume)
+            self.filesystem.grow(volume)
 
         if self.kernel is not None:
             with self._replacing(old, size=size) as volume:
-                grow_ext4(volume)
+                self.filesystem.grow(volume)
         else:
             device_id = self._free_device_id()
             self._create(
@@ -357,7 +362,7 @@ class DeviceSet:
 
         def grow_and_fill(volume: ThinVolume) -> None:
             if size > origin.size:
-                grow_ext4(volume)
+                self.filesystem.grow(volume)
             if fill:
                 fill(volume)
 
@@ -397,7 +402,7 @@ class DeviceSet:
                 self.kernel.made(device)
 
     def _fill(self, device: Device, fill: Callable[[ThinVolume], object]) -> None:
-        volume = self.pool.open_volume(device.device_id, device.size, zero_fresh=True)
+        volume = self.pool.open_volume(device.device_id, device.size, zero_fresh=self.filesystem.written_here)
         try:
             fill(volume)
             if not self.pool.can_abort:
@@ -447,9 +452,19 @@ class DeviceSet:
             volume: ThinVolume = self.pool.open_volume(device_id, device.size, read_only=True)
             stack.callback(volume.close)
             if self._unclean(volume):
-                from lamella.driver.recovered import Recovered
+                if self.filesystem.written_here:
+                    from lamella.driver.recovered import Recovered
 
-                volume = Recovered(volume)
+                    volume = Recovered(volume)
+                elif kernel is not None:
+                    # The kernel replays its log when it is mounted, so on a snapshot that may be written.
+                    volume.close()
+                    if device_id == device.device_id:
+                        device_id = stack.enter_context(
+                            kernel.temporaries.snapshot(device_id, self._used_ids)
+                        )
+                    volume = self.pool.open_volume(device_id, device.size, zero_fresh=False)
+                    stack.callback(volume.close)
             yield volume
 
     @contextmanager
@@ -479,7 +494,9 @@ class DeviceSet:
         fresh = replace(device, device_id=self._free_device_id(), size=size or device.size)
         with self._making(fresh, self._retiring(device)):
             self.pool.create_snap(fresh.device_id, device.device_id)
-            volume = self.pool.open_volume(fresh.device_id, fresh.size, zero_fresh=True)
+            volume = self.pool.open_volume(
+                fresh.device_id, fresh.size, zero_fresh=self.filesystem.written_here
+            )
             try:
                 self._recover(volume)
                 yield volume
@@ -492,18 +509,14 @@ class DeviceSet:
             kernel.activate(fresh)
 
     def _unclean(self, volume: ThinVolume) -> bool:
-        if self.state.pool().base_filesystem != "ext4":
-            return False
         try:
-            return check_superblock(volume).needs_recovery
+            return self.filesystem.condition(volume).needs_recovery
         except (CorruptError, NotFoundError):
             return False  # whoever reads it says what is wrong with it
 
     def _recover(self, volume: ThinVolume) -> None:
         if self._unclean(volume):
-            from lamella.fs.ext4.journal import recover_journal
-
-            recover_journal(volume)
+            self.filesystem.recover(volume)
 
     def differing_ranges(self, lower: ThinVolume, upper: ThinVolume) -> list[tuple[int, int]]:
         """(offset, length) in bytes of what two open volumes do not share, in order, in whole chunks."""

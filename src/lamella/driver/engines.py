@@ -8,6 +8,7 @@ import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from lamella.driver.options import XFS_BASE_MIN
 from lamella.errors import LamellaError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +51,24 @@ def choose(engine: str, backend: PoolBackend, options: Options | None = None) ->
         check_kernel()
         return "kernel"
     return "kernel" if not unfit and kernel_can() else "user"
+
+
+def check_filesystem(engine: Engine, options: Options) -> None:
+    """Raise :class:`LamellaError` where a store with these *options* cannot be made with *engine*."""
+    if options.filesystem == "xfs" and engine == "user":
+        raise UnsupportedError(
+            "dm.fs=xfs needs a kernel that mounts the volumes: an XFS can only be written by mounting it, "
+            "and the user engine writes file systems itself",
+            hint="use --engine kernel as root, or dm.fs=ext4 (the default)",
+        )
+    if options.filesystem == "xfs" and options.base_size < XFS_BASE_MIN:
+        raise UsageError(
+            f"devmapper: an XFS of {options.base_size} bytes is too small",
+            hint=f"give dm.basesize={XFS_BASE_MIN >> 20}M or more, or dm.fs=ext4",
+        )
+    from lamella.fs.filesystem import of_kind
+
+    of_kind(options.filesystem).check_tools()
 
 
 def kernel_can() -> bool:

@@ -26,6 +26,9 @@ BASE_MIN = 32 * MIB
 """Smallest base device that we make: an ext4 of less has no room for a journal and a layer."""
 BASE_MAX = 16 << 40
 """Largest base device: what an ext4 of 4 KiB blocks without 64-bit block numbers holds."""
+XFS_BASE_MIN = 300 * MIB
+"""Smallest base device for an XFS: what mkfs.xfs makes since xfsprogs 5.19."""
+MAX_RETRIES = (1 << 31) - 1
 METADATA_MIN = 1 * MIB
 METADATA_MAX = 255 * 16320 * 4096
 """Largest metadata device that dm-thin uses: one index block of 255 bitmaps (about 15.9 GiB)."""
@@ -42,6 +45,8 @@ class Options:
     filesystem: str = "ext4"
     mkfs_args: tuple[str, ...] = ()
     mount_options: tuple[str, ...] = ()
+    xfs_nospace_max_retries: int | None = None
+    """How often the kernel tries again to write an XFS's metadata to a full pool; None: as it will."""
     loop_data_size: int = 100 * GIB
     loop_metadata_size: int = 2 * GIB
     chunk_size: int = 64 << 10
@@ -216,15 +221,18 @@ def _boolean(key: str, value: str) -> bool:
 
 
 def _filesystem(key: str, value: str) -> str:
-    if value == "xfs":
-        raise UnsupportedError(
-            "dm.fs=xfs needs a kernel that mounts the volumes: an XFS can only be written by mounting it, "
-            "and the user engine writes file systems itself",
-            hint="use dm.fs=ext4 (the default)",
-        )
-    if value != "ext4":
-        raise UsageError(f"devmapper: Unsupported filesystem {value}", hint="give dm.fs=ext4")
+    if value not in ("ext4", "xfs"):
+        raise UsageError(f"devmapper: Unsupported filesystem {value}", hint="give dm.fs=ext4 or dm.fs=xfs")
     return value
+
+
+def _retries(key: str, value: str) -> int:
+    if not value.isascii() or not value.isdigit() or int(value) > MAX_RETRIES:
+        raise UsageError(
+            f"devmapper: Invalid value {value} for option {key}",
+            hint=f"give a number from 0 to {MAX_RETRIES}",
+        )
+    return int(value)
 
 
 def _percent(key: str, value: str) -> int:
@@ -282,6 +290,7 @@ _PARSERS: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "dm.fs": ("filesystem", _filesystem),
     "dm.mkfsarg": ("mkfs_args", _one),
     "dm.mountopt": ("mount_options", _commas),
+    "dm.xfs_nospace_max_retries": ("xfs_nospace_max_retries", _retries),
     "dm.loopdatasize": ("loop_data_size", _between(CHUNK_STEP, 1 << 60, 512)),
     "dm.loopmetadatasize": ("loop_metadata_size", _between(METADATA_MIN, METADATA_MAX, 4096)),
     "dm.blocksize": ("chunk_size", _between(CHUNK_STEP, CHUNK_MAX, CHUNK_STEP)),
@@ -315,7 +324,6 @@ REFUSED = {
     **dict.fromkeys(_DIRECT_PARSERS, _DIRECT),
     "dm.datadev": "it is deprecated, and puts the pool on two block devices",
     "dm.metadatadev": "it is deprecated, and puts the pool on two block devices",
-    "dm.xfs_nospace_max_retries": "it tunes a mounted XFS, and only ext4 is served",
     "dm.libdm_log_level": "it sets the log of libdevmapper, which is not used",
 }
 """Options that Docker knows and the loop-lvm mode cannot serve, with the reason."""

@@ -47,6 +47,9 @@ class FileSystem(ABC):
     written_here: bool
     """Whether this process writes it, through the device; else the kernel does, beside the device."""
 
+    def check_tools(self) -> None:  # noqa: B027 - none are needed for most
+        """Raise :class:`lamella.errors.MissingError` where a program is missing that makes one."""
+
     @abstractmethod
     def make(self, device: BlockDevice, mkfs_args: Sequence[str] = ()) -> None:
         """Make one as large as *device*. Its root belongs to root, with mode 0755 and the time 0."""

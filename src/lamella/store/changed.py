@@ -4,28 +4,29 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lamella.fs.difference import differences
+from lamella.fs.difference import list_changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lamella.driver.device_set import DeviceSet
     from lamella.fs.difference import Change
-    from lamella.thin.engine import ThinVolume
-
-Ranges = list[tuple[int, int]]
+    from lamella.fs.pair import Pair
 
 
 @contextmanager
-def both(devices: DeviceSet, lower: str, upper: str) -> Iterator[tuple[ThinVolume, ThinVolume, Ranges]]:
-    """Both devices open, and the byte ranges where the upper one no longer shares the lower one's chunks."""
+def both(devices: DeviceSet, lower: str, upper: str) -> Iterator[Pair[Any]]:
+    """The trees of both devices, of which the upper one shares with the lower one what did not change."""
     with devices.volume(lower) as below, devices.volume(upper) as above:
-        yield below, above, devices.differing_ranges(below, above)
+        filesystem = devices.filesystem
+        changed = devices.differing_ranges(below, above) if filesystem.written_here else None
+        with filesystem.pair(below, above, changed) as pair:
+            yield pair
 
 
 def container_changes(devices: DeviceSet, lower: str, upper: str) -> list[Change]:
     """The names that were added, changed or deleted in *upper*."""
-    with both(devices, lower, upper) as (below, above, ranges):
-        return differences(below, above, changed=ranges)
+    with both(devices, lower, upper) as pair:
+        return list_changes(pair)

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lamella.errors import LamellaError
-from lamella.fs.ext4.superblock import check_superblock
 from lamella.store.pool_health import health
 from lamella.store.results import StoreCheck
 from lamella.thin.check import CheckOptions
@@ -132,7 +131,7 @@ def _check_file_systems(state: State, devices: DeviceSet, found: StoreCheck, pro
         progress.advance(1)
         try:
             with devices.volume(device.hash) as volume:
-                left = check_superblock(volume)
+                left = devices.filesystem.condition(volume)
         except LamellaError as error:
             found.problems.append(f"device {device.hash}: {error.message}")
             continue
@@ -142,4 +141,4 @@ def _check_file_systems(state: State, devices: DeviceSet, found: StoreCheck, pro
             )
         if left.errors:
             found.problems.append(f"device {device.hash}: a kernel has found errors in its file system")
-    found.looked_at.append(("file systems", f"{looked} of ext4"))
+    found.looked_at.append(("file systems", f"{looked} of {devices.filesystem.kind}"))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.system import explain
 from lamella.errors import LamellaError, NotFoundError, UsageError
-from lamella.fs.difference import write_layer_tar
+from lamella.fs.difference import write_layer
 from lamella.images.chain import chain_id
 from lamella.images.digest import digest_of
 from lamella.images.platform import Platform
@@ -91,8 +91,8 @@ def _layer(
     """The layer of the container's changes; None if there are none."""
     with _spool(scratch) as spool:
         hashing = _Hashing(spool, scratch)
-        with both(devices, catalog.device_of(container.top), container.device) as (below, above, ranges):
-            write_layer_tar(below, above, hashing, changed=ranges)
+        with both(devices, catalog.device_of(container.top), container.device) as pair:
+            write_layer(pair, hashing)
         diff_id = hashing.digest()
         if diff_id == EMPTY_LAYER:
             return None

@@ -10,13 +10,11 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lamella.block.system import explain
 from lamella.errors import NotFoundError, UsageError
 from lamella.fs.entry import Entry, Kind, show
-from lamella.fs.ext4.reader import Reader
-from lamella.fs.ext4.tree import Tree
 from lamella.fs.tar_in import read_tar
 from lamella.fs.tar_out import TarWriter
 from lamella.store.host_files import HostPayload, host_entries, write_host_tree
@@ -25,7 +23,9 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from lamella.driver.device_set import DeviceSet
-    from lamella.fs.layer import FilePayload
+    from lamella.fs.filesystem import FileSystem
+    from lamella.fs.layer import ChangingTree, FilePayload
+    from lamella.fs.reader import TreeReader
     from lamella.thin.engine import ThinVolume
 
 
@@ -41,12 +41,14 @@ def copy_in(
     """Copy a file, folder or tar stream to *path* of the container *name*; all of it or nothing."""
     with devices.volume(device, read_only=False) as volume:
         if isinstance(source, str | os.PathLike):
-            _copy_host_in(volume, name, os.fsencode(source), path, keep_owner=keep_owner)
+            _copy_host_in(devices.filesystem, volume, name, os.fsencode(source), path, keep_owner=keep_owner)
         else:
-            _copy_tar_in(volume, name, source, path)
+            _copy_tar_in(devices.filesystem, volume, name, source, path)
 
 
-def _copy_host_in(volume: ThinVolume, name: str, source: bytes, path: bytes, *, keep_owner: bool) -> None:
+def _copy_host_in(
+    filesystem: FileSystem, volume: ThinVolume, name: str, source: bytes, path: bytes, *, keep_owner: bool
+) -> None:
     contents_only, follow = _is_contents(source), _asserts_directory(source)
     try:
         found = os.stat(source) if follow else os.lstat(source)
@@ -54,8 +56,9 @@ def _copy_host_in(volume: ThinVolume, name: str, source: bytes, path: bytes, *, 
         raise explain(error, "read", show(source)) from error
     is_directory = stat.S_ISDIR(found.st_mode)
     base = os.path.basename(os.path.abspath(source))
-    target, existing = _place(Reader.open(volume), name, path, base, is_directory, contents_only)
-    with Tree.open(volume) as tree:
+    with filesystem.reader(volume) as reader:
+        target, existing = _place(reader, name, path, base, is_directory, contents_only)
+    with filesystem.tree(volume) as tree:
         for entry, where in host_entries(source, follow=follow, keep_owner=keep_owner):
             if not entry.path and existing and is_directory:
                 continue  # a directory that is there keeps its attributes
@@ -70,15 +73,17 @@ def _copy_host_in(volume: ThinVolume, name: str, source: bytes, path: bytes, *, 
                 _put(tree, moved, None)
 
 
-def _copy_tar_in(volume: ThinVolume, name: str, stream: BinaryIO, path: bytes) -> None:
-    reader = Reader.open(volume)
-    target, inode = reader.resolve(path)
+def _copy_tar_in(
+    filesystem: FileSystem, volume: ThinVolume, name: str, stream: BinaryIO, path: bytes
+) -> None:
+    with filesystem.reader(volume) as reader:
+        target, inode = reader.resolve(path)
     if inode.kind is not Kind.DIRECTORY:
         raise UsageError(
             f"destination {name}:{show(path)} must be a directory",
             hint="a tar stream is unpacked into a directory",
         )
-    with Tree.open(volume) as tree:
+    with filesystem.tree(volume) as tree:
         for entry, payload in read_tar(stream, name="the tar stream"):
             if not entry.path:
                 continue
@@ -94,7 +99,7 @@ def _moved(entry: Entry, target: bytes) -> Entry:
     return moved
 
 
-def _put(tree: Tree, entry: Entry, payload: FilePayload | None) -> None:
+def _put(tree: ChangingTree, entry: Entry, payload: FilePayload | None) -> None:
     """Put one entry, but never a directory in place of something else, nor the other way round."""
     present = tree.kind_of(entry.path)
     if present is not None and (present is Kind.DIRECTORY) != (entry.kind is Kind.DIRECTORY):
@@ -109,7 +114,7 @@ def _put(tree: Tree, entry: Entry, payload: FilePayload | None) -> None:
 
 
 def _place(
-    reader: Reader, name: str, path: bytes, base: bytes, is_directory: bool, contents_only: bool
+    reader: TreeReader[Any], name: str, path: bytes, base: bytes, is_directory: bool, contents_only: bool
 ) -> tuple[bytes, bool]:
     """The real path that a source called *base* is copied to, and whether that is a directory already."""
     try:
@@ -146,8 +151,7 @@ def copy_out(
     devices: DeviceSet, device: str, name: str, path: bytes, target: str | os.PathLike[str] | BinaryIO
 ) -> None:
     """Copy *path* of the container or image *name* to *target* here, or as a tar stream into *target*."""
-    with devices.volume(device) as volume:
-        reader = Reader.open(volume)
+    with devices.volume(device) as volume, devices.filesystem.reader(volume) as reader:
         follow = _asserts_directory(path)
         try:
             real, inode = reader.resolve(path, follow=follow)
@@ -184,7 +188,7 @@ def _place_here(target: bytes, base: bytes, is_directory: bool, contents_only: b
     return target.rstrip(b"/") or b"/", False
 
 
-def _write_tar(reader: Reader, real: bytes, base: bytes, out: BinaryIO) -> None:
+def _write_tar(reader: TreeReader[Any], real: bytes, base: bytes, out: BinaryIO) -> None:
     """*real* and what is below it as a tar in which it is called *base*."""
     with TarWriter(out) as tar:
         for entry in reader.walk(real):

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lamella.block.system import explain
 from lamella.errors import BadInputError, UsageError
@@ -16,7 +16,7 @@ from lamella.fs.entry import Entry, Kind, show
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lamella.fs.ext4.reader import Reader
+    from lamella.fs.reader import TreeReader
 
 _KINDS = {
     stat.S_IFREG: Kind.FILE,
@@ -151,7 +151,7 @@ def _xattrs(where: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def write_host_tree(reader: Reader, source: bytes, target: bytes, *, into_existing: bool) -> None:
+def write_host_tree(reader: TreeReader[Any], source: bytes, target: bytes, *, into_existing: bool) -> None:
     """Write *source* of a container's tree as *target*, which its parent is there for.
 
     *into_existing*: *target* is a directory already, and keeps its attributes. Everything belongs to
@@ -178,7 +178,7 @@ def write_host_tree(reader: Reader, source: bytes, target: bytes, *, into_existi
             raise explain(error, "write", show(where)) from error
 
 
-def _write(reader: Reader, entry: Entry, where: bytes, link_target: bytes) -> None:
+def _write(reader: TreeReader[Any], entry: Entry, where: bytes, link_target: bytes) -> None:
     present = _kind_here(where)
     if entry.kind is Kind.DIRECTORY:
         if present is None:
@@ -215,7 +215,7 @@ def _write(reader: Reader, entry: Entry, where: bytes, link_target: bytes) -> No
     os.utime(where, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
 
 
-def _write_file(reader: Reader, entry: Entry, where: bytes) -> None:
+def _write_file(reader: TreeReader[Any], entry: Entry, where: bytes) -> None:
     descriptor = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "wb") as file:
         file.truncate(entry.size)

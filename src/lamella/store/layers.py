@@ -6,8 +6,6 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from lamella.fs.ext4.reader import Reader
-from lamella.fs.ext4.writer import apply_layer
 from lamella.fs.tar_split import TarSplitWriter, reassemble
 from lamella.images.chain import chain_id
 from lamella.store.catalog import Layer
@@ -79,7 +77,9 @@ class Layers:
         def fill(volume: ThinVolume) -> None:
             nonlocal content
             with io.BufferedWriter(SplitWriter(self._state, chain)) as rows, TarSplitWriter(rows) as split:
-                stats = apply_layer(volume, counted, recorder=split, progress=progress.advance)
+                stats = self._devices.filesystem.apply_layer(
+                    volume, counted, recorder=split, progress=progress.advance
+                )
                 while counted.readinto(memoryview(bytearray(1 << 16))):
                     pass
             content = stats.bytes_written
@@ -110,6 +110,7 @@ class Layers:
         """
         with (
             self._devices.volume(layer.device) as volume,
+            self._devices.filesystem.reader(volume) as reader,
             io.BufferedReader(SplitReader(self._state, layer.chain_id)) as split,
         ):
-            reassemble(split, Reader.open(volume).read, out, name=f"the record of layer {layer.diff_id}")
+            reassemble(split, reader.read, out, name=f"the record of layer {layer.diff_id}")

@@ -76,6 +76,8 @@ def mount(
         if folder is None:
             _make_point(root, point)
         kernel.mount(str(node), point, filesystem, options=given, read_only=read_only)
+        if filesystem == "xfs":
+            _set_max_retries(node, point, devices.options.xfs_nospace_max_retries)
     except BaseException:
         if folder is None:
             _drop_point(root, point)
@@ -84,6 +86,17 @@ def mount(
                 devices.deactivate(device)
         raise
     return point
+
+
+def _set_max_retries(node: Path, point: Path, count: int | None) -> None:
+    """As Docker does it: where that fails, so does the mount."""
+    from lamella.fs.xfs.filesystem import set_max_retries
+
+    try:
+        set_max_retries(str(node), count)
+    except BaseException:
+        kernel.unmount(point, lazy=True)
+        raise
 
 
 def unmount(root: Root, present_: Present, name: str, *, lazy: bool, deferred_removal: bool) -> list[str]:

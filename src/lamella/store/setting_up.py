@@ -55,6 +55,7 @@ def set_up(
     asked = engines.asked_for(engine, known)
     if not seems_complete(place):
         backend.engine = engines.choose(asked, backend, wanted)
+        engines.check_filesystem(backend.engine, wanted)
         backend.preflight(wanted)
     try:
         place.path.mkdir(mode=0o700, parents=True, exist_ok=True)

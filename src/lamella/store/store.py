@@ -651,11 +651,15 @@ class Store:
 
     def export(self, name: str, out: str | os.PathLike[str] | BinaryIO) -> None:
         """Write the whole tree of a container or an image as one tar."""
-        from lamella.fs.difference import write_tree_tar
+        from lamella.fs.difference import write_tree
         from lamella.store.outputs import output
 
-        with self.devices.volume(self._tree_device(name)) as volume, output(out) as file:
-            write_tree_tar(volume, file)
+        with (
+            self.devices.volume(self._tree_device(name)) as volume,
+            self.devices.filesystem.reader(volume) as reader,
+            output(out) as file,
+        ):
+            write_tree(reader, file)
 
     # -- the pool --------------------------------------------------------------------------------
 

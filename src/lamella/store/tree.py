@@ -6,8 +6,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from lamella.fs.ext4.reader import Reader
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
@@ -26,7 +24,12 @@ class Tree:
     def __init__(self, devices: DeviceSet, device: str, name: str) -> None:
         self.name = name
         self._stack = ExitStack()
-        self.reader = Reader.open(self._stack.enter_context(devices.volume(device)))
+        try:
+            volume = self._stack.enter_context(devices.volume(device))
+            self.reader = self._stack.enter_context(devices.filesystem.reader(volume))
+        except BaseException:
+            self._stack.close()
+            raise
 
     def ls(self, path: bytes = b"/") -> list[Entry]:
         """The entries of a directory by name, or the one entry that another path names."""

@@ -54,17 +54,23 @@ class Xfs(FileSystem):
         self._options = mount.split_options(mount_options)[1]
         self._max_retries = max_retries
 
-    def make(self, device: BlockDevice, mkfs_args: Sequence[str] = ()) -> None:
+    def check_tools(self) -> None:
+        self._program()
+
+    def _program(self) -> str:
         program = shutil.which("mkfs.xfs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
         if program is None:
             raise MissingError(
                 "dm.fs=xfs needs the program mkfs.xfs, which is not here",
                 hint="install the package xfsprogs; or use dm.fs=ext4",
             )
+        return program
+
+    def make(self, device: BlockDevice, mkfs_args: Sequence[str] = ()) -> None:
         with _lent(device) as node:
             # -K: a new device has nothing to discard. The node may be larger: it has whole chunks.
             size = [] if _size_of(node) == device.size else ["-d", f"size={device.size}"]
-            command = [program, "-q", "-K", *size, *mkfs_args, node]
+            command = [self._program(), "-q", "-K", *size, *mkfs_args, node]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line and not line.startswith("Usage")]
@@ -144,19 +150,20 @@ def set_max_retries(node: str, count: int | None) -> None:
     """
     if count is None:
         return
-    path = _RETRIES.format(os.path.basename(os.path.realpath(node)))
     try:
+        number = os.stat(node).st_rdev
+        device = os.path.realpath(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+        path = _RETRIES.format(os.path.basename(device))
         with open(path, "w", encoding="ascii") as file:
             file.write(str(count))
     except OSError as error:
-        raise explain(error, "set dm.xfs_nospace_max_retries in", path) from error
+        raise explain(error, "set dm.xfs_nospace_max_retries of", node) from error
 
 
 def _lent(device: BlockDevice) -> AbstractContextManager[str]:
     if not isinstance(device, Lendable):
         raise UnsupportedError(
-            f"the XFS in {device.name} cannot be read or written without mounting it, which takes the kernel's "
-            "engine",
+            f"there is an XFS in {device.name}, and only a kernel that mounts it reads and writes that",
             hint="as root: --engine kernel; see docs/xfs.md",
         )
     return device.lent()
