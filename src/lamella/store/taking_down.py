@@ -101,6 +101,8 @@ def _take_down_named(root: Root, wanted: dict[str, str], *, unmount: bool) -> li
 
 def _refuse_used(devices: Sequence[Present]) -> None:
     """Raise :class:`BusyError` if somebody has one of the devices open."""
+    if not devices:
+        return
     from lamella.devicemapper.client import DeviceMapper
 
     with DeviceMapper() as dm:

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small store on the kernel's engine, for the guest's tests of mounting and of bringing in order."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from lamella.block import loop, mountinfo
+from lamella.devicemapper.client import DeviceMapper
+from lamella.driver.kernel_devices import of_store
+from lamella.errors import LamellaError
+from lamella.fs import mount as mounts
+from lamella.store import Store
+from tests.support.images import Sample, write_oci_layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+OPTIONS = (
+    "dm.basesize=64M",
+    "dm.loopdatasize=256M",
+    "dm.loopmetadatasize=4M",
+    "dm.min_free_space=0%",
+)
+
+
+@contextmanager
+def kernel_store(folder: Path) -> Iterator[Path]:
+    """The root of a loop-lvm store with the image "sample"; the kernel has nothing of it afterwards."""
+    root = folder / "root"
+    try:
+        with Store.setup(root, storage_options=OPTIONS, engine="kernel") as store:
+            store.load(write_oci_layout(folder / "layout", [Sample()]))
+        yield root
+    finally:
+        clear(root)
+
+
+def clear(root: Path) -> None:
+    """Take everything of the store out of the kernel, in whatever state it is."""
+    for line in reversed(mountinfo.mounts()):
+        if line.point.startswith(str(root)):
+            with suppress(LamellaError):
+                mounts.unmount(line.point, lazy=True)
+    with DeviceMapper() as dm:
+        for _ in range(2):  # the pool goes after what stands on it
+            for info in of_store(dm, root):
+                with suppress(LamellaError):
+                    if info.suspended:
+                        dm.resume(info.name)
+                    dm.remove(info.name)
+    for name in ("data", "metadata"):
+        with suppress(LamellaError):
+            for info in loop.find(root / "pool" / name):
+                loop.detach(info)
+
+
+@contextmanager
+def helper(program: str, *arguments: object, namespace: bool = False) -> Iterator[int]:
+    """A process that runs *program*, a line of Python, and waits until the block ends; gives its id.
+
+    *namespace*: in a mount namespace of its own, with copies of all that is mounted now.
+    """
+    whole = f"{program}\nprint('ready', flush=True)\nsys.stdin.read()"
+    command = [sys.executable, "-c", f"import os, sys\n{whole}", *map(str, arguments)]
+    before = ["unshare", "-m", "--propagation", "private"] if namespace else []
+    process = subprocess.Popen([*before, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process.pid
+    finally:
+        process.communicate()
+
+
+def mount_points(root: Path) -> list[str]:
+    """What is mounted in the store's folder."""
+    return [line.point for line in mountinfo.mounts() if line.point.startswith(f"{root}/")]
+
+
+def names_in_kernel(root: Path) -> set[str]:
+    """The store's devices, by the ends of their names."""
+    with DeviceMapper() as dm:
+        return {info.name.rpartition("-")[2] for info in of_store(dm, root)}
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file and have it on the disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a killed process or a stranger leaves in the kernel: the next command puts it right, or says why."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lamella.block import loop
+from lamella.devicemapper.abi import Command
+from lamella.devicemapper.client import DeviceMapper
+from lamella.devicemapper.nodes import make_name, mapper_path
+from lamella.devicemapper.table import Thin, Zero
+from lamella.driver.kernel_devices import of_store
+from lamella.driver.naming import device_name, pool_name
+from lamella.errors import BusyError
+from lamella.store import Store
+from tests.guest.stores_in_kernel import helper, kernel_store, mount_points, names_in_kernel, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+CHANGING = {
+    Command.DEV_CREATE,
+    Command.TABLE_LOAD,
+    Command.DEV_SUSPEND,
+    Command.DEV_REMOVE,
+    Command.TABLE_CLEAR,
+    Command.TARGET_MSG,
+    Command.DEV_RENAME,
+}
+"""What changes something in the kernel (a resume is DEV_SUSPEND too)."""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with kernel_store(tmp_path_factory.mktemp("reconciling")) as path:
+        with Store.open(path, engine="kernel") as store:
+            store.create("sample", name="box")
+        yield path
+
+
+@pytest.fixture
+def dm() -> Iterator[DeviceMapper]:
+    with DeviceMapper() as opened:
+        yield opened
+
+
+def opened(root: Path) -> list[str]:
+    """Open the store as a command does that writes; gives its warnings but the one about loop devices."""
+    with Store.open(root, engine="kernel") as store:
+        store.devices.verify_base()
+        return [text for text in store.warnings if "loopback devices" not in text]
+
+
+def box(root: Path) -> str:
+    with Store.open(root, engine="kernel", read_only=True) as store:
+        [found] = store.containers()
+        return device_name(root, found.id)
+
+
+def assert_in_order(root: Path) -> None:
+    assert opened(root) == []
+    with DeviceMapper() as dm:
+        for info in of_store(dm, root):
+            assert info.live_table, info
+            assert not info.suspended, info
+            assert not info.inactive_table, info
+            assert not info.uuid.startswith("LAMELLA-"), info
+            assert os.stat(mapper_path(info.name)).st_rdev == os.makedev(info.major, info.minor)
+    prefix = pool_name(root).removesuffix("pool")
+    for name in os.listdir("/dev/mapper"):
+        if name.startswith(prefix):
+            assert os.path.exists(f"/dev/mapper/{name}"), name
+    with Store.open(root, engine="kernel") as store:
+        assert store.devices.strangers() == ([], [])
+
+
+def test_suspended_half_made_and_half_reloaded(root: Path, dm: DeviceMapper) -> None:
+    name = box(root)
+    with Store.open(root, engine="kernel") as store:
+        store.activate(["box"])
+        device = store.devices.get(store.containers()[0].id)
+        table = store.devices.pool.table_for(device.device_id, device.size)  # type: ignore[attr-defined]
+    dm.suspend(name)
+    assert_in_order(root)
+    dm.load(name, [table])
+    assert_in_order(root)
+    dm.load(name, [table])
+    dm.suspend(name)
+    assert_in_order(root)
+    dm.suspend(pool_name(root), flush=False)
+    assert_in_order(root)
+    Store.deactivate(["box"], root=root)
+    dm.create(name)
+    assert_in_order(root)
+    assert names_in_kernel(root) == {"pool"}
+
+
+def test_devices_and_names_that_nothing_accounts_for(root: Path, dm: DeviceMapper) -> None:
+    name, stray = box(root), device_name(root, "5" * 64)
+    pool = dm.info(pool_name(root))
+    with Store.open(root, engine="kernel") as store:
+        base = store.devices.get("base")
+    # Active without a row; a row's name on another device; a name without a device, and one without a name.
+    info = dm.create_with_table(stray, [Thin(0, 2048, pool=pool.number, device_id=base.device_id)])
+    make_name(stray, info.major, info.minor)
+    dm.create_with_table(name, [Thin(0, base.size // 512, pool=pool.number, device_id=base.device_id)])
+    gone = device_name(root, "6" * 64)
+    make_name(gone, 253, 4000)
+    assert_in_order(root)
+    assert names_in_kernel(root) == {"pool"}
+    assert not os.path.lexists(mapper_path(gone))
+    with Store.open(root, engine="kernel") as store:
+        store.activate(["box"])
+    mapper_path(name).unlink()
+    assert_in_order(root)
+    Store.deactivate(["box"], root=root)
+    # The same, and somebody has it open: it is left, and explained.
+    dm.create_with_table(stray, [Zero(0, 2048)])
+    with helper("device = open(sys.argv[1], 'rb')", f"/dev/dm-{dm.info(stray).minor}") as process:
+        [warning] = opened(root)
+        assert "state.db has no such device" in warning
+        assert f"open in process {process}" in warning
+    assert_in_order(root)
+
+
+def test_a_busy_device(root: Path, dm: DeviceMapper) -> None:
+    name = box(root)
+    with Store.open(root, engine="kernel") as store:
+        [_, node] = store.activate(["box"])
+    with helper("device = open(sys.argv[1], 'rb')", node) as process:
+        for wanted in (["box"], []):
+            with pytest.raises(BusyError, match=f"open in process {process}"):
+                Store.deactivate(wanted, root=root)
+        with Store.open(root, engine="kernel") as store, pytest.raises(BusyError, match=f"process {process}"):
+            store.resize("box", 1 << 20, more=True)
+        assert dm.find(name) is not None
+    Store.deactivate(["box"], root=root)
+    assert_in_order(root)
+
+
+def test_loop_devices_gone_or_twice(root: Path) -> None:
+    data = root / "pool" / "data"
+    [info] = loop.find(data)
+    assert not loop.detach(info)  # the pool has it open: it goes with the pool
+    assert_in_order(root)
+    backing = os.open(data, os.O_RDWR)
+    control = os.open(loop.CONTROL, os.O_RDWR)
+    try:
+        second = loop._attach_new(control, str(data), backing, loop.LO_FLAGS_AUTOCLEAR, 0)
+    finally:
+        os.close(backing)
+        os.close(control)
+    with second:
+        [warning] = opened(root)
+        assert f"attached to {second.path} as well" in warning
+    assert_in_order(root)
+
+
+def killed_before(step: int, work: Callable[[], object]) -> bool:
+    """Do *work* in a process that is killed before its *step*th change in the kernel; whether that came."""
+    child = os.fork()
+    if child == 0:
+        try:
+            real = DeviceMapper._call
+            left = step
+
+            def call(self: DeviceMapper, command: Command, *rest: Any, **more: Any) -> Any:
+                nonlocal left
+                if command in CHANGING:
+                    left -= 1
+                    if not left:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                return real(self, command, *rest, **more)
+
+            DeviceMapper._call = call  # type: ignore[method-assign]
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL), status
+    return status != 0
+
+
+def mounting(root: Path) -> None:
+    with Store.open(root, engine="kernel") as store:
+        store.mount("box")
+
+
+def unmounting(root: Path) -> None:
+    Store.unmount("box", root=root)
+
+
+def growing(root: Path) -> None:
+    with Store.open(root, engine="kernel") as store:
+        store.resize("box", 1 << 20, more=True)
+
+
+def copying(root: Path) -> None:
+    with Store.open(root, engine="kernel") as store:
+        store.copy_in("box", root / "config.toml", b"/etc/copied")
+
+
+def removing(root: Path) -> None:
+    with Store.open(root, engine="kernel") as store:
+        store.create("sample", name="short-lived")
+        store.remove_container("short-lived", force=True)
+
+
+@pytest.mark.parametrize(
+    ("work", "mounted"),
+    [
+        (mounting, False),
+        (unmounting, True),
+        (growing, True),
+        (growing, False),
+        (copying, False),
+        (removing, False),
+    ],
+    ids=["mount", "umount", "resize while mounted", "resize", "cp", "create and rm"],
+)
+def test_killed_at_each_step(root: Path, work: Callable[[Path], None], mounted: bool) -> None:
+    with Store.open(root, engine="kernel") as store:
+        point = store.mount("box")
+        write(point / "kept", b"kept")
+    step = 0
+    while True:
+        if mounted and not mount_points(root):
+            mounting(root)
+        elif not mounted and mount_points(root):
+            unmounting(root)
+        step += 1
+        killed = killed_before(step, lambda: work(root))
+        assert_in_order(root)
+        with Store.open(root, engine="kernel") as store, store.tree("box") as tree:
+            assert b"".join(tree.read(b"/kept")) == b"kept"
+            if any(each.name == "short-lived" for each in store.containers()):
+                store.remove_container("short-lived")
+        if not killed:
+            break
+        assert step < 60
+    assert step > 1
+    if mount_points(root):
+        unmounting(root)
+    with Store.open(root, engine="kernel") as store:
+        assert store.check().problems == []
+    assert names_in_kernel(root) == {"pool"}
