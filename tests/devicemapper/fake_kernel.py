@@ -147,6 +147,8 @@ class FakeKernel:
         new = asked.data.partition(b"\0")[0]
         if Flag.UUID in asked.flags:
             device.uuid = new
+        elif new in self.devices:
+            raise OSError(errno.EBUSY, "Device or resource busy")
         else:
             del self.devices[device.name]
             device.name = new

@@ -16,6 +16,7 @@ from lamella.devicemapper.table import Error, Linear
 from lamella.errors import (
     BusyError,
     CorruptError,
+    ExistsError,
     LamellaError,
     MissingError,
     NotFoundError,
@@ -163,6 +164,20 @@ def test_a_busy_device_is_tried_again(
     monkeypatch.setattr("time.sleep", pause)
     assert dm.remove("one", retry=60)
     assert len(pauses) == 3
+
+
+def test_names_that_are_taken(dm: DeviceMapper) -> None:
+    dm.create("one", "U-1")
+    dm.create("two")
+    for again in (
+        lambda: dm.create("one"),
+        lambda: dm.create("three", "U-1"),
+        lambda: dm.rename("two", "one"),
+    ):
+        with pytest.raises(ExistsError, match="one") as caught:
+            again()
+        assert isinstance(caught.value.__cause__, OSError)
+    assert [name for name, _, _ in dm.list()] == ["one", "two"]
 
 
 def test_deferred_removal_and_its_end(dm: DeviceMapper, kernel: FakeKernel) -> None:

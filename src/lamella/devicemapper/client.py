@@ -21,6 +21,7 @@ from lamella.devicemapper.device import DeviceInfo, TargetLine, info_of
 from lamella.devicemapper.faults import explained
 from lamella.errors import (
     BusyError,
+    ExistsError,
     LamellaError,
     MissingError,
     NotFoundError,
@@ -124,10 +125,27 @@ class DeviceMapper:
         if minor is not None:
             flags |= Flag.PERSISTENT_DEV
             dev = os.makedev(own_major(), minor)
-        answer, _ = self._call(
-            Command.DEV_CREATE, "create", name, uuid=uuid, flags=flags, dev=dev, event_nr=cookie
-        )
+        try:
+            answer, _ = self._call(
+                Command.DEV_CREATE, "create", name, uuid=uuid, flags=flags, dev=dev, event_nr=cookie
+            )
+        except BusyError as error:
+            raise self._taken(name, uuid, minor) or error from error.__cause__
         return info_of(answer)
+
+    def _taken(self, name: str, uuid: str = "", minor: int | None = None) -> ExistsError | None:
+        """What EBUSY mostly means where a device gets a name: it is another's already."""
+        for what, info in (
+            (f"name {name}", self.find(name)),
+            (f"UUID {uuid}", self.find(uuid=uuid) if uuid else None),
+            (f"number {minor}", self.find(number=(own_major(), minor)) if minor is not None else None),
+        ):
+            if info is not None:
+                return ExistsError(
+                    f"the {what} is that of device {info.name} ({info.number}) already",
+                    hint=f"dmsetup info {info.name} tells more",
+                )
+        return None
 
     def load(self, name: str, table: Sequence[Target], *, read_only: bool = False) -> None:
         """Load a table into the device's inactive slot; :meth:`resume` makes it the live one."""
@@ -233,7 +251,10 @@ class DeviceMapper:
     def rename(self, name: str, new: str, *, cookie: int = 0) -> None:
         """Give the device another name."""
         _check_name(new)
-        self._call(Command.DEV_RENAME, f"rename to {new}", name, data=abi.name_data(new), event_nr=cookie)
+        try:
+            self._call(Command.DEV_RENAME, f"rename to {new}", name, data=abi.name_data(new), event_nr=cookie)
+        except BusyError as error:
+            raise self._taken(new) or error from error.__cause__
 
     def set_uuid(self, name: str, uuid: str) -> None:
         """Give a device without UUID one."""
