@@ -93,7 +93,7 @@ def sweep(kernel: KernelDevices, state: State) -> list[str]:
             pass
         except BusyError:
             found = holders.holders(info.major, info.minor)
-            left.append(f"device {info.name} is active though {why}: {holders.describe(found)}")
+            left.append(f"device {info.name} is active though {why}, and in use: {holders.describe(found)}")
             continue
         drop_name(info.name)
     for name in _stale_names(dm, prefix):
