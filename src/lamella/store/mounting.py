@@ -190,8 +190,22 @@ def unmount_all_own(root: Root) -> list[str]:
     return done
 
 
+def kept(root: Root, device: str) -> list[str]:
+    """Who keeps *device*, which is marked as deleted, in the kernel; in words, or nothing."""
+    here = present(root.path).get(device)
+    if here is None:
+        return []
+    found = holders.holders(here.major, here.minor)
+    return [f"device {here.name} is {holders.describe(found)}; a later command deletes it"]
+
+
 def tidy(root: Root) -> None:
-    """Remove empty mount points that a killed command left."""
+    """Remove empty mount points that a killed command left.
+
+    Not while a device is active: removing a folder unmounts what other namespaces have mounted on it.
+    """
+    if any(hash_ != "pool" for hash_ in present(root.path)):
+        return
     try:
         names = os.listdir(root.mounts)
     except OSError:

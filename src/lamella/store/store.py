@@ -223,6 +223,10 @@ class Store:
     def _tidy(self) -> None:
         """Take away what an interrupted command left: scratch files, half-made devices, unused layers."""
         shutil.rmtree(self._root.scratch, ignore_errors=True)
+        if self._root.mounts.is_dir():
+            from lamella.store import mounting
+
+            mounting.tidy(self._root)
         pending = self._state.note() is not None or self._state.devices(deleted=True)
         if pending or self._catalog.unused_tops():
             self._layers.drop_unused()
@@ -465,11 +469,12 @@ class Store:
             for each in self._catalog.containers()
         ]
 
-    def remove_container(self, name: str, force: bool = False) -> None:
+    def remove_container(self, name: str, force: bool = False) -> list[str]:
         """Remove a container and everything in it; with *force* one that is not there is no error.
 
         Raises :class:`BusyError` where it is mounted. With *force* it is unmounted from the store's own
-        folder; what else holds it keeps it until it lets go (``dm.use_deferred_deletion``).
+        folder; what else holds it keeps it until it lets go (``dm.use_deferred_deletion``), and is told of
+        in what this gives.
         """
         from lamella.store import mounting
 
@@ -478,7 +483,7 @@ class Store:
             container = self._catalog.find_container(name)
         except NotFoundError:
             if force:
-                return
+                return []
             raise
 
         def record(_: object) -> None:
@@ -490,6 +495,7 @@ class Store:
         else:
             mounting.refuse_mounted(self._root, container.device, f"container {container.name}")
         self.devices.delete([container.device], record=record)
+        return mounting.kept(self._root, container.device)
 
     def _find(self, name: str) -> Container | Image:
         """The container or, if there is none, the image called *name*."""

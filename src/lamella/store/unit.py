@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 TEXT = """\
@@ -36,10 +37,12 @@ WantedBy=multi-user.target
 """
 
 
-def unit(program: str, root: Path) -> str:
-    """The unit's text for the store in *root*. *program* is how Lamella was started."""
-    found = shutil.which(program) if os.sep not in program else os.path.abspath(program)
-    return TEXT.format(program=_word(found or program), root=_word(str(root)))
+def unit(program: Sequence[str], root: Path) -> str:
+    """The unit's text for the store in *root*. *program* is how Lamella is started, in words."""
+    first = program[0]
+    found = shutil.which(first) if os.sep not in first else os.path.abspath(first)
+    words = " ".join(_word(word) for word in [found or first, *program[1:]])
+    return TEXT.format(program=words, root=_word(str(root)))
 
 
 def _word(text: str) -> str:

@@ -36,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
         from lamella.store.root import Root
         from lamella.store.unit import unit
 
-        print(unit(sys.argv[0], Root.at(args.root).path), end="")
+        module = sys.argv[0].endswith("__main__.py")
+        program = [sys.executable, "-m", "lamella"] if module else [sys.argv[0]]
+        print(unit(program, Root.at(args.root).path), end="")
         return 0
     with open_in_kernel(args) as store:
         for node in store.activate(args.name):

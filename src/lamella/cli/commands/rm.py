@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from lamella.cli.parsing import open_store
@@ -26,6 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     with open_store(args) as store:
         for name in args.container:
-            store.remove_container(name, force=args.force)
-            print(name)
+            warnings = store.remove_container(name, force=args.force)
+            print(name, flush=True)
+            for warning in warnings:
+                print(f"WARNING: {warning}", file=sys.stderr)
     return 0
