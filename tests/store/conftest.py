@@ -4,6 +4,9 @@
 A test that uses such a store runs in all modes, unless it is marked ``loop_lvm`` or ``direct_lvm``. One
 that is marked ``remote`` runs also over disks that another program serves, which is killed and started
 again before every command of the store.
+
+With ``LAMELLA_TEST_ENGINE=kernel``, in the guest, the stores use the kernel's engine. Tests about what the
+user engine does inside are marked ``user_engine``, and left out then.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import pytest
 
 from lamella.store import Store
 from tests.support.images import Sample, write_docker_archive, write_oci_layout
-from tests.support.stores import MODES, REMOTE, copy_store, lvm_settings, served, set_up
+from tests.support.stores import KERNEL, MODES, REMOTE, copy_store, lvm_settings, served, set_up, take_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,8 +43,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "mode" in metafunc.fixturenames:
         marked = {mark.name.replace("_", "-") for mark in metafunc.definition.iter_markers()}
         modes = [mode for mode in MODES if mode in marked] or [*MODES]
-        modes += REMOTE if "remote" in marked else []
+        modes += REMOTE if "remote" in marked and not KERNEL else []
         metafunc.parametrize("mode", modes, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items if KERNEL else ():
+        if item.get_closest_marker("user_engine") is not None:
+            item.add_marker(pytest.mark.skip(reason="about the user engine's inside"))
+
+
+@pytest.fixture(autouse=True)
+def _engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """The engine that is tested; nothing of a test stays in the kernel."""
+    monkeypatch.setenv("LAMELLA_ENGINE", "kernel" if KERNEL else "user")
+    yield
+    for config in tmp_path.glob("**/config.toml") if KERNEL else ():
+        take_down(config.parent)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -58,8 +76,11 @@ def _loaded_root(
     if mode in REMOTE:
         tool(REMOTE[mode])
     root = tmp_path_factory.mktemp("stores") / "loaded"
-    with served(root, mode), set_up(root, mode) as store:
-        store.load(sample_layout)
+    with pytest.MonkeyPatch.context() as patch, served(root, mode):
+        patch.setenv("LAMELLA_ENGINE", "kernel" if KERNEL else "user")
+        with set_up(root, mode) as store:
+            store.load(sample_layout)
+        take_down(root)
     return root
 
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small stores for tests, and what can be said about one from outside.
 
+With ``LAMELLA_TEST_ENGINE=kernel`` (in the guest) the stores use the kernel's engine; whatever looks at
+them from outside takes their pool out of the kernel first (``take_down``).
+
 ``SMALL`` are set-up options with which a loop-lvm store costs a few hundred kilobytes; ``set_up(root,
 mode)`` makes such a store in any mode; ``state_of(root)`` is everything that a failed command must leave
 as it was; ``assert_sound_for_real_tools`` asks the real tools.
@@ -38,6 +41,8 @@ SMALL = (
 )
 
 MODES = ("loop-lvm", "direct-lvm")
+KERNEL = os.environ.get("LAMELLA_TEST_ENGINE") == "kernel"
+"""Whether the tests are run with the kernel's engine."""
 REMOTE = {f"remote-{name}": name for name in nbd.PROGRAMS}
 """direct-lvm over disks that an NBD server serves: mode to server. For tests that are marked ``remote``."""
 DISK = 161 << 20
@@ -103,8 +108,20 @@ def set_up(root: Path, mode: str, *extra: str) -> Store:
     return Store.setup(root, mode=held, storage_options=options_for(mode, root, *extra))
 
 
+def take_down(root: Path) -> None:
+    """Take the store's pool out of the kernel, if it is there; for those who read its files."""
+    if not KERNEL or not (root / "config.toml").exists():
+        return
+    from lamella.devicemapper.client import DeviceMapper
+    from lamella.driver.kernel_devices import deactivate_all
+
+    with DeviceMapper() as dm:
+        deactivate_all(dm, modes.backend(Config.load(root / "config.toml").mode, root), root)
+
+
 def copy_store(source: Path, target: Path) -> Path:
     """Copy a store, holes and all, with its disks."""
+    take_down(source)
     subprocess.run(["cp", "-a", "--sparse=always", source, target], check=True)
     for old, new in zip(disks_of(source), disks_of(target), strict=True):
         if old.exists():
@@ -137,6 +154,7 @@ def lvm_settings(folder: Path) -> Iterator[None]:
 @contextmanager
 def pool_devices(root: Path, *, read_only: bool = False) -> Iterator[PoolDevices]:
     """The store's metadata and data devices, whatever they lie on."""
+    take_down(root)
     devices = modes.backend(Config.load(root / "config.toml").mode, root).open(read_only=read_only)
     try:
         yield devices
@@ -147,6 +165,7 @@ def pool_devices(root: Path, *, read_only: bool = False) -> Iterator[PoolDevices
 @contextmanager
 def metadata_file(root: Path, folder: Path) -> Iterator[Path]:
     """The pool's metadata as a plain file, for programs: the store's own, or a copy in *folder*."""
+    take_down(root)
     if (root / "pool/metadata").exists():
         yield root / "pool/metadata"
         return

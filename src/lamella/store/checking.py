@@ -46,7 +46,8 @@ def check(
         _check_unopened(backend, found)
     else:
         _check_state(devices, found)
-        _check_pool(devices.devices.metadata, found)
+        with devices.pool.metadata_view() as view:
+            _check_pool(view.device, found, snapshot=view.snapshot)
         _check_record(state, catalog, devices, found)
         _check_file_systems(state, devices, found, progress)
     progress.done()
@@ -79,8 +80,11 @@ def _check_state(devices: DeviceSet, found: StoreCheck) -> None:
         found.looked_at.append(("state", f"the pool {state.summary}"))
 
 
-def _check_pool(metadata: BlockDevice, found: StoreCheck) -> None:
-    report = check_metadata(metadata, CheckOptions())
+def _check_pool(metadata: BlockDevice, found: StoreCheck, *, snapshot: bool = False) -> None:
+    report = check_metadata(metadata, CheckOptions(snapshot=snapshot))
+    if snapshot:
+        what = "the pool is active in the kernel: its reference counts are checked when it is not"
+        found.looked_at.append(("held", f"{what} (lamella deactivate)"))
     found.problems.extend(f"{report.name}: {problem}" for problem in report.problems)
     if not report.ok and "lamella repair" not in found.advice:
         found.advice.append("lamella repair")

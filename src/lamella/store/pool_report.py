@@ -47,7 +47,7 @@ def info(root: Path, catalog: Catalog, devices: DeviceSet) -> Info:
         mounted=sum(bool(each.mounts) for each in present(root).values()),
         root=str(root),
         mode=devices.backend.mode,
-        engine="user",
+        engine=devices.backend.engine,
         pool_name=devices.backend.pool_name(root),
         chunk_size=chunk,
         base_size=base.size if base else 0,
@@ -63,15 +63,27 @@ def info(root: Path, catalog: Catalog, devices: DeviceSet) -> Info:
         deferred_removal=devices.options.deferred_removal,
         deferred_deletion=devices.options.deferred_deletion,
         deferred_deleted=len(devices.state.devices(deleted=True)),
-        library_version=f"lamella {__version__} (user engine)",
+        library_version=_library(devices),
         warnings=[*([found.text()] if found.lines() else []), *devices.warnings, *devices.backend.warnings()],
         state=found.state,
     )
 
 
+def _library(devices: DeviceSet) -> str:
+    """What stands where Docker has the version of libdevmapper, which is not used here."""
+    if devices.kernel is None:
+        return f"lamella {__version__} (user engine)"
+    version = ".".join(map(str, devices.kernel.dm.version))
+    return f"lamella {__version__} (kernel engine, device-mapper {version})"
+
+
 def usage(catalog: Catalog, devices: DeviceSet) -> list[Usage]:
     """The pool, the base device, each image and each container, with what only it refers to."""
-    metadata = Metadata.open(devices.devices.metadata)
+    with devices.pool.metadata_view() as view:
+        return _usage(catalog, devices, Metadata.open(view.device, snapshot=view.snapshot))
+
+
+def _usage(catalog: Catalog, devices: DeviceSet, metadata: Metadata) -> list[Usage]:
     chunk = devices.pool.chunk_size
     status = devices.pool.status()
     ids = {device.hash: device.device_id for device in devices.state.devices()}

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No old bytes: volumes in a pool that does not zero, against a stand-in for such a pool's thin device."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lamella.block import BlockDevice
+from lamella.devicemapper.kernel_status import parse_thin_status
+from lamella.devicemapper.kernel_volume import KernelVolume
+from lamella.errors import BadInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from typing_extensions import Buffer
+
+    from lamella.block import FileDevice
+    from lamella.devicemapper.kernel_pool import KernelPool
+
+CHUNK = 4096
+CHUNKS = 8
+SIZE = CHUNK * CHUNKS - 512
+
+
+class DirtyThin(BlockDevice):
+    """As dm-thin with skip_block_zeroing: what a first write to a chunk leaves out holds old bytes."""
+
+    def __init__(self) -> None:
+        self.chunks: dict[int, bytearray] = {}
+        self.name, self.size, self.read_only = "dirty", CHUNK * CHUNKS, False
+
+    def read(self, offset: int, length: int) -> bytes:
+        buffer = bytearray(length)
+        self.read_into(offset, buffer)
+        return bytes(buffer)
+
+    def read_into(self, offset: int, buffer: Buffer) -> None:
+        view = memoryview(buffer).cast("B")
+        for at in range(len(view)):
+            chunk, within = divmod(offset + at, CHUNK)
+            view[at] = self.chunks[chunk][within] if chunk in self.chunks else 0
+
+    def write(self, offset: int, data: Buffer) -> None:
+        self.check_range(offset, len(memoryview(data).cast("B")))
+        for at, byte in enumerate(memoryview(data).cast("B")):
+            chunk, within = divmod(offset + at, CHUNK)
+            self.chunks.setdefault(chunk, bytearray(b"\xee" * CHUNK))[within] = byte
+
+    def discard(self, offset: int, length: int) -> None:
+        assert not offset % CHUNK
+        assert not length % CHUNK
+        for chunk in range(offset // CHUNK, (offset + length) // CHUNK):
+            self.chunks.pop(chunk, None)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+class Opened(KernelVolume):
+    """A volume over the stand-in, without device-mapper."""
+
+    def __init__(self, thin: DirtyThin) -> None:
+        self.thin = thin
+
+        def committed(read: Callable[[Any], Any]) -> Any:
+            keys = np.array(sorted(thin.chunks), dtype=np.uint64)
+            return read(SimpleNamespace(mappings=lambda _: (keys, keys)))
+
+        pool = SimpleNamespace(
+            name="pool", chunk_size=CHUNK, zeroes=False, discards=True, committed=committed,
+            name_of=lambda _: "thin",
+        )  # fmt: skip
+        super().__init__(cast("KernelPool", pool), 1, SIZE, read_only=False, zero_fresh=True)
+
+    def _open(self) -> None:
+        self._file = cast("FileDevice", self.thin)
+
+    def close(self) -> None:
+        self._file = None
+
+
+Step = tuple[str, int, int]
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "write_many", "write_zeros", "discard", "flush", "reopen"]),
+        st.integers(0, SIZE - 1),
+        st.integers(1, 3 * CHUNK),
+    ),
+    max_size=30,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(STEPS)
+def test_what_was_not_written_reads_as_zeros(steps: list[Step]) -> None:
+    thin = DirtyThin()
+    volume, model = Opened(thin), bytearray(SIZE)
+    for number, (what, offset, length) in enumerate(steps, 1):
+        length = min(length, SIZE - offset)
+        data = bytes([number]) * length
+        if what == "write":
+            volume.write(offset, data)
+            model[offset : offset + length] = data
+        elif what == "write_many":
+            half = length // 2
+            volume.write_many([(offset + half, data[half:]), (offset, data[:half])])
+            model[offset : offset + length] = data
+        elif what == "write_zeros":
+            volume.write_zeros(offset, length)
+            model[offset : offset + length] = bytes(length)
+        elif what == "discard":
+            volume.discard(offset, length)
+            first, last = -(-offset // CHUNK) * CHUNK, (offset + length) // CHUNK * CHUNK
+            if first < last:
+                model[first:last] = bytes(last - first)
+        else:
+            volume.flush()
+            if what == "reopen":
+                volume.close()
+                volume = Opened(thin)
+        assert volume.read(0, SIZE) == model
+    volume.flush()
+    assert volume.read(0, SIZE) == model
+    end = bytearray(CHUNK * CHUNKS)
+    thin.read_into(0, end)
+    assert end == model + bytes(512)
+    inside = {at // CHUNK for start, length in volume.data_ranges() for at in range(start, start + length)}
+    assert inside == set(thin.chunks)
+
+
+def test_a_thin_device_s_status() -> None:
+    assert parse_thin_status("256 1023") == (131072, 524288, False)
+    assert parse_thin_status("0 -") == (0, 0, False)
+    assert parse_thin_status("Fail").failed
+    with pytest.raises(BadInputError, match="makes no sense"):
+        parse_thin_status("what")

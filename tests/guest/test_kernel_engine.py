@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's engine on a real kernel: as the user engine, no old bytes, and nothing left by a kill."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lamella.block import FileDevice, mountinfo
+from lamella.block.loop import attach
+from lamella.devicemapper.client import DeviceMapper
+from lamella.devicemapper.kernel_pool import KernelPool
+from lamella.devicemapper.nodes import QUIET_COOKIE
+from lamella.devicemapper.table import ThinPool
+from lamella.driver import modes
+from lamella.driver.kernel_devices import deactivate_all, of_store
+from lamella.errors import BusyError
+from lamella.store import Store
+from lamella.thin.metadata import Metadata
+from lamella.thin.pool import Pool, PoolOptions
+from tests.support.images import Sample, write_docker_archive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import Any
+
+    from lamella.thin.engine import ThinPool as EitherPool
+
+CHUNK = 64 << 10
+OLD = 0xEE
+SMALL = ("dm.basesize=64M", "dm.loopdatasize=192M", "dm.loopmetadatasize=4M", "dm.min_free_space=0%")
+
+
+# -- the pool alone ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def dirty_files(folder: Path, data_size: int = 48 << 20) -> Iterator[tuple[FileDevice, FileDevice]]:
+    """Metadata of an empty pool, and data full of old bytes."""
+    folder.mkdir()
+    (folder / "data").write_bytes(bytes([OLD]) * data_size)
+    with (
+        FileDevice.create(folder / "metadata", 4 << 20) as metadata,
+        FileDevice(folder / "data") as data,
+    ):
+        Pool.create(metadata, data, chunk_size=CHUNK, options=PoolOptions(zero=False)).close()
+        yield metadata, data
+
+
+@contextmanager
+def kernel_pool(folder: Path, name: str) -> Iterator[KernelPool]:
+    """The pool of :func:`dirty_files` in the kernel, without zeroing."""
+    with dirty_files(folder):
+        pass
+    size = (folder / "data").stat().st_size // 512
+    with DeviceMapper() as dm:
+        with attach(folder / "metadata") as metadata, attach(folder / "data") as data:
+            numbers = [f"{major}:{minor}" for major, minor in (metadata.device, data.device)]
+            table = ThinPool(
+                0, size, metadata=numbers[0], data=numbers[1], chunk=CHUNK // 512, low_water=0,
+                features=("skip_block_zeroing",),
+            )  # fmt: skip
+            dm.create_with_table(name, [table], cookie=QUIET_COOKIE)
+        pool = KernelPool(dm, name)
+        try:
+            yield pool
+        finally:
+            pool.close()
+            for other, _, _ in dm.list():
+                if other.startswith(f"{name}-"):
+                    dm.remove(other, retry=5)
+            dm.remove(name, retry=5)
+
+
+def do_at_random(pool: EitherPool, seed: int) -> dict[int, bytes]:
+    """The same messages and writes for the same *seed*; gives each device's content as it ought to be."""
+    pick = random.Random(seed)
+    size = 24 * CHUNK
+    contents: dict[int, bytearray] = {}
+    for number in range(1, 41):
+        what = pick.choice(["create", "snap", "write", "write", "write", "discard", "zeros", "delete"])
+        chosen = pick.choice(sorted(contents)) if contents else 0
+        if what == "create" or not contents:
+            pool.create_thin(number)
+            contents[number] = bytearray(size)
+        elif what == "snap":
+            pool.create_snap(number, chosen)
+            contents[number] = bytearray(contents[chosen])
+        elif what == "delete" and len(contents) > 2:
+            pool.delete(chosen)
+            del contents[chosen]
+        else:
+            volume = pool.open_volume(chosen, size, zero_fresh=True)
+            for _ in range(4):
+                offset = pick.randrange(size)
+                length = pick.choice([1, 700, 4096, CHUNK, 3 * CHUNK])
+                length = min(length, size - offset)
+                model = contents[chosen]
+                if what == "discard":
+                    first, last = -(-offset // CHUNK) * CHUNK, (offset + length) // CHUNK * CHUNK
+                    volume.discard(offset, length)
+                    model[first : max(first, last)] = bytes(max(0, last - first))
+                elif what == "zeros":
+                    volume.write_zeros(offset, length)
+                    model[offset : offset + length] = bytes(length)
+                else:
+                    data = bytes([number]) * length
+                    volume.write(offset, data)
+                    model[offset : offset + length] = data
+            volume.flush()
+            assert volume.read(0, size) == contents[chosen]
+            volume.close()
+    pool.set_transaction_id(0, seed + 1)
+    pool.commit()
+    return {dev_id: bytes(content) for dev_id, content in contents.items()}
+
+
+def shape(metadata: Path) -> tuple[int, dict[int, Any]]:
+    """Everything that the metadata says, with the data blocks named in the order in which they come up."""
+    with FileDevice(metadata, read_only=True, lock=False) as device:
+        found = Metadata.open(device)
+        found.load()
+        names: dict[int, int] = {}
+        devices = {}
+        for dev_id, details in found.details.items():
+            keys, values = found.mappings(dev_id)
+            blocks = [
+                (key, names.setdefault(value >> 24, len(names)))
+                for key, value in zip(keys.tolist(), values.tolist(), strict=True)
+            ]
+            devices[dev_id] = (tuple(details), blocks)
+        return found.superblock.transaction_id, devices
+
+
+def test_both_engines_make_the_same_of_the_same(tmp_path: Path) -> None:
+    for seed in range(2):
+        with kernel_pool(tmp_path / f"kernel{seed}", f"lamella-test-same-{os.getpid()}") as pool:
+            wanted = do_at_random(pool, seed)
+            assert set(pool.devices()) == pool.device_ids() == set(wanted)
+        folder = tmp_path / f"user{seed}"
+        with (
+            dirty_files(folder) as (metadata, data),
+            Pool.open(metadata, data, options=PoolOptions(zero=False)) as own,
+        ):
+            assert do_at_random(own, seed) == wanted
+        assert shape(tmp_path / f"kernel{seed}" / "metadata") == shape(folder / "metadata")
+        run("thin_check", "-q", str(tmp_path / f"kernel{seed}" / "metadata"))
+        with (
+            FileDevice(tmp_path / f"kernel{seed}" / "metadata") as metadata,
+            FileDevice(tmp_path / f"kernel{seed}" / "data") as data,
+            Pool.open(metadata, data, options=PoolOptions(zero=False)) as own,
+        ):
+            for dev_id, content in wanted.items():
+                with own.open_volume(dev_id, len(content), read_only=True) as volume:
+                    assert volume.read(0, len(content)) == content
+
+
+# -- a store -----------------------------------------------------------------------------------------
+
+
+def run(*words: str) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
+    return done.stdout
+
+
+def take_down(root: Path) -> None:
+    with DeviceMapper() as dm:
+        deactivate_all(dm, modes.backend("loop-lvm", root), root)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return write_docker_archive(tmp_path / "docker.tar", [Sample()])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    """A small store in the kernel."""
+    place = tmp_path / "root"
+    try:
+        Store.setup(place, engine="kernel", storage_options=SMALL).close()
+        yield place
+    finally:
+        with ExitStack() as stack:
+            stack.callback(take_down, place)
+            for mounted in mountinfo.mounts():
+                if mounted.point.startswith(str(tmp_path)):
+                    run("umount", mounted.point)
+
+
+def killed_at(number: int, work: Callable[[], object]) -> bool:
+    """Do the work in a process that is killed at its *number*-th call of device-mapper; False if not."""
+    process = os.fork()
+    if not process:
+        code = 1
+        try:
+            real, calls = DeviceMapper._call, 0
+
+            def counted(self: DeviceMapper, *words: Any, **named: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(self, *words, **named)
+
+            DeviceMapper._call = counted  # type: ignore[method-assign]
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(process, 0)
+    assert status in (0, signal.SIGKILL)
+    return status != 0
+
+
+def assert_in_order(root: Path) -> None:
+    """Nothing half done is left: in the record, in the pool, in the kernel."""
+    with Store.open(root) as store:
+        devices = store.devices
+        assert devices.kernel is not None
+        assert store._state.note() is None
+        assert devices.strangers() == ([], [])
+        assert devices.kernel.temporaries.ids() == set()
+        assert devices.pool.status().held_root == 0
+        active = {info.name: info for info in of_store(devices.kernel.dm, root)}
+        assert not [name for name, info in active.items() if info.uuid or info.suspended]
+        assert store.check().problems == []
+
+
+def test_a_kill_at_any_call_leaves_nothing_behind(root: Path, archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("copied\n")
+
+    def command(work: Callable[[Store], object]) -> Callable[[], object]:
+        def done() -> None:
+            with Store.open(root) as store:
+                work(store)
+
+        return done
+
+    def boxes(store: Store) -> list[str]:
+        return [box.name for box in store.containers()]
+
+    def copied(store: Store) -> bool:
+        with store.tree("box") as tree:
+            return "copied" in [entry.path.rpartition(b"/")[2].decode() for entry in tree.ls(b"/etc")]
+
+    def names(store: Store) -> list[str]:
+        return [name for image in store.images() for name in image.references]
+
+    # The command, whether it is done, and the calls at which it is killed: the first ones are the opening's.
+    steps: list[tuple[Callable[[Store], object], Callable[[Store], bool], tuple[int, ...]]] = [
+        (lambda store: store.load(archive), lambda store: bool(names(store)), (25, 45, 80)),
+        (lambda store: store.create("sample", name="box"), lambda store: "box" in boxes(store), (24, 28)),
+        (lambda store: store.copy_in("box", tmp_path / "file", b"/etc/copied"), copied, (24, 34, 46, 58)),
+        (lambda store: store.commit("box", "mine:1"), lambda store: "mine:1" in names(store), (30, 60)),
+        (lambda store: store.remove_container("box"), lambda store: "box" not in boxes(store), (24, 30)),
+    ]
+    kills = 0
+    for work, is_done, numbers in steps:
+        for number in numbers:
+            kills += killed_at(number, command(work))
+            assert_in_order(root)
+            with Store.open(root) as store:
+                if is_done(store):
+                    break
+        else:
+            command(work)()
+        with Store.open(root, read_only=True) as store:
+            assert is_done(store)
+    assert kills >= len(steps)
+    take_down(root)
+    run("thin_check", "-q", str(root / "pool/metadata"))
+    with Store.open(root, engine="user") as store:
+        assert store.check().problems == []
+        assert "mine:1" in names(store)
+
+
+def test_nobody_sees_old_bytes(root: Path, archive: Path, tmp_path: Path) -> None:
+    take_down(root)
+    with FileDevice(root / "pool/data") as data:
+        with (
+            FileDevice(root / "pool/metadata") as metadata,
+            Pool.open(metadata, data, options=PoolOptions(zero=False), read_only=True) as pool,
+        ):
+            used = pool.status().used_data
+        for at in range(used * CHUNK, data.size, 1 << 20):
+            data.write(at, bytes([OLD]) * (1 << 20))
+        data.flush()
+    (tmp_path / "file").write_bytes(b"x" * 5000)
+    with Store.open(root) as store:
+        store.load(archive)
+        store.create("sample", name="box", size=(80 << 20) + 512)
+        store.copy_in("box", tmp_path / "file", b"/etc/copied")
+        with store.devices.volume(store._catalog.find_container("box").device) as volume:
+            for offset, length in volume.data_ranges():
+                assert bytes([OLD]) * 16 not in volume.read(offset, length)
+        node = store.devices.activate(store._catalog.find_container("box").device)
+        run("e2fsck", "-fn", str(node))
+    take_down(root)
+
+
+def test_a_mounted_container_is_read_as_it_is_and_not_written(
+    root: Path, archive: Path, tmp_path: Path
+) -> None:
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    with Store.open(root) as store:
+        store.load(archive)
+        store.create("sample", name="box")
+        device = store._catalog.find_container("box").device
+        node = store.devices.activate(device)
+    run("mount", str(node), str(mounted))
+    (mounted / "new").write_text("by the kernel\n")
+
+    def read_and_die() -> None:
+        with Store.open(root, read_only=True) as store, store.devices.volume(device):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def hold_and_die() -> None:
+        with Store.open(root, read_only=True) as store, store.devices.pool.metadata_view():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert killed_at(0, read_and_die)
+    assert killed_at(0, hold_and_die)
+    with Store.open(root, read_only=True) as store:
+        with store.tree("box") as tree:
+            assert b"".join(tree.read(b"/new")) == b"by the kernel\n"
+        assert "A /new" in [str(change) for change in store.diff("box")]
+    with Store.open(root) as store:
+        with pytest.raises(BusyError, match=str(mounted)):
+            store.copy_in("box", archive, b"/archive")
+        assert store.devices.pool.device_ids() == {each.device_id for each in store._state.devices()}
+    with pytest.raises(BusyError, match="active in the kernel"), Store.open(root, engine="user") as store:
+        store.info()
+    with pytest.raises(BusyError, match="in use"):
+        take_down(root)
+    run("umount", str(mounted))
+    take_down(root)
+    with Store.open(root, engine="user") as store, store.tree("box") as tree:
+        assert b"".join(tree.read(b"/new")) == b"by the kernel\n"
