@@ -172,7 +172,6 @@ def test_full_under_load_then_extended_and_the_writer_goes_on(
         timeout = NO_SPACE_TIMEOUT.read_text().strip()
         assert f"within {timeout} s they go on and nothing is lost" in said.err
         assert "next: lamella grow --data +20%" in said.err
-        assert "the pool is full" in lamella("check").out
         assert writer.poll() is None
         assert "data: 67.11MB -> 134.2MB" in lamella("grow", "--data", "+100%").out
         assert writer.wait(timeout=120) == 0
@@ -333,7 +332,7 @@ def test_a_commit_that_fails_then_checked_and_cleared(lamella: Callable[..., Sai
         run("sync", "-f", folder)
         before = _sum(folder)
         bad.fail_writes()
-        said = lamella("create", "--name", "late", image, expect=13)
+        said = lamella("create", "--name", "late", image, expect=8)
         assert "lamella deactivate; then lamella repair; then lamella activate" in said.err
         assert _status(dm, pool_name(root)).needs_check
         said = lamella("info")

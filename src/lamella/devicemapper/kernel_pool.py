@@ -158,8 +158,8 @@ class KernelPool:
             self.dm.message(self.dm_name, text)
         except UnsupportedError as error:
             found = self._status(flush=False)
-            kind = NoSpaceError if found.mode is PoolMode.OUT_OF_METADATA_SPACE else ReadOnlyError
-            raise kind(
+            kinds = {PoolMode.OUT_OF_METADATA_SPACE: NoSpaceError, PoolMode.FAIL: DeviceIOError}
+            raise kinds.get(found.mode, ReadOnlyError)(
                 f"cannot {doing}: the pool {self.name} {diagnose(found, self._facts).summary}",
                 hint=self._advice(found),
             ) from error
@@ -188,9 +188,19 @@ class KernelPool:
         if self.active(origin_id) is None:
             self._message(f"create_snap {dev_id} {origin_id}", doing)
         else:
+            self._refuse_to_freeze(doing)
             with self.guard.suspending(name), self.dm.suspended(name):
                 self._message(f"create_snap {dev_id} {origin_id}", doing)
         self._note(dev_id)
+
+    def _refuse_to_freeze(self, doing: str) -> None:
+        """Raise where writers may be waiting for space: freezing their file system would wait for them."""
+        found = self._status(flush=False)
+        if found.mode is PoolMode.OUT_OF_DATA_SPACE:
+            raise NoSpaceError(
+                f"cannot {doing}, which is in use: the pool {self.name} is full, and its writers may wait",
+                hint=self._advice(found),
+            )
 
     def delete(self, dev_id: int, *, discard: bool = False) -> None:
         if discard and self.discards:
