@@ -66,6 +66,7 @@ def test_names_that_are_taken_or_impossible(store: Store) -> None:
     store.remove_container("nobody", force=True)
 
 
+@pytest.mark.kernel_too
 def test_a_container_costs_nothing_until_it_changes(store: Store) -> None:
     before = store.info().data_used
     for _ in range(5):
@@ -76,6 +77,7 @@ def test_a_container_costs_nothing_until_it_changes(store: Store) -> None:
     assert all(row.mapped for row in usage)
 
 
+@pytest.mark.kernel_too
 def test_larger_ones(root: Path, tmp_path: Path) -> None:
     with Store.open(root) as store:
         made = store.create("sample", name="large", size=200 << 20)
@@ -99,6 +101,7 @@ def test_the_image_says_how_large_a_container_must_be(store: Store, tmp_path: Pa
         assert again.create("sample").size == 64 << 20
 
 
+@pytest.mark.kernel_too
 def test_diff(store: Store) -> None:
     store.create("sample", name="web")
     assert store.diff("web") == []
@@ -120,6 +123,7 @@ def test_containers_do_not_see_each_other(store: Store) -> None:
     assert store.diff("two") == []
 
 
+@pytest.mark.kernel_too
 def test_no_container_sees_anothers_old_bytes(root: Path) -> None:
     """Pools are without zeroing: what a removed container left in its chunks must never show through."""
     mark = b"another's secret" * 4096
@@ -140,6 +144,7 @@ def test_no_container_sees_anothers_old_bytes(root: Path) -> None:
                     )
 
 
+@pytest.mark.kernel_too
 def test_removing_gives_the_space_back(root: Path) -> None:
     with Store.open(root) as store:
         before = state_of_open(store)
@@ -171,6 +176,7 @@ def test_device_numbers_go_round(store: Store) -> None:
     assert store.inspect(fourth.id)["GraphDriver"]["Data"]["DeviceId"] == "5"
 
 
+@pytest.mark.kernel_too
 def test_an_open_device_is_deleted_later(root: Path) -> None:
     with Store.open(root) as store:
         web = store.create("sample", name="web")
@@ -221,6 +227,7 @@ def test_minimum_free_space_in_dockers_words(root: Path, mode: str) -> None:
         )
 
 
+@pytest.mark.kernel_too
 def test_commit(root: Path, tmp_path: Path) -> None:
     with Store.open(root) as store:
         store.create("sample", name="web")

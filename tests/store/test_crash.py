@@ -106,6 +106,7 @@ def work(store: Store, layout: Path) -> Iterator[None]:
     yield
 
 
+@pytest.mark.user_engine
 @pytest.mark.slow
 def test_power_cuts(
     tmp_path: Path,

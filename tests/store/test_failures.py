@@ -257,6 +257,7 @@ def large_layer(size: int, files: int = 1) -> bytes:
     return make_tar({f"f{number}": os.urandom(size // files) for number in range(files)})
 
 
+@pytest.mark.user_engine
 def test_the_pools_data_is_full(tmp_path: Path) -> None:
     root = tmp_path / "root"
     Store.setup(root, storage_options=[*SMALL, "dm.loopdatasize=8M"]).close()
@@ -281,6 +282,7 @@ def in_memory() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.user_engine
 def test_the_pools_metadata_is_full(tmp_path: Path, in_memory: Path) -> None:
     root = in_memory / "root"
     options = ["dm.basesize=8G", "dm.loopdatasize=16G", "dm.loopmetadatasize=1M", "dm.min_free_space=0%"]
@@ -308,6 +310,7 @@ def test_the_pools_metadata_is_full(tmp_path: Path, in_memory: Path) -> None:
     assert_sound(root)
 
 
+@pytest.mark.user_engine
 def test_the_hosts_disk_is_full(unchanged: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands for the disk: no write beyond it succeeds."""
     layout = write_oci_layout(tmp_path / "big", [Sample(layers=[large_layer(30 << 20)])])
@@ -325,6 +328,7 @@ sys.exit(main(["--root", sys.argv[1], "load", "-i", sys.argv[2]]))
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.user_engine
 def test_a_real_full_disk(tmp_path: Path, tool: Callable[[str], str]) -> None:
     """A small file system of its own, where everything that the store writes competes for the last blocks."""
     if os.getuid() != 0:
@@ -398,6 +402,7 @@ def test_two_commands_at_once(unchanged: Path) -> None:
             Store.open(unchanged)
 
 
+@pytest.mark.user_engine
 def test_another_program_has_the_pool_open(unchanged: Path) -> None:
     from lamella.block import FileDevice
 

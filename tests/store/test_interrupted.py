@@ -111,6 +111,7 @@ def test_a_reader_sees_the_decision_of_a_command_that_died(
         assert len(store.devices.pool.devices()) == 1
 
 
+@pytest.mark.kernel_too
 @pytest.mark.remote
 def test_a_half_made_device_that_a_flush_has_committed_is_taken_away(root: Path) -> None:
     before = state_of(root)

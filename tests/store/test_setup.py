@@ -225,6 +225,7 @@ def test_misuse_is_no_damage(root: Path) -> None:
         store.images()
 
 
+@pytest.mark.kernel_too
 def test_teardown_removes_what_set_up_made_and_nothing_else(root: Path) -> None:
     (root / "mine").write_text("keep")
     with Store.open(root) as store, pytest.raises(BusyError, match="holds 1 images and 0 containers"):
@@ -276,6 +277,7 @@ def test_a_newer_config(root: Path) -> None:
         Store.open(root)
 
 
+@pytest.mark.kernel_too
 def test_a_different_pool_is_refused_in_dockers_words(root: Path, tmp_path: Path, mode: str) -> None:
     other = tmp_path / "other"
     set_up(other, mode).close()
