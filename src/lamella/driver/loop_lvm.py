@@ -154,11 +154,14 @@ class LoopLvm(PoolBackend):
 
     def deactivate(self, dm: DeviceMapper) -> None:
         from lamella.block.loop import detach
-        from lamella.devicemapper.nodes import QUIET_COOKIE, drop_name
+        from lamella.devicemapper.nodes import drop_name
 
         name = pool_name(self.root)
-        with suppress(NotFoundError):
-            dm.remove(name, cookie=QUIET_COOKIE)
+        info = dm.find(name)
+        if info is not None:
+            from lamella.driver.kernel_devices import remove
+
+            remove(dm, name, info)
         drop_name(name)
         for path in (self.data, self.metadata):
             for loop in self._loops(path):

@@ -253,7 +253,8 @@ class Store:
         """Remove the store: the pool, ``state.db`` and the other files that it made. Closes it.
 
         Gives what had to be left where it is, in words.
-        Raises :class:`BusyError` if it holds images or containers, unless *force*.
+        Raises :class:`BusyError` if it holds images or containers, unless *force*; and naming who uses one of
+        them, before anything is changed (with *force*, what is mounted in the store's folder is unmounted).
         """
         self._writable()
         images, containers = len(self._catalog.images()), len(self._catalog.containers())
@@ -262,6 +263,10 @@ class Store:
                 f"the store in {self.root} holds {images} images and {containers} containers",
                 hint="remove them first, or all at once with: lamella teardown --force",
             )
+        if self.engine == "kernel":
+            from lamella.store import taking_down
+
+            taking_down.free(self._root, unmount=force)
         if self._devices is not None:
             self._devices.close()
             self._devices = None

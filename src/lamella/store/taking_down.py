@@ -62,16 +62,14 @@ def deactivate(root: Root, names: Sequence[str], *, unmount: bool, wait: float) 
         if names:
             wanted = [_device_called(root, name) for name in names]
             return _take_down_named(root, dict(zip(wanted, names, strict=True)), unmount=unmount)
-        done = [f"Unmounted {point}." for point in mounting.unmount_all_own(root)] if unmount else []
         from lamella.devicemapper.client import DeviceMapper
         from lamella.driver.kernel_devices import deactivate_all
 
         if not DeviceMapper.available():
-            return [*done, "Nothing is active: the kernel's device-mapper is not in use."]
+            return ["Nothing is active: the kernel's device-mapper is not in use."]
         with DeviceMapper() as dm:
-            here = present(root.path)
             pool = backend.active(dm)
-            _refuse_used([each for hash_, each in here.items() if hash_ != POOL])
+            done = [f"Unmounted {point}." for point in free(root, unmount=unmount)]
             gone: list[str] = []
             deactivate_all(dm, backend, root.path, before=gone.append)
         mounting.tidy(root)
@@ -79,6 +77,16 @@ def deactivate(root: Root, names: Sequence[str], *, unmount: bool, wait: float) 
         return done or ["Nothing was active."]
     finally:
         lock.release()
+
+
+def free(root: Root, *, unmount: bool) -> list[str]:
+    """Unmount what is mounted in the store's folder, if asked to; gives the mount points.
+
+    Raises :class:`BusyError` naming who else uses one of the store's devices.
+    """
+    points = mounting.unmount_all_own(root) if unmount else []
+    _refuse_used([each for hash_, each in present(root.path).items() if hash_ != POOL])
+    return points
 
 
 def _take_down_named(root: Root, wanted: dict[str, str], *, unmount: bool) -> list[str]:
