@@ -305,6 +305,7 @@ def _thin(
         pool_lv = _pool(context, found, pool, profile, disks)
     else:
         pool_lv = _find_pool(found, pool)
+        pool_options.check_room(context, found, pool_lv)
     size = context.args.size("virtualsize")
     if not size:
         raise BadCommand("--virtualsize may not be zero.")
@@ -357,6 +358,9 @@ def _snapshot(
     if name:
         check_new_name(group, name)
     request = _thin_request(context, name, profile)
+    own = group.lvs.get(pool or (lv.thin.pool if lv.thin is not None else ""))
+    if own is not None and own.thin_pool is not None:
+        pool_options.check_room(context, found, own)
     if pool:
         pool_lv = group.lvs.get(pool)
         if pool_lv is None or pool_lv.thin_pool is None:

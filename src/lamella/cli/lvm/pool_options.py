@@ -96,6 +96,25 @@ def auto_extend(context: Context, found: FoundGroup, pool: LogicalVolume) -> Aut
     return of_profile(context.config, pool.profile or found.group.profile, context.profile_folders)
 
 
+def check_room(context: Context, found: FoundGroup, pool_lv: LogicalVolume) -> None:
+    """Refuse a new volume in a pool that, as the kernel says, is too full by the policy for its extension."""
+    from lamella.lvm.thin_messages import live_status
+    from lamella.lvm.thin_pools import metadata_threshold
+
+    pool, status = pool_lv.thin_pool, live_status(context.session, found, pool_lv)
+    if pool is None or status is None or not status.total_data or not status.total_metadata:
+        return
+    threshold = auto_extend(context, found, pool_lv).threshold
+    metadata = metadata_threshold(found.group.lvs[pool.metadata].extents, found.group.extent_sectors)
+    data_used = 100 * status.used_data / status.total_data
+    metadata_used = 100 * status.used_metadata / status.total_metadata
+    if data_used > threshold or data_used >= 100 or metadata_used > threshold or metadata_used >= metadata:
+        raise Failed(
+            "Cannot create new thin volume, free space in thin pool "
+            f"{found.group.name}/{pool_lv.name} reached threshold."
+        )
+
+
 def overprovisioning(context: Context, found: FoundGroup, lv: LogicalVolume | None) -> list[Notice]:
     """What there is to say when thin volumes promise more than there is."""
     if not any(one.thin_pool is not None for one in found.group.lvs.values()):
