@@ -5,15 +5,18 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 PYTEST_ARGS ?=
 
-.PHONY: help quickstart test test-guest guest-shell lint types check benchmarks clean
+.PHONY: help quickstart test test-guest power-cuts guest-shell lint types check benchmarks \
+	benchmarks-guest clean
 
 help:
 	@echo "make quickstart   set up, then unpack an image into a thin pool and show copy-on-write"
 	@echo "make test         set up (system packages too, as root), then run the tests"
 	@echo "make test-guest   run the tests that want a real kernel, in a QEMU guest made for them"
+	@echo "make power-cuts   kill such a guest at work, and look what is left (LAMELLA_ROUNDS=2)"
 	@echo "make guest-shell  a prompt in that guest"
 	@echo "make check        lint, types, layering"
 	@echo "make benchmarks   run each benchmark beside its peer"
+	@echo "make benchmarks-guest  those that want a real kernel, beside Docker and containerd"
 
 $(VENV)/.lamella: pyproject.toml scripts/make-venv.sh
 	@sh scripts/system-packages.sh run
@@ -35,6 +38,11 @@ test: $(VENV)/.dev
 test-guest: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
 	$(PYTHON) scripts/guest.py run tests/guest/run.sh
+	$(PYTHON) -m scripts.power_cuts
+
+power-cuts: $(VENV)/.dev
+	@sh scripts/system-packages.sh guest
+	$(PYTHON) -m scripts.power_cuts
 
 guest-shell: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
@@ -52,7 +60,13 @@ check: lint types
 
 benchmarks: $(VENV)/.dev
 	@sh scripts/system-packages.sh test
-	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file || exit 1; done
+	@for file in $(filter-out benchmarks/guest_%,$(wildcard benchmarks/*.py)); do \
+		echo "== $$file"; $(PYTHON) $$file || exit 1; done
+
+benchmarks-guest: $(VENV)/.dev
+	@sh scripts/system-packages.sh test
+	@sh scripts/system-packages.sh guest
+	$(PYTHON) -m benchmarks.guest_boot
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info

@@ -21,6 +21,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SUITE = "bookworm"
 PACKAGES = (
@@ -158,28 +162,27 @@ def packages(target: Path) -> None:
     )  # fmt: skip
 
 
-def command(folder: Path, share: Path, disks: list[Path], interactive: bool) -> list[str]:
-    """The QEMU command line."""
+def command(
+    folder: Path, share: Path, disks: list[Path], interactive: bool, more: Sequence[str] = ()
+) -> list[str]:
+    """The QEMU command line; *more* is put at its end."""
     # /dev/kvm may be there and yet hang (nested virtualisation), so it is used only when asked for.
     kvm = os.environ.get("LAMELLA_GUEST_KVM") == "1"
     fast = ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi", "-cpu", "max"]
     line = ["qemu-system-x86_64", *fast, "-smp", "2", "-m", "4G", "-nodefaults", "-no-reboot", "-nographic",
             "-serial", "mon:stdio" if interactive else "null",
             "-kernel", str(folder / "kernel"), "-initrd", str(folder / "initrd"),
-            "-append", "console=ttyS0 quiet panic=-1 mitigations=off nokaslr",
+            "-append", "console=ttyS0 quiet panic=-1 mitigations=off nokaslr no_timer_check",
             "-drive", f"file={folder / 'root.img'},format=raw,if=virtio,snapshot=on,cache=unsafe",
             "-virtfs", f"local,path={share},mount_tag=share,security_model=none",
             "-virtfs", f"local,path={PROJECT},mount_tag=project,security_model=none,readonly=on"]  # fmt: skip
     for disk in disks:
         line += ["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe,discard=unmap"]
-    return line
+    return [*line, *more]
 
 
-def boot(script: str, share: Path, disks: list[Path], timeout: float) -> tuple[int, str]:
-    """Run *script* in a fresh guest; gives its exit code and output.
-
-    *share* is seen at /share; *disks* (raw files) are /dev/vdb and so on. Raises ``TimeoutError``.
-    """
+def prepare(script: str, share: Path) -> Path:
+    """Fill *share* for a guest that runs *script*; gives the guest's folder."""
     folder = build()
     kept = folder.parent / f"packages-{platform.machine()}"
     if not kept.exists():
@@ -192,16 +195,31 @@ def boot(script: str, share: Path, disks: list[Path], timeout: float) -> tuple[i
     (share / "run.sh").write_text(script)
     for name in ("output", "exit-code"):
         (share / name).unlink(missing_ok=True)
+    return folder
+
+
+def printed(share: Path) -> str:
+    """What the script has printed up to now."""
+    output = share / "output"
+    return output.read_text(errors="replace") if output.exists() else ""
+
+
+def boot(script: str, share: Path, disks: list[Path], timeout: float) -> tuple[int, str]:
+    """Run *script* in a fresh guest; gives its exit code and output.
+
+    *share* is seen at /share; *disks* (raw files) are /dev/vdb and so on. Raises ``TimeoutError``.
+    """
+    folder = prepare(script, share)
     try:
         subprocess.run(
             command(folder, share, disks, False), timeout=timeout, check=True, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired as error:
-        shown = (share / "output").read_text(errors="replace") if (share / "output").exists() else ""
-        raise TimeoutError(f"the guest took more than {timeout:g} s; it had printed:\n{shown}") from error
+        raise TimeoutError(
+            f"the guest took more than {timeout:g} s; it had printed:\n{printed(share)}"
+        ) from error
     code = share / "exit-code"
-    output = (share / "output").read_text(errors="replace") if (share / "output").exists() else ""
-    return (int(code.read_text()) if code.exists() else -1), output
+    return (int(code.read_text()) if code.exists() else -1), printed(share)
 
 
 def main() -> int:
