@@ -58,11 +58,14 @@ def show_volume(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolu
     say(f"LV Name                {lv.name}")
     say(f"VG Name                {group.name}")
     say(f"LV UUID                {lv.uuid}")
-    say(f"LV Write Access        {'read/write' if lv.writable else 'read only'}")
+    state = view.itself(lv)
+    access = "read/write" if lv.writable else "read only"
+    if lv.writable and state is not None and state.read_only:
+        access += " (activated read only)"
+    say(f"LV Write Access        {access}")
     host = f"{lv.creation_host}, {time_text(context, lv.creation_time)}" if lv.creation_time else ", "
     say(f"LV Creation host, time {host}")
     _relations(context, view, lv)
-    state = view.itself(lv)
     if view.around.activation:
         words = "NOT available" if state is None else "suspended" if state.suspended else "available"
         say(f"LV Status              {words}")
