@@ -153,6 +153,8 @@ def main() -> None:
         store = Store.setup(ROOT, storage_options=options())
         first = 0
     else:
+        if os.environ.get("LAMELLA_ENGINE") == "user":
+            Store.deactivate(root=ROOT)  # what LVM's rules have activated at the boot
         store = Store.open(ROOT)
     with store:
         report(first)
