@@ -105,6 +105,12 @@ def test_behaviour_may_change(root: Path) -> None:
         assert not info.deferred_deletion
 
 
+def test_another_file_system_is_ignored_in_dockers_words(root: Path) -> None:
+    with Store.setup(root, storage_options=["dm.fs=xfs"]) as store:
+        assert any("already exists and has filesystem ext4 on it" in text for text in store.warnings)
+        assert store.info().filesystem == "ext4"
+
+
 @pytest.mark.parametrize("options", [["dm.fs=xfs"], ["dm.datadev=/dev/x"], ["dm.what=1"]])
 def test_bad_options_make_nothing(tmp_path: Path, options: list[str]) -> None:
     with pytest.raises((UsageError, UnsupportedError)):

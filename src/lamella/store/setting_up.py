@@ -133,6 +133,12 @@ def _again(place: Root, lock: Lock, mode: str, storage_options: Sequence[str], e
                 devices.grow_base(new.base_size)
             if "dm.mkfsarg" in new.given and new.mkfs_args != before.mkfs_args:
                 warnings.append("Base device already exists: dm.mkfsarg will be ignored.")
+            kind = devices.filesystem.kind
+            if "dm.fs" in new.given and new.filesystem != kind:
+                warnings.append(
+                    f"Base device already exists and has filesystem {kind} on it. User specified filesystem "
+                    f"{new.filesystem} will be ignored."
+                )
             if merged != config:
                 merged.save(place.config)
         except BaseException:
