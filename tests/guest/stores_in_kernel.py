@@ -15,7 +15,7 @@ from lamella.driver.kernel_devices import of_store
 from lamella.errors import LamellaError
 from lamella.fs import mount as mounts
 from lamella.store import Store
-from tests.support.images import Sample, write_oci_layout
+from tests.support.images import SAMPLE_LAYERS, Sample, write_oci_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +31,12 @@ OPTIONS = (
 
 @contextmanager
 def kernel_store(folder: Path) -> Iterator[Path]:
-    """The root of a loop-lvm store with the image "sample"; the kernel has nothing of it afterwards."""
+    """The root of a loop-lvm store with the images "sample" and "alone"; the kernel has nothing of it afterwards."""
     root = folder / "root"
+    alone = Sample(layers=SAMPLE_LAYERS[:1], references=["docker.io/library/alone:latest"])
     try:
         with Store.setup(root, storage_options=OPTIONS, engine="kernel") as store:
-            store.load(write_oci_layout(folder / "layout", [Sample()]))
+            store.load(write_oci_layout(folder / "layout", [Sample(), alone]))
         yield root
     finally:
         clear(root)

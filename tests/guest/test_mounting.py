@@ -70,7 +70,7 @@ def test_mounted_changed_and_unmounted(root: Path, capsys: pytest.CaptureFixture
 
 def test_an_image_is_read_only_and_a_place_of_ones_own(root: Path, tmp_path: Path) -> None:
     with Store.open(root, engine="kernel") as store:
-        point = store.mount("sample", tmp_path, options=["noatime"])
+        point = store.mount("alone", tmp_path, options=["noatime"])
     line = mounted_at(point)
     assert line is not None
     assert line.read_only
@@ -78,7 +78,7 @@ def test_an_image_is_read_only_and_a_place_of_ones_own(root: Path, tmp_path: Pat
     with pytest.raises(OSError):
         (point / "new").touch()
     with Store.open(root, engine="kernel") as store, pytest.raises(BusyError, match=f"mounted at {tmp_path}"):
-        store.remove_image("sample")
+        store.remove_image("alone")
     assert Store.unmount(str(tmp_path), root=root) == []
     with pytest.raises(NotFoundError):
         Store.unmount(str(tmp_path), root=root)
