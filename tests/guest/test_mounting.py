@@ -15,8 +15,8 @@ from lamella.driver.naming import device_name
 from lamella.errors import BusyError, NotFoundError
 from lamella.fs.mount import mounted_at
 from lamella.store import Store
-from tests.guest.machine import run
 from tests.guest.stores_in_kernel import helper, kernel_store, mount_points, names_in_kernel, write
+from tests.guest.test_thin_hand_over import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,7 +149,7 @@ def test_growing(root: Path) -> None:
     with Store.open(root, engine="kernel") as store:
         assert store.resize("small", 32 << 20, more=True) == 128 << 20
         node = store.activate(["small"])[1]
-        run("e2fsck", "-fn", node)
+        run("e2fsck", "-fn", str(node))
         point = store.mount("small")
         assert os.statvfs(point).f_blocks > before * 1.9
         assert (point / "kept").read_bytes() == b"kept"
