@@ -72,12 +72,14 @@ def _unescaped(text: str) -> str:
     return text
 
 
-def check(found: FileSystem, *, force: bool = False) -> None:
-    """Look it over, unless it is mounted, or XFS, which looks after itself. Raises :class:`CorruptError`."""
+def check(found: FileSystem) -> None:
+    """Look it over, unless it is mounted, or XFS, which looks after itself. Raises :class:`CorruptError`.
+
+    resize2fs wants it for a file system that was mounted since the last time.
+    """
     if found.mounted_on or found.kind == "xfs":
         return
-    words = [_tool("e2fsck"), *(["-f"] if force else []), "-p", found.node]
-    if _run(words) > REPAIRED:
+    if _run([_tool("e2fsck"), "-f", "-p", found.node]) > REPAIRED:
         raise CorruptError("Filesystem check failed.", hint=f"e2fsck -f {found.node}")
 
 
@@ -116,7 +118,8 @@ def shrink(found: FileSystem, size: int, *, confirm: Callable[[str], bool]) -> N
         if _run(["umount", place]):
             raise BusyError(f"cannot unmount {place}", hint=f"see what uses it: fuser -vm {place}")
     try:
-        check(FileSystem(found.node, found.kind), force=True)
+        if place:
+            check(FileSystem(found.node, found.kind))
         if _run([_tool("resize2fs"), found.node, f"{size // 1024}K"]):
             raise LamellaError("Filesystem resize failed.", hint=f"resize2fs {found.node}")
     finally:
