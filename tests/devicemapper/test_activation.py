@@ -159,6 +159,19 @@ def test_queued_messages_are_sent_once(
     assert [call for call in kernel.calls if call.startswith("message")] == sent
 
 
+def test_no_pool_beside_a_part_of_it(
+    activator: KernelActivator, kernel: FakeKernel, found: FoundGroup
+) -> None:
+    activator.activate(found, ["pool_tmeta"], read_only=True)
+    assert kernel.info("vg0-pool_tmeta").read_only
+    refusal = "volume vg0/t1 is prohibited while logical volume vg0/pool_tmeta is active"
+    with pytest.raises(BusyError, match=refusal):
+        activator.activate(found, ["t1"])
+    assert names(kernel) == ["pool_tmeta"]
+    activator.deactivate(found, ["pool_tmeta"])
+    assert names(kernel) == []
+
+
 def test_what_is_in_use_stays(activator: KernelActivator, kernel: FakeKernel, found: FoundGroup) -> None:
     activator.activate(found, ["t1", "t2"])
     next(device for device in kernel.devices.values() if device.name == "vg0-t1").mounted = True

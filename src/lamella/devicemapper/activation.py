@@ -40,9 +40,10 @@ if TYPE_CHECKING:
 class KernelActivator:
     """Makes the kernel's devices fit the text of volume groups: :class:`lamella.lvm.activator.Activator`.
 
-    *check_pools*: a thin pool's metadata is checked before the pool is made, and after it went. *warn* is
-    handed what went wrong without being an error. Without *settings*, those of ``lvm.conf`` and of the
-    pool's profile give its low water mark.
+    *check_pools*: a thin pool's metadata is checked before the pool is made, and after it went. *monitor*:
+    LVM2's daemon, where there is one, is told which pools to watch. *warn* is handed what went wrong
+    without being an error. Without *settings*, those of ``lvm.conf`` and of the pool's profile give its
+    low water mark.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class KernelActivator:
         settings: Settings | None = None,
         *,
         check_pools: bool = True,
+        monitor: bool = False,
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self.dm = dm
         self.settings = settings or Settings(_threshold)
         self.check_pools = check_pools
+        self.monitor = monitor
         self._warn = warn or (lambda text: None)
         self._shared: Sharing | None = None
 
@@ -129,11 +132,13 @@ class KernelActivator:
         settings = replace(self.settings, read_only=True) if read_only else self.settings
         with GroupDisks(found) as disks, changes(self.dm, self._shared) as made:
             wanted = wanted_devices(found.group, inactive, disks, settings)
-            self._refuse_beside_parts(found, wanted)
+            self._refuse_beside_parts(found, inactive, wanted)
             for device in wanted:
                 self._ensure(found, device, made)
 
-    def _refuse_beside_parts(self, found: FoundGroup, wanted: Iterable[WantedDevice]) -> None:
+    def _refuse_beside_parts(
+        self, found: FoundGroup, names: list[str], wanted: Iterable[WantedDevice]
+    ) -> None:
         """A part of a pool that is active by itself is not to be changed behind its user's back."""
         by_uuid = {device.uuid: device for device in wanted}
         for device in by_uuid.values():
@@ -142,8 +147,9 @@ class KernelActivator:
             for part in device.below:
                 if self.dm.find(uuid=part) is not None:
                     group = found.group.name
+                    asked = next((name for name in names if _pool_of(found, name) == device.lv), device.lv)
                     raise BusyError(
-                        f"Activation of logical volume {group}/{device.lv} is prohibited while logical "
+                        f"Activation of logical volume {group}/{asked} is prohibited while logical "
                         f"volume {group}/{by_uuid[part].lv} is active.",
                         hint=f"lvchange -an {group}/{by_uuid[part].lv}",
                     )
@@ -155,7 +161,9 @@ class KernelActivator:
             if pool is not None and self.check_pools:
                 self._check(found, pool, made)
             made.make(device)
+            fresh = pool is not None
         else:
+            fresh = False
             made.numbers[device.uuid] = info.number
             if info.name != device.name:
                 made.rename(device, info.name)
@@ -170,6 +178,41 @@ class KernelActivator:
                 made.resume(device.name, device.udev)
         if pool is not None:
             self._send_to(found, pool, device.name)
+        if fresh:
+            self.watch(found, device.lv, True)
+
+    def watch(self, found: FoundGroup, pool: str, wanted: bool) -> bool:
+        """Let LVM2's daemon watch the active pool, or no longer; whether it does as it was told.
+
+        False without the daemon: nothing depends on it but the automatic growth of pools.
+        """
+        from lamella.devicemapper.monitoring import Monitor
+
+        uuid = lv_uuid(found.group, _lv(found, pool), "tpool")
+        if not self.monitor or self.dm.find(uuid=uuid) is None or not Monitor.reachable():
+            return False
+        try:
+            with Monitor() as daemon:
+                return daemon.register(uuid) if wanted else daemon.unregister(uuid)
+        except (LamellaError, OSError) as error:
+            self._warn(f"WARNING: {found.group.name}/{pool} is not monitored: {error}")
+            return False
+
+    def monitored(self, group: VolumeGroup, lv: LogicalVolume) -> str:
+        """What ``seg_monitor`` says of a pool: whether LVM2's daemon watches it; "" if it is not active."""
+        from lamella.devicemapper.monitoring import Monitor
+
+        uuid = lv_uuid(group, lv, "tpool")
+        if not self.monitor or self.dm.find(uuid=uuid) is None:
+            return ""
+        try:
+            if Monitor.reachable():
+                with Monitor() as daemon:
+                    if daemon.is_registered(uuid):
+                        return "monitored"
+        except (LamellaError, OSError) as error:
+            self._warn(f"WARNING: {error}")
+        return "not monitored"
 
     def _check(self, found: FoundGroup, pool: LogicalVolume, made: Changes) -> None:
         segment = pool.thin_pool
@@ -214,13 +257,20 @@ class KernelActivator:
 
     def _take_down(self, found: FoundGroup, top: DeviceInfo, made: Changes) -> None:
         below = self._below(found, top)
+        self._unwatch(found, top)
         made.remove(top, SHOWN)
         self._after(found, top)
         for info in below:
             now = self.dm.find(uuid=info.uuid)
             if now is not None and not now.open_count and not self._is_volume(found, now):
+                self._unwatch(found, now)
                 made.remove(now, HIDDEN)
                 self._after(found, now)
+
+    def _unwatch(self, found: FoundGroup, info: DeviceInfo) -> None:
+        lv = self._lv_of(found, info) if self.monitor and info.uuid.endswith("-tpool") else None
+        if lv is not None:
+            self.watch(found, lv.name, False)
 
     def _below(self, found: FoundGroup, top: DeviceInfo) -> list[DeviceInfo]:
         """Devices of the group that *top* uses, at any depth, each before those it lies on."""
@@ -303,6 +353,12 @@ def _threshold(group: VolumeGroup, lv: LogicalVolume) -> int:
     config = Config.load()
     folders = [Path(config.text("config/profile_dir"))]
     return auto_extend(config, lv.profile or group.profile, folders).threshold
+
+
+def _pool_of(found: FoundGroup, name: str) -> str:
+    """The pool of a thin volume, or the name itself."""
+    thin = found.group.lvs[name].thin
+    return thin.pool if thin is not None else name
 
 
 def _lv(found: FoundGroup, name: str) -> LogicalVolume:

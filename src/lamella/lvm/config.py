@@ -62,6 +62,7 @@ DEFAULTS: dict[str, int | float | str | list[str]] = {
     "local/system_id": "",
     "activation/error_when_full": 0,
     "activation/readahead": "auto",
+    "activation/monitoring": 1,
     "activation/thin_pool_autoextend_threshold": 100,
     "activation/thin_pool_autoextend_percent": 20,
     "activation/auto_set_activation_skip": 1,

@@ -48,7 +48,10 @@ def make_activator(context: Context) -> KernelActivator | None:
     partial = args.has("partial") or mode == "partial"
     settings = Settings(threshold, partial=partial, read_only=args.has("readonly"))
     checks = config.find("global/thin_check_executable") != ""
-    return KernelActivator(dm, settings, check_pools=checks, warn=context.warn)
+    wanted = (config.flag("activation/monitoring") or args.has("monitor")) and not args.has(
+        "ignoremonitoring"
+    )
+    return KernelActivator(dm, settings, check_pools=checks, monitor=wanted, warn=context.warn)
 
 
 @contextmanager
@@ -220,6 +223,15 @@ def _idle(context: Context, found: FoundGroup) -> bool:
     if count:
         context.fail(f'Can\'t deactivate volume group "{group.name}" with {count} open logical volume(s)')
     return not count
+
+
+def monitor(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> None:
+    """``--monitor``: whether LVM2's daemon is to watch the active pools among these volumes."""
+    if context.activator is None or context.test:
+        return
+    for lv in lvs:
+        if lv.thin_pool is not None:
+            context.activator.watch(found, lv.name, context.args.yes("monitor"))
 
 
 def refresh(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> None:

@@ -143,7 +143,7 @@ def _changes(context: Context, full: str, lv: LogicalVolume, profile: str | None
 
 def _of_kernel(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> None:
     """``-a``, ``--refresh``, ``--monitor`` and ``--poll``."""
-    from lamella.cli.lvm.activation import change_activation, refresh
+    from lamella.cli.lvm.activation import change_activation, monitor, refresh
 
     args = context.args
     if args.has("activate"):
@@ -153,7 +153,9 @@ def _of_kernel(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) ->
         refresh(context, found, lvs)
         return
     view = context.view(found)
+    if args.has("monitor"):
+        monitor(context, found, lvs)
     for lv in lvs:
-        active = view.kernel(lv) is not None
+        active = view.active(lv)
         if (args.has("poll") and not active) or (args.has("monitor") and not active and lv.thin_pool is None):
             context.fail(f"Logical volume {found.group.name}/{lv.name} is not active.")

@@ -48,8 +48,9 @@ def make(context: Context) -> Surroundings:
         return Usage()
 
     return Surroundings(
-        True, view.state, thin_usage, mark, time_format, view.active, view.target, view.itself
-    )
+        True, view.state, thin_usage, mark, time_format, view.active, view.target, view.itself,
+        activator.monitored,
+    )  # fmt: skip
 
 
 def device_info(disk: Disk, *, duplicate: bool = False) -> DeviceInfo:

@@ -108,8 +108,9 @@ def vgchange(context: Context) -> None:
         _refresh(context)
         return
     if any(args.has(name) for name in ("monitor", "poll", "lockstart", "lockstop")):
-        for _chosen in _groups(context):
-            pass
+        for chosen in _groups(context):
+            if args.has("monitor"):
+                _monitor(context, chosen)
         return
     if args.has("locktype"):
         raise UnsupportedError(
@@ -192,6 +193,18 @@ def _activate(context: Context) -> None:
             change_group_activation(context, chosen)
         except LamellaError as error:
             context.fail_with(error)
+
+
+def _monitor(context: Context, found: FoundGroup) -> None:
+    """``--monitor``: LVM2's daemon is told, and all that is active counts."""
+    from lamella.cli.lvm.activation import active_count, monitor
+
+    if context.activator is None or not active_count(context, found):
+        return
+    monitor(context, found, list(found.group.lvs.values()))
+    count = len(context.activator.active_in(found))
+    word = "monitored" if context.args.yes("monitor") else "unmonitored"
+    context.print(f'{count} logical volume(s) in volume group "{found.group.name}" {word}')
 
 
 def _refresh(context: Context) -> None:
