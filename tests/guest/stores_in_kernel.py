@@ -31,7 +31,7 @@ OPTIONS = (
 
 @contextmanager
 def kernel_store(folder: Path) -> Iterator[Path]:
-    """The root of a loop-lvm store with the images "sample" and "alone"; afterwards the kernel has none of it."""
+    """A loop-lvm store with the images "sample" and "alone"; afterwards the kernel has nothing of it."""
     root = folder / "root"
     alone = Sample(layers=SAMPLE_LAYERS[:1], references=["docker.io/library/alone:latest"])
     try:
