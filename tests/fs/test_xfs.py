@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.block import FileDevice, MemoryDevice
-from lamella.errors import CorruptError, NotFoundError, UnsupportedError, UsageError
+from lamella.errors import CorruptError, NotFoundError, ReadOnlyError, UnsupportedError, UsageError
 from lamella.fs import detached
 from lamella.fs.difference import list_changes, write_layer
 from lamella.fs.filesystem import of_kind
@@ -153,6 +153,12 @@ def test_a_log_that_waits_is_seen_and_replayed(tmp_path: Path) -> None:
                 os.close(last)
                 subprocess.run(["cp", "--sparse=always", volume.path, cut], check=True)
             assert not XFS.condition(volume).needs_recovery
+        with (
+            attached(cut, read_only=True) as volume,
+            pytest.raises(ReadOnlyError, match="log has to be replayed"),
+            XFS.reader(volume),
+        ):
+            pass
         with attached(cut) as volume:
             assert XFS.condition(volume).needs_recovery
             with XFS.reader(volume) as reader:  # which replays it, as the device may be written

@@ -127,12 +127,10 @@ class Xfs(FileSystem):
     def _mounted(self, device: BlockDevice, *, read_only: bool = False) -> Iterator[int]:
         """A descriptor of the root; everything is written when the block ends well.
 
-        A device that cannot be written is mounted without a look at its log, so it has to be clean; that
-        a device of ours is opened for writing all the same is for the kernel to replay it.
+        On a device that cannot be written, one that was not unmounted is an error; on any other the kernel
+        replays its log, also to read it.
         """
         options = ["nouuid", *filter(None, [self._options])]
-        if device.read_only:
-            options.append("norecovery")
         with (
             _lent(device) as node,
             detached.mounted(node, "xfs", ",".join(options), read_only=read_only or device.read_only) as root,
