@@ -15,7 +15,7 @@ from lamella.cli.dmsetup import source as source_module
 from lamella.cli.main import main
 from lamella.devicemapper.client import DeviceMapper
 from lamella.devicemapper.device import TargetLine
-from lamella.devicemapper.table import Linear, Target, parse_table
+from lamella.devicemapper.table import Error, Linear, Target, parse_table
 from lamella.images.sample import write_sample
 from lamella.store import Store
 from lamella.store.virtual_devices import VirtualDevices
@@ -266,8 +266,7 @@ SHOWN = {
     f"{GROUP}hj35PvfIydY81kBgCxx3EejmBbdyLk8b-tdata,1,rw,0 79683584 linear 254:16 2048\n",
     "ls --tree -o compact": "docker-thinpool (253:2)─┬─docker-thinpool_tdata (253:1)─── (254:16)\n"
     "                        └─docker-thinpool_tmeta (253:0)─── (254:16)\n",
-    "ls --tree -o ascii,nodevice": "docker-thinpool\n |-docker-thinpool_tdata\n |  `-\n"
-    " `-docker-thinpool_tmeta\n    `-\n",
+    "ls --tree -o ascii,nodevice": "docker-thinpool\n |-docker-thinpool_tdata\n `-docker-thinpool_tmeta\n",
     "info -c --noheadings -o name,open": (
         "docker-thinpool:0\ndocker-thinpool_tdata:1\ndocker-thinpool_tmeta:1\n"
     ),
@@ -323,12 +322,23 @@ def test_odd_names_and_long_lines(
     made = VirtualDevices()
     below = made.add(r"we\x20ird", r"u\x20u", (Linear(0, 8, device="7:0"),), lambda: [""])
     made.add("n" * 90, "", (Linear(0, 8, device=below),), lambda: [""])
+    made.add("o" * 72, "", (Error(0, 8),), lambda: [""])
+    made.add("p" * 73, "", (Error(0, 8),), lambda: [""])
     show(monkeypatch, made)
     for words in (["table", "we ird"], ["table", r"we\x20ird"], ["table", "-u", "u u"]):
         assert main_dmsetup(words) == 0
         assert capsys.readouterr().out == "0 8 linear 7:0 0\n"
     assert main_dmsetup(["ls", "--tree"]) == 0
-    assert capsys.readouterr().out == "n" * 79 + "...\n └─we ird (253:0)\n    └─ (7:0)\n"
+    assert capsys.readouterr().out == (
+        "n" * 79
+        + "...\n └─we ird (253:0)\n    └─ (7:0)\n"
+        + "o" * 72
+        + " (253:2)\n"
+        + "p" * 73
+        + " (253:...\n"
+    )
+    made.devices.pop("o" * 72)
+    made.devices.pop("p" * 73)
     assert main_dmsetup(["ls", "--tree", "--manglename", "none", "-o", "notrunc"]) == 0
     assert capsys.readouterr().out == "n" * 90 + " (253:1)\n └─" + r"we\x20ird" + " (253:0)\n    └─ (7:0)\n"
 

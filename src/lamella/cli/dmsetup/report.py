@@ -106,7 +106,7 @@ def _expanded(text: str) -> list[str]:
 
 def _keys(text: str) -> list[_Key]:
     keys = []
-    for word in filter(None, (text or "name").split(",")):
+    for word in filter(None, text.split(",")):
         keys += [_Key(FIELDS[name], word.startswith("-")) for name in _expanded(word.lstrip("+-"))]
     return keys
 

@@ -24,7 +24,7 @@ FEATURES = (
     "ascii", "utf", "vt100", "compact", "inverted", "trunc", "notrunc",
 )  # fmt: skip
 WIDTH = 80
-"""Of a line that goes to no terminal. A longer one keeps one character less than that, and three dots."""
+"""Of a line that goes to no terminal. A longer one keeps one character less, and gets three dots."""
 
 
 if TYPE_CHECKING:
@@ -43,7 +43,11 @@ class _Strokes:
 _UTF = _Strokes(" ├─", " │ ", " └─", "─┬─", "───")
 _ASCII = _Strokes(" |-", " | ", " `-", "-+-", "---")
 _VT100 = _Strokes(
-    " \x1b(0tq\x1b(B", " \x1b(0x\x1b(B ", " \x1b(0mq\x1b(B", "\x1b(0qwq\x1b(B", "\x1b(0qqq\x1b(B"
+    " \x1b(0\x0ftq\x1b(B",
+    " \x1b(0\x0fx\x1b(B ",
+    " \x1b(0\x0fmq\x1b(B",
+    "\x1b(0\x0fqwq\x1b(B",
+    "\x1b(0\x0fqqq\x1b(B",
 )
 
 
@@ -124,6 +128,8 @@ def _spread(node: Node, before: str, inverted: bool, strokes: _Strokes, text: _T
     yield text(node)
     children = _children(node, inverted)
     for child in children:
+        if not text(child):
+            continue  # a disk, where only names are shown
         last = child is children[-1]
         lines = _spread(child, before + ("   " if last else strokes.through), inverted, strokes, text)
         yield before + (strokes.last if last else strokes.more) + next(lines)
@@ -140,7 +146,8 @@ def _compact(node: Node, before: str, inverted: bool, strokes: _Strokes, text: _
     under = before + " " * len(own)
     for child in children:
         last = child is children[-1]
-        deeper = under + ("   " if last else strokes.through)
+        # dmsetup goes three columns further to the right than it should; so do we.
+        deeper = under + ("   " if last else strokes.through + "   ")
         lines = _compact(child, deeper, inverted, strokes, text)
         if child is children[0]:
             yield own + (strokes.only if last else strokes.first) + next(lines)
@@ -176,4 +183,4 @@ def _cut(line: str) -> str:
         most = columns - 4 if columns > 4 else most
     except (OSError, ValueError):
         pass  # no terminal
-    return line if len(line) <= most else line[:most] + "..."
+    return line if len(line) <= most + 1 else line[:most] + "..."
