@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lamella.block import loop, mountinfo
 from lamella.devicemapper.client import DeviceMapper
 from lamella.driver.kernel_devices import of_store
+from lamella.driver.presence import present
 from lamella.errors import LamellaError
 from lamella.fs import mount as mounts
 from lamella.store import Store
@@ -44,10 +45,10 @@ def kernel_store(folder: Path) -> Iterator[Path]:
 
 def clear(root: Path) -> None:
     """Take everything of the store out of the kernel, in whatever state it is."""
-    for line in reversed(mountinfo.mounts()):
-        if line.point.startswith(str(root)):
-            with suppress(LamellaError):
-                mounts.unmount(line.point, lazy=True)
+    points = mount_points(root) + [point for each in present(root).values() for point in each.points]
+    for point in reversed(points):
+        with suppress(LamellaError):
+            mounts.unmount(point, lazy=True)
     with DeviceMapper() as dm:
         for _ in range(2):  # the pool goes after what stands on it
             for info in of_store(dm, root):
