@@ -91,7 +91,7 @@ class Root:
 
     def clear_rest(self) -> None:
         """Remove the other files that a store makes, and the folder if nothing else is in it."""
-        for folder in (self.scratch, self.downloads):
+        for folder in (self.scratch, self.downloads, self.run / "temporary"):
             shutil.rmtree(folder, ignore_errors=True)
         for path in (self.config.with_suffix(".new"), self.config, self.lock):
             path.unlink(missing_ok=True)
