@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,14 @@ def names_in_kernel(root: Path) -> set[str]:
     """The store's devices, by the ends of their names."""
     with DeviceMapper() as dm:
         return {info.name.rpartition("-")[2] for info in of_store(dm, root)}
+
+
+def wait_until_gone(root: Path, name: str) -> None:
+    """The kernel removes a device some moments after its last user is gone."""
+    end = time.monotonic() + 60
+    while name in names_in_kernel(root):
+        assert time.monotonic() < end, f"{name} is still there"
+        time.sleep(0.02)
 
 
 def write(path: Path, data: bytes) -> None:

@@ -15,7 +15,14 @@ from lamella.driver.naming import device_name
 from lamella.errors import BusyError, NotFoundError
 from lamella.fs.mount import mounted_at
 from lamella.store import Store
-from tests.guest.stores_in_kernel import helper, kernel_store, mount_points, names_in_kernel, write
+from tests.guest.stores_in_kernel import (
+    helper,
+    kernel_store,
+    mount_points,
+    names_in_kernel,
+    wait_until_gone,
+    write,
+)
 from tests.guest.test_thin_hand_over import run
 
 if TYPE_CHECKING:
@@ -115,7 +122,7 @@ def test_deferred_removal_and_taking_it_back(root: Path, tmp_path: Path) -> None
         with Store.open(root, engine="kernel") as store:
             store.remove_container("held")  # deleted later
             assert store.info().deferred_deleted == 1
-    assert identity not in names_in_kernel(root)
+    wait_until_gone(root, identity)
     with Store.open(root, engine="kernel") as store:
         assert store.info().deferred_deleted == 0
         assert store.check().problems == []
