@@ -44,6 +44,9 @@ FIRST_READ = 4096 + HEADER_SIZE
 PATIENCE = 10.0
 """Seconds to wait for udev, which locks every block device for a moment after somebody has written it."""
 
+LONG_PATIENCE = 60.0
+"""The same where nobody else can be writing, as the claim has shown: only a very busy udev takes so long."""
+
 
 def open_file(path: str, read_only: bool) -> BlockDevice:
     """A file, block device or NBD address. Readers take no lock: they may look while a store is in use."""
@@ -73,7 +76,7 @@ def open_shared(path: str, read_only: bool) -> BlockDevice:
             f"Can't open {path} exclusively.  Mounted filesystem?", hint=f"see what uses it: lsblk {path}"
         )
     device = FileDevice(path, read_only=read_only, direct=True, lock=False)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LONG_PATIENCE
     while not read_only:
         try:
             fcntl.flock(device.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
