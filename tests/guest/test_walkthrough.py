@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/walkthrough.md on disks that the kernel has: wholly by us, wholly by LVM2, and each step by either.
 
-Disks are those of LAMELLA_TEST_DISKS ("/dev/vdb,/dev/vdc", whose content is lost), or loop devices.
+Disks are those of LAMELLA_TEST_DISKS ("/dev/vdb,/dev/vdc", whose content is lost), or loop devices. A run is
+repeated with LAMELLA_SEED; LAMELLA_STEPS makes the random session longer.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import secrets
@@ -199,17 +199,14 @@ def test_a_random_session(twins: Twins, tmp_path: Path) -> None:
         "lvcreate -y --type thin-pool -c 64k -L 200m --poolmetadatasize 4m -n pool group",
     ]
     session = Session(seed)
-    lines = start + [session.next() for _ in range(int(os.environ.get("LAMELLA_STEPS", "40")))]
+    lines = start + [session.next() for _ in range(int(os.environ.get("LAMELLA_STEPS", "16")))]
     chance = random.Random(seed + 1)
     judged = [(line, twins.run("theirs", line), twins.picture()) for line in lines]
     twins.clean()
-    for number, (line, said, picture) in enumerate(judged):
+    for line, said, picture in judged:
         program = chance.choice(("ours", "ours", "theirs"))
         assert (line, twins.run(program, line)) == (line, said), twins.log
         assert twins.picture() == picture, twins.log
-        if number % 10 == 9:
-            twins.reports()
-    with contextlib.suppress(AssertionError):
-        assert twins.run("ours", "vgchange -an group").code == 0
-    assert twins.run("theirs", "vgchange -an group").code == 0
+    twins.reports()
+    assert twins.run("ours", "vgchange -an group").code == 0
     twins.metadata_is_sound("group", "pool", tmp_path)
