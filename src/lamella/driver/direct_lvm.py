@@ -81,7 +81,8 @@ class DirectLvm(PoolBackend):
             session, found = self.disks.find(group, map(absolute, options.devices))
             with session:
                 session.check_access(found)
-                refuse_active(group, found.group.uuid, session.environment.sys_block)
+                if self.engine != "kernel":
+                    refuse_active(group, found.group.uuid, session.environment.sys_block)
                 check_unused_by_lvm(found, *pool_of(found, pool))
                 self._check_chunk(found, pool, options)
             return [f"{group}/{pool}: a thin pool on {', '.join(pv.device for pv in found.group.pvs)}"]
@@ -225,6 +226,8 @@ class DirectLvm(PoolBackend):
             lv, _ = pool_of(found, pool)
             self._check_chunk(found, pool, options)
             disks = {disk.path: uuid for uuid, disk in found.disks.items()}
+            if self.engine == "kernel":
+                self._take_out(found, pool)
         record = self._record()
         again = record is not None and not record.made and record.pool_uuid == lv.uuid
         fresh = Record(group, pool, False, disks, found.group.uuid, lv.uuid)
@@ -232,6 +235,17 @@ class DirectLvm(PoolBackend):
         fresh.save(self.record_path)
         change_list(self.disks.list_path, disks)
         return fresh
+
+    def _take_out(self, found: FoundGroup, pool: str) -> None:
+        """Deactivate a pool that LVM2 has active, as it does after making one: it is looked at from here, and
+        then activated again. Raises :class:`BusyError` for one that is in use."""
+        if not active_in(found.group.uuid, self.disks.environment.sys_block):
+            return
+        from lamella.devicemapper.activation import KernelActivator
+        from lamella.devicemapper.client import DeviceMapper
+
+        with DeviceMapper() as dm:
+            KernelActivator(dm, warn=self._notes.append).deactivate(found, [pool])
 
     def _check_pool_is_free(self, record: Record, *, again: bool) -> None:
         """Raise, in Docker's words, for a pool that somebody has used; *again*: not if it was ourselves."""
