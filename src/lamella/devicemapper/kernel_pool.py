@@ -99,6 +99,8 @@ class KernelPool:
         self._ids: set[int] | None = None
         self._expected: int | None = None
         """The transaction id that the next commit has to find."""
+        self._sent = False
+        """Whether the kernel has said yes to a message since the last commit."""
         self._devices: list[FileDevice] = []
 
     # -- what it is ------------------------------------------------------------------------------
@@ -169,6 +171,7 @@ class KernelPool:
             raise ExistsError(f"cannot {doing}: there is such a device already") from error
         except NotFoundError as error:
             raise NotFoundError(f"cannot {doing}: the pool {self.name} has no such device") from error
+        self._sent = True
 
     @property
     def _facts(self) -> Facts:
@@ -387,13 +390,15 @@ class KernelPool:
         """
         found = self._status(flush=True)
         behind = self._expected is not None and found.transaction_id != self._expected
-        if found.mode >= PoolMode.READ_ONLY or behind:
+        state = diagnose(found, self._facts).summary or "is at an older transaction"
+        if (found.mode >= PoolMode.READ_ONLY and self._sent) or behind:
             raise DeviceIOError(
-                f"the kernel could not write the metadata of the pool {self.name}, and went back: "
-                f"the pool {diagnose(found, self._facts).summary or 'is at an older transaction'}",
+                f"the kernel could not write the metadata of the pool {self.name}, and went back: it {state}",
                 hint=self._advice(found),
             )
-        self._expected = None
+        if found.mode >= PoolMode.READ_ONLY:
+            raise ReadOnlyError(f"the pool {self.name} {state}", hint=self._advice(found))
+        self._expected, self._sent = None, False
 
     def abort(self) -> None:
         """Nothing: the kernel commits as it goes."""
