@@ -22,6 +22,7 @@ import tarfile
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,18 +139,33 @@ def on_pool(filesystem: FileSystem, tar: Path, folder: Path) -> Iterator[Callabl
         store.teardown(force=True)
 
 
-def measure(work: Callable[[], None]) -> tuple[float, float]:
-    """Seconds, and seconds of processor time of the whole machine: much is done by the kernel's threads."""
-    before = busy_seconds()
-    start = time.perf_counter()
+@dataclass(frozen=True)
+class Cost:
+    """What one run took."""
+
+    seconds: float
+    own: float
+    """Processor time of this process, in seconds."""
+    machine: float
+    """Processor time of the whole machine: much is done by the kernel's threads, but others count too."""
+    written: float
+    """MB written to loop devices."""
+
+
+def measure(work: Callable[[], None]) -> Cost:
+    """One run."""
+    before = _counters()
     work()
-    return time.perf_counter() - start, busy_seconds() - before
+    after = _counters()
+    return Cost(*(late - early for early, late in zip(before, after, strict=True)))
 
 
-def busy_seconds() -> float:
-    """Processor time that was not idle, since the machine was started."""
+def _counters() -> tuple[float, float, float, float]:
     user, nice, system, _, _, interrupts, soft = Path("/proc/stat").read_text().split()[1:8]
-    return sum(map(int, (user, nice, system, interrupts, soft))) / os.sysconf("SC_CLK_TCK")
+    busy = sum(map(int, (user, nice, system, interrupts, soft))) / os.sysconf("SC_CLK_TCK")
+    lines = [line.split() for line in Path("/proc/diskstats").read_text().splitlines()]
+    sectors = sum(int(fields[9]) for fields in lines if fields[2].startswith("loop"))
+    return time.perf_counter(), time.process_time(), busy, sectors * 512 / 1e6
 
 
 def main() -> None:
@@ -168,7 +184,7 @@ def main() -> None:
             make_layer(tar)
         tar.read_bytes()  # into the page cache
         print(f"a layer of {os.path.getsize(tar) / 1e6:.0f} MB, {args.runs} runs each in turn, medians")
-        found: dict[str, list[tuple[float, float]]] = {shown: [] for shown, _ in WAYS}
+        found: dict[str, list[Cost]] = {shown: [] for shown, _ in WAYS}
         prepare = on_loop if args.loop else on_pool
         for _ in range(args.runs):
             for shown, filesystem in WAYS:
@@ -177,9 +193,13 @@ def main() -> None:
                     os.sync()
                     found[shown].append(measure(work))
         for shown, results in found.items():
-            whole = statistics.median(seconds for seconds, _ in results)
-            busy = statistics.median(seconds for _, seconds in results)
-            print(f"{shown:38} {whole:7.2f} s   {busy:7.2f} s of processor")
+            whole, own, machine, written = (
+                statistics.median(getattr(cost, field.name) for cost in results) for field in fields(Cost)
+            )
+            print(
+                f"{shown:36} {whole:7.2f} s, processor {own:6.2f} s of its own, {machine:6.2f} s of all; "
+                f"{written:6.1f} MB written"
+            )
 
 
 if __name__ == "__main__":
