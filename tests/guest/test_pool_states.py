@@ -384,6 +384,7 @@ def test_a_dead_metadata_device_fails_the_pool_which_comes_back_with_it(
         before = _sum(folder)
         bad.fail()
         lamella("create", "--name", "late", image, expect=13)
+        dm.message(pool_name(root), "create_thin 9999")  # the kernel says yes, and then cannot commit it
         assert dm.status(pool_name(root), flush=False)[0].text.strip() == "Fail"
         said = lamella("info", expect=13)
         assert "the pool has failed: its metadata could neither be written nor read back" in said.err

@@ -25,6 +25,12 @@ MERGE_LIMIT = 8 << 20
 """Most bytes in one merged request: larger ones gain nothing and hold memory."""
 
 
+def _bounce(length: int) -> memoryview:
+    """Memory for a direct request, which begins at a page. It goes with its last view: one that an error's
+    traceback still holds would keep it from being closed."""
+    return memoryview(mmap.mmap(-1, max(length, 1)))
+
+
 class FileDevice(BlockDevice):
     """A file or block device, opened once and locked for as long as it is open.
 
@@ -137,9 +143,9 @@ class FileDevice(BlockDevice):
         self.check_range(offset, len(view))
         if self.direct:
             start, end = self._outward(offset, len(view))
-            with mmap.mmap(-1, max(end - start, 1)) as bounce, memoryview(bounce) as whole:
-                self._read_fully(start, whole[: min(end, self.size) - start])
-                view[:] = whole[offset - start : offset - start + len(view)]
+            whole = _bounce(end - start)
+            self._read_fully(start, whole[: min(end, self.size) - start])
+            view[:] = whole[offset - start : offset - start + len(view)]
             return
         self._read_fully(offset, view)
 
@@ -169,11 +175,11 @@ class FileDevice(BlockDevice):
         self.check_range(offset, len(view))
         if self.direct:
             start, end = self._outward(offset, len(view))
-            with mmap.mmap(-1, max(end - start, 1)) as bounce, memoryview(bounce) as whole:
-                if start != offset or end != offset + len(view):
-                    self._read_fully(start, whole[: min(end, self.size) - start])
-                whole[offset - start : offset - start + len(view)] = view
-                self._write_fully(start, [whole[: min(end, self.size) - start]])
+            whole = _bounce(end - start)
+            if start != offset or end != offset + len(view):
+                self._read_fully(start, whole[: min(end, self.size) - start])
+            whole[offset - start : offset - start + len(view)] = view
+            self._write_fully(start, [whole[: min(end, self.size) - start]])
             return
         self._write_fully(offset, [view])
 
