@@ -151,11 +151,8 @@ def _change_pool(group: VolumeGroup, lv: LogicalVolume, changes: LvChanges, *, a
         changed = True
     if changes.error_when_full is not None:
         if changes.error_when_full == ("ERROR_WHEN_FULL" in lv.flags):
-            word = "error" if changes.error_when_full else "queue"
-            raise UsageError(
-                f"Logical volume {full} already {word}s when full.",
-                hint="nothing was changed",
-            )
+            word = "set" if changes.error_when_full else "unset"
+            raise UsageError(f"Error when full is already {word} for {full}.", hint="nothing was changed")
         lv.flags = [flag for flag in lv.flags if flag != "ERROR_WHEN_FULL"]
         lv.flags += ["ERROR_WHEN_FULL"] * changes.error_when_full
         changed = True
