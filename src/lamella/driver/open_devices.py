@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The devices of an open pool by name: making, opening for reading or writing, and deleting them.
+
+What differs between the engines is here: one can go back, in the other a writer works on a snapshot.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from lamella.driver import fence
+from lamella.errors import BusyError, CorruptError, NoSpaceError, NotFoundError, ReadOnlyError
+from lamella.fs import filesystem as file_systems
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Iterator
+
+    from lamella.driver.backend import PoolBackend, PoolDevices
+    from lamella.driver.kernel_devices import KernelDevices
+    from lamella.driver.options import Options
+    from lamella.driver.state import Device, State
+    from lamella.fs.filesystem import FileSystem
+    from lamella.thin.engine import ThinPool, ThinVolume
+
+MAX_DEVICE_ID = (1 << 24) - 1
+"""Device ids have 24 bits."""
+
+
+class OpenDevices:
+    """The named devices of an open pool; :class:`lamella.driver.device_set.DeviceSet` adds the rest."""
+
+    def __init__(
+        self,
+        state: State,
+        backend: PoolBackend,
+        options: Options,
+        devices: PoolDevices,
+        pool: ThinPool,
+        kernel: KernelDevices | None = None,
+    ) -> None:
+        self.state = state
+        self.backend = backend
+        self.options = options
+        self.devices = devices
+        self.pool = pool
+        self.kernel = kernel
+        """The store's devices in the kernel, if that is the engine."""
+        self.warnings: list[str] = []
+        self._open_volumes: dict[str, int] = {}
+
+    def get(self, name: str) -> Device:
+        """The device called *name*, unless it is being deleted. Raises :class:`NotFoundError`."""
+        device = self.state.device(name)
+        if device is None or device.deleted:
+            raise NotFoundError(f"devmapper: Unknown device {name}", hint="see: lamella check")
+        return device
+
+    @cached_property
+    def filesystem(self) -> FileSystem:
+        """What is in all devices, and how it is read and written."""
+        return file_systems.of_kind(
+            self.state.pool().base_filesystem or self.options.filesystem,
+            mount_options=self.options.mount_options,
+            max_retries=self.options.xfs_nospace_max_retries,
+        )
+
+    # -- making ----------------------------------------------------------------------------------
+
+    def _retiring(self, old: Device) -> Callable[[sqlite3.Connection, Device], None]:
+        """What records that *old*, whose place another device takes, is to be deleted."""
+        retired = replace(old, hash=secrets.token_hex(32), deleted=True)
+        return lambda _, __: self.state.put_device(retired)
+
+    def _create(
+        self,
+        device: Device,
+        make: Callable[[], None],
+        fill: Callable[[ThinVolume], object] | None,
+        record: Callable[[sqlite3.Connection, Device], None] | None,
+    ) -> Device:
+        with self._making(device, record) as made:
+            make()
+            if fill:
+                self._fill(device, fill)
+        return made
+
+    @contextmanager
+    def _making(
+        self, device: Device, record: Callable[[sqlite3.Connection, Device], None] | None
+    ) -> Iterator[Device]:
+        if self.kernel is not None:
+            self.kernel.making(device)
+        try:
+            with fence.creating(
+                self.pool, self.state, device, record, discard=self.options.discard_on_delete
+            ) as made:
+                yield made
+        finally:
+            if self.kernel is not None:
+                self.kernel.made(device)
+
+    def _fill(self, device: Device, fill: Callable[[ThinVolume], object]) -> None:
+        volume = self.pool.open_volume(device.device_id, device.size, zero_fresh=self.filesystem.written_here)
+        try:
+            fill(volume)
+            if not self.pool.can_abort:
+                volume.flush()  # else the fence's commit does it, together with the transaction id
+        finally:
+            volume.close()
+
+    # -- opening devices -------------------------------------------------------------------------
+
+    @contextmanager
+    def volume(self, name: str, *, read_only: bool = True) -> Iterator[ThinVolume]:
+        """Device *name* opened; changes are durable when the block ends, and gone if it fails.
+
+        A file system that was not unmounted is seen as a mount would show it: its journal is replayed, for a
+        writer on the device, for a reader in memory. In the kernel's engine a writer works on a snapshot that
+        takes the device's place at the end; a reader of a device that is mounted reads a snapshot of this
+        moment. A writer of a device that somebody has open gets a :class:`BusyError`.
+        """
+        device = self.get(name)
+        self._open_volumes[name] = self._open_volumes.get(name, 0) + 1
+        try:
+            if read_only:
+                with self._reading(device) as volume:
+                    yield volume
+            elif self.kernel is not None:
+                with self._replacing(device) as volume:
+                    yield volume
+            else:
+                with self._writing(device) as volume:
+                    yield volume
+        finally:
+            self._open_volumes[name] -= 1
+            if not self._open_volumes[name]:
+                del self._open_volumes[name]
+        if not read_only and self.kernel is not None:
+            self.retry_deletions()
+
+    @contextmanager
+    def _reading(self, device: Device) -> Iterator[ThinVolume]:
+        with ExitStack() as stack:
+            device_id = device.device_id
+            kernel = self.kernel
+            if kernel is not None:
+                info = kernel.used(device)
+                if info is not None and not kernel.pool.is_internal(info):
+                    device_id = stack.enter_context(kernel.temporaries.snapshot(device_id, self._used_ids))
+            volume: ThinVolume = self.pool.open_volume(device_id, device.size, read_only=True)
+            stack.callback(volume.close)
+            if self._unclean(volume):
+                if self.filesystem.written_here:
+                    from lamella.driver.recovered import Recovered
+
+                    volume = Recovered(volume)
+                elif kernel is not None:
+                    # The kernel replays its log when it is mounted, so on a snapshot that may be written.
+                    volume.close()
+                    if device_id == device.device_id:
+                        device_id = stack.enter_context(
+                            kernel.temporaries.snapshot(device_id, self._used_ids)
+                        )
+                    volume = self.pool.open_volume(device_id, device.size, zero_fresh=False)
+                    stack.callback(volume.close)
+            yield volume
+
+    @contextmanager
+    def _writing(self, device: Device) -> Iterator[ThinVolume]:
+        """The device itself, in an engine that can go back."""
+        volume = self.pool.open_volume(device.device_id, device.size, zero_fresh=True)
+        try:
+            self._recover(volume)
+            yield volume
+        except BaseException:
+            volume.close()
+            self.pool.abort()
+            if self.options.discard_on_delete:
+                self.pool.trim()
+            raise
+        else:
+            volume.close()
+            self.pool.commit()
+
+    @contextmanager
+    def _replacing(self, device: Device, *, size: int = 0) -> Iterator[ThinVolume]:
+        """A snapshot of the device, of *size* bytes if given; it takes its place when the block ends well."""
+        kernel = self.kernel
+        assert kernel is not None
+        was_active = kernel.is_active(device)
+        kernel.refuse_used(device, f"write to device {device.hash}")
+        fresh = replace(device, device_id=self._free_device_id(), size=size or device.size)
+        with self._making(fresh, self._retiring(device)):
+            self.pool.create_snap(fresh.device_id, device.device_id)
+            volume = self.pool.open_volume(
+                fresh.device_id, fresh.size, zero_fresh=self.filesystem.written_here
+            )
+            try:
+                self._recover(volume)
+                yield volume
+                volume.flush()
+            finally:
+                volume.close()
+            if was_active:
+                kernel.deactivate(device)
+        if was_active:
+            kernel.activate(fresh)
+
+    def _unclean(self, volume: ThinVolume) -> bool:
+        try:
+            return self.filesystem.condition(volume).needs_recovery
+        except (CorruptError, NotFoundError):
+            return False  # whoever reads it says what is wrong with it
+
+    def _recover(self, volume: ThinVolume) -> None:
+        if self._unclean(volume):
+            self.filesystem.recover(volume)
+
+    def differing_ranges(self, lower: ThinVolume, upper: ThinVolume) -> list[tuple[int, int]]:
+        """(offset, length) in bytes of what two open volumes do not share, in order, in whole chunks."""
+        found = list(self.pool.differing_ranges(lower.dev_id, upper.dev_id))
+        for volume in (lower, upper):
+            replayed = getattr(volume, "replayed", None)
+            if replayed is not None:
+                found += replayed()
+        size, merged = self.pool.chunk_size, list[tuple[int, int]]()
+        for first, length in sorted(found):
+            if merged and first * size <= sum(merged[-1]):
+                start = merged[-1][0]
+                merged[-1] = start, max(sum(merged[-1]), (first + length) * size) - start
+            else:
+                merged.append((first * size, length * size))
+        return merged
+
+    # -- deleting --------------------------------------------------------------------------------
+
+    def delete(
+        self, names: Iterable[str], *, record: Callable[[sqlite3.Connection], None] | None = None
+    ) -> None:
+        """Delete devices; with *record*'s changes to ``state.db``, this is decided in one step.
+
+        A device that is open is deleted later, when it is not (deferred deletion); without
+        ``dm.use_deferred_deletion`` that is a :class:`BusyError` and nothing is changed.
+        """
+        names = list(names)
+        busy = [name for name in names if self._is_open(name)]
+        if busy and not self.options.deferred_deletion:
+            device = self.state.device(busy[0])
+            if self.kernel is not None and device is not None:
+                self.kernel.refuse_used(device, f"delete device {busy[0]}")
+            raise BusyError(
+                f"devmapper: Device {busy[0]} is busy", hint="close it, or turn deferred deletion on"
+            )
+        with self.state.transaction() as connection:
+            if record:
+                record(connection)
+            for name in names:
+                self.state.mark_deleted(name)
+        self.retry_deletions()
+
+    def _is_open(self, name: str) -> bool:
+        if name in self._open_volumes:
+            return True
+        device = self.state.device(name) if self.kernel is not None else None
+        return device is not None and self.kernel is not None and self.kernel.used(device) is not None
+
+    def retry_deletions(self) -> None:
+        """Delete in the pool what is marked as deleted and not open; what cannot be now waits."""
+        doomed = [d for d in self.state.devices(deleted=True) if not self._is_open(d.hash)]
+        if self.kernel is not None and self.options.deferred_removal:
+            for device in self.state.devices(deleted=True):
+                if device not in doomed and device.hash not in self._open_volumes:
+                    self.kernel.deactivate(device, deferred=True)
+        if not doomed:
+            return
+        try:
+            waiting = fence.delete(self.pool, self.state, doomed, discard=self.options.discard_on_delete)
+        except (BusyError, NoSpaceError, ReadOnlyError) as error:
+            if not self.options.deferred_deletion:
+                raise
+            self.warnings.append(f"{len(doomed)} devices will be deleted later: {error.message}")
+        else:
+            if waiting:
+                self.warnings.append(f"{len(waiting)} devices will be deleted later: they are in use")
+
+    # -- device ids ------------------------------------------------------------------------------
+
+    def _free_device_id(self) -> int:
+        """The next free id after the one given out last, in a circle of 24 bits."""
+        used = self._used_ids()
+        if len(used) > MAX_DEVICE_ID:
+            raise NoSpaceError(
+                "devmapper: Unable to find a free device ID", hint="remove images or containers"
+            )
+        number = self.state.pool().next_device_id
+        while True:
+            number = (number + 1) & MAX_DEVICE_ID
+            if number not in used:
+                return number
+
+    def _used_ids(self) -> set[int]:
+        return {device.device_id for device in self.state.devices()} | self.pool.device_ids()
+
+    def strangers(self) -> tuple[list[int], list[Device]]:
+        """Device ids in the pool that ``state.db`` does not know, and its devices that the pool lacks."""
+        note = self.state.note()
+        pending = {number for _, number in note.devices} if note else set()
+        known = self.state.devices()
+        in_pool = self.pool.device_ids()
+        if self.kernel is not None:
+            pending |= self.kernel.temporaries.ids()
+        unknown = sorted(in_pool - {device.device_id for device in known} - pending)
+        lost = [d for d in known if d.device_id not in in_pool and d.device_id not in pending]
+        return unknown, lost
