@@ -260,7 +260,10 @@ def test_full_and_erroring_then_extended(
             lamella("teardown", "--force")
         finally:
             _force_away(tmp_path / "root")
-            subprocess.run(["losetup", "-d", attached.path], check=False)
+            for part in ("thinpool", "thinpool-tpool", "thinpool_tdata", "thinpool_tmeta"):
+                name = f"h6{os.getpid()}-{part}"
+                subprocess.run(["dmsetup", "remove", "--retry", name], check=False, capture_output=True)
+            loop.detach(attached)
 
 
 # -- out of metadata space ---------------------------------------------------------------------------
