@@ -194,7 +194,7 @@ class DirectLvm(PoolBackend):
 
     def _blank(self, record: Record) -> None:
         """Zero the superblock of an empty pool, or of our own of a set-up that was cut short."""
-        devices = self._open(record, read_only=False)
+        devices = self._open_just_made(record)
         try:
             if any(devices.metadata.read(0, BLOCK_SIZE)):
                 devices.metadata.write_zeros(0, BLOCK_SIZE)
@@ -235,6 +235,21 @@ class DirectLvm(PoolBackend):
         fresh.save(self.record_path)
         change_list(self.disks.list_path, disks)
         return fresh
+
+    def _open_just_made(self, record: Record) -> VolumeDevices:
+        """Open a pool for writing that LVM2's event-based activation may put up at any moment, once.
+
+        udev has it do so when a disk of a new group is closed (of loop devices, in any case).
+        """
+        try:
+            return self._open(record, read_only=False)
+        except BusyError:
+            session, found = self._find_shared(record)
+            with session:
+                if not active_in(found.group.uuid, self.disks.environment.sys_block):
+                    raise
+                self._take_out(found, record.pool)
+            return self._open(record, read_only=False)
 
     def _take_out(self, found: FoundGroup, pool: str) -> None:
         """Deactivate a pool that LVM2 has active, as it does after making one: it is looked at from here, and
