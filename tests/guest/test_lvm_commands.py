@@ -28,7 +28,7 @@ def twins(tmp_path: Path) -> Iterator[Twins]:
     place = tmp_path / "mounted"
     place.mkdir()
     try:
-        say(made, f"vgcreate {GROUP} {{0}}")
+        say(made, f"vgcreate --setautoactivation n {GROUP} {{0}}")
         yield made
     finally:
         subprocess.run(["umount", str(place)], check=False, capture_output=True)

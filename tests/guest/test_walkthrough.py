@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 STEPS = (
     "pvcreate {0}",
-    "vgcreate docker {0}",
+    "vgcreate --setautoactivation n docker {0}",  # or udev's rules activate what a step has just taken down
     "lvcreate --wipesignatures y -n thinpool docker -l 95%VG",
     "lvcreate --wipesignatures y -n thinpoolmeta docker -l 1%VG",
     "lvconvert -y --zero n -c 512K --thinpool docker/thinpool --poolmetadata docker/thinpoolmeta",
@@ -195,7 +195,7 @@ def test_a_random_session(twins: Twins, tmp_path: Path) -> None:
     seed = int(os.environ.get("LAMELLA_SEED", secrets.randbelow(1 << 32)))
     print(f"LAMELLA_SEED={seed}")
     start = [
-        "vgcreate group {0} {1}",
+        "vgcreate --setautoactivation n group {0} {1}",
         "lvcreate -y --type thin-pool -c 64k -L 200m --poolmetadatasize 4m -n pool group",
     ]
     session = Session(seed)
