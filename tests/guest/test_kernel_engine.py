@@ -42,7 +42,7 @@ SMALL = ("dm.basesize=64M", "dm.loopdatasize=192M", "dm.loopmetadatasize=4M", "d
 
 
 @contextmanager
-def dirty_files(folder: Path, data_size: int = 48 << 20) -> Iterator[tuple[FileDevice, FileDevice]]:
+def dirty_files(folder: Path, data_size: int = 24 << 20) -> Iterator[tuple[FileDevice, FileDevice]]:
     """Metadata of an empty pool, and data full of old bytes."""
     folder.mkdir()
     (folder / "data").write_bytes(bytes([OLD]) * data_size)
@@ -84,7 +84,7 @@ def do_at_random(pool: EitherPool, seed: int) -> dict[int, bytes]:
     pick = random.Random(seed)
     size = 24 * CHUNK
     contents: dict[int, bytearray] = {}
-    for number in range(1, 41):
+    for number in range(1, 31):
         what = pick.choice(["create", "snap", "write", "write", "write", "discard", "zeros", "delete"])
         chosen = pick.choice(sorted(contents)) if contents else 0
         if what == "create" or not contents:
@@ -140,7 +140,7 @@ def shape(metadata: Path) -> tuple[int, dict[int, Any]]:
 
 
 def test_both_engines_make_the_same_of_the_same(tmp_path: Path) -> None:
-    for seed in range(2):
+    for seed in (int(os.environ.get("LAMELLA_SEED", "1")),):
         with kernel_pool(tmp_path / f"kernel{seed}", f"lamella-test-same-{os.getpid()}") as pool:
             wanted = do_at_random(pool, seed)
             assert set(pool.devices()) == pool.device_ids() == set(wanted)
@@ -290,8 +290,8 @@ def test_nobody_sees_old_bytes(root: Path, archive: Path, tmp_path: Path) -> Non
             Pool.open(metadata, data, options=PoolOptions(zero=False), read_only=True) as pool,
         ):
             used = pool.status().used_data
-        for at in range(used * CHUNK, data.size, 1 << 20):
-            data.write(at, bytes([OLD]) * (1 << 20))
+        # The pool hands out the first free chunks: these are more than are needed here.
+        data.write(used * CHUNK, bytes([OLD]) * (24 << 20))
         data.flush()
     (tmp_path / "file").write_bytes(b"x" * 5000)
     with Store.open(root) as store:
@@ -317,7 +317,7 @@ def test_a_mounted_container_is_read_as_it_is_and_not_written(
         device = store._catalog.find_container("box").device
         node = store.devices.activate(device)
     run("mount", str(node), str(mounted))
-    (mounted / "new").write_text("by the kernel\n")
+    (mounted / "by-the-kernel").write_text("by the kernel\n")
 
     def read_and_die() -> None:
         with Store.open(root, read_only=True) as store, store.devices.volume(device):
@@ -331,8 +331,8 @@ def test_a_mounted_container_is_read_as_it_is_and_not_written(
     assert killed_at(0, hold_and_die)
     with Store.open(root, read_only=True) as store:
         with store.tree("box") as tree:
-            assert b"".join(tree.read(b"/new")) == b"by the kernel\n"
-        assert "A /new" in [str(change) for change in store.diff("box")]
+            assert b"".join(tree.read(b"/by-the-kernel")) == b"by the kernel\n"
+        assert "A /by-the-kernel" in [str(change) for change in store.diff("box")]
     with Store.open(root) as store:
         with pytest.raises(BusyError, match=str(mounted)):
             store.copy_in("box", archive, b"/archive")
@@ -344,4 +344,4 @@ def test_a_mounted_container_is_read_as_it_is_and_not_written(
     run("umount", str(mounted))
     take_down(root)
     with Store.open(root, engine="user") as store, store.tree("box") as tree:
-        assert b"".join(tree.read(b"/new")) == b"by the kernel\n"
+        assert b"".join(tree.read(b"/by-the-kernel")) == b"by the kernel\n"

@@ -58,7 +58,7 @@ def _engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The engine that is tested; nothing of a test stays in the kernel."""
     monkeypatch.setenv("LAMELLA_ENGINE", "kernel" if KERNEL else "user")
     yield
-    for config in tmp_path.glob("**/config.toml") if KERNEL else ():
+    for config in (*tmp_path.glob("config.toml"), *tmp_path.glob("*/config.toml")) if KERNEL else ():
         take_down(config.parent)
 
 

@@ -66,7 +66,6 @@ def test_names_that_are_taken_or_impossible(store: Store) -> None:
     store.remove_container("nobody", force=True)
 
 
-@pytest.mark.kernel_too
 def test_a_container_costs_nothing_until_it_changes(store: Store) -> None:
     before = store.info().data_used
     for _ in range(5):
@@ -77,7 +76,6 @@ def test_a_container_costs_nothing_until_it_changes(store: Store) -> None:
     assert all(row.mapped for row in usage)
 
 
-@pytest.mark.kernel_too
 def test_larger_ones(root: Path, tmp_path: Path) -> None:
     with Store.open(root) as store:
         made = store.create("sample", name="large", size=200 << 20)
@@ -227,7 +225,6 @@ def test_minimum_free_space_in_dockers_words(root: Path, mode: str) -> None:
         )
 
 
-@pytest.mark.kernel_too
 def test_commit(root: Path, tmp_path: Path) -> None:
     with Store.open(root) as store:
         store.create("sample", name="web")

@@ -283,7 +283,6 @@ def test_a_newer_config(root: Path) -> None:
         Store.open(root)
 
 
-@pytest.mark.kernel_too
 def test_a_different_pool_is_refused_in_dockers_words(root: Path, tmp_path: Path, mode: str) -> None:
     other = tmp_path / "other"
     set_up(other, mode).close()
