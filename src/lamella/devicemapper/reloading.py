@@ -7,20 +7,20 @@ whose mapping changes is suspended, from above downwards. *After* the commit all
 upwards, devices get their new names, and new layers are made. A thin pool grows only then: its own
 metadata must not know of space that the group's text does not.
 
-While anything is suspended, this process holds its memory, takes no signals, and imports nothing: the
-disk under it may be the one that waits.
+While anything is suspended, this process takes no signals, imports nothing, and holds its memory if that
+may lie on what waits.
 """
 
 from __future__ import annotations
 
-import ctypes
 import signal
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lamella.devicemapper.applying import Changes, changes, same_table, set_read_ahead
 from lamella.devicemapper.group_disks import GroupDisks
+from lamella.devicemapper.own_memory import held_for
 from lamella.devicemapper.table import Thin, ThinPool, parse_table, total_sectors
 from lamella.devicemapper.wanted import wanted_devices
 from lamella.errors import LamellaError
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from lamella.devicemapper.table import Target
     from lamella.devicemapper.wanted import WantedDevice
     from lamella.lvm.devices import FoundGroup
-
-MCL_CURRENT_AND_FUTURE = 3
 
 
 @dataclass(slots=True)
@@ -173,9 +171,10 @@ def reloading(activator: KernelActivator, found: FoundGroup, names: Sequence[str
     with GroupDisks(found) as disks, changes(activator.dm) as made:
         wanted = wanted_devices(found.group, names, disks, activator.settings)
         plan = _Plan(activator.dm, made)
-        with _undisturbed():
+        with _without_signals(), ExitStack() as memory:
             try:
                 plan.prepare(wanted)
+                memory.enter_context(held_for([info.number for _, info in plan.existing.values()]))
                 plan.suspend()
                 yield
             except BaseException:
@@ -185,13 +184,9 @@ def reloading(activator: KernelActivator, found: FoundGroup, names: Sequence[str
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """No signals, and all memory at hand."""
-    libc = ctypes.CDLL(None)
+def _without_signals() -> Iterator[None]:
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
-    libc.mlockall(MCL_CURRENT_AND_FUTURE)
     try:
         yield
     finally:
-        libc.munlockall()
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which block devices this process's own memory lies on, and holding that memory while they wait.
+
+A page that has to be read from a suspended device, by the very process that would resume it, waits for
+ever. Locking all memory prevents that, but reads every page of every library first, so it is done only
+where a suspended device may be meant.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+MCL_CURRENT_AND_FUTURE = 3
+NO_LOCAL_DISK = frozenset(
+    ("9p", "virtiofs", "tmpfs", "ramfs", "proc", "sysfs", "devtmpfs", "nfs", "nfs4", "cifs")
+)
+"""Types of file systems that lie on no block device of this machine."""
+
+
+def lies_on(numbers: Collection[str], proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> bool:
+    """Whether memory of this process, or swapped memory, may lie on one of the devices "major:minor".
+
+    Of what cannot be found out (an overlay, say) it is taken for granted.
+    """
+    try:
+        maps = (proc / "self/maps").read_text().splitlines()
+        mounts = (proc / "self/mountinfo").read_text().splitlines()
+        swaps = (proc / "swaps").read_text().splitlines()[1:]
+    except OSError:
+        return True
+    types = {words[2]: words[words.index("-") + 1] for words in map(str.split, mounts)}
+    below: set[str] = set()
+    for words in map(str.split, maps):
+        if words[4] == "0":
+            continue  # memory without a file
+        major, minor = (int(part, 16) for part in words[3].split(":"))
+        number = f"{major}:{minor}"
+        if major:
+            below |= with_slaves(number, sys)
+        elif types.get(number) not in NO_LOCAL_DISK:
+            return True
+    for line in swaps:
+        path = line.split()[0]
+        try:
+            device = os.stat(path)
+        except OSError:
+            return True
+        dev = device.st_rdev or device.st_dev
+        below |= with_slaves(f"{os.major(dev)}:{os.minor(dev)}", sys)
+    return not below.isdisjoint(numbers)
+
+
+def with_slaves(number: str, sys: Path) -> set[str]:
+    """The device and all that it lies on."""
+    found, todo = set[str](), [number]
+    while todo:
+        one = todo.pop()
+        if one in found:
+            continue
+        found.add(one)
+        slaves = (sys / "dev/block" / one / "slaves").glob("*/dev")
+        todo.extend(slave.read_text().strip() for slave in slaves)
+    return found
+
+
+@contextmanager
+def held_for(numbers: Collection[str]) -> Iterator[None]:
+    """All memory at hand within the block, if some of it may lie on one of the devices."""
+    if not lies_on(numbers):
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mlockall(MCL_CURRENT_AND_FUTURE)
+    try:
+        yield
+    finally:
+        libc.munlockall()
