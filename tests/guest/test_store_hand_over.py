@@ -19,7 +19,7 @@ OPTIONS = ("dm.basesize=256M", "dm.loopdatasize=512M", "dm.loopmetadatasize=8M",
 def test_a_kernel_mounts_what_we_unpacked(tmp_path: Path) -> None:
     archive, exported, root, mounted = (tmp_path / name for name in ("image", "tar", "root", "mounted"))
     write_sample(archive)
-    with lamella.Store.setup(root, storage_options=OPTIONS) as store:
+    with lamella.Store.setup(root, storage_options=OPTIONS, engine="user") as store:
         image = store.load(archive)[0]
         store.create(image.id, name="box")
         store.export("box", exported)
@@ -61,7 +61,7 @@ def test_a_kernel_mounts_what_we_unpacked(tmp_path: Path) -> None:
         for loop in (data, metadata):
             run("losetup", "-d", loop)
     run("thin_check", "-q", str(root / "pool" / "metadata"))
-    with lamella.Store.open(root) as store:
+    with lamella.Store.open(root, engine="user") as store:
         changes = [str(change) for change in store.diff("box")]
         assert changes[:3] == ["C /app", "D /app/main.py", "C /etc"]
         assert "A /srv/by-the-kernel-299" in changes
