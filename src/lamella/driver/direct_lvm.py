@@ -8,6 +8,7 @@ made by hand is taken over by Docker's rules (moby v24.0.9, ``deviceset.go``, ``
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     from lamella.thin.status import PoolStatus
 
 MAPPER = "/dev/mapper/"
+ACTIVATION_PATIENCE = 15.0
+"""Seconds for LVM2's event-based activation of a new pool to begin and end."""
 
 
 class DirectLvm(PoolBackend):
@@ -241,15 +244,17 @@ class DirectLvm(PoolBackend):
 
         udev has it do so when a disk of a new group is closed (of loop devices, in any case).
         """
-        try:
-            return self._open(record, read_only=False)
-        except BusyError:
-            session, found = self._find_shared(record)
-            with session:
-                if not active_in(found.group.uuid, self.disks.environment.sys_block):
+        end = time.monotonic() + ACTIVATION_PATIENCE
+        while True:
+            try:
+                return self._open(record, read_only=False)
+            except BusyError:
+                if time.monotonic() > end:
                     raise
+            session, found = self._find_shared(record)
+            with session, contextlib.suppress(BusyError):  # LVM2 may be halfway through
                 self._take_out(found, record.pool)
-            return self._open(record, read_only=False)
+            time.sleep(0.1)
 
     def _take_out(self, found: FoundGroup, pool: str) -> None:
         """Deactivate a pool that LVM2 has active, as it does after making one: it is looked at from here, and
