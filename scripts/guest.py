@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -222,6 +223,22 @@ def boot(script: str, share: Path, disks: list[Path], timeout: float) -> tuple[i
     return (int(code.read_text()) if code.exists() else -1), printed(share)
 
 
+def boot_each(script: str, words: Sequence[str], timeout: float) -> int:
+    """Run *script* with each of *words* as its $1, each in a guest of its own; 0 if all gave that."""
+
+    def one(word: str) -> int:
+        with tempfile.TemporaryDirectory(prefix=f"lamella-guest-{word}-") as share:
+            try:
+                code, output = boot(f"set -- {word}\n{script}", Path(share), [], timeout)
+            except (TimeoutError, subprocess.CalledProcessError) as error:
+                code, output = 124, f"{error}\n"
+        print(f"== guest {word}: exit code {code}\n{output}", end="", flush=True)
+        return code
+
+    with ThreadPoolExecutor(len(words)) as guests:
+        return max(guests.map(one, words), key=abs)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -232,12 +249,19 @@ def main() -> int:
         "--disk", type=Path, action="append", default=[], help="a raw file, as /dev/vdb and on"
     )
     parser.add_argument("--share", type=Path, help="the folder seen at /share (default: a new one)")
-    parser.add_argument("--timeout", type=float, default=900)
+    parser.add_argument(
+        "--each", nargs="+", metavar="WORD", help="run the script once with each word, in guests side by side"
+    )
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds (default 1800)")
     args = parser.parse_args()
     folder = build()
     if args.action == "build":
         print(folder)
         return 0
+    if args.each and (args.share or args.disk):
+        parser.error("--each makes several guests, which cannot have one share or disk")
+    if args.each:
+        return boot_each(args.script.read_text(), args.each, args.timeout)
     share = args.share or Path(tempfile.mkdtemp(prefix="lamella-guest-"))
     if args.action == "shell":
         (share / "interactive").touch()
