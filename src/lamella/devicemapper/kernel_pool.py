@@ -208,12 +208,13 @@ class KernelPool:
     def delete(self, dev_id: int, *, discard: bool = False) -> None:
         if discard and self.discards:
             self._discard(dev_id)
-        try:
-            self._message(f"delete {dev_id}", f"delete thin device {dev_id}")
-        except BusyError:
-            if not self.release(dev_id):
-                raise
-            self._message(f"delete {dev_id}", f"delete thin device {dev_id}")
+        while True:
+            try:
+                self._message(f"delete {dev_id}", f"delete thin device {dev_id}")
+                break
+            except BusyError:
+                if not self.release(dev_id):
+                    raise
         if self._ids is not None:
             self._ids.discard(dev_id)
 
@@ -363,7 +364,12 @@ class KernelPool:
         return info.uuid.startswith(INTERNAL)
 
     def release(self, dev_id: int) -> bool:
-        """Remove the device-mapper devices of *dev_id* that nobody has open; whether there were any."""
+        """Remove a device-mapper device of *dev_id* that nobody has open, or all; whether there was any."""
+        with suppress(BusyError):  # the name is somebody else's, or it is open
+            info = self.active(dev_id)
+            if info is not None and info.live_table:
+                self.dm.remove(info.name, cookie=QUIET_COOKIE)
+                return True
         found = False
         for name, _, _ in self.dm.list():
             with suppress(NotFoundError, BusyError):

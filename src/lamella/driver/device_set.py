@@ -321,7 +321,7 @@ class DeviceSet(OpenDevices):
         return self._create(
             Device(name, device_id, size, 0),
             lambda: self.pool.create_snap(device_id, origin.device_id),
-            grow_and_fill,
+            grow_and_fill if fill or size > origin.size else None,
             record,
         )
 
