@@ -264,8 +264,13 @@ class DirectLvm(PoolBackend):
         from lamella.devicemapper.activation import KernelActivator
         from lamella.devicemapper.client import DeviceMapper
 
+        segment = pool_of(found, pool)[1]
         with DeviceMapper() as dm:
-            KernelActivator(dm, warn=self._notes.append).deactivate(found, [pool])
+            activator = KernelActivator(dm, warn=self._notes.append)
+            active = activator.active_in(found)
+            # The parts by name as well: of a pool that was half up, or half down, they may be all that is.
+            names = [name for name in (pool, segment.data, segment.metadata) if name in active]
+            activator.deactivate(found, names)
 
     def _check_pool_is_free(self, record: Record, *, again: bool) -> None:
         """Raise, in Docker's words, for a pool that somebody has used; *again*: not if it was ourselves."""
