@@ -127,9 +127,9 @@ def change_tree(folder: Path, chooser: random.Random, mark: str) -> None:
         (place / f"small-{number}").write_text(f"{mark} {number}\n" * chooser.randrange(1, 400))
     with (place / "large").open("wb") as file:
         piece = chooser.randbytes(1 << 20)
-        for number in range(6):
+        for number in range(3):
             file.write(piece[number:] + piece[:number])
-        file.seek(40 << 20)  # a hole
+        file.seek(8 << 20)  # a hole
         file.write(b"the end")
     (place / "link").symlink_to("large")
     os.link(place / "large", place / "again")

@@ -162,6 +162,7 @@ def cut_off(folder: Path) -> None:
     dmsetup("resume", name)
 
 
+@pytest.mark.timeout(300 + 200 * ROUNDS)
 @pytest.mark.parametrize("sides", [("user",), ("user", "kernel")], ids=["user-lvm2", "at-random"])
 def test_rounds(tmp_path: Path, place: Disk, sides: tuple[str, ...]) -> None:
     """Each side changes containers, sometimes cut off before it unmounts; the other finds just that."""
