@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -258,26 +256,35 @@ def test_no_loop_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_as_an_ordinary_user(file: Path) -> None:
     """It may not open the devices, but it may know which there are, and is told what it needs."""
-    program = (
-        "import os, sys\n"
-        "from lamella.block import loop\n"
-        "from lamella.errors import LamellaError\n"
-        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "print([info.path for info in loop.find(sys.argv[1])])\n"
-        "try:\n"
-        "    loop.attach(sys.argv[2])\n"
-        "except LamellaError as error:\n"
-        "    print(type(error).__name__, error.hint)\n"
-    )
     mine = file.with_name("mine")
     mine.write_bytes(bytes(4096))
-    os.chown(mine, 65534, 65534)
-    for folder in [file.parent, *file.parent.parents][:3]:
-        folder.chmod(0o755)
+    file.parent.chmod(0o755)
+    folder = os.open(file.parent, os.O_RDONLY)  # the folders above are closed to others
+    out, told = os.pipe()
     with loop.attach(file) as device:
-        done = subprocess.run(
-            [sys.executable, "-c", program, file, mine], capture_output=True, text=True, check=True
-        )
-    assert done.stdout.splitlines()[0] == f"['{device.path}']"
-    assert "PermissionDeniedError" in done.stdout
-    assert "root" in done.stdout
+        assert [info.path for info in loop.find(file)] == [device.path]
+        child = os.fork()
+        if not child:
+            try:
+                os.fchdir(folder)
+                os.chown("mine", 65534, 65534)
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+                os.write(told, f"{[info.path for info in loop.find(file.name)]}\n".encode())
+                try:
+                    loop.attach("mine")
+                except LamellaError as error:
+                    os.write(told, f"{type(error).__name__} {error.hint}".encode())
+            except BaseException as error:
+                os.write(told, repr(error).encode())
+            finally:
+                os._exit(0)
+        os.close(told)
+        os.waitpid(child, 0)
+        with os.fdopen(out) as pipe:
+            first, second = pipe.read().split("\n", 1)
+    os.close(folder)
+    assert first == f"['{device.path}']"
+    assert second.startswith("PermissionDeniedError")
+    assert "root" in second

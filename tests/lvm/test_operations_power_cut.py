@@ -87,11 +87,11 @@ def committing(session: Session, states: set[str]) -> None:
     """Let every commit of the session add the state that it is about to write."""
     commit = session.commit
 
-    def noted(found: FoundGroup) -> None:
+    def noted(found: FoundGroup, *changed: object) -> None:
         found.group.seqno += 1
         states.add(text_of(found.group))
         found.group.seqno -= 1
-        commit(found)
+        commit(found, *changed)  # type: ignore[arg-type] # whatever it was given
 
     session.commit = noted  # type: ignore[method-assign] # to see what it is about to write
 
