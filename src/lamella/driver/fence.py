@@ -31,7 +31,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lamella.driver.state import Note
-from lamella.errors import BusyError, CorruptError, LamellaError, NotFoundError
+from lamella.errors import (
+    BusyError,
+    CorruptError,
+    LamellaError,
+    NoSpaceError,
+    NotFoundError,
+    ReadOnlyError,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -134,8 +141,7 @@ def _take_back(pool: ThinPool, state: State, note: Note, *, discard: bool) -> No
         # First of all: where the host's disk is full, all that follows may depend on this.
         pool.trim()
     for _, device_id in note.devices:
-        with suppress(NotFoundError):
-            pool.delete(device_id, discard=discard)
+        _delete(pool, device_id, discard=discard)
     pool.commit()
     with state.transaction():
         state.set_pool(transaction_id=pool.transaction_id)
@@ -146,9 +152,7 @@ def _finish_deletion(pool: ThinPool, state: State, note: Note, *, discard: bool)
     open_ = []
     for name, device_id in note.devices:
         try:
-            pool.delete(device_id, discard=discard)
-        except NotFoundError:
-            pass  # it went before the interruption
+            _delete(pool, device_id, discard=discard)
         except BusyError:
             open_.append(name)
     if pool.transaction_id < note.transaction_id:
@@ -161,3 +165,14 @@ def _finish_deletion(pool: ThinPool, state: State, note: Note, *, discard: bool)
         state.set_pool(transaction_id=pool.transaction_id)
         state.clear_note()
     return open_
+
+
+def _delete(pool: ThinPool, device_id: int, *, discard: bool) -> None:
+    """Delete the device unless it went before, or never came; a full pool may then well refuse to look."""
+    try:
+        pool.delete(device_id, discard=discard)
+    except NotFoundError:
+        pass
+    except (NoSpaceError, ReadOnlyError):
+        if device_id in pool.device_ids():
+            raise
