@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block import system
 from lamella.block.device import SECTOR, BlockDevice
+from lamella.block.udev_lock import lock_beside_udev
 from lamella.errors import BusyError, DeviceIOError, ReadOnlyError, UsageError
 
 if TYPE_CHECKING:
@@ -111,6 +112,9 @@ class FileDevice(BlockDevice):
         return os.fstat(self._descriptor).st_size
 
     def _lock(self) -> None:
+        if self.is_block_device and not self.read_only:
+            lock_beside_udev(self._descriptor, self.path)
+            return
         how = fcntl.LOCK_SH if self.read_only else fcntl.LOCK_EX
         try:
             fcntl.flock(self._descriptor, how | fcntl.LOCK_NB)

@@ -67,9 +67,8 @@ def open_shared(path: str, read_only: bool) -> BlockDevice:
     """
     if not is_block_device(path):
         return open_file(path, read_only)
-    import fcntl
-
     from lamella.block.file import FileDevice
+    from lamella.block.udev_lock import lock_beside_udev
 
     if not read_only and is_claimed(path) and not _holds_only_volumes(path):
         raise BusyError(
@@ -79,14 +78,12 @@ def open_shared(path: str, read_only: bool) -> BlockDevice:
     deadline = time.monotonic() + LONG_PATIENCE
     while not read_only:
         try:
-            fcntl.flock(device.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_beside_udev(device.fileno(), path)
             break
-        except BlockingIOError as error:
+        except BusyError:
             if time.monotonic() >= deadline:
                 device.close()
-                raise BusyError(
-                    f"{path} is in use by another program", hint="wait for it to finish, or stop it"
-                ) from error
+                raise
             time.sleep(0.02)
     return device
 

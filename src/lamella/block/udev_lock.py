@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An exclusive lock on a block device that udev may be looking at.
+
+udev holds a shared ``flock`` on a block device while its rules run, which they do whenever somebody has
+closed the device after writing. It only reads; but its rules may run LVM's ``pvscan``, which waits for locks
+of LVM's that we may hold: who waits for udev meanwhile waits for himself. So an exclusive lock is had when it
+can be, and else a shared one beside udev's, which keeps all others out that lock in this way.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from lamella.errors import BusyError
+
+UDEV = ("systemd-udevd", "(udev-worker)", "udevd")
+
+
+def lock_beside_udev(descriptor: int, path: str) -> None:
+    """Lock the open block device for writing. Raises :class:`BusyError` if others than udev hold it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        if not _shared_with_udev(descriptor):
+            raise BusyError(
+                f"{path} is in use by another program", hint="wait for it to finish, or stop it"
+            ) from error
+
+
+def _shared_with_udev(descriptor: int) -> bool:
+    """Whether a shared lock was had, beside nobody but udev."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    others = lock_holders(descriptor) - {os.getpid()}
+    if all(_is_udev(process) for process in others):
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
+def lock_holders(descriptor: int, proc: Path = Path("/proc")) -> set[int]:
+    """Processes that hold a ``flock`` on the file that is open as *descriptor*; -1 for unknown ones."""
+    found = os.fstat(descriptor)
+    wanted = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    holders = set()
+    try:
+        lines = (proc / "locks").read_text().splitlines()
+    except OSError:
+        return {-1}
+    for line in lines:
+        words = line.split()
+        if len(words) > 5 and words[1] == "FLOCK" and words[5] == wanted:
+            holders.add(int(words[4]))
+    return holders
+
+
+def _is_udev(process: int) -> bool:
+    try:
+        return (Path("/proc") / str(process) / "comm").read_text().strip() in UDEV
+    except OSError:
+        return False  # it went meanwhile, and its lock with it: the next look will tell
