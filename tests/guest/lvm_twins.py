@@ -174,6 +174,8 @@ def kernel_devices(groups: Sequence[VolumeGroup]) -> list[str]:
         for group in groups
     }
     lines = []
+    # udev looks at what is new, and has it open while it does.
+    subprocess.run(["udevadm", "settle", "--timeout=60"], check=True)
     with DeviceMapper() as dm:
         infos = [info for info in (dm.find(name) for name, _major, _minor in dm.list()) if info]
         numbers = {info.number: info.name for info in infos}
