@@ -54,6 +54,7 @@ def ours(disk: str, folder: Path, rounds: int, times: Times) -> None:
     """A whole store: the container is recorded as well, and each step is durable."""
     root = folder / "store"
     options = [*shape(disk, "ours"), f"dm.basesize={BASE_SIZE}", "dm.min_free_space=0%"]
+    options.append("dm.blkdiscard=false")  # as with the others
     write_docker_archive(folder / "image.tar")
     with Store.setup(root, storage_options=options, engine="kernel") as store:
         image = store.load(folder / "image.tar")[0].id
@@ -110,6 +111,14 @@ def containerd(pool_name: str, folder: Path, rounds: int, times: Times) -> None:
             times["containerd"][1].append(server.seconds_in("Remove") - before + collected)
 
 
+def tell(times: Times, *names: str) -> None:
+    """Each figure, as soon as it is there."""
+    for name in names:
+        for what, found in zip(("prepare", "remove"), times[name], strict=True):
+            shown = ", ".join(f"{value * 1e3:.0f}" for value in found)
+            print(f"{NAMES[name]}, {what}, ms: {shown}", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -121,10 +130,13 @@ def main() -> None:
     disks = args.disks.split(",")
     times: Times = {name: ([], []) for name in NAMES}
     ours(disks[0], folder, args.rounds, times)
+    tell(times, "lamella", "command")
     with pool(disks[1], "forked", folder) as name:
         forked(name, args.rounds, times)
+    tell(times, "dmsetup", "no udev")
     with pool(disks[2], "containerd", folder) as name:
         containerd(name, folder, args.rounds, times)
+    tell(times, "containerd")
 
     title = f"A container's snapshot, medians of {args.rounds} in ms"
     print(f"{title:<54}  prepare   remove     both   ours: faster by")
