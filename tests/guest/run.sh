@@ -6,8 +6,13 @@
 # the comparison of foretold devices with the kernel's, which udev can disturb.
 export LAMELLA_GUEST=1 LAMELLA_REQUIRE_TOOLS=1 CI=true PYTHONPYCACHEPREFIX=/var/tmp/compiled
 cd /project || exit
+tests() {
+    python3 -m pytest -v --durations=15 -o cache_dir=/var/tmp/pytest-cache --basetemp=/var/tmp/pytest "$@"
+}
+# Under emulation udev may have a disk open for seconds at any moment. So what failed is tried once more, by
+# itself, with both outputs shown; what fails twice fails.
 run() {
-    python3 -m pytest -p no:cacheprovider -v --maxfail=5 --durations=15 --basetemp=/var/tmp/pytest "$@"
+    tests --maxfail=5 "$@" || tests --last-failed --last-failed-no-failures=none "$@"
 }
 case $1 in
 store)
