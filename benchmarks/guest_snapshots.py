@@ -6,7 +6,7 @@
 To prepare is to make a snapshot of an image and to have its block device; to remove is to take the device
 down and the snapshot out of the pool. All pools have the same shape, all images the same size, in one boot:
 
-- Lamella: in one process, and as commands
+- Lamella, in one process
 - ``dmsetup``, forked for each step as the drivers do, with and without its waiting for udev
 - containerd's devmapper snapshotter: what its server measures, without ``ctr``
 """
@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,13 +28,12 @@ from tests.support.images import write_docker_archive
 from lamella.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 Times = dict[str, tuple[list[float], list[float]]]
 """Way to seconds of each preparation and each removal."""
 NAMES = {
     "lamella": "lamella, in one process",
-    "command": "lamella commands",
     "dmsetup": "dmsetup",
     "no udev": "dmsetup --noudevsync",
     "containerd": "containerd devmapper",
@@ -42,15 +41,15 @@ NAMES = {
 
 
 @contextmanager
-def timing(into: list[float] | None = None) -> Iterator[list[float]]:
+def timing(into: list[float]) -> Iterator[None]:
     """Append the seconds that the block takes."""
-    into = [] if into is None else into
     begun = time.perf_counter()
-    yield into
+    yield
     into.append(time.perf_counter() - begun)
 
 
-def ours(disk: str, folder: Path, rounds: int, times: Times) -> None:
+@contextmanager
+def ours(disk: str, folder: Path, times: Times) -> Iterator[Callable[[int], None]]:
     """A whole store: the container is recorded as well, and each step is durable."""
     root = folder / "store"
     options = [*shape(disk, "ours"), f"dm.basesize={BASE_SIZE}", "dm.min_free_space=0%"]
@@ -58,57 +57,58 @@ def ours(disk: str, folder: Path, rounds: int, times: Times) -> None:
     write_docker_archive(folder / "image.tar")
     with Store.setup(root, storage_options=options, engine="kernel") as store:
         image = store.load(folder / "image.tar")[0].id
-        for number in range(rounds + 1):
-            with timing() as prepare:
+
+        def once(number: int) -> None:
+            with timing(times["lamella"][0]):
                 made = store.create(image, name=f"box-{number}")
                 store.activate([made.name])
-            with timing() as remove:
+            with timing(times["lamella"][1]):
                 store.remove_container(made.name)
-            if number:  # the first one reads what the others find in memory
-                times["lamella"][0].extend(prepare)
-                times["lamella"][1].extend(remove)
-    lamella = (sys.executable, "-m", "lamella", "--root", root, "--engine", "kernel")
-    for number in range(min(rounds, 5)):
-        with timing(times["command"][0]):
-            run(*lamella, "create", "--name", f"command-{number}", image)
-            run(*lamella, "activate", f"command-{number}")
-        with timing(times["command"][1]):
-            run(*lamella, "rm", f"command-{number}")
-    run(*lamella, "teardown", "--force")
+
+        yield once
+        store.teardown(force=True)
 
 
-def forked(pool_name: str, rounds: int, times: Times) -> None:
-    """The commands that containerd runs for each step; the transaction id is Docker's addition."""
-    run("dmsetup", "message", pool_name, "0", "create_thin 1")
-    for number in range(2 * rounds):
-        way = ("dmsetup", "no udev")[number % 2]
-        flags = ["--noudevsync", "--noudevrules"] if number % 2 else []
-        table = f"0 {BASE_SIZE // 512} thin /dev/mapper/{pool_name} 2"
-        with timing(times[way][0]):
-            run("dmsetup", "message", pool_name, "0", "create_snap 2 1")
-            run("dmsetup", *flags, "create", "bench-forked", "--table", table)
-        with timing(times[way][1]):
-            run("dmsetup", *flags, "remove", "--retry", "bench-forked")
-            run("dmsetup", "message", pool_name, "0", "delete 2")
-    run("dmsetup", "message", pool_name, "0", "delete 1")
+@contextmanager
+def forked(disk: str, folder: Path, times: Times) -> Iterator[Callable[[int], None]]:
+    """The commands that containerd runs for each step."""
+    with pool(disk, "forked", folder) as name:
+        run("dmsetup", "message", name, "0", "create_thin 1")
+        table = f"0 {BASE_SIZE // 512} thin /dev/mapper/{name} 2"
+
+        def once(_: int) -> None:
+            for way, flags in (("dmsetup", []), ("no udev", ["--noudevsync", "--noudevrules"])):
+                with timing(times[way][0]):
+                    run("dmsetup", "message", name, "0", "create_snap 2 1")
+                    run("dmsetup", *flags, "create", "bench-forked", "--table", table)
+                with timing(times[way][1]):
+                    run("dmsetup", *flags, "remove", "--retry", "bench-forked")
+                    run("dmsetup", "message", name, "0", "delete 2")
+
+        yield once
 
 
-def containerd(pool_name: str, folder: Path, rounds: int, times: Times) -> None:
+@contextmanager
+def containerd(disk: str, folder: Path, times: Times) -> Iterator[Callable[[int], None]]:
     """What its server has spent in Prepare; and in Remove with the collection that really removes."""
-    server = Containerd(folder / "containerd", pool_name)
     snapshots = ("snapshots", "--snapshotter", "devmapper")
-    with server.running():
-        server.ctr(*snapshots, "prepare", "fresh", "")
-        server.ctr(*snapshots, "commit", "base", "fresh")
-        server.ctr(*snapshots, "label", "base", "containerd.io/gc.root=yes")
-        for number in range(rounds):
-            before = server.seconds_in("Prepare")
-            server.ctr(*snapshots, "prepare", f"key-{number}", "base")
-            times["containerd"][0].append(server.seconds_in("Prepare") - before)
-            before, start = server.seconds_in("Remove"), server.log_size()
-            server.ctr(*snapshots, "rm", f"key-{number}")
-            collected = server.collected(start)
-            times["containerd"][1].append(server.seconds_in("Remove") - before + collected)
+    with pool(disk, "containerd", folder) as name:
+        server = Containerd(folder / "containerd", name)
+        with server.running():
+            server.ctr(*snapshots, "prepare", "fresh", "")
+            server.ctr(*snapshots, "commit", "base", "fresh")
+            server.ctr(*snapshots, "label", "base", "containerd.io/gc.root=yes")
+
+            def once(number: int) -> None:
+                before = server.seconds_in("Prepare")
+                server.ctr(*snapshots, "prepare", f"key-{number}", "base")
+                times["containerd"][0].append(server.seconds_in("Prepare") - before)
+                before, start = server.seconds_in("Remove"), server.log_size()
+                server.ctr(*snapshots, "rm", f"key-{number}")
+                collected = server.collected(start)
+                times["containerd"][1].append(server.seconds_in("Remove") - before + collected)
+
+            yield once
 
 
 def tell(times: Times, *names: str) -> None:
@@ -129,14 +129,20 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="benchmark-", dir="/var/tmp"))
     disks = args.disks.split(",")
     times: Times = {name: ([], []) for name in NAMES}
-    ours(disks[0], folder, args.rounds, times)
-    tell(times, "lamella", "command")
-    with pool(disks[1], "forked", folder) as name:
-        forked(name, args.rounds, times)
-    tell(times, "dmsetup", "no udev")
-    with pool(disks[2], "containerd", folder) as name:
-        containerd(name, folder, args.rounds, times)
-    tell(times, "containerd")
+    with ExitStack() as stack:
+        ways = [
+            stack.enter_context(way(disk, folder, times))
+            for way, disk in zip((ours, forked, containerd), disks, strict=True)
+        ]
+        for number in range(args.rounds + 1):
+            # In turn, so that whatever else the machine does falls on all; the first round warms up.
+            for way in ways:
+                way(number)
+            if number == 0:
+                for prepared, removed in times.values():
+                    prepared.clear()
+                    removed.clear()
+        tell(times, *NAMES)
 
     title = f"A container's snapshot, medians of {args.rounds} in ms"
     print(f"{title:<54}  prepare   remove     both   ours: faster by")
