@@ -38,7 +38,6 @@ test: $(VENV)/.dev
 test-guest: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
 	$(PYTHON) scripts/guest.py run tests/guest/run.sh --each store lvm kernel
-	$(PYTHON) -m scripts.power_cuts
 
 power-cuts: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
