@@ -219,7 +219,8 @@ def test_full_and_erroring_then_extended(
             lamella(
                 "setup", "direct-lvm", attached.path, "--vg", f"h6{os.getpid()}", "--data-percent", "25",
                 "--metadata-percent", "2", "--storage-opt", "dm.basesize=96M", "--chunk-size", "64K",
-                "--storage-opt", "dm.min_free_space=0%",
+                # With a lower threshold dmeventd may be faster in growing the pool than this in filling it.
+                "--storage-opt", "dm.min_free_space=0%", "--storage-opt", "dm.thinp_autoextend_threshold=100",
             )  # fmt: skip
             pool = f"h6{os.getpid()}/thinpool"
             lamella("load", "-i", template / "image")
