@@ -134,6 +134,18 @@ def _wanted(word: str) -> Wanted:
     return Wanted(name, "", kind)
 
 
+_REPORTING = (
+    "--aligned --binary --configreport=log|vg|lv|pv|pvseg|seg --foreign --ignorelockingfailure "
+    "--logonly --noheadings --nosuffix --readonly --separator=String --shared --unbuffered "
+    "--units=[Number]r|R|h|H|b|B|s|S|k|K|m|M|g|G|t|T|p|P|e|E -O|--sort=String -S|--select=String "
+    "-o|--options=String"
+)
+REPORT = f"{_REPORTING} --nameprefixes --reportformat=basic|json|json_std --rows --unquoted -a|--all"
+"""The options that ``pvs``, ``vgs`` and ``lvs`` share."""
+DISPLAY = f"{_REPORTING} -C|--columns -c|--colon"
+"""Those that ``pvdisplay``, ``vgdisplay`` and ``lvdisplay`` share: with ``-C`` they are reports too."""
+
+
 @dataclass(eq=False, repr=False)
 class Command:
     """A command: *options* and *common* as in :data:`COMMON`; *common* are those of all its variants."""

@@ -3,17 +3,12 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax import Command, variant
+from lamella.cli.lvm.syntax import DISPLAY, REPORT, Command, variant
 
 LVDISPLAY = Command(
     "lvdisplay",
     "Display information about a logical volume",
-    options=(
-        "--aligned --binary --configreport=log|vg|lv|pv|pvseg|seg --foreign --ignorelockingfailure "
-        "--logonly --noheadings --nosuffix --readonly --segments --separator=String --shared --unbuffered "
-        "--units=[Number]r|R|h|H|b|B|s|S|k|K|m|M|g|G|t|T|p|P|e|E -C|--columns -H|--history "
-        "-O|--sort=String -S|--select=String -a|--all -c|--colon -m|--maps -o|--options=String"
-    ),
+    options=f"{DISPLAY} --segments -H|--history -a|--all -m|--maps",
     common="",
     variants=(
         variant(
@@ -32,13 +27,7 @@ LVDISPLAY = Command(
 LVS = Command(
     "lvs",
     "Display information about logical volumes",
-    options=(
-        "--aligned --binary --configreport=log|vg|lv|pv|pvseg|seg --foreign --ignorelockingfailure "
-        "--logonly --nameprefixes --noheadings --nosuffix --readonly --reportformat=basic|json|json_std "
-        "--rows --segments --separator=String --shared --unbuffered "
-        "--units=[Number]r|R|h|H|b|B|s|S|k|K|m|M|g|G|t|T|p|P|e|E --unquoted -H|--history -O|--sort=String "
-        "-S|--select=String -a|--all -o|--options=String"
-    ),
+    options=f"{REPORT} --segments -H|--history",
     common="",
     variants=(
         variant(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax import Command, variant
+from lamella.cli.lvm.syntax import DISPLAY, REPORT, Command, variant
 
 PVCREATE = Command(
     "pvcreate",
@@ -32,12 +32,7 @@ PVCREATE = Command(
 PVDISPLAY = Command(
     "pvdisplay",
     "Display various attributes of physical volume(s)",
-    options=(
-        "--aligned --binary --configreport=log|vg|lv|pv|pvseg|seg --foreign --ignorelockingfailure "
-        "--logonly --noheadings --nosuffix --readonly --separator=String --shared --unbuffered "
-        "--units=[Number]r|R|h|H|b|B|s|S|k|K|m|M|g|G|t|T|p|P|e|E -C|--columns -O|--sort=String "
-        "-S|--select=String -a|--all -c|--colon -m|--maps -o|--options=String -s|--short"
-    ),
+    options=f"{DISPLAY} -a|--all -m|--maps -s|--short",
     common="",
     variants=(
         variant(
@@ -56,13 +51,7 @@ PVDISPLAY = Command(
 PVS = Command(
     "pvs",
     "Display information about physical volumes",
-    options=(
-        "--aligned --binary --configreport=log|vg|lv|pv|pvseg|seg --foreign --ignorelockingfailure "
-        "--logonly --nameprefixes --noheadings --nosuffix --readonly --reportformat=basic|json|json_std "
-        "--rows --segments --separator=String --shared --unbuffered "
-        "--units=[Number]r|R|h|H|b|B|s|S|k|K|m|M|g|G|t|T|p|P|e|E --unquoted -O|--sort=String "
-        "-S|--select=String -a|--all -o|--options=String"
-    ),
+    options=f"{REPORT} --segments",
     common="",
     variants=(
         variant(

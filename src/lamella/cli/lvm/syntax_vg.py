@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax import Command, variant
+from lamella.cli.lvm.syntax import DISPLAY, REPORT, Command, variant
 
 VGCREATE = Command(
     "vgcreate",
@@ -35,12 +35,7 @@ VGCREATE = Command(
 VGDISPLAY = Command(
     "vgdisplay",
     "Display volume group information",
-    options=(
-        "--aligned --binary --configreport=log|vg|lv|pv|pvseg|seg --foreign --ignorelockingfailure "
-        "--logonly --noheadings --nosuffix --readonly --separator=String --shared --unbuffered "
-        "--units=[Number]r|R|h|H|b|B|s|S|k|K|m|M|g|G|t|T|p|P|e|E -A|--activevolumegroups -C|--columns "
-        "-O|--sort=String -S|--select=String -c|--colon -o|--options=String -s|--short"
-    ),
+    options=f"{DISPLAY} -A|--activevolumegroups -s|--short",
     common="",
     variants=(
         variant(
@@ -59,13 +54,7 @@ VGDISPLAY = Command(
 VGS = Command(
     "vgs",
     "Display information about volume groups",
-    options=(
-        "--aligned --binary --configreport=log|vg|lv|pv|pvseg|seg --foreign --ignorelockingfailure "
-        "--logonly --nameprefixes --noheadings --nosuffix --readonly --reportformat=basic|json|json_std "
-        "--rows --separator=String --shared --unbuffered "
-        "--units=[Number]r|R|h|H|b|B|s|S|k|K|m|M|g|G|t|T|p|P|e|E --unquoted -O|--sort=String "
-        "-S|--select=String -a|--all -o|--options=String"
-    ),
+    options=REPORT,
     common="",
     variants=(
         variant(
