@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from lamella.block import mountinfo
 from lamella.driver.naming import device_prefix
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lamella.block.mountinfo import Mount
 
 SYS = Path("/sys")
@@ -40,20 +42,7 @@ class Present:
 
 def present(root: Path) -> dict[str, Present]:
     """The store's active devices, by what follows the store's prefix in their names ("pool" too)."""
-    try:
-        prefix = f"{device_prefix(root)}-"
-        names = [name for name in os.listdir(SYS / "block") if name.startswith("dm-")]
-    except OSError:
-        return {}
-    found: dict[str, tuple[str, int, int, bool]] = {}
-    for each in names:
-        folder = SYS / "block" / each
-        with suppress(OSError, ValueError):
-            name = (folder / "dm" / "name").read_text().strip()
-            if name.startswith(prefix):
-                major, _, minor = (folder / "dev").read_text().strip().partition(":")
-                suspended = (folder / "dm" / "suspended").read_text().strip() == "1"
-                found[name.removeprefix(prefix)] = (name, int(major), int(minor), suspended)
+    found = list(_active(root))
     if not found:
         return {}
     by_number: dict[tuple[int, int], list[Mount]] = {}
@@ -61,6 +50,37 @@ def present(root: Path) -> dict[str, Present]:
         for line in mountinfo.mounts():
             by_number.setdefault((line.major, line.minor), []).append(line)
     return {
-        hash_: Present(hash_, name, major, minor, suspended, tuple(by_number.get((major, minor), ())))
-        for hash_, (name, major, minor, suspended) in found.items()
+        each.hash: replace(each, mounts=tuple(by_number.get((each.major, each.minor), ()))) for each in found
     }
+
+
+def present_device(root: Path, hash_: str) -> Present | None:
+    """The store's device *hash_* if it is active. The list of mounts is only read if it is."""
+    for each in _active(root):
+        if each.hash == hash_:
+            mounts: tuple[Mount, ...] = ()
+            with suppress(OSError):
+                mounts = tuple(
+                    line
+                    for line in mountinfo.mounts()
+                    if (line.major, line.minor) == (each.major, each.minor)
+                )
+            return replace(each, mounts=mounts)
+    return None
+
+
+def _active(root: Path) -> Iterator[Present]:
+    """The store's active devices, without their mounts."""
+    try:
+        prefix = f"{device_prefix(root)}-"
+        names = [name for name in os.listdir(SYS / "block") if name.startswith("dm-")]
+    except OSError:
+        return
+    for each in names:
+        folder = SYS / "block" / each
+        with suppress(OSError, ValueError):
+            name = (folder / "dm" / "name").read_text().strip()
+            if name.startswith(prefix):
+                major, _, minor = (folder / "dev").read_text().strip().partition(":")
+                suspended = (folder / "dm" / "suspended").read_text().strip() == "1"
+                yield Present(name.removeprefix(prefix), name, int(major), int(minor), suspended, ())

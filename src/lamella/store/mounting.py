@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block import holders, mountinfo
 from lamella.block.system import explain
-from lamella.driver.presence import present
+from lamella.driver.presence import present, present_device
 from lamella.errors import BusyError, ExistsError, LamellaError, NotFoundError, UsageError
 from lamella.fs import mount as kernel
 
@@ -59,7 +59,7 @@ def mount(
         raise NotFoundError(f"{point} is no folder to mount on", hint=f"make it: mkdir -p {point}")
     found = kernel.mounted_at(point)
     if found is not None:
-        here = present(root.path).get(device)
+        here = present_device(root.path, device)
         if here is None or (found.major, found.minor) != (here.major, here.minor):
             if folder is None:
                 raise ExistsError(f"something else is mounted at {point}", hint=f"umount {point}")
@@ -70,7 +70,7 @@ def mount(
             raise BusyError(
                 f"{name} is mounted {how} at {point}", hint=f"unmount it first: lamella umount {name}"
             )
-    was_active = device in present(root.path)
+    was_active = present_device(root.path, device) is not None
     node = devices.activate(device)
     try:
         if folder is None:
@@ -157,7 +157,7 @@ def take_down(present_: Present, *, deferred: bool) -> list[str]:
 
 def refuse_mounted(root: Root, device: str, what: str) -> None:
     """Raise :class:`BusyError`, naming where and by whom, if *device* is mounted here."""
-    here = present(root.path).get(device)
+    here = present_device(root.path, device)
     if here is None or not here.mounts:
         return
     found = holders.mounted(here.major, here.minor)
@@ -169,7 +169,7 @@ def refuse_mounted(root: Root, device: str, what: str) -> None:
 
 def unmount_own(root: Root, device: str) -> None:
     """Unmount *device* from its mount point in the state root, if it is mounted there, whoever uses it."""
-    here = present(root.path).get(device)
+    here = present_device(root.path, device)
     folder = Path(os.path.realpath(root.mounts))
     for point in reversed(here.points if here else []):
         if Path(point).parent == folder:
@@ -192,7 +192,7 @@ def unmount_all_own(root: Root) -> list[str]:
 
 def kept(root: Root, device: str) -> list[str]:
     """Who keeps *device*, which is marked as deleted, in the kernel; in words, or nothing."""
-    here = present(root.path).get(device)
+    here = present_device(root.path, device)
     if here is None:
         return []
     found = holders.holders(here.major, here.minor)

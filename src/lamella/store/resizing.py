@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block import holders
 from lamella.driver.options import BASE_MAX
-from lamella.driver.presence import present
+from lamella.driver.presence import present_device
 from lamella.errors import ReadOnlyError, UsageError
 from lamella.units import human_size
 
@@ -37,7 +37,7 @@ def resize(root: Path, devices: DeviceSet, device: str, size: int, *, name: str)
             f"a container cannot have {size} bytes",
             hint=f"give a multiple of {SECTOR}, up to {human_size(BASE_MAX)}",
         )
-    here = present(root).get(device)
+    here = present_device(root, device)
     point = _mount_point(here, name) if here is not None else None
     if here is None or point is None:
         devices.grow(device, size)
