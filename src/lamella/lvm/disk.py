@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lamella.block.opening import open_device
 from lamella.errors import BusyError, CorruptError, LamellaError, ReadOnlyError
@@ -34,6 +34,8 @@ MAX_AREAS = 2
 MAX_TEXT = 64 << 20
 """Longest text that is read: room for some two hundred thousand volumes."""
 
+Result = TypeVar("Result")
+
 Opener = Callable[[str, bool], "BlockDevice"]
 """(path, read_only) -> an open device, locked if it is to be written."""
 
@@ -50,15 +52,9 @@ LONG_PATIENCE = 60.0
 
 def open_file(path: str, read_only: bool) -> BlockDevice:
     """A file, block device or NBD address. Readers take no lock: they may look while a store is in use."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return open_device(path, read_only=read_only, lock=not read_only)
-        except BusyError as error:
-            locked = isinstance(error.__cause__, BlockingIOError)
-            if not locked or not is_block_device(path) or time.monotonic() >= deadline:
-                raise
-            time.sleep(0.02)
+    if not is_block_device(path):
+        return open_device(path, read_only=read_only, lock=not read_only)
+    return _when_unlocked(lambda: open_device(path, read_only=read_only, lock=not read_only), PATIENCE)
 
 
 def open_shared(path: str, read_only: bool) -> BlockDevice:
@@ -75,17 +71,25 @@ def open_shared(path: str, read_only: bool) -> BlockDevice:
             f"Can't open {path} exclusively.  Mounted filesystem?", hint=f"see what uses it: lsblk {path}"
         )
     device = FileDevice(path, read_only=read_only, direct=True, lock=False)
-    deadline = time.monotonic() + LONG_PATIENCE
-    while not read_only:
+    try:
+        if not read_only:
+            _when_unlocked(lambda: lock_beside_udev(device.fileno(), path), LONG_PATIENCE)
+    except BaseException:
+        device.close()
+        raise
+    return device
+
+
+def _when_unlocked(attempt: Callable[[], Result], patience: float) -> Result:
+    """What *attempt* gives, which is made again for *patience* seconds while another's lock is in its way."""
+    deadline = time.monotonic() + patience
+    while True:
         try:
-            lock_beside_udev(device.fileno(), path)
-            break
-        except BusyError:
-            if time.monotonic() >= deadline:
-                device.close()
+            return attempt()
+        except BusyError as error:
+            if not isinstance(error.__cause__, BlockingIOError) or time.monotonic() >= deadline:
                 raise
             time.sleep(0.02)
-    return device
 
 
 def is_claimed(path: str) -> bool:
