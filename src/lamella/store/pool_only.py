@@ -6,7 +6,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from lamella.block.system import explain
 from lamella.driver import options
 from lamella.driver.direct_lvm import DirectLvm
 from lamella.errors import ExistsError, LamellaError, UsageError
@@ -47,11 +46,7 @@ def make_pool(
         raise UsageError("dm.thinpooldev names a pool that is there already", hint="leave one of the two out")
     backend = DirectLvm(place.path)
     backend.preflight(wanted)
-    try:
-        place.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place.run.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise explain(error, "create", str(place.path)) from error
+    place.make()
     lock = Lock(place.lock, exclusive=True, wait=wait)
     try:
         refuse_remains(place, backend)

@@ -76,6 +76,14 @@ class Root:
         """The default mount points of containers and images, each named by an id."""
         return self.path / "mnt"
 
+    def make(self) -> None:
+        """The folder itself and :attr:`run`, so that the lock can be taken."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.run.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise explain(error, "create", str(self.path)) from error
+
     def make_scratch(self) -> Path:
         """:attr:`scratch`, made if need be."""
         return _made(self.scratch)

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lamella.block.system import explain
 from lamella.driver import engines, modes, options
 from lamella.driver.state import State
 from lamella.errors import ExistsError, LamellaError
@@ -57,11 +56,7 @@ def set_up(
         backend.engine = engines.choose(asked, backend, wanted)
         engines.check_filesystem(backend.engine, wanted)
         backend.preflight(wanted)
-    try:
-        place.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place.run.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise explain(error, "create", str(place.path)) from error
+    place.make()
     lock = Lock(place.lock, exclusive=True, wait=wait)
     try:
         if is_complete(place):

@@ -432,7 +432,7 @@ class Store:
     def inspect(self, name: str) -> dict[str, Any]:
         """Everything known of a container or an image, as ``docker inspect`` has it."""
         from lamella.driver.naming import device_name
-        from lamella.driver.presence import present
+        from lamella.driver.presence import present_device
         from lamella.store import containers, images
 
         thing = self._find(name)
@@ -440,7 +440,7 @@ class Store:
         driver = containers.driver_data(
             self._state.device(hash_),
             device_name(self._root.path, hash_),
-            present(self._root.path).get(hash_),
+            present_device(self._root.path, hash_),
         )
         if isinstance(thing, Container):
             return containers.inspect(thing, driver)
