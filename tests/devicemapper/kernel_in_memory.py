@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lamella.devicemapper.table import Target
+    from lamella.errors import LamellaError
 
 MAJOR = 253
 
@@ -39,6 +41,8 @@ class FakeKernel:
     fail: set[tuple[str, str]] = field(default_factory=set)
     pools: dict[str, str] = field(default_factory=dict)
     """Status lines of pools and thin volumes by name; a fresh one where there is none."""
+    refuse: dict[str, LamellaError] = field(default_factory=dict)
+    """What a message, by its text, is answered with."""
 
     def _note(self, what: str, name: str, more: str = "") -> None:
         self.calls.append(f"{what} {name}{more}")
@@ -99,8 +103,13 @@ class FakeKernel:
         device.suspended = False
         return self._info(device)
 
+    @contextmanager
     def suspended(self, name: str) -> Iterator[None]:
-        raise AssertionError("not used with this kernel")
+        self.suspend(name)
+        try:
+            yield
+        finally:
+            self.resume(name)
 
     def remove(self, name: str, *, deferred: bool = False, cookie: int = 0) -> bool:
         self._note("remove", name)
@@ -116,6 +125,8 @@ class FakeKernel:
 
     def message(self, name: str, text: str, *, sector: int = 0) -> str:
         self._note("message", name, f": {text}")
+        if text in self.refuse:
+            raise self.refuse[text]
         words = text.split()
         if words[0] == "set_transaction_id":
             _old, _, rest = self._pool(name).partition(" ")

@@ -6,6 +6,8 @@ What the devices are is shown in test_wanted.py, and all of it with a real kerne
 
 from __future__ import annotations
 
+import errno
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +15,7 @@ import pytest
 
 from lamella.devicemapper import applying, group_disks, in_use, pool_care
 from lamella.devicemapper.activation import KernelActivator
+from lamella.devicemapper.faults import explained
 from lamella.errors import BusyError, CorruptError, LamellaError
 from lamella.lvm.devices import FoundGroup
 from lamella.lvm.group_reader import read_group
@@ -20,6 +23,8 @@ from lamella.lvm.model import Area, StripedSegment
 from tests.devicemapper.kernel_in_memory import FakeKernel
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
     from lamella.devicemapper.client import DeviceMapper
     from lamella.lvm.disk import Disk
 
@@ -65,6 +70,14 @@ def found() -> FoundGroup:
 @pytest.fixture
 def activator(kernel: FakeKernel) -> KernelActivator:
     return KernelActivator(cast("DeviceMapper", kernel))
+
+
+def refusal(number: int) -> LamellaError:
+    """How a client tells of an error of the kernel's."""
+    cause = OSError(number, "")
+    error = explained(cause, "send a message to", "pool")
+    error.__cause__ = cause
+    return error
 
 
 def names(kernel: FakeKernel) -> list[str]:
@@ -157,6 +170,69 @@ def test_queued_messages_are_sent_once(
     ]
     activator.send_messages(found, "pool")
     assert [call for call in kernel.calls if call.startswith("message")] == sent
+
+
+def test_messages_that_were_carried_out_already_are_passed_over(
+    activator: KernelActivator, kernel: FakeKernel, found: FoundGroup
+) -> None:
+    """Each message is a commit: a kill between two of them leaves the first ones done."""
+    segment = found.group.lvs["pool"].thin_pool
+    assert segment is not None
+    segment.messages = [("create", "s2"), ("create", "t2"), ("delete", 9)]
+    segment.transaction_id = 6
+    kernel.refuse = {
+        "create_snap 4 3": refusal(errno.EEXIST),
+        "create_thin 2": refusal(errno.EEXIST),
+        "delete 9": refusal(errno.ENODATA),
+    }
+    activator.activate(found, ["t1"])
+    assert "message vg0-pool-tpool: set_transaction_id 5 6" in kernel.calls
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("create_thin 2", errno.ENODATA), ("delete 9", errno.EEXIST), ("delete 9", errno.ENXIO)],
+)
+def test_other_refusals_of_messages_are_errors(
+    activator: KernelActivator, kernel: FakeKernel, found: FoundGroup, text: str, number: int
+) -> None:
+    segment = found.group.lvs["pool"].thin_pool
+    assert segment is not None
+    segment.messages = [("create", "t2"), ("delete", 9)]
+    segment.transaction_id = 6
+    kernel.refuse = {text: refusal(number)}
+    with pytest.raises(LamellaError, match="cannot send a message"):
+        activator.activate(found, ["t1"])
+    assert names(kernel) == []
+
+
+def test_an_active_origin_is_suspended_with_our_memory_at_hand(
+    activator: KernelActivator, kernel: FakeKernel, found: FoundGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def held(numbers: Collection[str]) -> Iterator[None]:
+        kernel.calls.append(f"hold {numbers}")
+        yield
+
+    monkeypatch.setattr("lamella.devicemapper.own_memory.held_for", held)
+    origin = found.group.lvs["s2"].thin
+    assert origin is not None
+    name = origin.origin
+    activator.activate(found, [name])
+    segment = found.group.lvs["pool"].thin_pool
+    assert segment is not None
+    segment.messages = [("create", "s2")]
+    segment.transaction_id = 6
+    kernel.calls.clear()
+    activator.send_messages(found, "pool")
+    number = kernel.info(f"vg0-{name}").number
+    assert kernel.calls == [
+        f"hold {[number]}",
+        f"suspend vg0-{name}",
+        "message vg0-pool-tpool: create_snap 4 3",
+        f"resume vg0-{name}",
+        "message vg0-pool-tpool: set_transaction_id 5 6",
+    ]
 
 
 def test_no_pool_beside_a_part_of_it(

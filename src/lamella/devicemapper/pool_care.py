@@ -9,6 +9,7 @@ other stays as it is and its pool is not activated.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -104,13 +105,14 @@ def agree(dm: DeviceMapper, name: str, segment: ThinPoolSegment) -> bool:
 def send(dm: DeviceMapper, group: VolumeGroup, pool_lv: LogicalVolume, name: str) -> None:
     """Send what is queued for *pool_lv* to the pool that is device *name*, and raise its transaction id.
 
-    A snapshot's origin that is active is suspended for its message, with its file system frozen.
+    A snapshot's origin that is active is suspended for its message, with its file system frozen. Each message
+    is a commit of the pool's; so what was carried out before an interruption is passed over, as LVM2 does.
     """
     segment = pool_lv.thin_pool
     assert segment is not None
     for verb, what in segment.messages:
         if verb == "delete":
-            dm.message(name, f"delete {what}")
+            _once(dm, name, f"delete {what}", done=errno.ENODATA)
             continue
         thin = group.lvs[str(what)].thin if str(what) in group.lvs else None
         if thin is None:
@@ -119,7 +121,7 @@ def send(dm: DeviceMapper, group: VolumeGroup, pool_lv: LogicalVolume, name: str
                 hint="restore the group's metadata from a backup",
             )
         if not thin.origin:
-            dm.message(name, f"create_thin {thin.device_id}")
+            _once(dm, name, f"create_thin {thin.device_id}", done=errno.EEXIST)
             continue
         _snapshot(dm, group, name, thin.device_id, thin.origin)
     dm.message(name, f"set_transaction_id {segment.transaction_id - 1} {segment.transaction_id}")
@@ -137,10 +139,21 @@ def _snapshot(dm: DeviceMapper, group: VolumeGroup, pool: str, device_id: int, o
     text = f"create_snap {device_id} {origin.thin.device_id}"
     active = dm.find(uuid=top_uuid(group, origin))
     if active is None or active.suspended:
-        dm.message(pool, text)
+        _once(dm, pool, text, done=errno.EEXIST)
         return
-    with dm.suspended(active.name):
+    from lamella.devicemapper.own_memory import held_for
+
+    with held_for([active.number]), dm.suspended(active.name):
+        _once(dm, pool, text, done=errno.EEXIST)
+
+
+def _once(dm: DeviceMapper, pool: str, text: str, *, done: int) -> None:
+    """Send a message, unless the kernel's answer *done* says that it was carried out already."""
+    try:
         dm.message(pool, text)
+    except LamellaError as error:
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno != done:
+            raise
 
 
 def explain_refusal(error: LamellaError, full_name: str) -> CorruptError:
