@@ -65,8 +65,8 @@ def run(argv: Sequence[str]) -> int:
         )
         say = _Talk(quiet=args.quiet)
         report = _check(device, options, say)
-        if args.auto_repair and not report.fatal and not report.ok:
-            report = _repair(device, options, report, say)
+        if args.auto_repair and report.complete and not report.fatal and report.space_map_faults:
+            report = _repair(device, report, say)
         good = not report.fatal and (report.ok or args.ignore_non_fatal_errors)
         if good and write and not args.super_block_only:
             from lamella.thin.fix import clear_needs_check
@@ -105,22 +105,17 @@ def _check(device: FileDevice, options: CheckOptions, say: _Talk) -> CheckReport
         say.note(f"{hidden} more problems are not shown")
     if report.superblock is not None and report.superblock.needs_check and report.ok:
         say.note("the needs_check flag is set; --clear-needs-check-flag clears it")
-    if not report.fatal and (report.metadata_leaks or report.data_leaks):
-        say.note(
-            f"{report.metadata_leaks} metadata blocks and {report.data_leaks} data blocks have leaked; "
-            "--auto-repair gives them back"
-        )
+    if not report.fatal and report.leaks:
+        say.note(f"Leaked: {report.leaks}. No data is in danger; --auto-repair gives it back")
     return report
 
 
-def _repair(device: FileDevice, options: CheckOptions, report: CheckReport, say: _Talk) -> CheckReport:
-    """Write the space maps anew, and look again whether all is well now."""
-    from lamella.thin.check import check
+def _repair(device: FileDevice, report: CheckReport, say: _Talk) -> CheckReport:
+    """Write the space maps anew; gives what is wrong still."""
     from lamella.thin.fix import repair_leaks
 
-    repair_leaks(device, report)
+    again = repair_leaks(device, report)
     say.note("Repaired the space maps")
-    again = check(device, options)
     for problem in again.problems:
         say.note(str(problem))
     return again

@@ -3,17 +3,19 @@
 what is queued.
 
 The check is the one of :mod:`lamella.thin.check`, in place of the program ``thin_check``, with the
-policy of LVM2's default options: metadata that is found sound loses its ``needs_check`` flag, any
-other stays as it is and its pool is not activated.
+policy of LVM2's default options: metadata that is found sound loses its ``needs_check`` flag, and leaked
+space is given back, as thin-provisioning-tools 1.x do with these options; any other stays as it is and its
+pool is not activated.
 """
 
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lamella.errors import CorruptError, LamellaError, ReadOnlyError
+from lamella.errors import CorruptError, LamellaError, NoSpaceError, ReadOnlyError
 
 if TYPE_CHECKING:
     from lamella.devicemapper.client import DeviceMapper
@@ -25,20 +27,24 @@ BLOCK = 4096
 def check_metadata(node: str, *, write: bool = True) -> bool:
     """Whether the pool metadata on the block device *node* is sound, or empty as that of a new pool.
 
-    With *write*, sound metadata loses its ``needs_check`` flag.
+    With *write*, sound metadata loses its ``needs_check`` flag, and gets back what has leaked. Leaks do not
+    make it unsound: the kernel leaves them after a power cut, and they only cost space.
     """
     from lamella.block.file import FileDevice
     from lamella.thin.check import check
-    from lamella.thin.fix import clear_needs_check
+    from lamella.thin.fix import clear_needs_check, repair_leaks
 
     device = FileDevice(node, read_only=not write, lock=False)
     try:
         if not any(device.read(0, BLOCK)):
             return True
         report = check(device)
-        if not report.ok or report.fatal:
+        if not (report.ok or report.only_space_maps):
             return False
         if write:
+            if report.only_space_maps:
+                with suppress(NoSpaceError):  # full metadata: the space stays lost until it has grown
+                    repair_leaks(device, report)
             clear_needs_check(device)
         return True
     finally:

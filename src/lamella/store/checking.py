@@ -85,7 +85,14 @@ def _check_pool(metadata: BlockDevice, found: StoreCheck, *, snapshot: bool = Fa
     if snapshot:
         what = "the pool is active in the kernel: its reference counts are checked when it is not"
         found.looked_at.append(("held", f"{what} (lamella deactivate)"))
-    found.problems.extend(f"{report.name}: {problem}" for problem in report.problems)
+    problems = [f"{report.name}: {problem}" for problem in report.problems]
+    found.leaks = report.leaks
+    if report.only_space_maps:
+        found.harmless.extend(problems)
+        what = f"{report.leaks}" if report.leaks else "nothing, but totals are wrong"
+        found.looked_at.append(("leaked", f"{what}; no data is in danger"))
+    else:
+        found.problems.extend(problems)
     if not report.ok and "lamella repair" not in found.advice:
         found.advice.append("lamella repair")
     if report.superblock is not None:

@@ -3,6 +3,8 @@
 
 The damaged metadata is only ever read, and stays where the result says. What takes its place has passed
 the check of a whole pool and belongs to this store; whatever fails on the way leaves all as it was.
+
+Leaked space is no damage, and is given back in place (:mod:`lamella.store.repairing_in_place`).
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from lamella.block import FileDevice
 from lamella.block.system import explain
 from lamella.driver import modes, options
-from lamella.driver.state import BASE
 from lamella.errors import BusyError, CorruptError, ExistsError
-from lamella.store.catalog import Catalog
 from lamella.store.config import Config
 from lamella.store.lock import Lock
+from lamella.store.repair_losses import tell_losses
+from lamella.store.repairing_in_place import copy_in_order, put_in_order
 from lamella.store.set_up_state import open_state
 from lamella.thin.check import CheckOptions
 from lamella.thin.check import check as check_metadata
@@ -35,12 +37,12 @@ if TYPE_CHECKING:
     from lamella.progress import Progress
     from lamella.store.root import Root
     from lamella.thin.check import CheckReport
-    from lamella.thin.repair import RepairReport
+    from lamella.thin.leaks import Leaks
 
 SHOWN = 10
 """Most problems and devices that are told one by one."""
 
-Verdict = Literal["sound", "needs-check", "damaged"]
+Verdict = Literal["sound", "needs-check", "leaks", "damaged"]
 
 
 @dataclass
@@ -65,6 +67,12 @@ class Repair:
     """Where the damaged metadata is now. Empty: in its place, nothing of the store was changed."""
     cleared: bool = False
     """Whether the mark that the pool needs a check was taken away."""
+    marked: bool = False
+    """Whether the pool carries the mark that it needs a check."""
+    leaks: Leaks | None = None
+    """What has leaked; None where the counts were not compared."""
+    given_back: bool = False
+    """Whether that is free again."""
 
     def lines(self) -> list[str]:
         """For people, in the order in which things happened."""
@@ -72,6 +80,12 @@ class Repair:
             return ["The pool's metadata is sound: there is nothing to repair."]
         if self.verdict == "needs-check":
             return ["The pool's metadata is sound, but marked: writing it failed once, and it needs a check."]
+        if self.verdict == "leaks":
+            what = f"space has leaked: {self.leaks}" if self.leaks else "totals of its space are wrong"
+            marked = (
+                ["It is also marked: writing it failed once, and it needs a check."] if self.marked else []
+            )
+            return [f"The pool is sound, but {what}. No data is in danger.", *marked]
         shown = [f"damaged: {problem}" for problem in _few(self.problems, "problems")]
         shown.append(f"saved: {self.devices} devices, {self.mappings} mappings")
         shown += [f"lost: {one}" for one in _few(self.lost, "devices")] or ["lost: nothing"]
@@ -80,7 +94,8 @@ class Repair:
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON."""
-        return dict(vars(self))
+        shown = {key: value for key, value in vars(self).items() if key != "leaks"}
+        return {**shown, "leaked": self.leaks.as_dict() if self.leaks is not None else None}
 
 
 def _few(texts: list[str], what: str) -> list[str]:
@@ -140,19 +155,18 @@ class _Run:
         try:
             self._check_sizes(devices)
             report = check_metadata(devices.metadata)
-            if not report.ok:
+            if not report.ok and not report.only_space_maps:
                 return self._mend(devices, report, agree)
+            if report.only_space_maps and self.to is not None:
+                found = self._in_place(report)
+                target = self._target()
+                copy_in_order(devices.metadata, report, target)
+                found.written = str(target)
+                return found
         finally:
             devices.close()
             self.progress.done()
-        assert report.superblock is not None
-        if not report.superblock.needs_check:
-            return Repair("sound")
-        found = Repair("needs-check", refusal=self._foreign(report.superblock.transaction_id))
-        if self.to is None and not found.refusal and agree(found):
-            self._clear()
-            found.cleared = True
-        return found
+        return self._mend_in_place(report, agree)
 
     def _open(self, *, read_only: bool) -> PoolDevices:
         try:
@@ -192,16 +206,33 @@ class _Run:
             "moment, or the pool is another store's"
         )
 
-    # -- sound, but marked -----------------------------------------------------------------------
+    # -- sound, but marked, or with leaks --------------------------------------------------------
 
-    def _clear(self) -> None:
+    def _mend_in_place(self, report: CheckReport, agree: Callable[[Repair], bool]) -> Repair:
+        found = self._in_place(report)
+        if found.verdict == "sound" or self.to is not None or found.refusal or not agree(found):
+            return found
         devices = self._open(read_only=False)
         try:
-            # Looked at again under the lock of a writer.
-            if check_metadata(devices.metadata).ok:
-                clear_needs_check(devices.metadata)
+            sound = put_in_order(devices.metadata)
         finally:
             devices.close()
+        found.given_back = sound and found.verdict == "leaks"
+        found.cleared = sound and found.marked
+        return found
+
+    def _in_place(self, report: CheckReport) -> Repair:
+        """What there is to say of a pool that is not damaged."""
+        fields = report.superblock
+        assert fields is not None
+        found = Repair("sound", marked=fields.needs_check, leaks=report.leaks)
+        if report.only_space_maps:
+            found.verdict, found.problems = "leaks", [str(problem) for problem in report.problems]
+        elif found.marked:
+            found.verdict = "needs-check"
+        if found.verdict != "sound":
+            found.refusal = self._foreign(fields.transaction_id)
+        return found
 
     # -- damaged ---------------------------------------------------------------------------------
 
@@ -258,54 +289,6 @@ class _Run:
             devices=len(sound.devices),
             mappings=sum(details.mapped_blocks for details in sound.devices.values()),
         )
-        self._compare(mended, sound, found)
+        tell_losses(self.state, mended, sound, found)
         found.refusal = found.refusal or self._foreign(mended.header.transaction_id)
         return found
-
-    def _compare(self, mended: RepairReport, sound: CheckReport, found: Repair) -> None:
-        """Say what is lost, by the names that people know."""
-        names = self._names()
-        known = {device.device_id: device for device in self.state.devices()}
-        note = self.state.note()
-        pending = {number for _, number in note.devices} if note else set()
-        told = set()
-        for outcome in mended.incomplete:
-            told.add(outcome.dev_id)
-            told_of = f"{names.get(outcome.dev_id, 'a device that nobody needs')}: {outcome}"
-            if outcome.saved < outcome.expected:
-                found.lost.append(told_of)
-            else:
-                found.remarks.append(f"doubtful: {told_of}")
-        for number, device in known.items():
-            if number in sound.devices or number in pending or device.deleted:
-                continue
-            if number not in told:
-                found.lost.append(f"{names.get(number, device.hash)}: thin device {number} is gone")
-            if device.hash == BASE:
-                found.refusal = "the base device is lost, and without it no store can be opened"
-        if mended.searched:
-            found.remarks.append(
-                "doubtful: the superblock did not lead to the lists of devices; the newest that are there "
-                "were taken, and what was written last before the damage may be missing"
-            )
-        strangers = sorted(set(sound.devices) - set(known) - pending)
-        if strangers:
-            shown = ", ".join(map(str, strangers[:SHOWN]))
-            found.remarks.append(f"also there: thin devices that state.db does not know ({shown})")
-
-    def _names(self) -> dict[int, str]:
-        """What needs each thin device, by its id: the base device, images, containers."""
-        catalog = Catalog(self.state)
-        users: dict[str, list[str]] = {BASE: ["the base device"]}
-        for image in catalog.images():
-            references = catalog.references(image.id)
-            shown = str(references[0]) if references else image.id.removeprefix("sha256:")[:12]
-            for layer in catalog.chain(image.top):
-                users.setdefault(layer.device, []).append(f"image {shown}")
-        for container in catalog.containers():
-            users.setdefault(container.device, []).append(f"container {container.name}")
-        return {
-            device.device_id: ", ".join(users[device.hash])
-            for device in self.state.devices()
-            if device.hash in users
-        }

@@ -6,9 +6,12 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lamella.units import human_size
+
+if TYPE_CHECKING:
+    from lamella.thin.leaks import Leaks
 
 
 @dataclass(frozen=True)
@@ -126,14 +129,19 @@ class Info:
         return asdict(self) | {"driver_status": [list(line) for line in self.lines()]}
 
 
-@dataclass(frozen=True)
+@dataclass
 class StoreCheck:
     """What a check of the whole store looked at, and every problem that it found."""
 
     looked_at: list[tuple[str, str]]
     problems: list[str]
+    """What is damaged."""
     advice: list[str] = field(default_factory=list)
     """What to do about the problems, or before there are any: commands, in order."""
+    harmless: list[str] = field(default_factory=list)
+    """What is wrong, but costs no more than space: leaked blocks and wrong totals."""
+    leaks: Leaks | None = None
+    """The pool's leaked space; None where it was not counted, as while the kernel has the pool."""
 
     def lines(self) -> list[str]:
         """What was looked at, one line each."""
@@ -141,7 +149,13 @@ class StoreCheck:
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON."""
-        return {"checked": dict(self.looked_at), "problems": self.problems, "advice": self.advice}
+        return {
+            "checked": dict(self.looked_at),
+            "problems": self.problems,
+            "harmless": self.harmless,
+            "leaked": self.leaks.as_dict() if self.leaks is not None else None,
+            "advice": self.advice,
+        }
 
 
 def parse_time(text: str) -> datetime:

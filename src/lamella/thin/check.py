@@ -18,11 +18,12 @@ import numpy as np
 from lamella.thin import superblock as superblock_format
 from lamella.thin.block_reader import BlockReader
 from lamella.thin.btree_read import NO_NODE, Forest, Leaves
+from lamella.thin.leaks import Leaks
 from lamella.thin.mappings import data_blocks
 from lamella.thin.metadata import Details
 from lamella.thin.node import BLOCK_VALUE, DEVICE_DETAILS, MAPPING
 from lamella.thin.problems import Problem, Problems
-from lamella.thin.reference_counts import DataReferences, MetadataReferences, compare
+from lamella.thin.reference_counts import CountedTooHigh, DataReferences, MetadataReferences, compare
 from lamella.thin.space_map_read import SpaceMapReader
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ class CheckReport:
     metadata_leaks: int = 0
     """Metadata blocks counted more often than referred to: lost space, no danger."""
     data_leaks: int = 0
+    leaks: Leaks | None = None
+    """What these come to; None where the counts were not compared."""
+    space_map_faults: int = 0
+    """Problems of the space maps that are not fatal, leaks among them."""
     found: Problems = field(default_factory=Problems)
     metadata_references: MetadataReferences | None = None
     """The references found, of a complete check: what the space maps ought to say."""
@@ -89,6 +94,11 @@ class CheckReport:
     @property
     def ok(self) -> bool:
         return self.found.fatal_count + self.found.other_count == 0
+
+    @property
+    def only_space_maps(self) -> bool:
+        """Whether all that is wrong are harmless faults of the space maps, which new ones do away with."""
+        return self.complete and not self.fatal and 0 < self.space_map_faults == self.found.other_count
 
     @property
     def free_metadata_blocks(self) -> int:
@@ -301,11 +311,13 @@ class _Check:
                     )
 
     def _space_maps(self, main: Superblock) -> None:
-        report = self.report
+        report, before = self.report, self.problems.other_count
         self.progress("data space map")
         data_map = SpaceMapReader(self.reader, main.data_sm_root, self.problems, metadata=False)
+        data = CountedTooHigh(0, 0)
         if data_map.sound:
-            report.data_leaks = compare(data_map, self.data, "data")
+            data = compare(data_map, self.data, "data")
+            report.data_leaks = data.blocks
         self.progress("metadata space map")
         metadata_map = SpaceMapReader(self.reader, main.metadata_sm_root, self.problems, metadata=True)
         self.references.add_one(superblock_format.LOCATION)
@@ -320,7 +332,15 @@ class _Check:
                 metadata_map.place,
                 f"it ends at block {metadata_map.nr_blocks}, but block {self.references.highest()} is in use",
             )
-        report.metadata_leaks = compare(metadata_map, self.references, "metadata")
+        metadata = compare(metadata_map, self.references, "metadata")
+        report.metadata_leaks = metadata.blocks
+        report.leaks = Leaks(
+            data_chunks=data.lost,
+            metadata_blocks=metadata.lost,
+            counted_too_high=data.blocks - data.lost + metadata.blocks - metadata.lost,
+            chunk_size=main.data_block_size * 512,
+        )
+        report.space_map_faults = self.problems.other_count - before
         report.metadata_references, report.data_references = self.references, self.data
         report.tree_references = trees
         report.complete = True

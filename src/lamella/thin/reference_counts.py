@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -88,11 +88,19 @@ class DataReferences:
         return np.bincount(part, minlength=last - first)
 
 
-def compare(space_map: SpaceMapReader, references: References, kind: str) -> int:
+class CountedTooHigh(NamedTuple):
+    """Blocks of a space map that are counted more often than they are referred to."""
+
+    blocks: int
+    lost: int
+    """Those among them that nothing refers to."""
+
+
+def compare(space_map: SpaceMapReader, references: References, kind: str) -> CountedTooHigh:
     """Compare *space_map* with the *references* found; differences become problems.
 
-    *kind* is "data" or "metadata". Returns how many blocks are counted too high, which is a leak and
-    not fatal; a count too low is fatal, because the block could be given away while in use.
+    *kind* is "data" or "metadata". A count too high is a leak and not fatal; one too low is fatal, because
+    the block could be given away while in use.
     """
     return _Comparison(space_map, references, kind).run()
 
@@ -106,11 +114,12 @@ class _Comparison:
         self.place = space_map.place
         self.leaks: list[tuple[int, int, int]] = []
         self.leak_count = 0
+        self.lost_count = 0
         self.low: list[tuple[int, int, int]] = []
         self.low_count = 0
         self.allocated = 0
 
-    def run(self) -> int:
+    def run(self) -> CountedTooHigh:
         nr_blocks, wrong_free, all_good = self.map.nr_blocks, 0, True
         for first, rows, good in self.map.bitmaps():
             used = min(rows.size, nr_blocks - first)
@@ -137,7 +146,7 @@ class _Comparison:
             self.problems.add(
                 self.place, f"{wrong_free} index entries claim more free blocks than there are", fatal=False
             )
-        return self.leak_count
+        return CountedTooHigh(self.leak_count, self.lost_count)
 
     def _resolve(self, first: int, raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         """True counts: those of the overflow tree instead of threes."""
@@ -170,6 +179,7 @@ class _Comparison:
             where = np.flatnonzero(wrong)
             if kept is self.leaks:
                 self.leak_count += len(where)
+                self.lost_count += len(where) - int(np.count_nonzero(expected[where]))
             else:
                 self.low_count += len(where)
             where = where[: SHOWN + 1 - len(kept)]

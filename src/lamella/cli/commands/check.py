@@ -2,7 +2,8 @@
 """Verify the whole store and change nothing.
 
 Every checksum of the pool's metadata, the reference counts of metadata and data, each device's
-file system, and the record against the pool. Exit code 0: all is well; 6: something is damaged."""
+file system, and the record against the pool. Exit code 0: nothing is damaged; 6: something is. Space that
+has leaked, as it may when the power fails, is told and is no damage: lamella repair gives it back."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from lamella.errors import CorruptError
 
 if TYPE_CHECKING:
     import argparse
+
+    from lamella.store import StoreCheck
 
 EXAMPLE = """\
 example:
@@ -37,5 +40,15 @@ def run(args: argparse.Namespace) -> int:
             print(f"PROBLEM: {problem}")
         for command in report.advice:
             print(f"next: {command}")
-        print("The store is damaged." if report.problems else "The store is clean.")
+        print(_verdict(report))
     return CorruptError.exit_code if report.problems else 0
+
+
+def _verdict(report: StoreCheck) -> str:
+    if report.problems:
+        return "The store is damaged."
+    if report.leaks:
+        return "The store is sound. Some of its space has leaked: lamella repair gives it back."
+    if report.harmless:
+        return "The store is sound. Totals of its space are wrong: lamella repair corrects them."
+    return "The store is clean."

@@ -3,8 +3,9 @@
 
 The damaged metadata is only read. What is mended is checked, compared with the store's record, and put in
 its place if you agree; the damaged one is kept, as pool/metadata.damaged-TIME or as the logical volume
-POOL_metaN. A pool that is sound, and only marked as needing a check, loses the mark if you agree.
-Exit code 0: it is sound now, or written to FILE; 6: it is damaged still."""
+POOL_metaN. A pool that is sound, and only marked as needing a check, loses the mark if you agree; and
+space that has leaked is given back, in place, without touching a device or its mappings.
+Exit code 0: it is sound, or written to FILE; 6: it is damaged still."""
 
 from __future__ import annotations
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
     from lamella.store.repairing import Repair
 
+QUESTIONS = {
+    "needs-check": "Take the mark away?",
+    "leaks": "Give the space back?",
+    "damaged": "Put the mended metadata in its place?",
+}
 EXAMPLE = """\
 example:
   lamella deactivate           # where the kernel has the pool
@@ -51,10 +57,13 @@ def run(args: argparse.Namespace) -> int:
         progress=progress(args.quiet),
     )
     in_order = done.verdict == "sound" or bool(done.kept or done.cleared or done.written)
+    # Leaked space is no damage, also where it stays.
+    in_order = in_order or (done.verdict == "leaks" and not (done.refusal or done.marked))
     if args.json:
         print_json(done.as_dict())
     else:
-        _tell(done, print)
+        asked = sys.stdin.isatty() and not args.yes
+        _tell(done, print, asked=asked)
     return 0 if in_order else CorruptError.exit_code
 
 
@@ -63,9 +72,7 @@ def _ask(found: Repair, json: bool) -> bool:
         return False
     for line in found.lines():
         print(line)
-    question = (
-        "Take the mark away?" if found.verdict == "needs-check" else "Put the mended metadata in its place?"
-    )
+    question = QUESTIONS[found.verdict]
     sys.stdout.flush()
     try:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
@@ -73,14 +80,18 @@ def _ask(found: Repair, json: bool) -> bool:
         return False
 
 
-def _tell(done: Repair, say: Callable[[str], None]) -> None:
-    asked = sys.stdin.isatty() and not (done.written or done.refusal)
-    if not asked or done.verdict == "sound":
+def _tell(done: Repair, say: Callable[[str], None], *, asked: bool) -> None:
+    """*asked*: who was asked has seen what was found."""
+    if not asked or done.verdict == "sound" or done.written or done.refusal:
         for line in done.lines():
             say(line)
+    if done.given_back:
+        say("It is free again.")
     if done.cleared:
         say("The mark is gone: the pool can be written again.")
-    elif done.kept:
+    if done.given_back or done.cleared:
+        return
+    if done.kept:
         say(f"The pool has the mended metadata; the damaged one is kept: {done.kept}")
         say("Now look at what is on it: lamella check")
     elif done.written:
@@ -90,5 +101,7 @@ def _tell(done: Repair, say: Callable[[str], None]) -> None:
         say("Nothing was changed. Restore the pool and state.db as they were at one moment.")
     elif done.verdict == "needs-check":
         say("Nothing was changed. To take the mark away: lamella repair --yes")
+    elif done.verdict == "leaks":
+        say("Nothing was changed. To give the space back: lamella repair --yes")
     elif done.verdict == "damaged":
         say("Nothing was changed. To put the mended metadata in its place: lamella repair --yes")

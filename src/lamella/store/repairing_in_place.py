@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a repair writes to a pool that is not damaged: leaked space is given back, a mark is taken away.
+
+No device and no mapping is touched. The space maps are written anew into free blocks, what the superblock
+will lead to is checked whole, and only then does it lead there; a crash leaves the old state or the new one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.block import FileDevice
+from lamella.thin.check import check
+from lamella.thin.fix import clear_needs_check, repair_leaks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lamella.block import BlockDevice
+    from lamella.thin.check import CheckReport
+
+COPIED_AT_ONCE = 1 << 20
+
+
+def put_in_order(metadata: BlockDevice) -> bool:
+    """Give back leaked space, and take the ``needs_check`` mark away; whether *metadata* is sound now.
+
+    It is looked at first: what is damaged is not written.
+    """
+    report = check(metadata)
+    if report.only_space_maps:
+        report = repair_leaks(metadata, report)
+    if report.ok:
+        clear_needs_check(metadata)
+    return report.ok
+
+
+def copy_in_order(metadata: BlockDevice, report: CheckReport, target: Path) -> None:
+    """Do the same to a copy in the new file *target*; *report* is of *metadata*, which is only read.
+
+    A failure leaves no file.
+    """
+    try:
+        with FileDevice.create(target, metadata.size) as copy:
+            for offset, length in metadata.data_ranges():
+                for start in range(offset, offset + length, COPIED_AT_ONCE):
+                    copy.write(start, metadata.read(start, min(COPIED_AT_ONCE, offset + length - start)))
+            repair_leaks(copy, report)
+            clear_needs_check(copy)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
