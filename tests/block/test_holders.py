@@ -101,7 +101,7 @@ def test_mounts_here_and_elsewhere(device: loop.LoopDevice, tmp_path: Path) -> N
         found = [each for each in holders.holders(*numbers) if each.kind is Kind.MOUNT]
         assert f"mounted at {here}" in describe(found)
         assert not found[0].elsewhere
-        assert holders.advice(found) == f"unmount it: umount {here}"
+        assert holders.advice(found) == f"unmount it: umount '{here}'"
         [line] = [each for each in mountinfo.mounts() if (each.major, each.minor) == numbers]
         assert (line.point, line.root, line.filesystem, line.source) == (str(here), "/", "ext4", device.path)
         assert not line.read_only
@@ -202,6 +202,31 @@ def test_many_are_counted() -> None:
     assert describe(found).endswith("open in process 5 (sh); and 3 more of that kind")
     assert describe([]) == "by nobody that can be seen"
     assert describe([Holder(Kind.SWAP, "/dev/x")]) == "swap area /dev/x"
+
+
+def test_odd_bytes_of_others_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process's name, a mount point and a loop device's file are anybody's choice."""
+    proc, sys_ = tmp_path / "proc", tmp_path / "sys"
+    (proc / "self" / "ns").mkdir(parents=True)
+    (proc / "swaps").write_bytes(b"Filename Type Size Used Priority\n/srv/\xff file 100 0 -2\n")
+    (sys_ / "block" / "loop9" / "loop").mkdir(parents=True)
+    (sys_ / "block" / "loop9" / "loop" / "backing_file").write_bytes(b"/srv/\xff\n")
+    monkeypatch.setattr(holders, "PROC", proc)
+    monkeypatch.setattr(holders, "SYS", sys_)
+    assert seen(holders.holders(259, 1 << 19)) == []
+    told = describe(
+        [
+            Holder(Kind.MOUNT, "/a\n\x1b[2Jb\udcff", 7, "x\x1b]0;", elsewhere=True),
+            Holder(Kind.SWAP, "/s\rw"),
+            Holder(Kind.UNSEEN, "some"),
+        ]
+    )
+    assert told == (
+        "mounted at /a\\n\\x1b[2Jb\\udcff by process 7 (x\\x1b]0;), in another mount namespace; "
+        "swap area /s\\rw; some"
+    )
+    hostile = Holder(Kind.MOUNT, "/a b;reboot\x1b")
+    assert holders.advice([hostile]) == "unmount it: umount '/a b;reboot\\x1b'"
 
 
 def test_mountinfo_of_odd_names() -> None:

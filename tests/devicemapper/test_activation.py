@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from lamella.block import mountinfo
 from lamella.devicemapper import applying, group_disks, in_use, pool_care
 from lamella.devicemapper.activation import KernelActivator
 from lamella.devicemapper.faults import explained
@@ -246,6 +247,17 @@ def test_no_pool_beside_a_part_of_it(
     assert names(kernel) == ["pool_tmeta"]
     activator.deactivate(found, ["pool_tmeta"])
     assert names(kernel) == []
+
+
+def test_a_mount_is_told_by_its_own_number(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by what somebody's mount point is called."""
+    info = kernel.create("odd", "LVM-odd")
+    line = f"30 1 {{}} / /home/x\v9 9 {info.number} y rw - ext4 /dev/x rw"
+    monkeypatch.setattr(in_use, "SYS_FS", Path("/nonexistent"))
+    for number, used in (("0:77", False), (info.number, True)):
+        text = line.format(number).encode()
+        monkeypatch.setattr(mountinfo, "mounts", lambda text=text: list(mountinfo.parse(text)))
+        assert in_use.has_file_system(info) is used
 
 
 def test_what_is_in_use_stays(activator: KernelActivator, kernel: FakeKernel, found: FoundGroup) -> None:

@@ -55,6 +55,18 @@ def test_file_systems_without_a_device(tmp_path: Path, kind: str, unknown: bool)
     assert lies_on(["253:1"], proc, sys) is unknown
 
 
+def test_paths_may_be_any_bytes(tmp_path: Path) -> None:
+    """Whoever may mount a file system of his own (FUSE) chooses the mount point's name."""
+    proc, sys = machine(tmp_path)
+    odd = "a\rb 253:9 / x - ext4 y\v1 2 253:1 / /z rw\x1c\x85\u2028 - ext4 /dev/x rw".encode() + b"\xff\xfe"
+    with (proc / "self/mountinfo").open("ab") as file:
+        file.write(b"23 21 0:40 / /home/" + odd + b" rw - fuse.x x rw\n")
+    with (proc / "self/maps").open("ab") as file:
+        file.write(b"7f03-7f04 r--p 00000000 fd:05 9 /srv/" + odd + b"\n")
+    assert lies_on(["253:5"], proc, sys)
+    assert not lies_on(["253:1", "253:9"], proc, sys)
+
+
 def test_swap_counts(tmp_path: Path) -> None:
     proc, sys = machine(tmp_path)
     (proc / "swaps").write_text("Filename Type Size Used Priority\n/nosuch/swap file 8 0 -2\n")

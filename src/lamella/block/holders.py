@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -140,7 +141,14 @@ def describe(found: Iterable[Holder]) -> str:
             parts.append(f"and {len(each) - _SHOWN} more of that kind")
     if not parts:
         parts = ["by nobody that can be seen"]
-    return "; ".join([*parts, *(str(holder) for holder in unseen)])
+    return printable("; ".join([*parts, *(str(holder) for holder in unseen)]))
+
+
+def printable(text: str) -> str:
+    """*text* with what would steer a terminal escaped: names and paths in it are other people's choice."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def explained(error: BusyError, major: int, minor: int) -> BusyError:
@@ -154,20 +162,21 @@ def explained(error: BusyError, major: int, minor: int) -> BusyError:
 def advice(found: Iterable[Holder]) -> str | None:
     """What to do about the holders, as an error's hint; None where that is not known."""
     for holder in found:
+        where = printable(holder.where)
         match holder.kind:
             case Kind.MOUNT if holder.elsewhere:
                 return (
-                    f"unmount it there: nsenter -t {holder.process} -m umount {holder.where}; "
+                    f"unmount it there: nsenter -t {holder.process} -m umount {shlex.quote(where)}; "
                     "or end the process"
                 )
             case Kind.MOUNT:
-                return f"unmount it: umount {holder.where}"
+                return f"unmount it: umount {shlex.quote(where)}"
             case Kind.OPEN | Kind.USED | Kind.NAMESPACE:
                 return f"end process {holder.process} first, or let it close the device"
             case Kind.SWAP:
-                return f"turn it off: swapoff {holder.where}"
+                return f"turn it off: swapoff {shlex.quote(where)}"
             case Kind.ABOVE:
-                return f"take {holder.where} down first"
+                return f"take {where} down first"
             case Kind.UNSEEN:
                 continue
     return None
@@ -230,7 +239,7 @@ class _Processes:
 
     def users(self, number: int) -> Iterator[Holder]:
         """Processes with anything of the file system on device *number* in use."""
-        hexadecimal = f"{os.major(number):02x}:{os.minor(number):02x}"
+        hexadecimal = b"%02x:%02x" % (os.major(number), os.minor(number))
         for process in self.all:
             folder = PROC / str(process)
             paths = [(folder / name, "") for name in ("cwd", "root", "exe")]
@@ -243,10 +252,10 @@ class _Processes:
                         break
             else:
                 with suppress(OSError):
-                    for line in (folder / "maps").read_text(errors="surrogateescape").splitlines():
-                        parts = line.split(maxsplit=5)
+                    for line in (folder / "maps").read_bytes().split(b"\n"):
+                        parts = line.split(None, 5)
                         if len(parts) == 6 and parts[3] == hexadecimal:
-                            yield Holder(Kind.USED, parts[5], process, _command(process))
+                            yield Holder(Kind.USED, os.fsdecode(parts[5]), process, _command(process))
                             break
 
     def lone_namespaces(self) -> Iterator[Holder]:
@@ -274,11 +283,11 @@ class _Processes:
 
 def _swaps(number: int) -> Iterator[Holder]:
     try:
-        lines = (PROC / "swaps").read_text().splitlines()[1:]
+        lines = (PROC / "swaps").read_bytes().splitlines()[1:]
     except OSError:
         return
     for line in lines:
-        path = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), line.split()[0])
+        path = mountinfo.plain(line.split()[0])
         with suppress(OSError):
             if os.stat(path).st_rdev == number:
                 yield Holder(Kind.SWAP, path)
@@ -292,7 +301,7 @@ def _loops_over(number: int) -> Iterator[Holder]:
         return
     for name in names:
         with suppress(OSError):
-            backing = (SYS / "block" / name / "loop" / "backing_file").read_text().rstrip("\n")
+            backing = os.fsdecode((SYS / "block" / name / "loop" / "backing_file").read_bytes()).rstrip("\n")
             if backing.startswith("/dev/") and os.stat(backing).st_rdev == number:
                 yield Holder(Kind.ABOVE, name)
 

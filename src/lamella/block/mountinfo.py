@@ -56,18 +56,18 @@ def parse(text: bytes) -> Iterator[Mount]:
                 parent,
                 int(major),
                 int(minor),
-                _plain(fields[3]),
-                _plain(fields[4]),
-                _plain(fields[5]),
-                _plain(filesystem),
-                _plain(source),
-                _plain(super_options),
+                plain(fields[3]),
+                plain(fields[4]),
+                plain(fields[5]),
+                plain(filesystem),
+                plain(source),
+                plain(super_options),
                 any(field.startswith(b"shared:") for field in fields[6:dash]),
             )
         except ValueError:
             continue
 
 
-def _plain(field: bytes) -> str:
-    """Spaces, tabs, line ends and backslashes are written in octal there."""
+def plain(field: bytes) -> str:
+    """A path as it is: the kernel writes spaces, tabs, line ends and backslashes in octal."""
     return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), field))

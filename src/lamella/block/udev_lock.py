@@ -60,6 +60,6 @@ def lock_holders(descriptor: int, proc: Path = Path("/proc")) -> set[int]:
 
 def _is_udev(process: int) -> bool:
     try:
-        return (Path("/proc") / str(process) / "comm").read_text().strip() in UDEV
+        return (Path("/proc") / str(process) / "comm").read_text(errors="replace").strip() in UDEV
     except OSError:
         return False  # it went meanwhile, and its lock with it: the next look will tell

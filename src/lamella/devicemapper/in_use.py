@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lamella.block import mountinfo
 from lamella.errors import BusyError
 
 if TYPE_CHECKING:
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 
 SYS_BLOCK = Path("/sys/dev/block")
 SYS_FS = Path("/sys/fs")
-MOUNTS = Path("/proc/self/mountinfo")
 TRIES, PAUSE = 25, 0.2
 """How long a device may be open in passing (udev looks at it), as LVM2 has it: 5 s altogether."""
 
@@ -29,12 +30,9 @@ def has_holders(info: DeviceInfo) -> bool:
 
 def has_file_system(info: DeviceInfo) -> bool:
     """Whether a file system on it is mounted, in any mount namespace as far as the kernel tells."""
-    try:
-        lines = MOUNTS.read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    if any(line.split(" ", 3)[2] == info.number for line in lines if line.count(" ") > 3):
-        return True
+    with suppress(OSError):
+        if any((each.major, each.minor) == (info.major, info.minor) for each in mountinfo.mounts()):
+            return True
     return any(SYS_FS.glob(f"*/dm-{info.minor}"))
 
 

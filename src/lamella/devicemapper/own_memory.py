@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lamella.block import mountinfo
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -30,17 +32,19 @@ def lies_on(numbers: Collection[str], proc: Path = Path("/proc"), sys: Path = Pa
     Of what cannot be found out (an overlay, say) it is taken for granted.
     """
     try:
-        maps = (proc / "self/maps").read_text().splitlines()
-        mounts = (proc / "self/mountinfo").read_text().splitlines()
-        swaps = (proc / "swaps").read_text().splitlines()[1:]
+        # As bytes: a path in them is anybody's choice, and may be no text, or hold other line breaks.
+        maps = (proc / "self/maps").read_bytes().rstrip(b"\n").split(b"\n")
+        mounts = (proc / "self/mountinfo").read_bytes()
+        swaps = (proc / "swaps").read_bytes().splitlines()[1:]
     except OSError:
         return True
-    types = {words[2]: words[words.index("-") + 1] for words in map(str.split, mounts)}
+    types = {f"{each.major}:{each.minor}": each.filesystem for each in mountinfo.parse(mounts)}
     below: set[str] = set()
-    for words in map(str.split, maps):
-        if words[4] == "0":
+    for line in maps:
+        words = line.split(None, 5)
+        if words[4] == b"0":
             continue  # memory without a file
-        major, minor = (int(part, 16) for part in words[3].split(":"))
+        major, minor = (int(part, 16) for part in words[3].split(b":"))
         number = f"{major}:{minor}"
         if major:
             below |= with_slaves(number, sys)
