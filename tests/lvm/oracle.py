@@ -61,7 +61,7 @@ def in_order(devices: Sequence[str]) -> list[str]:
 
 def ours(words: Sequence[str], devices: Sequence[str], *, config: str = "global{activation=0}") -> Answer:
     """Run one of our commands in this process, without activation, backups and archives."""
-    settings = f"{config} backup{{backup=0 archive=0}}"
+    settings = f'{config} devices{{hints="none"}} backup{{backup=0 archive=0}}'
     out, err = io.StringIO(), io.StringIO()
     stdin, sys.stdin = sys.stdin, io.StringIO()
     argv = ["--config", settings, "--devices", ",".join(in_order(devices)), "--nolocking", *words[1:]]

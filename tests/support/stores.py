@@ -139,7 +139,7 @@ def lvm_settings(folder: Path) -> Iterator[None]:
         f'config {{ profile_dir="{folder}/profile" }}\n'
         f'backup {{ backup_dir="{folder}/backup"\n archive_dir="{folder}/archive" }}\n'
         f'global {{ locking_dir="{folder}/locks" }}\n'
-        'devices { filter=["r|.*|"] }\n'
+        'devices { filter=["r|.*|"] hints="none" }\n'
     )
     before = os.environ.get("LVM_SYSTEM_DIR")
     os.environ["LVM_SYSTEM_DIR"] = str(folder)

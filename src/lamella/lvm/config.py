@@ -30,6 +30,7 @@ DEFAULTS: dict[str, int | float | str | list[str]] = {
     "devices/data_alignment_detection": 1,
     "devices/data_alignment_offset_detection": 1,
     "devices/require_restorefile_with_uuid": 1,
+    "devices/hints": "all",
     "devices/pv_min_size": 2048,
     "devices/issue_discards": 0,
     "devices/allow_mixed_block_sizes": 0,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LVM_ETC = Path("/etc/lvm")
 LVM_LOCKS = Path("/run/lock/lvm")
+LVM_RUN = Path("/run/lvm")
 
 
 def _now() -> int:
@@ -27,14 +28,16 @@ def _now() -> int:
 class Environment:
     """Host, folders and defaults; the command line sets what its options and ``lvm.conf`` say.
 
-    A folder that is None is not used: no locks are taken there, or no backups written. Sizes are
-    sectors where named so, else bytes.
+    A folder that is None is not used: no locks are taken there, no backups written, no hints emptied.
+    Sizes are sectors where named so, else bytes.
     """
 
     command_line: str = "lamella"
     """As typed, for the description in metadata and backups."""
     host: str = field(default_factory=lambda: os.uname().nodename)
     lock_dir: Path | None = None
+    hints_dir: Path | None = None
+    """Where LVM2 keeps its hints (:mod:`lamella.lvm.hints`); None where there are none to take back."""
     backup_dir: Path | None = None
     archive_dir: Path | None = None
     retain_min: int = 10
@@ -55,6 +58,7 @@ class Environment:
                 lock_dir=LVM_LOCKS,
                 backup_dir=LVM_ETC / "backup",
                 archive_dir=LVM_ETC / "archive",
+                hints_dir=LVM_RUN,
             )
         if state_root is None:
             return cls(command_line)
@@ -77,6 +81,8 @@ class Environment:
             found.backup_dir = None
         if not config.flag("backup/archive"):
             found.archive_dir = None
+        if config.text("devices/hints") == "none":
+            found.hints_dir = None
         found.retain_min = config.number("backup/retain_min")
         found.retain_days = config.number("backup/retain_days")
         found.pv_min_size = config.number("devices/pv_min_size") * 1024

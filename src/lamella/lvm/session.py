@@ -19,6 +19,7 @@ from lamella.lvm.backup import archive_text, backup_after, remove_backup, text_b
 from lamella.lvm.commit import commit_group, forget_group
 from lamella.lvm.devices import FoundGroup, Scan, same_file, scan
 from lamella.lvm.disk import Disk, Opener, is_block_device, open_file, open_shared
+from lamella.lvm.hints import taken_back
 from lamella.lvm.locks import global_lock, group_lock
 from lamella.lvm.model import WRITE, WRITE_LOCKED
 
@@ -162,13 +163,22 @@ class Session:
     # -- changing --------------------------------------------------------------------------------
 
     @contextmanager
-    def all_locked(self) -> Iterator[None]:
-        """Hold the lock on the set of physical volumes; scan again under it."""
+    def all_locked(self, *, keep_hints: bool = False) -> Iterator[None]:
+        """Hold the lock on the set of physical volumes; scan again under it.
+
+        LVM2's hints are taken back, also with ``--test``, as LVM2 does it; *keep_hints* is for changes after
+        which each disk still has the UUID and the group that it had.
+        """
         if self._global_held:
             yield
             return
-        folder = None if self.test else self.environment.lock_dir
-        with global_lock(folder, write=True):
+        around = self.environment
+        folder = None if self.test else around.lock_dir
+        command = (around.command_line.split() or [""])[0]
+        with (
+            global_lock(folder, write=True),
+            taken_back(None if keep_hints else around.hints_dir, command, lock=around.lock_dir is not None),
+        ):
             self._global_held = True
             try:
                 self.rescan()

@@ -141,6 +141,8 @@ class Context:
         config = self.config
         if self.args.has("nolocking"):
             found.lock_dir = None
+        if config.text("devices/hints") == "none":
+            found.hints_dir = None
         wanted = self.args.yes("autobackup", default=True)
         if not config.flag("backup/backup") or not wanted:
             found.backup_dir = None

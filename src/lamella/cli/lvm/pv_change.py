@@ -54,7 +54,7 @@ def pvresize(context: Context) -> None:
     if context.args.has("setphysicalvolumesize") and not size:
         raise Failed("Physical volume size may not be zero")
     done = failed = 0
-    with context.session.all_locked():
+    with context.session.all_locked(keep_hints=True):
         for chosen in choose_disks(context, context.args.positionals):
             if _resize(context, chosen, size):
                 done += 1
@@ -109,7 +109,7 @@ def pvchange(context: Context) -> None:
     if args.has("all") and args.positionals:
         raise UsageError("Option --all and PhysicalVolumePath are exclusive.")
     done = failed = 0
-    with context.session.all_locked():
+    with context.session.all_locked(keep_hints=not args.has("uuid")):
         arguments = [] if args.has("all") else args.positionals
         for chosen in choose_disks(context, arguments, select=True):
             try:

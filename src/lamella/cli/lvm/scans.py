@@ -29,9 +29,12 @@ def pvscan(context: Context) -> None:
     """List physical volumes with their groups and free space; ``--cache -aay`` activates complete groups."""
     args = context.args
     if args.has("listvg") or args.has("listlvs"):
+        if args.has("cache"):
+            _renew_hints(context)
         _of_disk(context)
         return
     if args.has("cache"):
+        _renew_hints(context)
         if args.has("activate"):
             _autoactivate(context)
         return
@@ -91,6 +94,23 @@ def _print_disks(context: Context, sizes: Sizes, rows: list[_Line]) -> None:
             continue
         where = f"VG {found.group.name}" if found is not None else ""
         context.print(f"{shown}  {where:<{widest_group}}lvm2 [{sizes.show(size)}{room}]")
+
+
+def _renew_hints(context: Context) -> None:
+    """Without disks, LVM2's hints are emptied; with them, its next command is to write them anew.
+
+    LVM2 writes them at once in the first case. Only its commands read them, and the next one does.
+    """
+    from lamella.lvm.hints import renew, taken_back
+
+    around = context.environment
+    if not context.args.positionals:
+        with taken_back(around.hints_dir, context.name, lock=around.lock_dir is not None):
+            pass
+        return
+    disks = (context.session.scan.disk(path) for path in context.args.positionals)
+    if any(disk is not None and disk.label is not None for disk in disks):
+        renew(around.hints_dir)
 
 
 def _autoactivate(context: Context) -> None:

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LVM2's hints: which disks have physical volumes, as its last full look at all disks found them.
+
+``/run/lvm/hints`` keeps ``lvs``, ``lvchange`` and the like from reading other disks, so whoever makes,
+moves or removes physical volumes and group names takes them back first, and holds them locked until that
+is done. Three files, as LVM2 2.03.16 has them:
+
+==========  =============================================================================================
+hints       comments, settings, and a line ``scan:PATH pvid:UUID devn:MAJOR:MINOR vg:NAME`` for each disk;
+            taken back, nothing but a comment. ``flock`` on it: shared to read, exclusive to write
+newhints    whoever finds it reads all disks, and writes the hints anew
+nohints     whoever finds it leaves the hints alone; there while somebody waits for the lock
+==========  =============================================================================================
+
+Nothing fails for the sake of them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PATIENCE = 10.0
+"""Seconds to wait for a command of LVM2 that reads or writes them; it takes as long as reading the disks."""
+
+
+@contextmanager
+def taken_back(
+    folder: Path | None, command: str, *, lock: bool = True, patience: float = PATIENCE
+) -> Iterator[None]:
+    """Empty the hints in *folder*, and let nobody write new ones before the end of the block.
+
+    Without a *folder*, or where it is not there, nothing happens. *command* is named in the emptied file.
+    Without *lock* (``--nolocking``), nobody is waited for.
+    """
+    if folder is None or not folder.is_dir():
+        yield
+        return
+    held = -1
+    try:
+        with suppress(OSError):
+            held = _lock(folder, patience if lock else 0.0)
+            _empty(folder, held, command)
+        yield
+    finally:
+        with suppress(OSError):
+            if held < 0:  # who was at work on them may have read the disks as they were before
+                _empty(folder, held, command)
+        if held >= 0:
+            os.close(held)
+
+
+def renew(folder: Path | None) -> None:
+    """Let the next command of LVM2 read all disks and write the hints anew (``pvscan --cache DISK``)."""
+    if folder is not None and folder.is_dir():
+        with suppress(OSError):
+            _touch(folder / "newhints")
+
+
+def _lock(folder: Path, patience: float) -> int:
+    """A descriptor of the locked hints, or -1."""
+    away = folder / "nohints"
+    try:
+        _touch(away)
+        held = os.open(folder / "hints", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        end = time.monotonic() + patience
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return held
+            if time.monotonic() >= end:
+                os.close(held)
+                return -1
+            time.sleep(0.02)
+    finally:
+        away.unlink(missing_ok=True)
+
+
+def _empty(folder: Path, held: int, command: str) -> None:
+    own = held if held >= 0 else os.open(folder / "hints", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        text = f"# Created empty by {command} pid {os.getpid()} {time.ctime()}\n"
+        os.ftruncate(own, 0)
+        os.pwrite(own, text.encode("utf-8", "replace"), 0)
+    finally:
+        if own != held:
+            os.close(own)
+    _touch(folder / "newhints")
+
+
+def _touch(path: Path) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
