@@ -7,7 +7,9 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +25,7 @@ from lamella.errors import (
     UnsupportedError,
     UsageError,
 )
-from lamella.fs import mount
+from lamella.fs import detached, mount
 from lamella.fs.ext4.make import make_ext4
 from lamella.fs.grow_mounted import grow_mounted
 from lamella.fs.mount import Flag, split_options
@@ -31,7 +33,6 @@ from tests.conftest import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SIZE = 32 << 20
 
@@ -165,6 +166,50 @@ def test_options_as_mount_takes_them() -> None:
     quoted = 'context="system_u:object_r:file_t:s0:c1,c2"'
     assert split_options([f"{quoted},ro", "data=ordered"]) == (Flag.RDONLY, f"{quoted},data=ordered")
     assert split_options(["", "exec, nodev"]) == (Flag.NODEV, "")
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_mount_that_is_left_behind_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    """On kernels that mount in folders only, the folder goes by rmdir and nothing else."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(detached, "_FSOPEN", 9999)  # no such call
+    monkeypatch.setattr(detached, "_drop_cache", lambda source: None)
+
+    def pretend(source: str, point: str, filesystem: str, **_: object) -> None:
+        (Path(point) / "precious").write_text("kept")
+        if interrupted:
+            raise KeyboardInterrupt
+
+    def refuse(point: str, **_: object) -> None:
+        raise BusyError(f"cannot unmount {point}")
+
+    monkeypatch.setattr(mount, "mount", pretend)
+    monkeypatch.setattr(mount, "unmount", refuse)
+    with pytest.raises(BusyError), detached.mounted("/dev/x", "xfs"):
+        pass
+    [kept] = tmp_path.glob("*/precious")
+    assert kept.read_text() == "kept"
+
+
+def test_quoted_options_reach_the_kernel_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(number: int, *_: object) -> int:
+        return os.open(os.devnull, os.O_RDONLY)
+
+    def configured(context: int, command: int, key: bytes | None, value: bytes | None) -> None:
+        if key is None:
+            raise OSError(errno.EINVAL, "enough")
+        given.append((key, value))
+
+    given: list[tuple[bytes | None, bytes | None]] = []
+    monkeypatch.setattr(detached, "_call", call)
+    monkeypatch.setattr(detached, "_configure", configured)
+    monkeypatch.setattr(detached, "_drop_cache", lambda source: None)
+    options = 'nouuid,context="system_u:object_r:file_t:s0:c1,c2"'
+    with pytest.raises(CorruptError), detached.mounted("/dev/x", "xfs", options):
+        pass
+    assert given[1:] == [(b"nouuid", None), (b"context", b"system_u:object_r:file_t:s0:c1,c2")]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from lamella.block.system import explain
-from lamella.errors import CorruptError, MissingError, ReadOnlyError
+from lamella.errors import CorruptError, MissingError, NotFoundError, ReadOnlyError
 from lamella.fs import mount as kernel
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ _ATTRIBUTES = 0x2 | 0x4 | 0x8 | 0x10
 def mounted(source: str, filesystem: str, options: str = "", *, read_only: bool = False) -> Iterator[int]:
     """Mount the device *source* for the block, which gets a descriptor of the root directory.
 
-    *options* are the file system's own, divided by commas. When the block ends well, everything written is
-    on the device, and the device free again, before this returns; what the kernel could not write is an
-    error. Raises :class:`CorruptError` where the kernel finds no sound file system,
-    :class:`MissingError` where it does not know *filesystem*, :class:`ReadOnlyError` where a log would
-    have to be replayed on a device that cannot be written.
+    *options* are the file system's own, divided by commas outside of double quotes. When the block ends
+    well, everything written is on the device, and the device free again, before this returns; what the
+    kernel could not write is an error. Raises :class:`CorruptError` where the kernel finds no sound file
+    system, :class:`MissingError` where it does not know *filesystem*, :class:`ReadOnlyError` where a log
+    would have to be replayed on a device that cannot be written.
     """
     _drop_cache(source)
     try:
@@ -93,10 +93,12 @@ def _attach(source: str, filesystem: str, options: str, *, read_only: bool) -> i
         _configure(context, _SET_STRING, b"source", os.fsencode(source))
         if read_only:
             _configure(context, _SET_FLAG, b"ro", None)
-        for option in filter(None, options.split(",")):
+        for option in filter(None, kernel.divided(options)):
             key, equals, value = option.partition("=")
             how = _SET_STRING if equals else _SET_FLAG
-            _configure(context, how, key.encode(), value.encode() if equals else None)
+            # The quotes that keep a value's commas together are none of its own.
+            given = os.fsencode(value.replace('"', "")) if equals else None
+            _configure(context, how, os.fsencode(key), given)
         _configure(context, _CREATE, None, None)
         attributes = _ATTRIBUTES | (_READ_ONLY if read_only else 0)
         mount = _call(_FSMOUNT, context, _CLOEXEC, attributes)
@@ -126,13 +128,18 @@ def _failed(context: int) -> OSError:
 
 
 def _attach_in_a_folder(source: str, filesystem: str, options: str, *, read_only: bool) -> int:
-    with tempfile.TemporaryDirectory(prefix="lamella-") as folder:
-        wanted = ["nosuid", "nodev", "noexec", "noatime", *filter(None, [options])]
-        kernel.mount(source, folder, filesystem, options=wanted, read_only=read_only)
+    wanted = ["nosuid", "nodev", "noexec", "noatime", *filter(None, [options])]
+    folder = tempfile.mkdtemp(prefix="lamella-")
+    try:
         try:
+            kernel.mount(source, folder, filesystem, options=wanted, read_only=read_only)
             return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         finally:
-            kernel.unmount(folder, lazy=True)
+            with suppress(NotFoundError):  # the mounting has failed
+                kernel.unmount(folder, lazy=True)
+    finally:
+        with suppress(OSError):  # never more than the folder: what is in it would be the file system's
+            os.rmdir(folder)
 
 
 def _explained(error: OSError, source: str, filesystem: str) -> LamellaError:

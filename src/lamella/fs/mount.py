@@ -88,7 +88,7 @@ def split_options(options: Iterable[str]) -> tuple[Flag, str]:
     flags = Flag(0)
     rest = []
     for text in options:
-        for option in _divided(text):
+        for option in divided(text):
             if option in _SET:
                 flags |= _SET[option]
             elif option in _CLEARED:
@@ -98,7 +98,8 @@ def split_options(options: Iterable[str]) -> tuple[Flag, str]:
     return flags, ",".join(rest)
 
 
-def _divided(text: str) -> list[str]:
+def divided(text: str) -> list[str]:
+    """Options between commas; those within double quotes do not divide."""
     parts, quoted, start = [], False, 0
     for at, character in enumerate(text):
         if character == '"':
