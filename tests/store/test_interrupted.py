@@ -81,24 +81,28 @@ def test_an_error_at_the_very_end_of_a_layer(
     assert_sound(root)
 
 
-def died_while(
-    root: Path, work: Callable[[Store], object], monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    """Do *work* in a process that dies when it reaches *step* of the fence."""
+def died_while(root: Path, work: Callable[[Store], object]) -> None:
+    """Do *work*, which calls :func:`die`, in a process of its own."""
     child = os.fork()
     if not child:
-        place = {"noted": (fence, "_finish_deletion")}[step]
-        monkeypatch.setattr(*place, lambda *_, **__: os._exit(9))
-        with Store.open(root) as store:
-            work(store)
-        os._exit(0)
+        try:
+            with Store.open(root) as store:
+                work(store)
+        finally:
+            os._exit(1)
     assert os.waitpid(child, 0)[1] >> 8 == 9
+
+
+def die(*_: object, **__: object) -> None:
+    os._exit(9)
 
 
 def test_a_reader_sees_the_decision_of_a_command_that_died(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    died_while(root, lambda store: store.remove_image("sample"), monkeypatch, "noted")
+    with monkeypatch.context() as patch:
+        patch.setattr(fence, "_delete", die)  # the deletion has been noted by then
+        died_while(root, lambda store: store.remove_image("sample"))
     with Store.open(root, read_only=True) as store:
         assert store.images() == []
         assert store.info().deferred_deleted == 3
@@ -115,13 +119,12 @@ def test_a_reader_sees_the_decision_of_a_command_that_died(
 @pytest.mark.remote
 def test_a_half_made_device_that_a_flush_has_committed_is_taken_away(root: Path) -> None:
     before = state_of(root)
-    child = os.fork()
-    if not child:
-        with Store.open(root) as store:
-            store.devices.add(
-                "f" * 64, "base", fill=lambda volume: (volume.write(0, b"x"), volume.flush(), os._exit(9))
-            )
-    assert os.waitpid(child, 0)[1] >> 8 == 9
+    died_while(
+        root,
+        lambda store: store.devices.add(
+            "f" * 64, "base", fill=lambda volume: (volume.write(0, b"x"), volume.flush(), die())
+        ),
+    )
     with Store.open(root, read_only=True) as store:
         assert len(store.devices.pool.devices()) == 5
         assert store.images()[0].references == ["sample:latest"]
