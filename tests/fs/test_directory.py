@@ -242,6 +242,34 @@ def test_edits(tmp_path: Path) -> None:
     assert names(tmp_path / "t") == {"a", "a/c", "l"}
 
 
+def test_dots_at_the_end_of_a_path_name_nothing(tmp_path: Path) -> None:
+    """``..`` of a root is what lies outside of it, and ``.`` would be removed behind its own back."""
+    (tmp_path / "t" / "a" / "b").mkdir(parents=True)
+    with opened(tmp_path / "t") as root, DirectoryTree(root, "t") as tree:
+        for path in (b"..", b".", b"a/..", b"a/.", b"a/", b"a/b/../..", b"x\0y", b"a/" + b"n" * 300):
+            assert tree.kind_of(path) is None, path
+            tree.whiteout(path)
+            with pytest.raises(NotFoundError):
+                tree.remove(path, recursive=True)
+            with pytest.raises(BadInputError, match="which is not there"):
+                tree.put(Entry(b"link", Kind.HARDLINK, target=path))
+    assert names(tmp_path / "t") == {"a", "a/b"}
+
+
+@pytest.mark.parametrize("seconds", [10**19 - 1, -(10**19) + 1, 1 << 62, 1 << 95])
+def test_times_beyond_what_a_kernel_takes(tmp_path: Path, seconds: int) -> None:
+    (tmp_path / "t").mkdir()
+    when = seconds * 10**9 + 5
+    with opened(tmp_path / "t") as root, DirectoryTree(root, "t") as tree:
+        tree.put(Entry(b"", Kind.DIRECTORY, 0o755, mtime_ns=when))
+        tree.put(Entry(b"d", Kind.DIRECTORY, 0o755, mtime_ns=when))
+        tree.put(Entry(b"d/f", Kind.FILE, 0o644, mtime_ns=when))
+        tree.put(Entry(b"d/l", Kind.SYMLINK, target=b"f", mtime_ns=when))
+    for name in ("", "d", "d/f", "d/l"):
+        found = (tmp_path / "t" / name).lstat().st_mtime
+        assert (found > 1 << 31) if seconds > 0 else (found < 0), name
+
+
 def test_a_full_file_system_says_so(tmp_path: Path) -> None:
     root = tmp_path / "t"
     root.mkdir()

@@ -14,12 +14,13 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from lamella.errors import BadInputError, ExistsError, NotFoundError
+from lamella.errors import ExistsError, NotFoundError
 from lamella.fs import acl
 from lamella.fs.attributes import settled
 from lamella.fs.directory.places import OPEN_DIRECTORY, OpenPlaces, Place, through_proc
 from lamella.fs.directory.store import failure, replace_xattrs, set_xattrs, write_file
-from lamella.fs.entry import NAME_LIMIT, Entry, Kind, show
+from lamella.fs.entry import Entry, Kind, show
+from lamella.fs.paths import PathTree, link_to_directory, link_to_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
     from lamella.fs.layer import FilePayload, RemovalWatcher
 
-LINKS_FOLLOWED: Final = 40
-_PATHS_LIMIT: Final = 20_000
 _PIECE: Final = 1 << 20
+_FURTHEST: Final = ((1 << 63) - 1) * 10**9
+"""Nanoseconds of the most seconds that a kernel takes."""
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS: Final = {
     stat.S_IFREG: Kind.FILE,
@@ -67,7 +68,7 @@ class Directory(Place):
         """The time that it has at the end; None: whatever it comes to."""
 
 
-class DirectoryTree:
+class DirectoryTree(PathTree[Directory]):
     """The tree below an open directory, for changing. A context manager.
 
     Leaving the context sets the times of directories; leaving it by an exception leaves the tree half
@@ -76,11 +77,11 @@ class DirectoryTree:
 
     def __init__(self, root: int, name: str, *, watcher: RemovalWatcher | None = None) -> None:
         """*root* is a descriptor of the directory, *name* what errors call the tree."""
+        super().__init__()
         self.name = name
         self._places = OpenPlaces(root)
         self._watcher = watcher
         self._umask = _umask()
-        self._parents: dict[bytes, tuple[Directory, bytes]] = {}
         self._written = 0
         self._root = Directory(None, b"", made=False)
         try:
@@ -112,13 +113,7 @@ class DirectoryTree:
         if not entry.path:
             self._update(self._root, entry)
             return b""
-        head, _, name = entry.path.rpartition(b"/")
-        directory, where = self._parents.get(head) or self._parent(head, entry.path)
-        if len(name) > NAME_LIMIT or name in (b"", b".", b"..") or b"\0" in name:
-            raise BadInputError(
-                f"{show(entry.path)!r} is no possible name", hint="the archive is damaged or hostile"
-            )
-        path = where + b"/" + name if where else name
+        directory, name, path = self._place_for(entry)
         kind = entry.kind
         if kind is Kind.HARDLINK:
             self._link(directory, name, path, entry)
@@ -154,7 +149,7 @@ class DirectoryTree:
         empty.
         """
         try:
-            found = self._find(path) if path else None
+            found = self._find(path)
             if found is None:
                 raise NotFoundError(f"{show(path)} is not in {self.name}", hint="check the path")
             directory, name, where, status = found
@@ -186,7 +181,7 @@ class DirectoryTree:
     def opaque(self, path: bytes) -> None:
         """Remove everything that lower layers have in the directory *path*."""
         try:
-            found = self._parents.get(path) or self._resolve(path, path, create=False)
+            found = self._directory_at(path, path)
             if found is not None and not found[0].made:
                 self._hide_lower(*found)
         except OSError as error:
@@ -200,7 +195,7 @@ class DirectoryTree:
             waiting.extend(directory.below.values())
             if directory.mtime_ns is None or not directory.changed:
                 continue
-            times = (directory.mtime_ns, directory.mtime_ns)
+            times = _times(directory.mtime_ns)
             try:
                 if directory.parent is None:
                     os.utime(self._places.descriptor(directory), ns=times)
@@ -249,91 +244,40 @@ class DirectoryTree:
         parent.below[name] = found
         return found
 
-    def _parent(self, head: bytes, path: bytes) -> tuple[Directory, bytes]:
-        """The directory *head* and its real path, made if missing. *path* is what errors speak of."""
-        found = self._resolve(head, path, create=True)
-        assert found is not None
-        if len(self._parents) >= _PATHS_LIMIT:
-            self._parents.clear()
-        self._parents[head] = found
-        return found
-
     def _find(self, path: bytes) -> tuple[Directory, bytes, bytes, os.stat_result] | None:
         """(parent, name, real path, what it is) of an existing name; None if there is none."""
-        head, _, name = path.rpartition(b"/")
-        found = self._parents.get(head) or self._resolve(head, path, create=False)
-        if found is None or len(name) > NAME_LIMIT:
+        found = self._place_of(path)
+        if found is None:
             return None
-        directory, where = found
+        directory, name, where = found
         try:
             status = os.stat(name, dir_fd=self._places.descriptor(directory), follow_symlinks=False)
         except FileNotFoundError:
             return None
-        return directory, name, where + b"/" + name if where else name, status
+        return directory, name, where, status
 
-    def _resolve(self, head: bytes, path: bytes, *, create: bool) -> tuple[Directory, bytes] | None:
-        stack = [self._root]
-        trail: list[bytes] = []
-        pending = head.split(b"/")[::-1] if head else []
-        followed = 0
-        while pending:
-            name = pending.pop()
-            if name in (b"", b"."):
-                continue
-            if name == b"..":
-                if trail:
-                    trail.pop()
-                    stack.pop()
-                continue
-            directory = stack[-1]
-            try:
-                if len(name) > NAME_LIMIT:
-                    raise FileNotFoundError
-                below = self._enter(directory, name)
-            except FileNotFoundError:
-                if not create:
-                    return None
-                if len(name) > NAME_LIMIT:
-                    raise BadInputError(
-                        f"{show(path)}: a name of {len(name)} bytes", hint="Linux takes 255"
-                    ) from None
-                below = self._create_directory(directory, name, Entry(b"", Kind.DIRECTORY, 0o755))
-                below.mtime_ns = None
-            except OSError as error:
-                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-                    raise
-                target = self._target(directory, name)
-                if target is None:
-                    if not create:
-                        return None
-                    where = show(b"/".join([*trail, name]))
-                    raise BadInputError(
-                        f"{show(path)}: {where} on the way to it is not a directory",
-                        hint="the archive does not fit the layers below it",
-                    ) from None
-                followed += 1
-                if followed > LINKS_FOLLOWED:
-                    raise BadInputError(
-                        f"{show(path)}: too many symbolic links on the way to it",
-                        hint="the links lead in a circle; the archive is damaged or hostile",
-                    ) from None
-                if target.startswith(b"/"):
-                    del stack[1:]
-                    trail.clear()
-                pending.extend(target.split(b"/")[::-1])
-                continue
-            stack.append(below)
-            trail.append(name)
-        return stack[-1], b"/".join(trail)
+    def _top(self) -> Directory:
+        return self._root
 
-    def _target(self, directory: Directory, name: bytes) -> bytes | None:
-        """A symbolic link's text; None if it is something else."""
+    def _below(self, directory: Directory, name: bytes) -> Directory | bytes | None:
+        try:
+            return self._enter(directory, name)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
         try:
             return os.readlink(name, dir_fd=self._places.descriptor(directory))
         except OSError as error:
-            if error.errno == errno.EINVAL:
-                return None
+            if error.errno == errno.EINVAL:  # no link either
+                raise NotADirectoryError from None
             raise
+
+    def _make_below(self, directory: Directory, name: bytes) -> Directory:
+        made = self._create_directory(directory, name, Entry(b"", Kind.DIRECTORY, 0o755))
+        made.mtime_ns = None
+        return made
 
     # -- making ----------------------------------------------------------------------------------
 
@@ -382,7 +326,7 @@ class DirectoryTree:
                 os.fchmod(descriptor, entry.mode & 0o7777)
             if entry.xattrs:
                 set_xattrs(descriptor, Kind.FILE, entry.xattrs, entry.path)
-            os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+            os.utime(descriptor, ns=_times(entry.mtime_ns))
         finally:
             os.close(descriptor)
 
@@ -402,7 +346,7 @@ class DirectoryTree:
             os.chmod(name, entry.mode & 0o7777, dir_fd=above)
         if entry.xattrs:
             set_xattrs(through_proc(above, name), kind, entry.xattrs, entry.path)
-        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=above, follow_symlinks=False)
+        os.utime(name, ns=_times(entry.mtime_ns), dir_fd=above, follow_symlinks=False)
 
     def _put_directory(self, directory: Directory, name: bytes, path: bytes, entry: Entry) -> None:
         try:
@@ -457,16 +401,10 @@ class DirectoryTree:
     def _link(self, directory: Directory, name: bytes, path: bytes, entry: Entry) -> None:
         found = self._find(entry.target)
         if found is None:
-            raise BadInputError(
-                f"the hard link {show(entry.path)} leads to {show(entry.target)}, which is not there",
-                hint="the archive is damaged, or a layer below it is missing",
-            )
+            raise link_to_nothing(entry)
         source, target, _, status = found
         if stat.S_ISDIR(status.st_mode):
-            raise BadInputError(
-                f"the hard link {show(entry.path)} leads to the directory {show(entry.target)}",
-                hint="the archive is damaged or hostile",
-            )
+            raise link_to_directory(entry)
         from_there = os.dup(self._places.descriptor(source))
         try:
             here = self._places.descriptor(directory)
@@ -555,6 +493,13 @@ def _read(above: int, name: bytes, offset: int, length: int) -> Iterator[bytes]:
             length -= len(data)
     finally:
         os.close(descriptor)
+
+
+def _times(mtime_ns: int) -> tuple[int, int]:
+    """What utime takes: a time that no kernel can say becomes the nearest that it can; file systems then
+    do the same with theirs."""
+    kept = min(max(mtime_ns, -_FURTHEST), _FURTHEST)
+    return kept, kept
 
 
 def _names(descriptor: int) -> list[bytes]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from lamella.errors import BadInputError, ExistsError, NoSpaceError, NotFoundError
+from lamella.errors import ExistsError, NoSpaceError, NotFoundError
 from lamella.fs.attributes import settled
-from lamella.fs.entry import NAME_LIMIT, Entry, Kind, show
+from lamella.fs.entry import Entry, Kind, show
 from lamella.fs.ext4 import extents, xattrs
 from lamella.fs.ext4 import inode as ino
 from lamella.fs.ext4 import superblock as sb
@@ -21,6 +21,7 @@ from lamella.fs.ext4.data import DataWriter
 from lamella.fs.ext4.directory import Directory, is_fresh, number_of, type_of
 from lamella.fs.ext4.file_store import store_file
 from lamella.fs.ext4.filesystem import ROOT_INODE, Ext4
+from lamella.fs.paths import PathTree, link_to_directory, link_to_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,13 +33,10 @@ if TYPE_CHECKING:
 
 NAMES_LIMIT: Final = 300_000
 """Names held in memory before directories are written out and dropped."""
-LINKS_FOLLOWED: Final = 40
-"""Symbolic links in one path, as Linux has it."""
-_PATHS_LIMIT: Final = 20_000
 _KINDS: Final = {number: kind for kind, number in ino.DIRENT_TYPES.items()}
 
 
-class Tree:
+class Tree(PathTree[Directory]):
     """The tree of an open file system, for changing. Get one by :meth:`open`, as a context manager.
 
     Leaving the context writes everything to the device (which is not flushed: that is the caller's
@@ -49,6 +47,7 @@ class Tree:
     def __init__(
         self, filesystem: Ext4, *, discard: bool = True, watcher: RemovalWatcher | None = None
     ) -> None:
+        super().__init__()
         self.filesystem = filesystem
         self._blocks = Blocks(filesystem)
         self._inodes = Inodes(filesystem)
@@ -57,7 +56,6 @@ class Tree:
         self._watcher = watcher
         self._now = time.time_ns()
         self._directories: dict[int, Directory] = {}
-        self._parents: dict[bytes, tuple[Directory, bytes]] = {}
         self._touched: set[int] = set()
         self._held = 0
         self._room = NAMES_LIMIT
@@ -97,15 +95,9 @@ class Tree:
         if not entry.path:
             self._update(ROOT_INODE, settled(entry))
             return b""
-        head, _, name = entry.path.rpartition(b"/")
-        directory, where = self._parents.get(head) or self._parent(head, entry.path)
         if entry.xattrs:
             entry = settled(entry)
-        if len(name) > NAME_LIMIT or name in (b"", b".", b"..") or b"\0" in name:
-            raise BadInputError(
-                f"{show(entry.path)!r} is no possible name", hint="the archive is damaged or hostile"
-            )
-        path = where + b"/" + name if where else name
+        directory, name, path = self._place_for(entry)
         kind = entry.kind
         if kind is Kind.HARDLINK:
             self._link(directory, name, path, entry)
@@ -172,7 +164,7 @@ class Tree:
 
     def opaque(self, path: bytes) -> None:
         """Remove everything that lower layers have in the directory *path*."""
-        found = self._parents.get(path) or self._resolve(path, path, create=False)
+        found = self._directory_at(path, path)
         if found is not None and not self._inodes.is_fresh(found[0].number):
             self._hide_lower(*found)
 
@@ -214,72 +206,28 @@ class Tree:
                 self._room += len(directory.names)
         return directory
 
-    def _parent(self, head: bytes, path: bytes) -> tuple[Directory, bytes]:
-        """The directory *head* and its real path, made if missing. *path* is what errors speak of."""
-        found = self._resolve(head, path, create=True)
-        assert found is not None
-        if len(self._parents) >= _PATHS_LIMIT:
-            self._parents.clear()
-        self._parents[head] = found
-        return found
-
     def _find(self, path: bytes) -> tuple[Directory, bytes, bytes] | None:
         """(parent, name, real path) of an existing name; None if there is none."""
-        head, _, name = path.rpartition(b"/")
-        found = self._parents.get(head) or self._resolve(head, path, create=False)
-        if found is None or name not in found[0].names:
-            return None
-        directory, where = found
-        return directory, name, where + b"/" + name if where else name
+        found = self._place_of(path)
+        return found if found is not None and found[1] in found[0].names else None
 
-    def _resolve(self, head: bytes, path: bytes, *, create: bool) -> tuple[Directory, bytes] | None:
-        stack = [self._directory(ROOT_INODE)]
-        trail: list[bytes] = []
-        pending = head.split(b"/")[::-1] if head else []
-        followed = 0
-        while pending:
-            name = pending.pop()
-            if name in (b"", b"."):
-                continue
-            if name == b"..":
-                if trail:
-                    trail.pop()
-                    stack.pop()
-                continue
-            directory = stack[-1]
-            value = directory.names.get(name)
-            if value is None:
-                if not create:
-                    return None
-                if len(name) > NAME_LIMIT:
-                    raise BadInputError(f"{show(path)}: a name of {len(name)} bytes", hint="ext4 takes 255")
-                number = self._create_directory(directory.number, 0o755, 0, 0, self._now)
-                self._add(directory, name, number, ino.IS_DIRECTORY)
-            elif type_of(value) == ino.IS_DIRECTORY:
-                number = number_of(value)
-            elif type_of(value) == ino.IS_SYMLINK:
-                followed += 1
-                if followed > LINKS_FOLLOWED:
-                    raise BadInputError(
-                        f"{show(path)}: too many symbolic links on the way to it",
-                        hint="the links lead in a circle; the archive is damaged or hostile",
-                    )
-                target = self._target(number_of(value))
-                if target.startswith(b"/"):
-                    del stack[1:]
-                    trail.clear()
-                pending.extend(target.split(b"/")[::-1])
-                continue
-            else:
-                if not create:
-                    return None
-                raise BadInputError(
-                    f"{show(path)}: {show(b'/'.join([*trail, name]))} on the way to it is not a directory",
-                    hint="the archive does not fit the layers below it",
-                )
-            stack.append(self._directory(number))
-            trail.append(name)
-        return stack[-1], b"/".join(trail)
+    def _top(self) -> Directory:
+        return self._directory(ROOT_INODE)
+
+    def _below(self, directory: Directory, name: bytes) -> Directory | bytes | None:
+        value = directory.names.get(name)
+        if value is None:
+            return None
+        if type_of(value) == ino.IS_DIRECTORY:
+            return self._directory(number_of(value))
+        if type_of(value) == ino.IS_SYMLINK:
+            return self._target(number_of(value))
+        raise NotADirectoryError
+
+    def _make_below(self, directory: Directory, name: bytes) -> Directory:
+        number = self._create_directory(directory.number, 0o755, 0, 0, self._now)
+        self._add(directory, name, number, ino.IS_DIRECTORY)
+        return self._directory(number)
 
     def _target(self, number: int) -> bytes:
         """A symbolic link's text."""
@@ -410,17 +358,11 @@ class Tree:
     def _link(self, directory: Directory, name: bytes, path: bytes, entry: Entry) -> None:
         found = self._find(entry.target)
         if found is None:
-            raise BadInputError(
-                f"the hard link {show(entry.path)} leads to {show(entry.target)}, which is not there",
-                hint="the archive is damaged, or a layer below it is missing",
-            )
+            raise link_to_nothing(entry)
         value = found[0].names[found[1]]
         number = number_of(value)
         if type_of(value) == ino.IS_DIRECTORY:
-            raise BadInputError(
-                f"the hard link {show(entry.path)} leads to the directory {show(entry.target)}",
-                hint="the archive is damaged or hostile",
-            )
+            raise link_to_directory(entry)
         existing = directory.names.get(name)
         if existing is not None and number_of(existing) == number:
             return
