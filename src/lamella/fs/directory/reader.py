@@ -15,7 +15,7 @@ from lamella.block.system import explain
 from lamella.errors import CorruptError
 from lamella.fs.attributes import storable
 from lamella.fs.directory.places import OpenPlaces, Place, through_proc
-from lamella.fs.directory.store import is_the_kernels
+from lamella.fs.directory.store import KINDS, is_the_kernels
 from lamella.fs.entry import Kind, show
 from lamella.fs.reader import PIECE, TreeReader, Usage
 
@@ -26,15 +26,6 @@ if TYPE_CHECKING:
     from lamella.errors import LamellaError
     from lamella.fs.reader import Pieces
 
-KINDS: Final = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFDIR: Kind.DIRECTORY,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFCHR: Kind.CHAR,
-    stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
-    stat.S_IFSOCK: Kind.SOCKET,
-}
 _CACHED_NAMES: Final = 1 << 17
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _GET_GENERATION: Final = 0x80087601

@@ -18,7 +18,7 @@ from lamella.errors import ExistsError, NotFoundError
 from lamella.fs import acl
 from lamella.fs.attributes import settled
 from lamella.fs.directory.places import OPEN_DIRECTORY, OpenPlaces, Place, through_proc
-from lamella.fs.directory.store import failure, replace_xattrs, set_xattrs, write_file
+from lamella.fs.directory.store import KINDS, failure, replace_xattrs, set_xattrs, write_file
 from lamella.fs.entry import Entry, Kind, show
 from lamella.fs.paths import PathTree, link_to_directory, link_to_nothing
 
@@ -33,16 +33,7 @@ _PIECE: Final = 1 << 20
 _FURTHEST: Final = ((1 << 63) - 1) * 10**9
 """Nanoseconds of the most seconds that a kernel takes."""
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_KINDS: Final = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFDIR: Kind.DIRECTORY,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFCHR: Kind.CHAR,
-    stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
-    stat.S_IFSOCK: Kind.SOCKET,
-}
-_TYPES: Final = {kind: bits for bits, kind in _KINDS.items()}
+_TYPES: Final = {kind: bits for bits, kind in KINDS.items()}
 
 
 class Directory(Place):
@@ -140,7 +131,7 @@ class DirectoryTree(PathTree[Directory]):
             found = self._find(path)
         except OSError as error:
             raise failure(error, "read", path, self.name) from error
-        return _KINDS[stat.S_IFMT(found[3].st_mode)] if found else None
+        return KINDS[stat.S_IFMT(found[3].st_mode)] if found else None
 
     def remove(self, path: bytes, *, recursive: bool = False) -> None:
         """Remove a name, and with *recursive* what lies below it.
