@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella.block import BlockDevice
+from lamella.devicemapper import kernel_volume
 from lamella.devicemapper.kernel_status import parse_thin_status
 from lamella.devicemapper.kernel_volume import KernelVolume
 from lamella.errors import BadInputError
@@ -62,6 +63,11 @@ class DirtyThin(BlockDevice):
 
     def flush(self) -> None:
         """Nothing is held back."""
+
+    def close(self) -> None:
+        """It stays."""
+
+    path = "/dev/dirty"
 
 
 class Opened(KernelVolume):
@@ -134,6 +140,22 @@ def test_what_was_not_written_reads_as_zeros(steps: list[Step]) -> None:
     assert end == model + bytes(512)
     inside = {at // CHUNK for start, length in volume.data_ranges() for at in range(start, start + length)}
     assert inside == set(thin.chunks)
+
+
+def test_what_a_mount_wrote_is_not_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks that the kernel provisioned while it had the node are whole, and not to be zeroed."""
+    thin = DirtyThin()
+    monkeypatch.setattr(kernel_volume, "FileDevice", lambda *_, **__: thin)
+    volume = Opened(thin)
+    volume.write(0, b"a" * 100)
+    with volume.lent():
+        thin.write(CHUNK, b"m" * CHUNK)
+        thin.write(100, b"m" * 100)
+    volume.write(CHUNK + 10, b"ours")
+    volume.flush()
+    assert volume.read(CHUNK, 20) == b"m" * 10 + b"ours" + b"m" * 6
+    assert volume.read(CHUNK + 20, CHUNK - 20) == b"m" * (CHUNK - 20)
+    assert volume.read(0, 300) == b"a" * 100 + b"m" * 100 + bytes(100)
 
 
 def test_a_thin_device_s_status() -> None:

@@ -61,8 +61,7 @@ class KernelVolume(ThinVolume):
         self._file: FileDevice | None = None
         self._open()
         try:
-            if self._pads:
-                self._load_mapped()
+            self._know_mapped()
         except BaseException:
             self.close()
             raise
@@ -137,6 +136,7 @@ class KernelVolume(ThinVolume):
         claimed = self.file
         self._file = FileDevice(claimed.path, read_only=self.read_only, lock=False)
         claimed.close()
+        self._mapped = None  # whoever has the node provisions chunks of which nothing is known here
         try:
             yield self.file.path
         finally:
@@ -178,6 +178,11 @@ class KernelVolume(ThinVolume):
                 if chunk < self._chunks:
                     self._mapped[chunk] = 1
         return self._mapped
+
+    def _know_mapped(self) -> None:
+        """Before a write: which chunks are new has to be known while they are."""
+        if self._pads and self._mapped is None:
+            self._load_mapped()
 
     def _runs(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """(first chunk, end) of the runs of mapped chunks from *first* until before *last*."""
@@ -267,6 +272,7 @@ class KernelVolume(ThinVolume):
     def write(self, offset: int, data: Buffer) -> None:
         view = memoryview(data).cast("B")
         self.check_range(offset, len(view))
+        self._know_mapped()
         self.file.write(offset, view)
         self._note_write(offset, len(view))
 
@@ -274,6 +280,7 @@ class KernelVolume(ThinVolume):
         views = [(offset, memoryview(data).cast("B")) for offset, data in pieces]
         for offset, view in views:
             self.check_range(offset, len(view))
+        self._know_mapped()
         self.file.write_many(views)
         for offset, view in views:
             self._note_write(offset, len(view))
