@@ -7,8 +7,8 @@ Each round boots a guest, which goes on where the last cut left the disk, and ki
 The disk is then what it was at the last flush, with about half of what was written after that; for *more*
 earlier moments of the same round such disks are made too. Each is opened here, where there is no
 device-mapper, by the user engine: everything that was reported as finished has to be there, the step in
-between wholly or not at all, and nothing else. Real thin_check and e2fsck look as well, and the store has to
-take the next steps.
+between wholly or not at all, and nothing else. `lamella repair` gives back what has leaked under the kernel.
+Real thin_check and e2fsck look as well, and the store has to take the next steps.
 """
 
 from __future__ import annotations
@@ -34,16 +34,14 @@ from tests.support.stores import (
     assert_sound,
     assert_sound_for_real_tools,
     lvm_settings,
-    pool_devices,
 )
 
 from lamella.block import FileDevice, Part
+from lamella.cli.main import main as main_lamella
 from lamella.fs.entry import Kind
 from lamella.fs.ext4.journal import recover_journal
 from lamella.fs.ext4.reader import Reader
 from lamella.store import Store
-from lamella.thin.check import check
-from lamella.thin.fix import repair_leaks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,13 +178,24 @@ def _digests(store: Store, name: str) -> dict[str, str]:
 def give_back_leaks(root: Path) -> int:
     """Give back the chunks that the kernel had taken but not mapped when it was cut off; gives their number.
 
-    Its commits are sound, but they come between the two: no more than space is lost, until a repair.
+    Its commits are sound, but they come between the two: no more than space is lost, until a repair. That is
+    what our own commands have to find, and to do.
     """
-    with pool_devices(root) as devices:
-        report = check(devices.metadata)
-        if report.problems and not report.fatal:
-            repair_leaks(devices.metadata, report)
-        return report.data_leaks
+    with Store.open(root, engine="user", read_only=True) as store:
+        report = store.check()
+    if report.problems:
+        raise SystemExit(f"the pool is damaged: {report.problems[0]}")
+    if not report.harmless:
+        return 0
+    for times in range(2):
+        if main_lamella(["--root", str(root), "--engine", "user", "repair", "--yes"]):
+            raise SystemExit(f"lamella repair failed, run {times + 1}")
+    with Store.open(root, engine="user", read_only=True) as store:
+        again = store.check()
+    if again.problems or again.harmless or again.leaks:
+        raise SystemExit(f"after lamella repair: {again.as_dict()}")
+    assert report.leaks is not None
+    return report.leaks.data_chunks
 
 
 def judge(disk: Path, cut: Cut, folder: Path, *, may_leak: bool) -> int:
@@ -195,6 +204,8 @@ def judge(disk: Path, cut: Cut, folder: Path, *, may_leak: bool) -> int:
         with Store.open(root, engine="user") as store:
             found = found_in(store)
         leaked = give_back_leaks(root)
+        if leaked:
+            print(f"    {leaked} leaked chunks were given back", flush=True)
         done = next((done for done in (cut.done, cut.done + 1) if power_cut.state_after(done) == found), None)
         if leaked and not may_leak:
             raise SystemExit(f"after {cut}: {leaked} chunks have leaked")
