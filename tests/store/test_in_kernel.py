@@ -114,6 +114,15 @@ def test_several_mount_points_are_told_apart(root: Path, tmp_path: Path) -> None
         )
 
 
+def test_an_image_with_slashes_in_its_name(root: Path, tmp_path: Path) -> None:
+    for name in ("docker.io/library/sample:latest", "library/sample"):
+        with pytest.raises(NotFoundError, match=f"{name} is not mounted"):
+            Store.unmount(name, root=root)
+    for name in ("ghcr.io/some/other:1", f"{tmp_path}/nowhere", "./nowhere"):
+        with pytest.raises(NotFoundError, match=f"store is called {name}, or mounted there"):
+            Store.unmount(name, root=root)
+
+
 def mounting_root(path: Path) -> mounting.Root:
     from lamella.store.root import Root
 

@@ -10,7 +10,7 @@ from lamella.block import holders
 from lamella.driver import modes, options
 from lamella.driver.presence import present
 from lamella.driver.state import State
-from lamella.errors import BusyError, NotFoundError
+from lamella.errors import BusyError, NotFoundError, UsageError
 from lamella.fs.mount import mounted_at
 from lamella.store import mounting
 from lamella.store.catalog import Catalog
@@ -38,11 +38,14 @@ def unmount(root: Root, name: str, *, lazy: bool, wait: float) -> list[str]:
         for each in here.values() if found is not None else ():
             if found is not None and (each.major, each.minor) == (found.major, found.minor):
                 return mounting.unmount_point(root, each, found.point, lazy=lazy, deferred_removal=deferred)
-        if os.sep in name:
-            raise NotFoundError(
-                f"no container or image of this store is mounted at {name}", hint="lamella ps"
-            )
-        device = _device_called(root, name)
+        try:
+            device = _device_called(root, name)
+        except (NotFoundError, UsageError):
+            if os.sep not in name:
+                raise
+            raise NotFoundError(  # a path as well as an image may have slashes
+                f"no container or image of this store is called {name}, or mounted there", hint="lamella ps"
+            ) from None
         if device not in here:
             raise NotFoundError(f"{name} is not mounted", hint="see what is: lamella ps")
         return mounting.unmount(root, here[device], name, lazy=lazy, deferred_removal=deferred)
