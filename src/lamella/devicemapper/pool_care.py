@@ -4,7 +4,7 @@ what is queued.
 
 The check is the one of :mod:`lamella.thin.check`, in place of the program ``thin_check``, with the
 policy of LVM2's default options: metadata that is found sound loses its ``needs_check`` flag, and leaked
-space is given back, as thin-provisioning-tools 1.x do with these options; any other stays as it is and its
+space is given back, as newer thin-provisioning-tools 1.x do with these; any other stays as it is and its
 pool is not activated.
 """
 
