@@ -166,12 +166,17 @@ def test_resize_in_user_space(root: Path, tmp_path: Path, capsys: pytest.Capture
 
 def test_the_unit(tmp_path: Path, tool: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
     assert UNIT.read_text() == unit(["/usr/bin/lamella"], Path("/var/lib/lamella"))
-    assert main(["activate", "--print-unit", "--root", "/srv/100% store"]) == 0
+    odd = r'/srv/100% of "a\b" $HOME'
+    assert main(["activate", "--print-unit", "--root", odd]) == 0
     shown = capsys.readouterr().out
-    assert "RequiresMountsFor=/srv/100%%\\x20store\n" in shown
-    assert "--root /srv/100%%\\x20store --wait 60 activate\n" in shown
+    # What systemd does with each is told by: SYSTEMD_LOG_LEVEL=debug systemd-analyze verify
+    assert r'RequiresMountsFor="/srv/100%% of \"a\\b\" $HOME"' + "\n" in shown
+    assert r'ConditionPathExists=/srv/100%% of "a\b" $HOME/config.toml' + "\n" in shown
+    assert r'--root "/srv/100%% of \"a\\b\" $$HOME" --wait 60 activate' + "\n" in shown
+    with pytest.raises(UsageError, match="systemd"):
+        unit(["lamella"], Path("/srv/a\nExecStart=/bin/sh"))
     path = tmp_path / "lamella-activate.service"
-    path.write_text(unit(["true", "-m", "lamella"], Path("/srv/100% store")))
+    path.write_text(unit(["true", "-m", "lamella"], Path(odd)))
     done = subprocess.run(
         [tool("systemd-analyze"), "verify", path], capture_output=True, text=True, check=False
     )

@@ -7,6 +7,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
+from lamella.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 TEXT = """\
 # Installed as /etc/systemd/system/lamella-activate.service; then: systemctl enable lamella-activate.service
 [Unit]
-Description=Activate the thin pool of Lamella's store in {root}
+Description=Activate the thin pool of Lamella's store in {raw}
 Documentation=man:lvmthin(7)
 RequiresMountsFor={root}
 # Loop devices and device-mapper; disks and the volume groups on them.
@@ -23,13 +25,13 @@ After=modprobe@loop.service modprobe@dm_mod.service
 After=local-fs.target systemd-udev-settle.service lvm2-monitor.service
 # Who runs containers starts after it, and stops before it.
 Before=docker.service containerd.service
-ConditionPathExists={root}/config.toml
+ConditionPathExists={raw}/config.toml
 
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart={program} --root {root} --wait 60 activate
-ExecStop={program} --root {root} --wait 60 deactivate --all
+ExecStart={program} --root {argument} --wait 60 activate
+ExecStop={program} --root {argument} --wait 60 deactivate --all
 TimeoutSec=5min
 
 [Install]
@@ -41,10 +43,32 @@ def unit(program: Sequence[str], root: Path) -> str:
     """The unit's text for the store in *root*. *program* is how Lamella is started, in words."""
     first = program[0]
     found = shutil.which(first) if os.sep not in first else os.path.abspath(first)
-    words = " ".join(_word(word) for word in [found or first, *program[1:]])
-    return TEXT.format(program=words, root=_word(str(root)))
+    words = [found or first, *program[1:]]
+    for text in (*words, str(root)):
+        if not text.isprintable():
+            raise UsageError(
+                f"systemd has no way to write {text!r} in a unit", hint="give the folder another name"
+            )
+    return TEXT.format(
+        program=" ".join(map(_argument, words)),
+        raw=str(root).replace("%", "%%"),
+        root=_word(str(root)),
+        argument=_argument(str(root)),
+    )
+
+
+def _argument(text: str) -> str:
+    """A word of a command line, in which systemd replaces variables too."""
+    return _word(text.replace("$", "$$"))
 
 
 def _word(text: str) -> str:
-    """A path as systemd's unit files take it: percent signs doubled, spaces escaped."""
-    return text.replace("%", "%%").replace("\\", "\\\\").replace(" ", "\\x20")
+    """One of several words in a line: per cent signs doubled, and in quotes where it needs them.
+
+    A line that has one word only (a condition's, say) is taken as it stands, quotes and all.
+    """
+    text = text.replace("%", "%%")
+    if not any(character in text for character in " '\"\\"):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
