@@ -160,6 +160,12 @@ def test_growing_ext4_while_it_is_mounted(device: loop.LoopDevice, tmp_path: Pat
     assert done.returncode == 0, done.stdout
 
 
+def test_only_the_file_system_that_was_meant_is_grown(tmp_path: Path) -> None:
+    """The path may lead through another namespace, whose owner can put something else there."""
+    with pytest.raises(BusyError, match=f"at {tmp_path} is not device 259:1048575"):
+        grow_mounted(tmp_path, "ext4", SIZE, device=(259, 1048575))
+
+
 def test_options_as_mount_takes_them() -> None:
     assert split_options(["ro,noatime,discard"]) == (Flag.RDONLY | Flag.NOATIME, "discard")
     assert split_options(["ro", "rw,defaults"]) == (Flag(0), "")

@@ -11,7 +11,7 @@ import os
 import struct
 
 from lamella.block.system import explain
-from lamella.errors import UnsupportedError
+from lamella.errors import BusyError, UnsupportedError
 
 EXT4_IOC_RESIZE_FS = 0x40086610
 XFS_IOC_FSGEOMETRY_V1 = 0x80705864
@@ -21,10 +21,16 @@ _GEOMETRY = struct.Struct("=8IQ")
 """The beginning of struct xfs_fsop_geom_v1: block size first, imaxpct eighth, then the data blocks."""
 
 
-def grow_mounted(point: str | os.PathLike[str], filesystem: str, size: int) -> None:
+def grow_mounted(
+    point: str | os.PathLike[str], filesystem: str, size: int, *, device: tuple[int, int] | None = None
+) -> None:
     """Let the file system mounted at *point* fill its device, which has *size* bytes now.
 
-    Raises :class:`UnsupportedError` for other file systems than ext4 and xfs, and what the kernel says.
+    *device* is that device's (major, minor), where *point* is in the hands of others: a folder of another
+    mount namespace can lead anywhere by the time that it is opened.
+
+    Raises :class:`UnsupportedError` for other file systems than ext4 and xfs, :class:`BusyError` where
+    another device's is mounted there, and what the kernel says.
     """
     where = os.fspath(point)
     try:
@@ -32,6 +38,11 @@ def grow_mounted(point: str | os.PathLike[str], filesystem: str, size: int) -> N
     except OSError as error:
         raise explain(error, "open", where) from error
     try:
+        if device is not None and os.fstat(descriptor).st_dev != os.makedev(*device):
+            raise BusyError(
+                f"what is mounted at {where} is not device {device[0]}:{device[1]}",
+                hint="its mount was changed meanwhile; try again",
+            )
         if filesystem == "ext4":
             block = os.fstatvfs(descriptor).f_frsize
             fcntl.ioctl(descriptor, EXT4_IOC_RESIZE_FS, struct.pack("=Q", size // block))

@@ -52,7 +52,8 @@ def resize(root: Path, devices: DeviceSet, device: str, size: int, *, name: str)
     # Before the file system: one that is larger than its device could not be mounted again.
     with devices.state.transaction():
         devices.state.put_device(replace(old, size=size))
-    grow_mounted(point, devices.state.pool().base_filesystem, size)
+    kind = devices.state.pool().base_filesystem
+    grow_mounted(point, kind, size, device=(here.major, here.minor))
 
 
 def _mount_point(here: Present, name: str) -> str | None:
