@@ -221,22 +221,19 @@ def look(number: int) -> LoopInfo | None:
     )
 
 
-def detach(loop: LoopInfo | LoopDevice) -> bool:
+def detach(loop: LoopInfo) -> bool:
     """Take the file off. Gives whether it is off now; else that happens when its last user closes it.
 
-    One that is attached to nothing is no error.
+    One that is attached to nothing, or to another file by now, is no error.
     """
-    if isinstance(loop, LoopDevice):
-        loop.close()
     try:
         descriptor = _open_node(loop.number, os.O_RDONLY)
     except NotFoundError:
         return True
     try:
-        if isinstance(loop, LoopInfo):
-            fields = _status(descriptor)
-            if (_kernels_device(fields[0]), fields[1]) != (loop.device, loop.inode):
-                return True  # another file's by now
+        fields = _status(descriptor)
+        if (_kernels_device(fields[0]), fields[1]) != (loop.device, loop.inode):
+            return True
         fcntl.ioctl(descriptor, LOOP_CLR_FD)
     except OSError as error:
         if error.errno == errno.ENXIO:
@@ -245,9 +242,7 @@ def detach(loop: LoopInfo | LoopDevice) -> bool:
     finally:
         os.close(descriptor)
     now = look(loop.number)
-    return now is None or (
-        isinstance(loop, LoopInfo) and (now.device, now.inode) != (loop.device, loop.inode)
-    )
+    return now is None or (now.device, now.inode) != (loop.device, loop.inode)
 
 
 def set_capacity(loop: LoopInfo | LoopDevice) -> None:
