@@ -82,11 +82,13 @@ def _chosen(context: Context, found: FoundGroup) -> list[PhysicalVolume]:
 
 def vgremove(context: Context) -> None:
     """Remove groups, after asking with all their volumes."""
-    for chosen in choose_groups(context, context.args.positionals, required=not context.args.has("select")):
-        try:
-            _remove(context, chosen.group.name)
-        except LamellaError as error:
-            context.fail_with(error)
+    with context.session.all_locked():
+        named = context.args.positionals
+        for chosen in choose_groups(context, named, required=not context.args.has("select")):
+            try:
+                _remove(context, chosen.group.name)
+            except LamellaError as error:
+                context.fail_with(error)
 
 
 def _remove(context: Context, name: str) -> None:
@@ -94,7 +96,7 @@ def _remove(context: Context, name: str) -> None:
     from lamella.lvm.group_operations import remove_group
 
     force = context.args.has("force")
-    with context.session.all_locked(), context.session.editing(name, missing_ok=force) as found:
+    with context.session.editing(name, missing_ok=force) as found:
         count = len(found.group.visible_lvs())
         if count and not force:
             question = (
