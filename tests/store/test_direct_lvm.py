@@ -31,9 +31,10 @@ from lamella.errors import (
     UsageError,
 )
 from lamella.lvm.group_writer import write_readable
-from lamella.store import Store
+from lamella.store import Store, pool_only, setting_up
 from lamella.store.pool_only import make_pool
 from tests.support.stores import (
+    SMALL,
     assert_sound,
     assert_sound_for_real_tools,
     disks_of,
@@ -617,6 +618,22 @@ def test_a_pool_for_others_that_was_cut_short(
             make_pool(storage_options=options)
     assert make_pool(storage_options=options) == "docker-thinpool"
     assert not (tmp_path / "root/direct-lvm.json").exists()
+
+
+def test_what_happened_while_a_set_up_waited_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found before the lock was held may be of yesterday."""
+    root = tmp_path / "root"
+    Store.setup(root, mode="loop-lvm", storage_options=SMALL, engine="user").close()
+    before = (root / "state.db").read_bytes()
+    monkeypatch.setattr(pool_only, "seems_complete", lambda place: False)
+    monkeypatch.setattr(DirectLvm, "preflight", lambda *_: [])
+    with pytest.raises(ExistsError, match="there is a store in"):
+        make_pool(root, mode="direct-lvm", storage_options=["dm.directlvm_device=/nowhere"])
+    assert (root / "state.db").read_bytes() == before
+    monkeypatch.setattr(setting_up, "seems_complete", lambda place: True)
+    with pytest.raises(BusyError, match="was removed meanwhile"):
+        Store.setup(tmp_path / "other", mode="loop-lvm", storage_options=SMALL, engine="user")
+    assert [path.name for path in (tmp_path / "other").rglob("*")] == ["run", "lock"]
 
 
 # -- another pool under the store ---------------------------------------------------------------------

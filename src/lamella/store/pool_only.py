@@ -12,7 +12,7 @@ from lamella.errors import ExistsError, LamellaError, UsageError
 from lamella.store.config import Config
 from lamella.store.lock import Lock
 from lamella.store.root import Root
-from lamella.store.set_up_state import asked_for, refuse_remains, seems_complete
+from lamella.store.set_up_state import asked_for, is_complete, refuse_remains, seems_complete
 
 if TYPE_CHECKING:
     import os
@@ -39,8 +39,9 @@ def make_pool(
         raise UsageError(
             "only direct-lvm makes a pool without a store", hint="name the disks: direct-lvm DISK"
         )
+    store = ExistsError(f"there is a store in {place.path}", hint="give another --root")
     if seems_complete(place):
-        raise ExistsError(f"there is a store in {place.path}", hint="give another --root")
+        raise store
     wanted = options.parse(storage_options, mode)
     if wanted.thin_pool_device:
         raise UsageError("dm.thinpooldev names a pool that is there already", hint="leave one of the two out")
@@ -49,6 +50,8 @@ def make_pool(
     place.make()
     lock = Lock(place.lock, exclusive=True, wait=wait)
     try:
+        if is_complete(place):  # by whoever had the lock before us
+            raise store
         refuse_remains(place, backend)
         continued = backend.begun()
         backend.restart()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lamella.driver import engines, modes, options
 from lamella.driver.state import State
-from lamella.errors import ExistsError, LamellaError
+from lamella.errors import BusyError, ExistsError, LamellaError
 from lamella.store.config import Config
 from lamella.store.lock import Lock
 from lamella.store.set_up_state import asked_for, is_complete, refuse_remains, seems_complete
@@ -49,10 +49,11 @@ def set_up(
     """Make the store, or open the one that is there, changed as the options ask."""
     mode, storage_options = asked_for(place, mode, storage_options)
     backend = modes.backend(mode, place.path)
-    wanted = options.parse(storage_options, mode, partial=seems_complete(place))
+    there = seems_complete(place)
+    wanted = options.parse(storage_options, mode, partial=there)
     known = Config.load(place.config).engine if place.config.exists() else ""
     asked = engines.asked_for(engine, known)
-    if not seems_complete(place):
+    if not there:
         backend.engine = engines.choose(asked, backend, wanted)
         engines.check_filesystem(backend.engine, wanted)
         backend.preflight(wanted)
@@ -61,6 +62,8 @@ def set_up(
     try:
         if is_complete(place):
             return _again(place, lock, mode, storage_options, engine)
+        if there:  # so nothing of what a new one needs was looked at
+            raise BusyError(f"the store in {place.path} was removed meanwhile", hint="set it up again")
         refuse_remains(place, backend)
         continued = backend.begun()
         if backend.engine == "kernel":
