@@ -214,11 +214,11 @@ class _Run:
             return found
         devices = self._open(read_only=False)
         try:
-            sound = put_in_order(devices.metadata)
+            put_in_order(devices.metadata)
         finally:
             devices.close()
-        found.given_back = sound and found.verdict == "leaks"
-        found.cleared = sound and found.marked
+        found.given_back = found.verdict == "leaks"
+        found.cleared = found.marked
         return found
 
     def _in_place(self, report: CheckReport) -> Repair:

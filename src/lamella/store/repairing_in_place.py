@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
+from lamella.errors import CorruptError
 from lamella.thin.check import check
 from lamella.thin.fix import clear_needs_check, repair_leaks
 
@@ -22,17 +23,20 @@ if TYPE_CHECKING:
 COPIED_AT_ONCE = 1 << 20
 
 
-def put_in_order(metadata: BlockDevice) -> bool:
-    """Give back leaked space, and take the ``needs_check`` mark away; whether *metadata* is sound now.
+def put_in_order(metadata: BlockDevice) -> None:
+    """Give back leaked space, and take the ``needs_check`` mark away.
 
-    It is looked at first: what is damaged is not written.
+    *metadata* is looked at once more first: raises :class:`CorruptError`, and writes nothing, if it is damaged.
     """
     report = check(metadata)
     if report.only_space_maps:
         report = repair_leaks(metadata, report)
-    if report.ok:
-        clear_needs_check(metadata)
-    return report.ok
+    if not report.ok:
+        raise CorruptError(
+            f"{metadata.name} was sound a moment ago, and is damaged now: {report.problems[0]}",
+            hint="stop what else writes to it; then lamella check",
+        )
+    clear_needs_check(metadata)
 
 
 def copy_in_order(metadata: BlockDevice, report: CheckReport, target: Path) -> None:

@@ -86,7 +86,7 @@ def _tell(done: Repair, say: Callable[[str], None], *, asked: bool) -> None:
         for line in done.lines():
             say(line)
     if done.given_back:
-        say("It is free again.")
+        say("It is free again." if done.leaks else "They are right now.")
     if done.cleared:
         say("The mark is gone: the pool can be written again.")
     if done.given_back or done.cleared:
