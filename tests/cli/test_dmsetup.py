@@ -225,6 +225,12 @@ FAILURES = [
     ("table --target", "dmsetup: option '--target' requires an argument\nCouldn't process command line.\n"),
     ("ls -o", "dmsetup: option requires an argument -- 'o'\nCouldn't process command line.\n"),
     ("ls -o junk", "Option not recognised: junk.\nCouldn't process command line.\n"),
+    ("--manglename junk ls", "Unknown name mangling mode.\nCouldn't process command line.\n"),
+    (
+        "--ver ls",
+        "dmsetup: option '--ver' is ambiguous; possibilities: '--verbose' '--verifyudev' '--version'\n"
+        "Couldn't process command line.\n",
+    ),
     ("ls --tree -o junk", "Tree options not recognised: junk.\nCouldn't process command line.\n"),
     (
         "--engine other ls",
@@ -296,9 +302,27 @@ def test_an_unknown_field_is_told_with_those_that_there_are(
     assert main_dmsetup(["info", "-c", "-o", "name,nosuch"]) == 1
     said = capsys.readouterr().err
     assert "  vg_name               - LVM Volume Group name.\n" in said
-    assert "Unrecognised field: nosuch\n" in said
+    assert said.endswith(" \nUnrecognised field: nosuch\n")
+    assert main_dmsetup(["info", "-c", "--sort", "-nosuch"]) == 1
+    assert capsys.readouterr().err.endswith(" \ndm_report: Unrecognised field: nosuch\n")
     assert main_dmsetup(["info", "-c", "-o", "help"]) == 0
     assert "device_count" in capsys.readouterr().err
+
+
+def test_a_device_that_goes_meanwhile_is_not_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lamella's own commands make and remove devices all the time."""
+    made = VirtualDevices()
+    for name in ("one", "two"):
+        made.add(name, "", (Error(0, 8),), lambda: [""])
+    monkeypatch.setattr(VirtualDevices, "names", lambda self: ["gone", *self.devices])
+
+    show(monkeypatch, made)
+    assert main_dmsetup(["ls"]) == 0
+    assert capsys.readouterr().out == "one\t(253:0)\ntwo\t(253:1)\n"
+    assert main_dmsetup(["ls", "--tree"]) == 0
+    assert capsys.readouterr().out == "one (253:0)\ntwo (253:1)\n"
 
 
 def test_keys_are_hidden_unless_asked_for(

@@ -52,7 +52,7 @@ def main_dmsetup(argv: Sequence[str]) -> int:
         return FAILED
     except FailedError as error:
         sys.stdout.flush()
-        sys.stderr.write(f"{error.message}\nCommand failed.\n")
+        sys.stderr.write(f"{error.message}\n{error.ending}")
         return FAILED
     except LamellaError as error:
         sys.stdout.flush()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lamella.cli.dmsetup.info import print_info
 from lamella.cli.dmsetup.options import UnclearError
 from lamella.cli.dmsetup.source import asked, look_up, shown
+from lamella.errors import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,12 +113,15 @@ def ls(devices: Source, options: Options) -> None:
     if not names:
         sys.stdout.write(NOTHING)
     for name in names:
-        info = devices.info(name)
         between = ":"
-        if options.target:
-            if options.target not in {line.kind for line in devices.status(name, flush=False)}:
-                continue
-            between = ", "
+        try:
+            info = devices.info(name)
+            if options.target:
+                if options.target not in {line.kind for line in devices.status(name, flush=False)}:
+                    continue
+                between = ", "
+        except NotFoundError:
+            continue  # it went meanwhile
         number = _number(devices, (info.major, info.minor), numbering, between)
         sys.stdout.write(f"{shown(name, options)}\t({number})\n")
 

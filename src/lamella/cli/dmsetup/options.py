@@ -98,7 +98,7 @@ def parse(argv: Sequence[str]) -> Options:
                 found.target = value
             case "--manglename":
                 if value not in MANGLING:
-                    raise UnclearError("Unknown name mangling mode")
+                    raise UnclearError("Unknown name mangling mode.")
                 found.mangling = value
             case _:
                 found.flags.add(_SHORT_NAMES.get(name, name.removeprefix("--")))
@@ -157,4 +157,5 @@ def _getopt_words(error: getopt.GetoptError) -> str:
         return f"dmsetup: option requires an argument -- '{name}'"
     if "must not have" in text:
         return f"dmsetup: option '--{name}' doesn't allow an argument"
-    return f"dmsetup: option '--{name}' is ambiguous"
+    found = " ".join(f"'--{long.rstrip('=')}'" for long in LONG if long.startswith(name))
+    return f"dmsetup: option '--{name}' is ambiguous; possibilities: {found}"

@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from lamella.cli.dmsetup.fields import FIELDS, SECTIONS, Cell, Field, help_text
-from lamella.cli.dmsetup.source import FailedError, asked, look_up
-from lamella.errors import LamellaError
+from lamella.cli.dmsetup.source import FieldError, asked, look_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
     from lamella.devicemapper.device import DeviceInfo
 
 DEFAULT = ("name", "major", "minor", "attr", "open", "segments", "events", "uuid")
-
-
-class UnknownFieldError(LamellaError):
-    """A field that there is not."""
 
 
 @dataclass(eq=False)
@@ -57,9 +52,9 @@ def print_report(devices: Source, options: Options) -> None:
     try:
         columns = _columns(options.fields)
         keys = _keys(options.sort)
-    except UnknownFieldError as error:
+    except FieldError:
         sys.stderr.write(help_text())
-        raise FailedError(f"Unrecognised field: {error.message}") from error
+        raise
     if any(word in ("help", "?") for text in options.fields for word in text.lstrip("+").split(",")):
         sys.stderr.write(help_text())
         return
@@ -86,11 +81,11 @@ def _columns(asked_for: Iterable[str]) -> list[Field]:
     names: list[str] = []
     for text in asked_for:
         names = names or list(DEFAULT) if text.startswith("+") else []
-        names += _expanded(text.removeprefix("+"))
+        names += _expanded(text.removeprefix("+"), "Unrecognised field: ")
     return [FIELDS[name] for name in names or DEFAULT]
 
 
-def _expanded(text: str) -> list[str]:
+def _expanded(text: str, refusal: str) -> list[str]:
     found: list[str] = []
     for word in filter(None, text.split(",")):
         if word in ("help", "?"):
@@ -100,14 +95,15 @@ def _expanded(text: str) -> list[str]:
         elif word in FIELDS:
             found.append(word)
         else:
-            raise UnknownFieldError(word)
+            raise FieldError(refusal + word)
     return found
 
 
 def _keys(text: str) -> list[_Key]:
     keys = []
     for word in filter(None, text.split(",")):
-        keys += [_Key(FIELDS[name], word.startswith("-")) for name in _expanded(word.lstrip("+-"))]
+        names = _expanded(word.lstrip("+-"), "dm_report: Unrecognised field: ")
+        keys += [_Key(FIELDS[name], word.startswith("-")) for name in names]
     return keys
 
 

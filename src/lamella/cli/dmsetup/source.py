@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 class FailedError(LamellaError):
     """A failure in dmsetup's own words."""
 
+    ending = "Command failed.\n"
+
+
+class FieldError(FailedError):
+    """A field that there is not, of which dmsetup says no more."""
+
+    ending = ""
+
 
 class Source(Protocol):
     """What the commands ask for; :class:`DeviceMapper`'s methods mean the same."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -81,8 +82,9 @@ def graph(devices: Source, names: Iterable[str]) -> list[Node]:
         return node
 
     for name in names:
-        found = devices.info(name)
-        add((found.major, found.minor))
+        with suppress(NotFoundError):  # it went meanwhile
+            found = devices.info(name)
+            add((found.major, found.minor))
     return list(nodes.values())
 
 
