@@ -12,7 +12,7 @@ import pytest
 
 from lamella.block import FileDevice
 from lamella.cli.main import main
-from lamella.errors import DeviceIOError
+from lamella.errors import CorruptError, DeviceIOError
 from lamella.store import Store
 from lamella.thin import superblock
 from lamella.thin.check import check
@@ -226,3 +226,18 @@ def test_cut_off_at_every_write(
         FileDevice.close(file)
     assert seen == {False, True}
     assert crashes > 5
+
+
+def test_what_is_damaged_by_the_time_of_the_repair_is_not_written(boxed: Path) -> None:
+    _leak(boxed, data=2)
+
+    def damage(found: Repair) -> bool:
+        with pool_devices(boxed) as devices:
+            root = superblock.unpack(devices.metadata.read(0, BLOCK_SIZE), name="it").details_root
+            devices.metadata.write(root * BLOCK_SIZE, bytes(BLOCK_SIZE))
+            devices.metadata.flush()
+        return True
+
+    with pytest.raises(CorruptError, match="is damaged now"):
+        Store.repair(boxed, agree=damage)
+    assert Store.repair(boxed, agree=_yes).verdict == "damaged"
