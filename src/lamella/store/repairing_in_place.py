@@ -26,7 +26,8 @@ COPIED_AT_ONCE = 1 << 20
 def put_in_order(metadata: BlockDevice) -> None:
     """Give back leaked space, and take the ``needs_check`` mark away.
 
-    *metadata* is looked at once more first: raises :class:`CorruptError`, and writes nothing, if it is damaged.
+    *metadata* is looked at once more first. If it is damaged, nothing is written and :class:`CorruptError`
+    raised.
     """
     report = check(metadata)
     if report.only_space_maps:
