@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,10 @@ class VirtualDevices:
     devices: dict[str, VirtualDevice] = field(default_factory=dict)
     disks: dict[tuple[int, int], str] = field(default_factory=dict)
     """Names of the block devices that are not there either: loop devices, NBD clients."""
+    _names: dict[int | str, str] = field(default_factory=dict)
+    """Names by minor number and by UUID."""
+    _users: Counter[str] = field(default_factory=Counter)
+    """How many devices are mapped to each "major:minor"."""
 
     def add(
         self,
@@ -86,6 +91,10 @@ class VirtualDevices:
         """Add a device with the next number; gives that."""
         minor = len(self.devices)
         self.devices[name] = VirtualDevice(name, uuid, minor, table, status, read_ahead, read_only)
+        self._names[minor] = name
+        if uuid:
+            self._names[uuid] = name
+        self._users.update(_used(table))
         return f"{self.major}:{minor}"
 
     def names(self) -> list[str]:
@@ -95,14 +104,12 @@ class VirtualDevices:
     def info(self, name: str = "", *, uuid: str = "", number: tuple[int, int] | None = None) -> DeviceInfo:
         """What the kernel would say of the device. Raises :class:`NotFoundError`."""
         device = self._find(name, uuid, number)
-        own = f"{self.major}:{device.minor}"
-        users = sum(own in _used(other.table) for other in self.devices.values())
         return DeviceInfo(
             name=device.name,
             uuid=device.uuid,
             major=self.major,
             minor=device.minor,
-            open_count=users,
+            open_count=self._users[f"{self.major}:{device.minor}"],
             event_nr=0,
             target_count=len(device.table),
             suspended=False,
@@ -154,15 +161,13 @@ class VirtualDevices:
         return self._find(info.name).read_ahead
 
     def _find(self, name: str, uuid: str = "", number: tuple[int, int] | None = None) -> VirtualDevice:
-        for device in self.devices.values():
-            if (
-                device.uuid == uuid
-                if uuid
-                else device.name == name
-                if name
-                else number == (self.major, device.minor)
-            ):
-                return device
+        if uuid:
+            name = self._names.get(uuid, "")
+        elif not name and number is not None and number[0] == self.major:
+            name = self._names.get(number[1], "")
+        device = self.devices.get(name)
+        if device is not None:
+            return device
         what = name or uuid or (f"{number[0]}:{number[1]}" if number else "it")
         raise NotFoundError(f"there would be no device {what}", hint="dmsetup ls lists the devices")
 
