@@ -154,9 +154,11 @@ def test_an_interrupted_set_up_is_begun_anew(
     }[moment]
     child = os.fork()
     if not child:
-        monkeypatch.setattr(*place, die)
-        Store.setup(root, storage_options=SMALL)
-        os._exit(0)
+        try:
+            monkeypatch.setattr(*place, die)
+            Store.setup(root, storage_options=SMALL)
+        finally:
+            os._exit(1)
     assert os.waitpid(child, 0)[1] >> 8 == 9
     with pytest.raises(NotFoundError, match="not finished"):
         Store.open(root)

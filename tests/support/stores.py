@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
 from lamella.driver import modes
+from lamella.errors import CorruptError, UnsupportedError
 from lamella.store import Store
 from lamella.store.config import Config
 from lamella.thin.check import check as check_metadata
@@ -115,8 +116,12 @@ def take_down(root: Path) -> None:
     from lamella.devicemapper.client import DeviceMapper
     from lamella.driver.kernel_devices import deactivate_all
 
+    try:
+        mode = Config.load(root / "config.toml").mode
+    except (CorruptError, UnsupportedError):
+        return  # a test damaged it; nobody could open such a store
     with DeviceMapper() as dm:
-        deactivate_all(dm, modes.backend(Config.load(root / "config.toml").mode, root), root)
+        deactivate_all(dm, modes.backend(mode, root), root)
 
 
 def copy_store(source: Path, target: Path) -> Path:
