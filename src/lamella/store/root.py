@@ -46,7 +46,7 @@ class Root:
 
     @property
     def config(self) -> Path:
-        """What was set up. Written last: without it, set-up did not finish."""
+        """What was set up. Written first and removed last: without it, there is no store here."""
         return self.path / "config.toml"
 
     @property
