@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from lamella.block import mountinfo
-from lamella.devicemapper import applying, group_disks, in_use, pool_care
+from lamella.devicemapper import applying, group_disks, in_use, monitoring, pool_care
 from lamella.devicemapper.activation import KernelActivator
 from lamella.devicemapper.faults import explained
+from lamella.devicemapper.wanted import Settings
 from lamella.errors import BusyError, CorruptError, LamellaError
 from lamella.lvm.devices import FoundGroup
 from lamella.lvm.group_reader import read_group
@@ -394,3 +395,35 @@ def test_links_are_made_without_udev(
     assert str((links / "t1").readlink()) == "/dev/mapper/vg0-t1"
     activator.deactivate(found, ["t1", "pool"])
     assert not links.exists()
+
+
+def test_lvm2s_daemon_watches_pools_while_they_are_there(
+    kernel: FakeKernel, found: FoundGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, bool]] = []
+    answers = [""]
+
+    def tell(uuid: str, wanted: bool) -> str:
+        told.append((uuid[-6:], wanted))
+        return answers[-1]
+
+    monkeypatch.setattr(monitoring, "tell", tell)
+    said: list[str] = []
+    settings = Settings(lambda group, lv: 80)
+    activator = KernelActivator(cast("DeviceMapper", kernel), settings, monitor=True, warn=said.append)
+    activator.activate(found, ["t1"])
+    activator.activate(found, ["t2"])
+    activator.deactivate(found, ["t1"])
+    assert told == [("-tpool", True)]
+    activator.deactivate(found, ["t2"])
+    assert told == [("-tpool", True), ("-tpool", False)]
+    assert not said
+    answers.append("dmeventd is not installed")
+    activator.activate(found, ["pool"])
+    assert said == [
+        "WARNING: Failed to monitor vg0/pool: dmeventd is not installed.",
+        "WARNING: vg0/pool does not grow by itself when it is 80% full.",
+    ]
+    told.clear()
+    KernelActivator(cast("DeviceMapper", kernel), settings).deactivate(found, ["pool"])
+    assert not told

@@ -13,7 +13,6 @@ from lamella.thin.health import (
     Severity,
     diagnose,
     diagnose_line,
-    inactive,
     refuse_activation,
 )
 from lamella.thin.space_map_format import SpaceMapRoot
@@ -52,7 +51,7 @@ STATES = {
         Severity.BROKEN,
     ),
     "Fail": ("failed", Severity.BROKEN),
-    "Error": ("unreadable", Severity.BROKEN),
+    "Error": ("failed", Severity.BROKEN),
 }
 """Status lines of Linux 6.1."""
 
@@ -79,11 +78,12 @@ def _check_words(found: Diagnosis) -> None:
 def test_what_no_status_line_tells() -> None:
     rw = parse_status("0 117/1024 100/1024 - rw discard_passdown queue_if_no_space - 256 ")
     gone = Facts(64 << 10, missing_disks=("/dev/vdc",))
+    beside = Facts(64 << 10, missing_disks=("/dev/vdc",), lies_on_missing=False)
     for found, state in (
-        (inactive(), "inactive"),
         (diagnose_line("", FACTS, kind="error"), "error-table"),
         (diagnose(rw, Facts(64 << 10, suspended=True)), "suspended"),
         (diagnose(rw, gone), "missing-disk"),
+        (diagnose(rw, beside), "disk-missing-beside"),
         (diagnose(rw, Facts(64 << 10, host_free=1 << 20)), "host-low"),
     ):
         assert found.state == state

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from lamella.lvm.model import LogicalVolume, VolumeGroup
 
 
+NEVER = 100
+"""The threshold of a pool that is not to grow by itself."""
+
+
 class KernelActivator:
     """Makes the kernel's devices fit the text of volume groups: :class:`lamella.lvm.activator.Activator`.
 
@@ -181,22 +185,25 @@ class KernelActivator:
         if fresh:
             self.watch(found, device.lv, True)
 
-    def watch(self, found: FoundGroup, pool: str, wanted: bool) -> bool:
-        """Let LVM2's daemon watch the active pool, or no longer; whether it does as it was told.
+    def watch(self, found: FoundGroup, pool: str, wanted: bool) -> None:
+        """Let LVM2's daemon watch the active pool, or no longer.
 
-        False without the daemon: nothing depends on it but the automatic growth of pools.
+        Nothing depends on it but the automatic growth of pools, so what goes wrong is a warning.
         """
-        from lamella.devicemapper.monitoring import Monitor
+        from lamella.devicemapper.monitoring import tell
 
-        uuid = lv_uuid(found.group, _lv(found, pool), "tpool")
-        if not self.monitor or self.dm.find(uuid=uuid) is None or not Monitor.reachable():
-            return False
-        try:
-            with Monitor() as daemon:
-                return daemon.register(uuid) if wanted else daemon.unregister(uuid)
-        except (LamellaError, OSError) as error:
-            self._warn(f"WARNING: {found.group.name}/{pool} is not monitored: {error}")
-            return False
+        lv = _lv(found, pool)
+        uuid = lv_uuid(found.group, lv, "tpool")
+        if not self.monitor or self.dm.find(uuid=uuid) is None:
+            return
+        problem = tell(uuid, wanted)
+        if not problem:
+            return
+        full = f"{found.group.name}/{pool}"
+        self._warn(f"WARNING: Failed to {'' if wanted else 'un'}monitor {full}: {problem}.")
+        threshold = self.settings.threshold(found.group, lv)
+        if wanted and threshold < NEVER:
+            self._warn(f"WARNING: {full} does not grow by itself when it is {threshold}% full.")
 
     def monitored(self, group: VolumeGroup, lv: LogicalVolume) -> str:
         """What ``seg_monitor`` says of a pool: whether LVM2's daemon watches it; "" if it is not active."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """LVM2's ``dmeventd``, which watches thin pools and extends them by their profile: who is watched, and by us.
 
-It is spoken to through two pipes under ``/run``; only where it runs, or systemd would start it, so that a
-machine without LVM2 has nothing to do with it. Authority: the protocol of libdevmapper-event, as the
-daemon of LVM2 2.03 answers it.
+It is spoken to through two pipes under ``/run``. Where it is installed and neither runs nor would be started
+by systemd, it is started when something is to be watched, as LVM2 does; a machine without LVM2 has nothing
+to do with it. Authority: the protocol of libdevmapper-event, as the daemon of LVM2 2.03 answers it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.errors import BusyError, CorruptError
+from lamella.errors import BusyError, CorruptError, LamellaError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,6 +36,56 @@ INTERVAL = 10
 """Seconds between these, as with LVM2."""
 PATIENCE = 10.0
 LARGEST = 64 << 10
+PROGRAM = "dmeventd"
+
+
+def listening(run: Path = RUN, program: str = PROGRAM) -> str:
+    """Let the daemon listen, starting it if need be: why it does not, or ""."""
+    if Monitor.reachable(run):
+        return ""
+    import shutil
+    import subprocess
+
+    path = shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    if path is None:
+        return f"{PROGRAM} is not installed"
+    try:
+        # What was started goes into the background by itself, and ends when it can be spoken to.
+        done = subprocess.run(
+            [path],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # a pipe might be kept open by the daemon
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            timeout=PATIENCE,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"{path} could not be started: {error}"
+    if Monitor.reachable(run):
+        return ""
+    return f"{path} was started and does not listen (exit code {done.returncode}); see the system log"
+
+
+def tell(uuid: str, wanted: bool, run: Path = RUN) -> str:
+    """Have the pool with this device-mapper UUID watched, or no longer: why that is not so, or "".
+
+    The daemon is started only to watch something.
+    """
+    if not wanted and not Monitor.reachable(run):
+        return ""
+    problem = listening(run)
+    if problem:
+        return problem
+    try:
+        with Monitor(run) as daemon:
+            if not wanted:
+                daemon.unregister(uuid)
+            elif not daemon.register(uuid):
+                return f"{PROGRAM} refuses; see its messages in the system log"
+    except (LamellaError, OSError) as error:
+        return str(error)
+    return ""
 
 
 class Monitor:

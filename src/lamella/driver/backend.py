@@ -155,6 +155,10 @@ class PoolBackend(ABC):
         """What a check of the store should report about the devices below the pool."""
         return []
 
+    def missing_disks(self, devices: PoolDevices) -> tuple[list[str], bool]:
+        """Disks below the open pool that are not there, and whether some of it lies on them."""
+        return [], False
+
     @abstractmethod
     def structure(self, devices: PoolDevices, status: PoolStatus) -> tuple[list[Node], list[Node]]:
         """What the open pool stands on: the nodes at the bottom, and those right below the pool."""

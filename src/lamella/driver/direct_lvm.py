@@ -13,18 +13,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
 from lamella.driver.backend import PoolBackend, PoolDevices
-from lamella.driver.direct_lvm_plan import Plan, make_plan
-from lamella.driver.direct_lvm_preflight import (
-    DiskReport,
-    absolute,
-    check,
-    check_free_to_write,
-    extents_on,
-    look_at_all,
-    sparse_remark,
-)
 from lamella.driver.direct_lvm_record import NAME, Record
-from lamella.driver.direct_lvm_setup import Builder, unmake
 from lamella.driver.lvm_group import (
     Disks,
     VolumeDevices,
@@ -34,23 +23,24 @@ from lamella.driver.lvm_group import (
     open_disk,
     open_pool,
     pool_of,
+    sparse_remark,
 )
 from lamella.driver.options import DIRECT
-from lamella.errors import BusyError, CorruptError, ExistsError, NotFoundError, UsageError
+from lamella.errors import BusyError, CorruptError, ExistsError, LamellaError, NotFoundError, UsageError
 from lamella.lvm.active import PREFIX, active_in, refuse_active
-from lamella.lvm.backup import list_backups
-from lamella.lvm.device_list import change_list
 from lamella.lvm.disk import open_shared
-from lamella.lvm.ids import new_uuid, without_dashes
+from lamella.lvm.ids import without_dashes
 from lamella.lvm.names import dm_name
 from lamella.thin.checksum import BLOCK_SIZE
-from lamella.thin.pool import Pool, PoolOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.block import BlockDevice
+    from lamella.devicemapper.activation import KernelActivator
     from lamella.devicemapper.client import DeviceMapper
+    from lamella.driver.direct_lvm_plan import Plan
+    from lamella.driver.direct_lvm_preflight import DiskReport
     from lamella.driver.options import Options
     from lamella.driver.structure import Node
     from lamella.lvm.devices import FoundGroup
@@ -80,6 +70,8 @@ class DirectLvm(PoolBackend):
 
     def preflight(self, options: Options) -> list[str]:
         if options.thin_pool_device:
+            from lamella.driver.direct_lvm_preflight import absolute
+
             group, pool = self._named_pool(options.thin_pool_device)
             session, found = self.disks.find(group, map(absolute, options.devices))
             with session:
@@ -98,6 +90,15 @@ class DirectLvm(PoolBackend):
         return self._examine(options)[1].commands()
 
     def _examine(self, options: Options) -> tuple[list[DiskReport], Plan]:
+        from lamella.driver.direct_lvm_plan import make_plan
+        from lamella.driver.direct_lvm_preflight import (
+            absolute,
+            check,
+            check_free_to_write,
+            extents_on,
+            look_at_all,
+        )
+
         record = self._record()
         paths = [absolute(path) for path in options.devices]
         reports = look_at_all(paths, self.disks.opener)
@@ -146,6 +147,8 @@ class DirectLvm(PoolBackend):
             )
 
     def check_unchanged(self, before: Options, new: Options) -> None:
+        from lamella.driver.direct_lvm_preflight import absolute
+
         record = self._existing()
         for key, name, shown in (
             ("dm.directlvm_device", "devices", "disks"),
@@ -206,6 +209,10 @@ class DirectLvm(PoolBackend):
             devices.close()
 
     def _make(self, options: Options) -> Record:
+        from lamella.driver.direct_lvm_setup import Builder
+        from lamella.lvm.device_list import change_list
+        from lamella.lvm.ids import new_uuid
+
         _, plan = self._examine(options)
         kept = record = self._record() or Record(
             plan.group, plan.pool, True, {path: new_uuid() for path in plan.disks}
@@ -223,6 +230,8 @@ class DirectLvm(PoolBackend):
         return record
 
     def _take_over(self, options: Options) -> Record:
+        from lamella.lvm.device_list import change_list
+
         group, pool = self._named_pool(options.thin_pool_device)
         session, found = self.disks.find(group)
         with session:
@@ -261,12 +270,11 @@ class DirectLvm(PoolBackend):
         then activated again. Raises :class:`BusyError` for one that is in use."""
         if not active_in(found.group.uuid, self.disks.environment.sys_block):
             return
-        from lamella.devicemapper.activation import KernelActivator
         from lamella.devicemapper.client import DeviceMapper
 
         segment = pool_of(found, pool)[1]
         with DeviceMapper() as dm:
-            activator = KernelActivator(dm, warn=self._notes.append)
+            activator = self._activator(dm)
             active = activator.active_in(found)
             # The parts by name as well: of a pool that was half up, or half down, they may be all that is.
             names = [name for name in (pool, segment.data, segment.metadata) if name in active]
@@ -274,6 +282,8 @@ class DirectLvm(PoolBackend):
 
     def _check_pool_is_free(self, record: Record, *, again: bool) -> None:
         """Raise, in Docker's words, for a pool that somebody has used; *again*: not if it was ourselves."""
+        from lamella.thin.pool import Pool, PoolOptions
+
         devices = self._open(record, read_only=True)
         try:
             if not any(devices.metadata.read(0, BLOCK_SIZE)):
@@ -349,9 +359,14 @@ class DirectLvm(PoolBackend):
             return None
         return info.name
 
-    def activate(self, dm: DeviceMapper) -> str:
+    def _activator(self, dm: DeviceMapper) -> KernelActivator:
+        """As LVM2's own commands would activate: with its daemon watching the pool, unless set otherwise."""
         from lamella.devicemapper.activation import KernelActivator
 
+        wanted = self.disks.config.flag("activation/monitoring")
+        return KernelActivator(dm, monitor=wanted, warn=self._notes.append)
+
+    def activate(self, dm: DeviceMapper) -> str:
         name = self.active(dm)
         if name is not None:
             return name
@@ -361,7 +376,7 @@ class DirectLvm(PoolBackend):
             session.check_access(found)
             check_unused_by_lvm(found, *pool_of(found, record.pool))
             try:
-                KernelActivator(dm, warn=self._notes.append).activate(found, [record.pool])
+                self._activator(dm).activate(found, [record.pool])
             except CorruptError as error:
                 raise CorruptError(
                     error.message, hint=f"mend its metadata into a new place: lamella repair ({error.hint})"
@@ -369,14 +384,12 @@ class DirectLvm(PoolBackend):
         return dm_name(record.group, record.pool)
 
     def deactivate(self, dm: DeviceMapper) -> None:
-        from lamella.devicemapper.activation import KernelActivator
-
         record = self._record()
         if record is None or not active_in(record.group_uuid, self.disks.environment.sys_block):
             return
         session, found = self._find_shared(record)
         with session:
-            KernelActivator(dm, warn=self._notes.append).deactivate(found, [record.pool])
+            self._activator(dm).deactivate(found, [record.pool])
 
     def _find_shared(self, record: Record) -> tuple[Session, FoundGroup]:
         """The group on disks that the kernel may be using: read past the page cache, not locked."""
@@ -410,7 +423,6 @@ class DirectLvm(PoolBackend):
 
         Gives (data, metadata) in bytes before and after. See :class:`lamella.driver.growing.GroupGrowth`.
         """
-        from lamella.devicemapper.activation import KernelActivator
         from lamella.devicemapper.client import DeviceMapper
         from lamella.driver.growing import GroupGrowth
 
@@ -420,7 +432,7 @@ class DirectLvm(PoolBackend):
             return growth.run(data=data, metadata=metadata, paths=paths, force=force)
         with DeviceMapper() as dm:
             shared = Disks(self.root, open_shared)
-            growth = GroupGrowth(shared, record, KernelActivator(dm, warn=self._notes.append))
+            growth = GroupGrowth(shared, record, self._activator(dm))
             return growth.run(data=data, metadata=metadata, paths=paths, force=force)
 
     def grow(self, devices: PoolDevices, options: Options) -> list[str]:
@@ -439,6 +451,17 @@ class DirectLvm(PoolBackend):
         return record
 
     # -- what can be told ------------------------------------------------------------------------
+
+    def missing_disks(self, devices: PoolDevices) -> tuple[list[str], bool]:
+        record = self._existing()
+        if isinstance(devices, VolumeDevices):
+            return _missing(devices.found, record.pool)
+        try:
+            session, found = self._find_shared(record)
+        except LamellaError:  # the kernel has the pool, and nothing below it can be read any more
+            return list(record.disks), True
+        with session:
+            return _missing(found, record.pool)
 
     def structure(self, devices: PoolDevices, status: PoolStatus) -> tuple[list[Node], list[Node]]:
         record = self._existing()
@@ -491,6 +514,9 @@ class DirectLvm(PoolBackend):
         record = self._record()
         if record is None:
             return []
+        from lamella.driver.direct_lvm_setup import unmake
+        from lamella.lvm.device_list import change_list
+
         listed = self.disks.listed(record.disks)
         left: list[str] = []
         if record.made:
@@ -526,6 +552,8 @@ class DirectLvm(PoolBackend):
 
     def _remove_copies(self, record: Record) -> None:
         """LVM's archives of the group, where they are kept in the state root."""
+        from lamella.lvm.backup import list_backups
+
         environment = self.disks.environment
         folder = environment.archive_dir
         if folder is None or self.root not in folder.parents:
@@ -545,6 +573,13 @@ def _check_same(record: Record, options: Options, paths: list[str]) -> None:
                 f"a set-up that was not finished uses {', '.join(there)}, not {', '.join(wanted)}",
                 hint="run it as the first time, or undo it first: lamella teardown",
             )
+
+
+def _missing(found: FoundGroup, pool: str) -> tuple[list[str], bool]:
+    """The group's disks that are not there, by where they last were; and whether *pool* lies on one."""
+    if not found.missing:
+        return [], False
+    return [pv.device or pv.uuid for pv in found.missing], pool in found.partial_lvs()
 
 
 def _shown(value: object) -> str:

@@ -152,24 +152,6 @@ def check_free_to_write(path: str, opener: Opener) -> None:
         ) from error
 
 
-def sparse_remark(paths: Sequence[str]) -> list[str]:
-    """A warning for each plain file whose file system cannot hold all that it may grow to."""
-    said = []
-    for path in paths:
-        try:
-            status, space = os.stat(path), os.statvfs(path)
-        except OSError:
-            continue  # a remote disk, or one that is not there: said elsewhere
-        missing = status.st_size - status.st_blocks * 512
-        free = space.f_bfree * space.f_frsize
-        if os.major(status.st_rdev) == os.minor(status.st_rdev) == 0 and missing > free:
-            said.append(
-                f"{path} is a sparse file that may take another {binary_size(missing)}, and its file "
-                f"system has {binary_size(free)} left"
-            )
-    return said
-
-
 # -- the kernel's lists ------------------------------------------------------------------------------
 
 

@@ -19,9 +19,10 @@ from lamella.lvm.environment import Environment, uses_lvm_folders
 from lamella.lvm.session import Session
 from lamella.lvm.volume_device import open_lv
 from lamella.thin.checksum import BLOCK_SIZE
+from lamella.units import binary_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from lamella.block import BlockDevice
@@ -213,3 +214,21 @@ def disks_and_volumes(found: FoundGroup, pool: str, status: PoolStatus) -> tuple
         disk.children = [volumes[name] for name in dict.fromkeys(lv.name for _, _, lv, _ in runs)]
         disks.append(disk)
     return disks, [volumes[segment.data], volumes[segment.metadata]]
+
+
+def sparse_remark(paths: Sequence[str]) -> list[str]:
+    """A warning for each plain file whose file system cannot hold all that it may grow to."""
+    said = []
+    for path in paths:
+        try:
+            status, space = os.stat(path), os.statvfs(path)
+        except OSError:
+            continue  # a remote disk, or one that is not there: said elsewhere
+        missing = status.st_size - status.st_blocks * 512
+        free = space.f_bfree * space.f_frsize
+        if os.major(status.st_rdev) == os.minor(status.st_rdev) == 0 and missing > free:
+            said.append(
+                f"{path} is a sparse file that may take another {binary_size(missing)}, and its file "
+                f"system has {binary_size(free)} left"
+            )
+    return said

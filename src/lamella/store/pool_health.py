@@ -24,13 +24,17 @@ def health(devices: DeviceSet, status: PoolStatus | None = None) -> Diagnosis:
 
 def facts(devices: DeviceSet) -> Facts:
     """What is known of the open pool beside its status."""
-    kernel = devices.backend.engine == "kernel"
+    kernel = devices.kernel
+    missing, lies_on_them = devices.backend.missing_disks(devices.devices)
     return Facts(
         chunk_size=devices.pool.chunk_size,
-        kernel=kernel,
+        kernel=kernel is not None,
         min_free_percent=devices.options.min_free_percent,
-        no_space_timeout=no_space_timeout() if kernel else None,
+        no_space_timeout=no_space_timeout() if kernel is not None else None,
         host_free=devices.backend.host_space(),
+        suspended=kernel is not None and kernel.dm.info(kernel.pool.dm_name).suspended,
+        missing_disks=tuple(missing),
+        lies_on_missing=lies_on_them,
     )
 
 

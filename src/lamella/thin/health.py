@@ -52,6 +52,9 @@ class Facts:
     grow_metadata: str = "lamella grow --metadata +100%"
     suspended: bool = False
     missing_disks: tuple[str, ...] = ()
+    """Disks of the pool's volume group that are not there."""
+    lies_on_missing: bool = True
+    """Whether some of the pool is on these disks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +105,6 @@ def diagnose_line(text: str, facts: Facts, *, kind: str = "thin-pool") -> Diagno
             "every read and write of a container fails; what is on the disks is untouched",
             ("lamella deactivate", "lamella activate"),
         )
-    if text.strip() == "Error":
-        return Diagnosis(
-            "unreadable",
-            Severity.BROKEN,
-            "cannot read its own numbers (status: Error)",
-            "what containers read and write may fail",
-            _RECOVER,
-        )
     return diagnose(parse_status(text), facts)
 
 
@@ -121,26 +116,15 @@ _RECOVER = (
 )
 
 
-def inactive() -> Diagnosis:
-    """Of a pool that the kernel does not have."""
-    return Diagnosis(
-        "inactive",
-        Severity.SOON,
-        "is not active in the kernel",
-        "no container can be mounted until it is; the next command that needs it activates it",
-        ("lamella activate",),
-    )
-
-
 def diagnose(status: PoolStatus, facts: Facts) -> Diagnosis:
     """What the state of a pool means. The worst that holds is told."""
-    if facts.missing_disks:
+    if facts.missing_disks and facts.lies_on_missing:
         return Diagnosis(
             "missing-disk",
             Severity.BROKEN,
             f"lacks a disk: {', '.join(facts.missing_disks)}",
-            "what lies on it cannot be read; nothing is written until it is back",
-            ("put the disk back", "lamella pvs shows which is missing", "lamella check"),
+            "what lies on it can neither be read nor written",
+            ("put the disk back (lamella pvs shows which is missing)", "lamella check"),
         )
     if facts.suspended:
         return Diagnosis(
@@ -150,7 +134,20 @@ def diagnose(status: PoolStatus, facts: Facts) -> Diagnosis:
             "every write of a container waits, and so does closing its file system",
             ("lamella dmsetup info POOL, and when nothing is at work on it: lamella dmsetup resume POOL",),
         )
-    return _of_mode(status, facts) or _low(status, facts) or FINE
+    return _of_mode(status, facts) or _beside(facts) or _low(status, facts) or FINE
+
+
+def _beside(facts: Facts) -> Diagnosis | None:
+    """Of a pool that lies on other disks of its group than those that are missing."""
+    if not facts.missing_disks:
+        return None
+    return Diagnosis(
+        "disk-missing-beside",
+        Severity.LIMITED,
+        f"is whole, but its volume group lacks a disk: {', '.join(facts.missing_disks)}",
+        "everything works; the pool can neither grow nor be repaired until the disk is back",
+        ("put the disk back; if it is gone for good: lamella vgreduce --removemissing VG",),
+    )
 
 
 def _of_mode(status: PoolStatus, facts: Facts) -> Diagnosis | None:
