@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.devicemapper.nodes import QUIET_COOKIE, Udev, drop_name, make_name, mapper_path, udev_cookie
-from lamella.devicemapper.wanted import PREFIX, resolved
+from lamella.devicemapper.wanted import resolved
 from lamella.errors import BusyError, LamellaError, NotFoundError
 
 if TYPE_CHECKING:
@@ -227,8 +227,3 @@ def split_name(name: str) -> tuple[str, str] | None:
     if len(parts) != 2:
         return None
     return parts[0].replace("\0", "-"), parts[1].replace("\0", "-")
-
-
-def is_ours(uuid: str, group_uuid: str) -> bool:
-    """Whether the device belongs to the group, whose UUID is given without dashes."""
-    return uuid.startswith(PREFIX + group_uuid)

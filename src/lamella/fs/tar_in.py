@@ -48,7 +48,6 @@ _KINDS: Final = {
     b"D": Kind.DIRECTORY,  # GNU: followed by the names that it held
     b"6": Kind.FIFO,
 }
-_WITH_BYTES: Final = frozenset((b"0", b"\0", b"7", b"S"))
 _NO_PAX: Final = pax.Pax()
 _ENDS: Final = b" \0"
 _CACHE_LIMIT: Final = 4096

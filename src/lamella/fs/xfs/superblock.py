@@ -25,8 +25,6 @@ _SHAPE: Final = Struct(">IIIIIHH")
 """From byte 80: realtime extent size, blocks in an allocation group, groups, (one more), log blocks,
 version, sector size."""
 _AG_BLOCK_LOG: Final = 124
-_LOG_SECTOR: Final = Struct(">HI")
-"""From byte 194: the log's sector size, and its stripe unit."""
 _CHECKSUM: Final = slice(224, 228)
 _INCOMPAT: Final = 216
 _NEEDS_REPAIR: Final = 0x10
