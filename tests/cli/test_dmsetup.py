@@ -325,6 +325,14 @@ def test_a_device_that_goes_meanwhile_is_not_listed(
     assert capsys.readouterr().out == "one (253:0)\ntwo (253:1)\n"
 
 
+def test_an_unknown_engine_in_the_environment_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LAMELLA_ENGINE", "kernle")
+    assert main_dmsetup(["ls"]) == 1
+    assert "there is no engine 'kernle' (LAMELLA_ENGINE)" in capsys.readouterr().err
+
+
 def test_keys_are_hidden_unless_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,9 +71,9 @@ class KernelDevices(DeviceMapper):
 @contextmanager
 def source(options: Options) -> Iterator[Source]:
     """The kernel where it lets us, else the store that the options name."""
-    engine = options.engine
-    if engine == "auto":
-        engine = os.environ.get("LAMELLA_ENGINE") or "auto"
+    from lamella.driver.engines import asked_for
+
+    engine = asked_for(options.engine)
     if engine == "kernel" or (engine == "auto" and KernelDevices.available()):
         with KernelDevices() as devices:
             yield devices
