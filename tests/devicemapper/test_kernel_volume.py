@@ -15,7 +15,7 @@ from lamella.block import BlockDevice
 from lamella.devicemapper import kernel_volume
 from lamella.devicemapper.kernel_status import parse_thin_status
 from lamella.devicemapper.kernel_volume import KernelVolume
-from lamella.errors import BadInputError
+from lamella.errors import BadInputError, BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,6 +156,29 @@ def test_what_a_mount_wrote_is_not_filled_up(monkeypatch: pytest.MonkeyPatch) ->
     assert volume.read(CHUNK, 20) == b"m" * 10 + b"ours" + b"m" * 6
     assert volume.read(CHUNK + 20, CHUNK - 20) == b"m" * (CHUNK - 20)
     assert volume.read(0, 300) == b"a" * 100 + b"m" * 100 + bytes(100)
+
+
+def test_a_reader_s_device_is_waited_for_and_then_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that was made for reading is made anew for a writer, as soon as the reader has closed it."""
+    volume = Opened(DirtyThin())
+    info = SimpleNamespace(name="thin", major=259, minor=1048575, live_table=True, read_only=True)
+    calls: list[str] = []
+
+    def remove(name: str, **_: object) -> None:
+        calls.append(f"remove {name}")
+        if len(calls) < 2:
+            raise BusyError(f"cannot remove {name}")
+
+    dm = SimpleNamespace(remove=remove, create_with_table=lambda *_, **__: "made")
+    pool = SimpleNamespace(
+        dm=dm, active=lambda _: info, is_internal=lambda _: True, table_for=lambda *_: None, name="pool"
+    )
+    volume.pool = cast("KernelPool", pool)
+    assert volume._active(last=False) is None
+    assert cast("str", volume._active(last=False)) == "made"
+    calls.clear()
+    with pytest.raises(BusyError, match="by nobody that can be seen"):
+        volume._active(last=True)
 
 
 def test_a_thin_device_s_status() -> None:

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lamella.block import FileDevice
+from lamella.block import FileDevice, holders
 from lamella.devicemapper.kernel_pool import INTERNAL
 from lamella.devicemapper.nodes import QUIET_COOKIE
 from lamella.errors import BusyError, ExistsError, NotFoundError, UsageError
@@ -101,8 +101,14 @@ class KernelVolume(ThinVolume):
                 return info
             if not pool.is_internal(info) or not (last or info.live_table):
                 return None
-            with suppress(NotFoundError):
+            try:
                 pool.dm.remove(self.dm_name, cookie=QUIET_COOKIE)
+            except NotFoundError:
+                pass
+            except BusyError as error:  # a reader, who is soon done; or one who is not
+                if last:
+                    raise holders.explained(error, info.major, info.minor) from error.__cause__
+                return None
         table = [pool.table_for(self.dev_id, self._chunks * self.chunk_size)]
         try:
             return pool.dm.create_with_table(
