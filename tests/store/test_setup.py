@@ -14,6 +14,7 @@ import lamella
 from lamella.block import FileDevice
 from lamella.driver import engines
 from lamella.driver.device_set import DeviceSet
+from lamella.driver.loop_lvm import LoopLvm
 from lamella.errors import (
     BusyError,
     CorruptError,
@@ -123,6 +124,29 @@ def test_bad_mkfs_arguments_leave_nothing_behind(tmp_path: Path) -> None:
         Store.setup(tmp_path / "root", storage_options=[*SMALL, "dm.mkfsarg=--nonsense"])
     assert not Store.exists(tmp_path / "root")
     Store.setup(tmp_path / "root", storage_options=SMALL).close()
+
+
+def test_what_could_not_be_undone_is_gone_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set-up that failed, and whose pool could not be taken away either, still knows that it is one."""
+
+    def refuse(backend: LoopLvm) -> None:
+        if backend.exists():
+            raise BusyError("somebody looks at it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LoopLvm, "remove", refuse)
+        with pytest.raises(UsageError):
+            Store.setup(tmp_path / "root", storage_options=[*SMALL, "dm.mkfsarg=--nonsense"])
+    with pytest.raises(NotFoundError, match="not finished"):
+        Store.open(tmp_path / "root")
+    assert Store.abandon(tmp_path / "root") == []
+    assert not (tmp_path / "root").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(LoopLvm, "remove", refuse)
+        with pytest.raises(UsageError):
+            Store.setup(tmp_path / "root", storage_options=[*SMALL, "dm.mkfsarg=--nonsense"])
+    Store.setup(tmp_path / "root", storage_options=[*SMALL, "dm.mkfsarg=-q"]).close()
+    assert_sound(tmp_path / "root")
 
 
 def test_mkfs_arguments_reach_the_file_system(tmp_path: Path) -> None:

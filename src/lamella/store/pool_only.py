@@ -63,7 +63,7 @@ def make_pool(
             if not continued:
                 with suppress(LamellaError):  # what cannot be undone now, the next call goes on from
                     backend.remove()
-                place.clear_rest()
+                    place.clear_rest()
             raise
         place.clear_rest()
         return name

@@ -87,9 +87,8 @@ def set_up(
                     _take_down(backend, place)
                 if not continued:
                     backend.remove()
-            if not continued:
-                place.clear_state()
-                place.config.unlink(missing_ok=True)
+                    place.clear_state()
+                    place.config.unlink(missing_ok=True)
             raise
     except BaseException:
         lock.release()
