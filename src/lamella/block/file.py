@@ -323,6 +323,13 @@ class FileDevice(BlockDevice):
         if self.size < size:
             raise UsageError(f"{self.name} has {self.size} bytes, not {size}", hint="grow the device first")
 
+    def measure(self) -> None:
+        """Take note of the size anew, where others may have changed it."""
+        try:
+            self.size = self._measure()
+        except OSError as error:
+            raise system.explain(error, "measure", self.name) from error
+
     def close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)

@@ -269,6 +269,7 @@ class KernelPool:
         node = block_node(number)
         for device in self._devices:
             if device.path == node:
+                device.measure()  # the pool may have grown meanwhile, by us or by dmeventd
                 return device
         device = FileDevice(node, read_only=True, direct=True, lock=False)
         self._devices.append(device)
