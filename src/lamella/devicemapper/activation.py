@@ -60,7 +60,7 @@ class KernelActivator:
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self.dm = dm
-        self.settings = settings or Settings(_threshold)
+        self.settings = settings or Settings(threshold)
         self.check_pools = check_pools
         self.monitor = monitor
         self._warn = warn or (lambda text: None)
@@ -352,7 +352,7 @@ class KernelActivator:
                 pass
 
 
-def _threshold(group: VolumeGroup, lv: LogicalVolume) -> int:
+def threshold(group: VolumeGroup, lv: LogicalVolume) -> int:
     """From which fill on a pool is extended, by its profile and by the ``lvm.conf`` of this machine."""
     from lamella.lvm.config import Config
     from lamella.lvm.profile import auto_extend

@@ -213,11 +213,12 @@ def _volumes(found: VirtualDevices, devices: DeviceSet, group: FoundGroup, read_
     """The pool on logical volumes, with the names, UUIDs and layers that LVM gives them."""
     name = devices.backend.pool_name(devices.state.path.parent)
     disks = _disks(found, group)
+    from lamella.devicemapper.activation import threshold
     from lamella.lvm.names import dm_name
 
     lv = next(lv.name for lv in group.group.lvs.values() if dm_name(group.group.name, lv.name) == name)
     numbers: dict[str, str] = {}
-    for device in wanted_devices(group.group, [lv], disks, Settings()):
+    for device in wanted_devices(group.group, [lv], disks, Settings(threshold)):
         table = resolved(device.table, numbers)
         numbers[device.uuid] = found.add(
             device.name,
