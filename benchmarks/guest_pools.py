@@ -41,13 +41,12 @@ def shape(disk: str, group: str) -> list[str]:
 def pool(disk: str, group: str, folder: Path) -> Iterator[str]:
     """An active pool on *disk* for as long as the block lasts; gives its device-mapper name."""
     name = make_pool(folder / f"made-{group}", storage_options=shape(disk, group))
-    # LVM2 keeps a list of the disks that have a group, which our set-up does not tell of a new one.
-    run("lvchange", "--nohints", "-ay", f"{group}/pool")
+    run("lvchange", "-ay", f"{group}/pool")
     try:
         yield name
     finally:
-        run("vgremove", "--nohints", "-ff", "-y", group)
-        run("pvremove", "--nohints", "-y", disk)
+        run("vgremove", "-ff", "-y", group)
+        run("pvremove", "-y", disk)
 
 
 class Containerd:

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
     from lamella.lvm.model import VolumeGroup
 
-SETTINGS = (
-    'activation { monitoring=0 } backup { backup=0 archive=0 } devices { use_devicesfile=0 hints="none" }'
-)
+SETTINGS = "activation { monitoring=0 } backup { backup=0 archive=0 } devices { use_devicesfile=0 }"
 LVS = (
     "lv_name,lv_attr,lv_size,pool_lv,origin,data_percent,metadata_percent,seg_count,chunk_size,transaction_id"
 )

@@ -55,7 +55,7 @@ class Disk:
     def lvm(self, command: str, *arguments: object) -> str:
         """Run a command of the real LVM2."""
         config = (
-            f'devices {{ filter=[ "a|^{self.device}$|", "r|.*|" ] use_devicesfile=0 hints="none" }} '
+            f'devices {{ filter=[ "a|^{self.device}$|", "r|.*|" ] use_devicesfile=0 }} '
             "activation { monitoring=0 } backup { backup=0 archive=0 }"
         )
         return run(command, "--config", config, *arguments)

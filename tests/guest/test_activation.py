@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lamella.cli.lvm import main_lvm
-from lamella.lvm.environment import Environment
+from lamella.lvm.environment import LVM_RUN, Environment
 from lamella.lvm.session import Session
 from lamella.lvm.thin_messages import opened_pool
 from lamella.lvm.volume_device import open_lv
@@ -79,7 +79,7 @@ class Group:
             self.devices.append(run("losetup", "-f", "--show", str(path)).strip())
         accepted = ", ".join(f'"a|^{device}$|"' for device in self.devices)
         self.config = (
-            f'devices {{ filter=[ {accepted}, "r|.*|" ] use_devicesfile=0 hints="none" }} '
+            f'devices {{ filter=[ {accepted}, "r|.*|" ] use_devicesfile=0 }} '
             "activation { monitoring=0 thin_pool_autoextend_threshold=70 } backup { backup=0 archive=0 }"
         )
 
@@ -233,7 +233,7 @@ def test_volumes_in_use_stay(group: Group, capsys: pytest.CaptureFixture[str], t
 @contextlib.contextmanager
 def damaged(group: Group, name: str) -> Iterator[None]:
     """The volume with 19 blocks behind the first overwritten, and as it was afterwards."""
-    with Session(group.devices, Environment(command_line="test")) as session:
+    with Session(group.devices, Environment(command_line="test", hints_dir=LVM_RUN)) as session:
         volume = open_lv(session.find(GROUP), name)
         kept = volume.read(4096, 19 * 4096)
         volume.write(4096, bytes(range(256)) * 16 * 19)
@@ -241,7 +241,7 @@ def damaged(group: Group, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with Session(group.devices, Environment(command_line="test")) as session:
+        with Session(group.devices, Environment(command_line="test", hints_dir=LVM_RUN)) as session:
             volume = open_lv(session.find(GROUP), name)
             volume.write(4096, kept)
             volume.flush()
@@ -277,7 +277,7 @@ def test_a_foreign_transaction_id_is_refused(group: Group, capsys: pytest.Captur
         assert shown == theirs.splitlines()[0]
         assert _names() == left == []
     finally:
-        with Session(group.devices, Environment(command_line="test")) as session:
+        with Session(group.devices, Environment(command_line="test", hints_dir=LVM_RUN)) as session:
             found = session.find(GROUP)
             with opened_pool(found, found.group.lvs["po-ol"]) as engine:
                 engine.set_transaction_id(9, 5)

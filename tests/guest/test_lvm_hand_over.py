@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.lvm.environment import Environment
+from lamella.lvm.environment import LVM_RUN, Environment
 from lamella.lvm.group_operations import GroupOptions, create_group, extend_group
 from lamella.lvm.lv_operations import (
     LvChanges,
@@ -57,13 +57,13 @@ class Disks:
     def lvm(self, command: str, *arguments: str) -> str:
         accepted = ", ".join(f'"a|^{device}$|"' for device in self.devices)
         config = (
-            f'devices {{ filter=[ {accepted}, "r|.*|" ] use_devicesfile=0 hints="none" }} '
+            f'devices {{ filter=[ {accepted}, "r|.*|" ] use_devicesfile=0 }} '
             "activation { monitoring=0 } backup { backup=0 archive=0 }"
         )
         return run(command, "--config", config, *arguments)
 
     def session(self) -> Session:
-        return Session(self.devices, Environment(command_line="test"))
+        return Session(self.devices, Environment(command_line="test", hints_dir=LVM_RUN))
 
     def close(self) -> None:
         for device in self.devices:

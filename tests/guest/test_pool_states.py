@@ -268,6 +268,45 @@ def test_full_and_erroring_then_extended(
             loop.detach(attached)
 
 
+# -- without a disk ----------------------------------------------------------------------------------
+
+
+def test_a_disk_goes_below_an_active_pool(lamella: Callable[..., Said], tmp_path: Path) -> None:
+    """The second of two loses its label; the pool is in the kernel, which does not look at that."""
+    group = f"gone{os.getpid()}"
+    with contextlib.ExitStack() as attached:
+        disks = []
+        for number in range(2):
+            path = tmp_path / f"disk{number}"
+            with path.open("wb") as file:
+                file.truncate(64 * MIB)
+            disks.append(attached.enter_context(loop.attach(path, autoclear=True)).path)
+        try:
+            lamella(
+                "setup", "direct-lvm", *disks, "--vg", group, "--data-percent", "80", "--metadata-percent",
+                "4", "--storage-opt", "dm.basesize=64M", "--storage-opt", "dm.min_free_space=0%",
+            )  # fmt: skip
+            assert "lacks a disk" not in lamella("info").err
+            with open(disks[1], "r+b", buffering=0) as file:
+                label = file.read(4096)
+                file.seek(0)
+                file.write(bytes(4096))
+            said = lamella("info").err
+            assert f"WARNING: the pool lacks a disk: {disks[1]}" in said
+            assert "next: put the disk back" in said
+            assert "the pool lacks a disk" in lamella("check", expect=6).out
+            with open(disks[1], "r+b", buffering=0) as file:
+                file.write(label)
+            assert "lacks a disk" not in lamella("info").err
+            lamella("deactivate")
+            lamella("teardown", "--force")
+        finally:
+            for part in ("thinpool", "thinpool_tdata", "thinpool_tmeta"):
+                subprocess.run(
+                    ["dmsetup", "remove", "--retry", f"{group}-{part}"], check=False, capture_output=True
+                )
+
+
 # -- out of metadata space ---------------------------------------------------------------------------
 
 
