@@ -141,6 +141,7 @@ def own_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(environments, "LVM_RUN", run)
     monkeypatch.setattr(environments, "uses_lvm_folders", lambda: True)
     monkeypatch.setenv("LAMELLA_ROOT", str(run / "root"))
+    monkeypatch.setenv("LVM_SYSTEM_DIR", str(run / "no settings"))
     return run
 
 

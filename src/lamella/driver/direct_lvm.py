@@ -34,6 +34,7 @@ from lamella.lvm.names import dm_name
 from lamella.thin.checksum import BLOCK_SIZE
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from lamella.block import BlockDevice
@@ -371,6 +372,17 @@ class DirectLvm(PoolBackend):
         if name is not None:
             return name
         record = self._existing()
+        with self._locked(record):
+            name = self.active(dm)  # LVM2's event-based activation may have been at it
+            return name if name is not None else self._activate(dm, record)
+
+    def _locked(self, record: Record) -> AbstractContextManager[None]:
+        """Keep LVM2's commands off the group, and wait for those that are at work on it."""
+        from lamella.lvm.locks import group_lock
+
+        return group_lock(self.disks.environment.lock_dir, record.group, write=True)
+
+    def _activate(self, dm: DeviceMapper, record: Record) -> str:
         session, found = self._find_shared(record)
         with session:
             session.check_access(found)
@@ -387,9 +399,10 @@ class DirectLvm(PoolBackend):
         record = self._record()
         if record is None or not active_in(record.group_uuid, self.disks.environment.sys_block):
             return
-        session, found = self._find_shared(record)
-        with session:
-            self._activator(dm).deactivate(found, [record.pool])
+        with self._locked(record):
+            session, found = self._find_shared(record)
+            with session:
+                self._activator(dm).deactivate(found, [record.pool])
 
     def _find_shared(self, record: Record) -> tuple[Session, FoundGroup]:
         """The group on disks that the kernel may be using: read past the page cache, not locked."""

@@ -8,6 +8,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -54,7 +55,21 @@ def open_file(path: str, read_only: bool) -> BlockDevice:
     """A file, block device or NBD address. Readers take no lock: they may look while a store is in use."""
     if not is_block_device(path):
         return open_device(path, read_only=read_only, lock=not read_only)
-    return _when_unlocked(lambda: open_device(path, read_only=read_only, lock=not read_only), PATIENCE)
+    device = _when_unlocked(lambda: open_device(path, read_only=read_only, lock=not read_only), PATIENCE)
+    _forget_cached(device)
+    return device
+
+
+def _forget_cached(device: BlockDevice) -> None:
+    """Let the disk be read anew: its page cache knows nothing of what was written through volumes on it.
+
+    The kernel drops that cache itself with the last descriptor; but others, as multipathd, may have one.
+    """
+    from lamella.block.file import FileDevice
+
+    if isinstance(device, FileDevice):
+        with suppress(OSError):
+            os.posix_fadvise(device.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def open_shared(path: str, read_only: bool) -> BlockDevice:
