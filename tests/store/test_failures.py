@@ -47,6 +47,8 @@ from tests.support.stores import SMALL, assert_sound, files_of, pool_devices, st
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.kernel_too
+
 
 @pytest.fixture
 def unchanged(root: Path) -> Iterator[Path]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.kernel_too
+
 
 class Interrupting:
     """Progress that presses Ctrl-C after some bytes."""
@@ -115,7 +117,7 @@ def test_a_reader_sees_the_decision_of_a_command_that_died(
         assert len(store.devices.pool.devices()) == 1
 
 
-@pytest.mark.kernel_too
+@pytest.mark.kernel_each_time
 @pytest.mark.remote
 def test_a_half_made_device_that_a_flush_has_committed_is_taken_away(root: Path) -> None:
     before = state_of(root)
