@@ -6,8 +6,8 @@ that is marked ``remote`` runs also over disks that another program serves, whic
 again before every command of the store.
 
 With ``LAMELLA_TEST_ENGINE=kernel``, in the guest, the stores use the kernel's engine. Tests that say as much
-of it are marked ``kernel_too``; those about what the user engine does inside are marked ``user_engine``, and left
-out then.
+of it are marked ``kernel_too``; those about what the user engine does inside are marked ``user_engine``, and
+left out then.
 """
 
 from __future__ import annotations
