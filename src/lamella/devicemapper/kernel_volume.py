@@ -99,7 +99,7 @@ class KernelVolume(ThinVolume):
             usable = info.live_table and (self.read_only or not info.read_only)
             if usable:
                 return info
-            if not pool.is_internal(info) or not (last or info.live_table):
+            if not (pool.is_internal(info) if info.live_table else last):
                 return None
             try:
                 pool.dm.remove(self.dm_name, cookie=QUIET_COOKIE)
