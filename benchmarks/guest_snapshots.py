@@ -60,8 +60,7 @@ def ours(disk: str, folder: Path, times: Times) -> Iterator[Callable[[int], None
 
         def once(number: int) -> None:
             with timing(times["lamella"][0]):
-                made = store.create(image, name=f"box-{number}")
-                store.activate([made.name])
+                made = store.create(image, name=f"box-{number}", activate=True)
             with timing(times["lamella"][1]):
                 store.remove_container(made.name)
 

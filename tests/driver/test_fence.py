@@ -43,6 +43,13 @@ def make(pool: Pool, state: State, name: str, device_id: int) -> None:
         pool.create_thin(device_id)
 
 
+def delete(pool: Pool, state: State) -> None:
+    """What is marked as deleted."""
+    with state.transaction():
+        note = fence.note_deletion(pool, state, state.devices(deleted=True))
+    fence.delete(pool, state, note, discard=True)
+
+
 def test_creating_and_deleting(pool: Pool, state: State) -> None:
     make(pool, state, "one", 1)
     make(pool, state, "two", 2)
@@ -50,7 +57,7 @@ def test_creating_and_deleting(pool: Pool, state: State) -> None:
     assert pool.transaction_id == state.pool().transaction_id == 2
     with state.transaction():
         state.mark_deleted("one")
-    fence.delete(pool, state, state.devices(deleted=True), discard=True)
+    delete(pool, state)
     assert list(reopened(pool).devices()) == [2]
     assert [d.hash for d in state.devices()] == ["two"]
     assert pool.transaction_id == state.pool().transaction_id == 3

@@ -7,13 +7,14 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lamella.driver import schema
 from lamella.driver.state import Device, Note, State
-from lamella.errors import CorruptError, NotFoundError, ReadOnlyError, UnsupportedError
+from lamella.errors import CorruptError, LamellaError, NotFoundError, ReadOnlyError, UnsupportedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,3 +155,49 @@ def test_what_a_killed_writer_left_is_undone(path: Path, read_only: bool) -> Non
     state = State.open(path, read_only=read_only)
     assert state.devices() == []
     assert state.integrity_problems() == []
+
+
+def put_and_fail(state: State, connection: sqlite3.Connection) -> None:
+    state.put_device(Device("two", 2, 4096, 0))
+    connection.execute("SELECT nonsense")
+
+
+def test_a_lazy_transaction_is_seen_at_once_and_lasts_with_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with closing(State.create(path)) as state, closing(State.open(path, read_only=True)) as other:
+        with state.transaction(lazy=True):
+            state.put_device(Device("one", 1, 4096, 0))
+        assert [each.hash for each in state.devices()] == ["one"]
+        assert other.devices() == []
+        with pytest.raises(LamellaError), state.transaction() as connection:
+            put_and_fail(state, connection)
+        assert [each.hash for each in state.devices()] == ["one"]
+        with state.transaction(lazy=True):
+            state.put_device(Device("three", 3, 4096, 0))
+        with state.transaction():
+            state.put_device(Device("four", 4, 4096, 0))
+        assert [each.hash for each in other.devices()] == ["one", "three", "four"]
+
+
+def test_a_lazy_transaction_lasts_when_the_file_is_closed_and_not_when_its_writer_dies(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state.db"
+    state = State.create(path)
+    with state.transaction(lazy=True):
+        state.put_device(Device("one", 1, 4096, 0))
+    copy = tmp_path / "copy.db"  # as a dead process leaves it
+    copy.write_bytes(path.read_bytes())
+    state.close()
+    state.close()
+    with closing(State.open(copy)) as found:
+        assert found.devices() == []
+    with closing(State.open(path)) as found:
+        assert [each.hash for each in found.devices()] == ["one"]
+
+
+def test_transactions_do_not_nest(tmp_path: Path) -> None:
+    with closing(State.create(tmp_path / "state.db")) as state:
+        with pytest.raises(LamellaError), state.transaction(), state.transaction():
+            raise AssertionError
+        assert not state.connection.in_transaction

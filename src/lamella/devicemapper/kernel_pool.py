@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lamella.block import SECTOR, FileDevice
 from lamella.devicemapper.kernel_status import parse_thin_status
-from lamella.devicemapper.nodes import QUIET_COOKIE
+from lamella.devicemapper.nodes import QUIET_COOKIE, drop_name
+from lamella.devicemapper.quick_remove import quick_remove
 from lamella.devicemapper.table import Linear, Thin, ThinPool, parse_target
 from lamella.errors import (
     BusyError,
@@ -148,10 +149,17 @@ class KernelPool:
 
     def device_ids(self) -> set[int]:
         """The ids of all thin devices; read once, as this object's user is the only one to change them."""
+        return set(self._known_ids())
+
+    def has_device(self, dev_id: int) -> bool:
+        """Whether there is a thin device with that id, likewise."""
+        return dev_id in self._known_ids()
+
+    def _known_ids(self) -> set[int]:
         if self._ids is None:
             self.devices()
             assert self._ids is not None
-        return set(self._ids)
+        return self._ids
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -351,6 +359,9 @@ class KernelPool:
             return info
         with suppress(NotFoundError):
             line = self.dm.table(name)[0]
+            if line.kind == "error" and not info.open_count:  # its removal was cut short
+                self.dm.remove(name, cookie=QUIET_COOKIE)
+                return None
             target = parse_target(line.line)
             if isinstance(target, Thin) and (target.pool, target.device_id) == (self.info.number, dev_id):
                 return info
@@ -366,10 +377,11 @@ class KernelPool:
 
     def release(self, dev_id: int) -> bool:
         """Remove a device-mapper device of *dev_id* that nobody has open, or all; whether there was any."""
-        with suppress(BusyError):  # the name is somebody else's, or it is open
+        with suppress(BusyError, NotFoundError):  # the name is somebody else's, or it is open
             info = self.active(dev_id)
             if info is not None and info.live_table:
-                self.dm.remove(info.name, cookie=QUIET_COOKIE)
+                quick_remove(self.dm, info)
+                drop_name(info.name)
                 return True
         found = False
         for name, _, _ in self.dm.list():
@@ -395,7 +407,7 @@ class KernelPool:
         A message's answer is no proof: the kernel says yes to it even when the commit that ends it fails and
         takes it back. So the pool's state is looked at here.
         """
-        found = self._status(flush=True)
+        found = self._status(flush=not self._sent)  # a message commits by itself
         behind = self._expected is not None and found.transaction_id != self._expected
         state = diagnose(found, self._facts).summary or "is at an older transaction"
         if (found.mode >= PoolMode.READ_ONLY and self._sent) or behind:

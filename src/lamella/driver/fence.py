@@ -79,7 +79,7 @@ def settle(pool: ThinPool, state: State, *, discard: bool = False) -> bool:
     if note.action == "create":
         _take_back(pool, state, note, discard=discard)
     else:
-        _finish_deletion(pool, state, note, discard=discard)
+        delete(pool, state, note, discard=discard)
     return True
 
 
@@ -91,13 +91,14 @@ def creating(
     record: Callable[[sqlite3.Connection, Device], None] | None = None,
     *,
     discard: bool = False,
+    before_going_back: Callable[[], None] | None = None,
 ) -> Iterator[Device]:
     """Make *device* in the block, which changes the pool but does not commit it.
 
     Gives the device as it will be recorded. What the block writes to ``state.db``, and what *record*
     adds once the device is there, appear together with it. A failing block leaves both as they were;
-    *discard* gives the space that it wrote to back to the host. A device that takes the place of one of the
-    same name leaves that one's number to *record*.
+    *before_going_back* is called first then, and *discard* gives the space that was written to back to the
+    host. A device that takes the place of one of the same name leaves that one's number to *record*.
     """
     settle(pool, state, discard=discard)
     old = pool.transaction_id
@@ -119,21 +120,47 @@ def creating(
         # The error is what the caller must see. If even going back fails (a dead disk), the note
         # stays, and the next opening goes back.
         with suppress(LamellaError):
+            if before_going_back is not None:
+                before_going_back()
             pool.abort()
             _take_back(pool, state, note, discard=discard)
         raise
 
 
-def delete(pool: ThinPool, state: State, devices: Sequence[Device], *, discard: bool) -> list[str]:
-    """Delete devices that are marked as deleted, all in one transaction.
+def note_deletion(pool: ThinPool, state: State, devices: Sequence[Device]) -> Note:
+    """Write down, inside a transaction, that *devices* are being deleted, which are marked by then.
+
+    There may be no other note: :func:`settle` comes before. :func:`delete` comes next.
+    """
+    note = Note(pool.transaction_id + 1, "delete", tuple((d.hash, d.device_id) for d in devices))
+    state.set_note(note)
+    return note
+
+
+def delete(pool: ThinPool, state: State, note: Note, *, discard: bool) -> list[str]:
+    """Delete the devices of a *note* that is durable, all in one transaction of the pool.
 
     Gives the names of those that are open, and stay marked.
     """
-    settle(pool, state, discard=discard)
-    note = Note(pool.transaction_id + 1, "delete", tuple((d.hash, d.device_id) for d in devices))
-    with state.transaction():
-        state.set_note(note)
-    return _finish_deletion(pool, state, note, discard=discard)
+    open_ = []
+    for name, device_id in note.devices:
+        try:
+            _delete(pool, device_id, discard=discard)
+        except BusyError:
+            open_.append(name)
+    reached = pool.transaction_id
+    if reached < note.transaction_id:
+        pool.set_transaction_id(reached, note.transaction_id)
+        reached = note.transaction_id
+    pool.commit()
+    # Until this is durable, the note is: whoever opens the store after a crash comes here again.
+    with state.transaction(lazy=True):
+        for name, _ in note.devices:
+            if name not in open_:
+                state.drop_device(name)
+        state.set_pool(transaction_id=reached)
+        state.clear_note()
+    return open_
 
 
 def _take_back(pool: ThinPool, state: State, note: Note, *, discard: bool) -> None:
@@ -148,25 +175,6 @@ def _take_back(pool: ThinPool, state: State, note: Note, *, discard: bool) -> No
         state.clear_note()
 
 
-def _finish_deletion(pool: ThinPool, state: State, note: Note, *, discard: bool) -> list[str]:
-    open_ = []
-    for name, device_id in note.devices:
-        try:
-            _delete(pool, device_id, discard=discard)
-        except BusyError:
-            open_.append(name)
-    if pool.transaction_id < note.transaction_id:
-        pool.set_transaction_id(pool.transaction_id, note.transaction_id)
-    pool.commit()
-    with state.transaction():
-        for name, _ in note.devices:
-            if name not in open_:
-                state.drop_device(name)
-        state.set_pool(transaction_id=pool.transaction_id)
-        state.clear_note()
-    return open_
-
-
 def _delete(pool: ThinPool, device_id: int, *, discard: bool) -> None:
     """Delete the device unless it went before, or never came; a full pool may then well refuse to look."""
     try:
@@ -174,5 +182,5 @@ def _delete(pool: ThinPool, device_id: int, *, discard: bool) -> None:
     except NotFoundError:
         pass
     except (NoSpaceError, ReadOnlyError):
-        if device_id in pool.device_ids():
+        if pool.has_device(device_id):
             raise

@@ -8,18 +8,21 @@ and goes with its last user; what a killed process leaves is known by it.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from lamella.block import holders
 from lamella.devicemapper.kernel_pool import INTERNAL, KernelPool
 from lamella.devicemapper.nodes import QUIET_COOKIE, drop_name, make_name
+from lamella.devicemapper.quick_remove import quick_remove, wait_until_gone
+from lamella.driver.beside import Beside
+from lamella.driver.coming import Coming
 from lamella.driver.naming import device_name, device_prefix
 from lamella.driver.temporary import Temporaries
-from lamella.errors import BusyError, NotFoundError
+from lamella.errors import BusyError, LamellaError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from lamella.devicemapper.client import DeviceInfo, DeviceMapper
@@ -104,6 +107,43 @@ class KernelDevices:
             gone = self._remove(name, info, deferred=deferred)
         drop_name(name)
         return gone
+
+    def coming(self, device: Device) -> Coming:
+        """Begin to activate *device*, which is just being made and is not in the pool yet."""
+        return Coming(self.dm, device_name(self.root, device.hash), self.pool, device)
+
+    @contextmanager
+    def leaving(self, active: Sequence[tuple[Device, DeviceInfo]]) -> Iterator[None]:
+        """Take devices, which are being deleted and nobody has open, down while the block runs.
+
+        If the block fails, what was active is so again. What cannot be taken down is left to who deletes it.
+        """
+
+        def take_down() -> None:
+            for _, info in active:
+                with suppress(LamellaError):
+                    quick_remove(self.dm, info)
+                    drop_name(info.name)
+
+        if not active:
+            yield
+            return
+        beside = Beside(take_down)
+        try:
+            yield
+        except BaseException:
+            beside.result()
+            for device, info in active:
+                if not self.pool.is_internal(info):
+                    with suppress(LamellaError):
+                        self.activate(device)
+            raise
+        beside.result()
+
+    def wait_until_gone(self, removed: Iterable[DeviceInfo]) -> None:
+        """Wait for the kernel to forget the names of devices, which it was told to remove."""
+        for info in removed:
+            wait_until_gone(self.dm, info.name)
 
     def is_active(self, device: Device) -> bool:
         """Whether it is active because somebody asked for it."""

@@ -7,20 +7,23 @@ What differs between the engines is here: one can go back, in the other a writer
 from __future__ import annotations
 
 import secrets
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lamella.driver import fence
-from lamella.errors import BusyError, CorruptError, NoSpaceError, NotFoundError, ReadOnlyError
+from lamella.errors import BusyError, CorruptError, LamellaError, NoSpaceError, NotFoundError, ReadOnlyError
 from lamella.fs import filesystem as file_systems
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
+    from lamella.devicemapper.client import DeviceInfo
     from lamella.driver.backend import PoolBackend, PoolDevices
+    from lamella.driver.coming import Coming
     from lamella.driver.kernel_devices import KernelDevices
     from lamella.driver.options import Options
     from lamella.driver.state import Device, State
@@ -29,6 +32,16 @@ if TYPE_CHECKING:
 
 MAX_DEVICE_ID = (1 << 24) - 1
 """Device ids have 24 bits."""
+
+
+class Look(NamedTuple):
+    """What a look at a device has shown."""
+
+    name: str
+    device: Device | None
+    info: DeviceInfo | None
+    """The kernel's device, if it is active."""
+    is_open: bool
 
 
 class OpenDevices:
@@ -82,22 +95,59 @@ class OpenDevices:
         make: Callable[[], None],
         fill: Callable[[ThinVolume], object] | None,
         record: Callable[[sqlite3.Connection, Device], None] | None,
+        *,
+        activate: bool = False,
     ) -> Device:
-        with self._making(device, record) as made:
-            make()
-            if fill:
-                self._fill(device, fill)
+        """Make and fill *device*; to *activate* it is part of that, and goes on beside the rest."""
+        coming: list[Coming] = []
+
+        def begin() -> None:
+            if activate and self.kernel is not None and not coming:
+                coming.append(self.kernel.coming(device))
+
+        def record_active(connection: sqlite3.Connection, made: Device) -> None:
+            if record:
+                record(connection, made)
+            for each in coming:
+                each.result()
+
+        def take_back() -> None:
+            for each in coming:
+                each.take_back()
+
+        if fill is None:
+            begin()
+        try:
+            with self._making(device, record_active, before_going_back=take_back) as made:
+                make()
+                if fill:
+                    self._fill(device, fill)
+                begin()
+                for each in coming:
+                    each.go_on()
+        except BaseException:
+            take_back()
+            raise
         return made
 
     @contextmanager
     def _making(
-        self, device: Device, record: Callable[[sqlite3.Connection, Device], None] | None
+        self,
+        device: Device,
+        record: Callable[[sqlite3.Connection, Device], None] | None,
+        *,
+        before_going_back: Callable[[], None] | None = None,
     ) -> Iterator[Device]:
         if self.kernel is not None:
             self.kernel.making(device)
         try:
             with fence.creating(
-                self.pool, self.state, device, record, discard=self.options.discard_on_delete
+                self.pool,
+                self.state,
+                device,
+                record,
+                discard=self.options.discard_on_delete,
+                before_going_back=before_going_back,
             ) as made:
                 yield made
         finally:
@@ -240,68 +290,124 @@ class OpenDevices:
     # -- deleting --------------------------------------------------------------------------------
 
     def delete(
-        self, names: Iterable[str], *, record: Callable[[sqlite3.Connection], None] | None = None
+        self,
+        names: Iterable[str],
+        *,
+        record: Callable[[sqlite3.Connection], None] | None = None,
+        when_open: Callable[[str], None] | None = None,
     ) -> None:
         """Delete devices; with *record*'s changes to ``state.db``, this is decided in one step.
 
-        A device that is open is deleted later, when it is not (deferred deletion); without
+        *when_open* is called before with the name of each that somebody may have open: to refuse, or to
+        close it. A device that is open then is deleted later, when it is not (deferred deletion); without
         ``dm.use_deferred_deletion`` that is a :class:`BusyError` and nothing is changed.
         """
         names = list(names)
-        busy = [name for name in names if self._is_open(name)]
+        looks = {name: self._look(name) for name in names}
+        for name in names:
+            if when_open is not None and (self.kernel is None or looks[name].is_open):
+                when_open(name)
+                looks[name] = self._look(name)
+        busy = [look for look in looks.values() if look.is_open]
         if busy and not self.options.deferred_deletion:
-            device = self.state.device(busy[0])
-            if self.kernel is not None and device is not None:
-                self.kernel.refuse_used(device, f"delete device {busy[0]}")
+            if self.kernel is not None and busy[0].device is not None:
+                self.kernel.refuse_used(busy[0].device, f"delete device {busy[0].name}")
             raise BusyError(
-                f"devmapper: Device {busy[0]} is busy", hint="close it, or turn deferred deletion on"
+                f"devmapper: Device {busy[0].name} is busy", hint="close it, or turn deferred deletion on"
             )
-        with self.state.transaction() as connection:
+
+        def decide(connection: sqlite3.Connection) -> None:
             if record:
                 record(connection)
             for name in names:
                 self.state.mark_deleted(name)
-        self.retry_deletions()
 
-    def _is_open(self, name: str) -> bool:
-        if name in self._open_volumes:
-            return True
-        device = self.state.device(name) if self.kernel is not None else None
-        return device is not None and self.kernel is not None and self.kernel.used(device) is not None
+        self._delete_marked(decide, [look for look in looks.values() if not look.is_open])
 
     def retry_deletions(self) -> None:
         """Delete in the pool what is marked as deleted and not open; what cannot be now waits."""
-        doomed = [d for d in self.state.devices(deleted=True) if not self._is_open(d.hash)]
-        if self.kernel is not None and self.options.deferred_removal:
-            for device in self.state.devices(deleted=True):
-                if device not in doomed and device.hash not in self._open_volumes:
-                    self.kernel.deactivate(device, deferred=True)
-        if not doomed:
-            return
+        if self.state.devices(deleted=True):
+            self._delete_marked()
+
+    def _delete_marked(
+        self, decide: Callable[[sqlite3.Connection], None] | None = None, free: Sequence[Look] = ()
+    ) -> None:
+        """Delete what is marked, some of it by *decide*; nobody has any of *free* open."""
+        note = None
         try:
-            waiting = fence.delete(self.pool, self.state, doomed, discard=self.options.discard_on_delete)
+            fence.settle(self.pool, self.state, discard=self.options.discard_on_delete)
         except (BusyError, NoSpaceError, ReadOnlyError) as error:
             if not self.options.deferred_deletion:
                 raise
-            self.warnings.append(f"{len(doomed)} devices will be deleted later: {error.message}")
-        else:
-            if waiting:
-                self.warnings.append(f"{len(waiting)} devices will be deleted later: they are in use")
+            if decide:
+                with self.state.transaction() as connection:
+                    decide(connection)
+            self._put_off(self.state.devices(deleted=True), error)
+            return
+        with self._leaving(free), self.state.transaction() as connection:
+            if decide:
+                decide(connection)
+            marked = self.state.devices(deleted=True)
+            known = {look.name for look in free}
+            doomed = [each for each in marked if each.hash in known or not self._is_open(each.hash)]
+            if doomed:
+                note = fence.note_deletion(self.pool, self.state, doomed)
+        if self.kernel is not None and self.options.deferred_removal:
+            for device in marked:
+                if device not in doomed and device.hash not in self._open_volumes:
+                    self.kernel.deactivate(device, deferred=True)
+        if note is None:
+            return
+        try:
+            waiting = fence.delete(self.pool, self.state, note, discard=self.options.discard_on_delete)
+        except (BusyError, NoSpaceError, ReadOnlyError) as error:
+            if not self.options.deferred_deletion:
+                raise
+            self._put_off(doomed, error)
+            return
+        if self.kernel is not None:
+            self.kernel.wait_until_gone(
+                look.info for look in free if look.info is not None and look.name not in waiting
+            )
+        if waiting:
+            self.warnings.append(f"{len(waiting)} devices will be deleted later: they are in use")
+
+    def _leaving(self, looks: Sequence[Look]) -> AbstractContextManager[object]:
+        """Within the block they leave the kernel, where there is nothing else to do to them before."""
+        if self.kernel is None or self.options.discard_on_delete:
+            return nullcontext()
+        active = [
+            (look.device, look.info) for look in looks if look.device is not None and look.info is not None
+        ]
+        return self.kernel.leaving(active)
+
+    def _put_off(self, devices: Sequence[Device], error: LamellaError) -> None:
+        if devices:
+            self.warnings.append(f"{len(devices)} devices will be deleted later: {error.message}")
+
+    def _is_open(self, name: str) -> bool:
+        """Whether somebody has device *name* open: here or, in the kernel, anybody."""
+        return self._look(name).is_open
+
+    def _look(self, name: str) -> Look:
+        device = self.state.device(name)
+        info = None
+        if self.kernel is not None and device is not None:
+            info = self.kernel.pool.active(device.device_id)
+        return Look(
+            name, device, info, name in self._open_volumes or bool(info is not None and info.open_count)
+        )
 
     # -- device ids ------------------------------------------------------------------------------
 
     def _free_device_id(self) -> int:
         """The next free id after the one given out last, in a circle of 24 bits."""
-        used = self._used_ids()
-        if len(used) > MAX_DEVICE_ID:
-            raise NoSpaceError(
-                "devmapper: Unable to find a free device ID", hint="remove images or containers"
-            )
         number = self.state.pool().next_device_id
-        while True:
+        for _ in range(MAX_DEVICE_ID + 1):
             number = (number + 1) & MAX_DEVICE_ID
-            if number not in used:
+            if not self.state.has_device_id(number) and not self.pool.has_device(number):
                 return number
+        raise NoSpaceError("devmapper: Unable to find a free device ID", hint="remove images or containers")
 
     def _used_ids(self) -> set[int]:
         return {device.device_id for device in self.state.devices()} | self.pool.device_ids()

@@ -79,8 +79,12 @@ def sweep(kernel: KernelDevices, state: State) -> list[str]:
         hash_ = info.name.removeprefix(prefix)
         if info.name == pool.dm_name or hash_ == "pool" or info.uuid.startswith(INTERNAL):
             continue
-        number = _thin_id(dm, info.name)
+        kind, number = _kind_and_id(dm, info.name)
         row = rows.get(hash_)
+        if kind == "error" and not info.open_count:
+            with suppress(NotFoundError, BusyError):  # its removal was cut short
+                dm.remove(info.name, deferred=True, cookie=QUIET_COOKIE)
+            continue
         if row is not None and (number is None or number == row.device_id):
             with suppress(OSError):
                 if not info.deferred_remove:
@@ -101,13 +105,14 @@ def sweep(kernel: KernelDevices, state: State) -> list[str]:
     return left + _doubles(kernel)
 
 
-def _thin_id(dm: DeviceMapper, name: str) -> int | None:
+def _kind_and_id(dm: DeviceMapper, name: str) -> tuple[str, int | None]:
+    """What the device is made of, and which thin device it is if it is one."""
     with suppress(LamellaError):
         lines = dm.table(name)
         target = parse_target(lines[0].line) if len(lines) == 1 else None
-        if isinstance(target, Thin):
-            return target.device_id
-    return None
+        if target is not None:
+            return target.kind, target.device_id if isinstance(target, Thin) else None
+    return "", None
 
 
 def _stale_names(dm: DeviceMapper, prefix: str) -> Iterator[str]:

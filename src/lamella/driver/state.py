@@ -78,6 +78,8 @@ class State:
     def __init__(self, path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
         self.path = path
         self.connection = connection
+        self._lazy = False
+        """Whether a transaction is open that the next one takes along."""
         self.read_only = read_only
 
     @classmethod
@@ -156,24 +158,45 @@ class State:
                 self.connection.execute(f"PRAGMA user_version = {version}")
 
     def close(self) -> None:
-        """Close the file; what was not committed is gone."""
-        self.connection.close()
+        """Close the file, with the last lazy transaction written. Closing twice is harmless."""
+        try:
+            if self._lazy and self.connection.in_transaction:
+                self._lazy = False
+                with self._explained("write"):
+                    self.connection.execute("COMMIT")
+        finally:
+            self.connection.close()
 
     # -- transactions and errors -----------------------------------------------------------------
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All statements inside become durable together when the block ends, or none does."""
+    def transaction(self, *, lazy: bool = False) -> Iterator[sqlite3.Connection]:
+        """All statements inside become durable together when the block ends, or none does.
+
+        A *lazy* one becomes durable with the next that is not, or when the file is closed; those who read
+        here see it at once. It is for what can be found out anew.
+        """
         if self.read_only:
             raise ReadOnlyError(f"{self.path} is open for reading only", hint="open the store for writing")
+        execute = self.connection.execute
         with self._explained("write"):
-            self.connection.execute("BEGIN IMMEDIATE")
+            joins = self._lazy and self.connection.in_transaction
+            execute("SAVEPOINT step" if joins else "BEGIN IMMEDIATE")
+            self._lazy = done = False
             try:
                 yield self.connection
-                self.connection.execute("COMMIT")
+                if joins:
+                    execute("RELEASE step")
+                done = True
+                if not lazy:
+                    execute("COMMIT")
             finally:
-                if self.connection.in_transaction:
-                    self.connection.execute("ROLLBACK")
+                if joins and not done and self.connection.in_transaction:
+                    execute("ROLLBACK TO step")
+                    execute("RELEASE step")
+                elif self.connection.in_transaction and not (done and lazy):
+                    execute("ROLLBACK")
+                self._lazy = self.connection.in_transaction
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """The rows that a SELECT finds."""
@@ -254,6 +277,10 @@ class State:
         """The device called *name*, or None."""
         row = self.row("SELECT * FROM devices WHERE hash = ?", (name,))
         return _device(row) if row else None
+
+    def has_device_id(self, number: int) -> bool:
+        """Whether a device has that id in the pool, one that is being deleted as well."""
+        return self.row("SELECT 1 FROM devices WHERE device_id = ?", (number,)) is not None
 
     def put_device(self, device: Device) -> None:
         """Add a device, or replace the one of that name, inside a transaction."""

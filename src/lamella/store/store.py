@@ -238,8 +238,10 @@ class Store:
                 self._devices.close()
                 self._devices = None
         finally:
-            self._state.close()
-            self._lock.release()
+            try:
+                self._state.close()
+            finally:
+                self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -448,8 +450,13 @@ class Store:
 
     # -- containers ------------------------------------------------------------------------------
 
-    def create(self, image: str, *, name: str | None = None, size: int | None = None) -> ContainerSummary:
-        """Make a container of *image*: a snapshot of it, of *size* bytes if that is more than it has."""
+    def create(
+        self, image: str, *, name: str | None = None, size: int | None = None, activate: bool = False
+    ) -> ContainerSummary:
+        """Make a container of *image*: a snapshot of it, of *size* bytes if that is more than it has.
+
+        With *activate* its block device is there as well (:meth:`node`), or nothing is.
+        """
         from lamella.store import containers
 
         self._writable()
@@ -460,6 +467,7 @@ class Store:
             self._catalog.device_of(made.top),
             size=size,
             record=lambda _, __: self._catalog.add_container(made),
+            activate=activate,
         )
         return containers.summary(self._state, made)
 
@@ -495,11 +503,15 @@ class Store:
             for layer in self._catalog.drop_container(container):
                 self._state.mark_deleted(layer.device)
 
-        if force:
-            mounting.unmount_own(self._root, container.device)
-        else:
-            mounting.refuse_mounted(self._root, container.device, f"container {container.name}")
-        self.devices.delete([container.device], record=record)
+        def when_open(device: str) -> None:
+            if force:
+                mounting.unmount_own(self._root, device)
+            else:
+                mounting.refuse_mounted(self._root, device, f"container {container.name}")
+
+        self.devices.delete([container.device], record=record, when_open=when_open)
+        if self._state.device(container.device) is None:
+            return []
         return mounting.kept(self._root, container.device)
 
     def _find(self, name: str) -> Container | Image:
@@ -561,6 +573,13 @@ class Store:
         self._writable()
         things = [self._find(name) for name in names]
         return [self.devices.activate_pool(), *(self.devices.activate(self._device_of(t)) for t in things)]
+
+    def node(self, name: str) -> Path:
+        """Where the block device of a container or an image is when it is active."""
+        from lamella.devicemapper.nodes import mapper_path
+        from lamella.driver.naming import device_name
+
+        return mapper_path(device_name(self.root, self._device_of(self._find(name))))
 
     @classmethod
     def deactivate(

@@ -87,6 +87,9 @@ class ThinPool(Protocol):
     def device_ids(self) -> set[int]:
         """Their ids alone, which may cost less."""
 
+    def has_device(self, dev_id: int) -> bool:
+        """Whether there is a thin device with that id, whatever the number of the others."""
+
     def status(self) -> PoolStatus:
         """The pool's state now."""
 

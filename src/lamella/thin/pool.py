@@ -183,6 +183,11 @@ class Pool(PoolCore):
         """The ids of all thin devices."""
         return set(self.devices())
 
+    def has_device(self, dev_id: int) -> bool:
+        """Whether there is a thin device with that id."""
+        with self.lock:
+            return self.live.find(dev_id) is not None
+
     @contextmanager
     def metadata_view(self) -> Iterator[MetadataView]:
         """The metadata device, what was done so far being committed."""
