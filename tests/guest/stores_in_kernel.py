@@ -59,8 +59,8 @@ def clear(root: Path) -> None:
                     dm.remove(info.name)
     for name in ("data", "metadata"):
         with suppress(LamellaError):
-            for info in loop.find(root / "pool" / name):
-                loop.detach(info)
+            for attached in loop.find(root / "pool" / name):
+                loop.detach(attached)
 
 
 @contextmanager
