@@ -118,8 +118,9 @@ class Twins:
             line = [*words, "--reportformat", "json"]
             ours, theirs = self.ours(line), self.theirs(line)
             mine, judge = json.loads(ours[1] or "{}"), json.loads(theirs[1] or "{}")
-            for row in mine["report"][0].get("lv", []):
-                if "data_percent" in row and not row["lv_active"]:
+            rows = (each["report"][0].get("lv", []) for each in (mine, judge))
+            for row, known in zip(*rows, strict=False):
+                if "data_percent" in row and not row["lv_active"] and not known["data_percent"]:
                     row["data_percent"] = row["metadata_percent"] = ""
             assert mine == judge, (words, *self.log[-3:])
             both.append(judge)
@@ -194,11 +195,11 @@ def kernel_devices(groups: Sequence[VolumeGroup]) -> list[str]:
 def links(groups: Sequence[VolumeGroup]) -> list[str]:
     """Links under /dev that lead to volumes of these groups: udev's work, or ours."""
     prefixes = tuple(f"LVM-{without_dashes(group.uuid)}" for group in groups)
-    nodes = {
-        f"/dev/{path.parent.parent.name}"
-        for path in Path("/sys/block").glob("dm-*/dm/uuid")
-        if prefixes and path.read_text().startswith(prefixes)
-    }
+    nodes = set()
+    for path in Path("/sys/block").glob("dm-*/dm/uuid") if prefixes else ():
+        with contextlib.suppress(OSError):  # somebody else's device, which goes at this moment
+            if path.read_text().startswith(prefixes):
+                nodes.add(f"/dev/{path.parent.parent.name}")
     found = []
     for folder in ("/dev/mapper", *(f"/dev/{group.name}" for group in groups)):
         with contextlib.suppress(FileNotFoundError):

@@ -192,14 +192,17 @@ class Session:
 
 
 def test_a_random_session(twins: Twins, tmp_path: Path) -> None:
-    seed = int(os.environ.get("LAMELLA_SEED", secrets.randbelow(1 << 32)))
-    print(f"LAMELLA_SEED={seed}")
+    # What runs before a change lands is the same each time, and shorter: emulation takes seconds for a step.
+    fixed = "CI" in os.environ
+    seed = int(os.environ.get("LAMELLA_SEED", 1743674754 if fixed else secrets.randbelow(1 << 32)))
+    steps = int(os.environ.get("LAMELLA_STEPS", "10" if fixed else "16"))
+    print(f"LAMELLA_SEED={seed} LAMELLA_STEPS={steps}")
     start = [
         "vgcreate --setautoactivation n group {0} {1}",
         "lvcreate -y --type thin-pool -c 64k -L 200m --poolmetadatasize 4m -n pool group",
     ]
     session = Session(seed)
-    lines = start + [session.next() for _ in range(int(os.environ.get("LAMELLA_STEPS", "16")))]
+    lines = start + [session.next() for _ in range(steps)]
     chance = random.Random(seed + 1)
     judged = [(line, twins.run("theirs", line), twins.picture()) for line in lines]
     twins.clean()
