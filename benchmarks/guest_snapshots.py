@@ -134,8 +134,11 @@ def main() -> None:
             for way, disk in zip((ours, forked, containerd), disks, strict=True)
         ]
         for number in range(args.rounds + 1):
-            # In turn, so that whatever else the machine does falls on all; the first round warms up.
+            # In turn, so that whatever else the machine does falls on all; the first round warms up. What one
+            # leaves to udev and to its own later work is not the next one's.
             for way in ways:
+                run("udevadm", "settle")
+                time.sleep(1)
                 way(number)
             if number == 0:
                 for prepared, removed in times.values():

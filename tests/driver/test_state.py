@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.driver import schema
-from lamella.driver.state import Device, Note, State
+from lamella.driver.state import MANY, Device, Note, State
 from lamella.errors import CorruptError, LamellaError, NotFoundError, ReadOnlyError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -201,3 +201,46 @@ def test_transactions_do_not_nest(tmp_path: Path) -> None:
         with pytest.raises(LamellaError), state.transaction(), state.transaction():
             raise AssertionError
         assert not state.connection.in_transaction
+
+
+def many(state: State) -> None:
+    for number in range(MANY + 3):
+        with state.transaction():
+            state.put_device(Device(f"{number:02}", number, 4096, 0))
+
+
+def test_who_changes_much_keeps_a_log_that_goes_when_the_file_is_closed(path: Path) -> None:
+    with closing(State.create(path)) as state:
+        many(state)
+        assert path.with_name("state.db-wal").exists()
+        with state.transaction(lazy=True):
+            state.drop_device("00")
+    assert [each.name for each in path.parent.iterdir()] == ["state.db"]
+    with closing(State.open(path, read_only=True)) as state:
+        assert [each.device_id for each in state.devices()] == list(range(1, MANY + 3))
+        assert state.connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
+
+
+_DIES_AFTER_MANY = """
+import os, sys
+from pathlib import Path
+from lamella.driver.state import MANY, Device, State
+state = State.open(Path(sys.argv[1]))
+for number in range(MANY + 3):
+    with state.transaction():
+        state.put_device(Device(f"{number:02}", number, 1, 1))
+with state.transaction(lazy=True):
+    state.drop_device("00")
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_what_a_killed_writer_had_in_its_log_is_there(path: Path, read_only: bool) -> None:
+    State.create(path).close()
+    subprocess.run([sys.executable, "-c", _DIES_AFTER_MANY, path], check=False)
+    assert path.with_name("state.db-wal").exists()
+    with closing(State.open(path, read_only=read_only)) as state:
+        assert [each.device_id for each in state.devices()] == list(range(MANY + 3))
+        assert state.integrity_problems() == []
+    assert not path.with_name("state.db-wal").exists()

@@ -16,7 +16,7 @@ from lamella.devicemapper.quick_remove import quick_remove
 from lamella.devicemapper.table import Error, Thin, Zero, parse_target
 from lamella.driver.kernel_devices import of_store
 from lamella.driver.naming import device_name, pool_name
-from lamella.errors import BusyError, ExistsError, LamellaError
+from lamella.errors import BusyError, LamellaError
 from lamella.store import Store
 from tests.guest.stores_in_kernel import kernel_store
 
@@ -83,7 +83,7 @@ def test_a_device_that_cannot_come_leaves_no_container(
     name = device_name(root, identity)
     dm.create_with_table(name, [Zero(0, 8)])
     try:
-        with pytest.raises(ExistsError, match="is that of device"):
+        with pytest.raises(BusyError, match="is active, but is not thin device"):
             store.create("sample", name="taken", activate=True)
     finally:
         dm.remove(name, retry=5.0)

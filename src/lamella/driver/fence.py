@@ -91,14 +91,13 @@ def creating(
     record: Callable[[sqlite3.Connection, Device], None] | None = None,
     *,
     discard: bool = False,
-    before_going_back: Callable[[], None] | None = None,
 ) -> Iterator[Device]:
     """Make *device* in the block, which changes the pool but does not commit it.
 
     Gives the device as it will be recorded. What the block writes to ``state.db``, and what *record*
     adds once the device is there, appear together with it. A failing block leaves both as they were;
-    *before_going_back* is called first then, and *discard* gives the space that was written to back to the
-    host. A device that takes the place of one of the same name leaves that one's number to *record*.
+    *discard* gives the space that it wrote to back to the host. A device that takes the place of one of the
+    same name leaves that one's number to *record*.
     """
     settle(pool, state, discard=discard)
     old = pool.transaction_id
@@ -120,8 +119,6 @@ def creating(
         # The error is what the caller must see. If even going back fails (a dead disk), the note
         # stays, and the next opening goes back.
         with suppress(LamellaError):
-            if before_going_back is not None:
-                before_going_back()
             pool.abort()
             _take_back(pool, state, note, discard=discard)
         raise

@@ -16,7 +16,6 @@ from lamella.devicemapper.kernel_pool import INTERNAL, KernelPool
 from lamella.devicemapper.nodes import QUIET_COOKIE, drop_name, make_name
 from lamella.devicemapper.quick_remove import quick_remove, wait_until_gone
 from lamella.driver.beside import Beside
-from lamella.driver.coming import Coming
 from lamella.driver.naming import device_name, device_prefix
 from lamella.driver.temporary import Temporaries
 from lamella.errors import BusyError, LamellaError, NotFoundError
@@ -107,10 +106,6 @@ class KernelDevices:
             gone = self._remove(name, info, deferred=deferred)
         drop_name(name)
         return gone
-
-    def coming(self, device: Device) -> Coming:
-        """Begin to activate *device*, which is just being made and is not in the pool yet."""
-        return Coming(self.dm, device_name(self.root, device.hash), self.pool, device)
 
     @contextmanager
     def leaving(self, active: Sequence[tuple[Device, DeviceInfo]]) -> Iterator[None]:

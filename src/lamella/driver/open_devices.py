@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from lamella.devicemapper.client import DeviceInfo
     from lamella.driver.backend import PoolBackend, PoolDevices
-    from lamella.driver.coming import Coming
     from lamella.driver.kernel_devices import KernelDevices
     from lamella.driver.options import Options
     from lamella.driver.state import Device, State
@@ -98,56 +97,24 @@ class OpenDevices:
         *,
         activate: bool = False,
     ) -> Device:
-        """Make and fill *device*; to *activate* it is part of that, and goes on beside the rest."""
-        coming: list[Coming] = []
-
-        def begin() -> None:
-            if activate and self.kernel is not None and not coming:
-                coming.append(self.kernel.coming(device))
-
-        def record_active(connection: sqlite3.Connection, made: Device) -> None:
-            if record:
-                record(connection, made)
-            for each in coming:
-                each.result()
-
-        def take_back() -> None:
-            for each in coming:
-                each.take_back()
-
-        if fill is None:
-            begin()
-        try:
-            with self._making(device, record_active, before_going_back=take_back) as made:
-                make()
-                if fill:
-                    self._fill(device, fill)
-                begin()
-                for each in coming:
-                    each.go_on()
-        except BaseException:
-            take_back()
-            raise
+        """Make and fill *device*; to *activate* it is part of that."""
+        with self._making(device, record) as made:
+            make()
+            if fill:
+                self._fill(device, fill)
+            if activate and self.kernel is not None:
+                self.kernel.activate(device)
         return made
 
     @contextmanager
     def _making(
-        self,
-        device: Device,
-        record: Callable[[sqlite3.Connection, Device], None] | None,
-        *,
-        before_going_back: Callable[[], None] | None = None,
+        self, device: Device, record: Callable[[sqlite3.Connection, Device], None] | None
     ) -> Iterator[Device]:
         if self.kernel is not None:
             self.kernel.making(device)
         try:
             with fence.creating(
-                self.pool,
-                self.state,
-                device,
-                record,
-                discard=self.options.discard_on_delete,
-                before_going_back=before_going_back,
+                self.pool, self.state, device, record, discard=self.options.discard_on_delete
             ) as made:
                 yield made
         finally:

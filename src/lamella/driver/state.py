@@ -72,6 +72,10 @@ class PoolFacts:
     base_filesystem: str
 
 
+MANY = 8
+"""Transactions of one opening after which it keeps a write-ahead log: each needs one flush then, not four."""
+
+
 class State:
     """An open ``state.db``. Use :meth:`create` or :meth:`open`."""
 
@@ -80,6 +84,8 @@ class State:
         self.connection = connection
         self._lazy = False
         """Whether a transaction is open that the next one takes along."""
+        self._count = 0
+        """Transactions so far, until there is a log; then :data:`MANY`."""
         self.read_only = read_only
 
     @classmethod
@@ -114,8 +120,8 @@ class State:
         :class:`UnsupportedError` (made by a newer Lamella).
         """
         _check_header(path)
-        if read_only and path.with_name(f"{path.name}-journal").exists():
-            # A writer died; going back needs a moment of writing, which a read-only folder may refuse.
+        if read_only and any(path.with_name(f"{path.name}-{end}").exists() for end in ("journal", "wal")):
+            # A writer died; what it left needs a moment of writing, which a read-only folder may refuse.
             with suppress(ReadOnlyError, PermissionDeniedError):
                 cls._open(path, read_only=False).close()
         return cls._open(path, read_only=read_only)
@@ -164,8 +170,25 @@ class State:
                 self._lazy = False
                 with self._explained("write"):
                     self.connection.execute("COMMIT")
+            if self._count == MANY:
+                self._count = 0
+                with suppress(
+                    sqlite3.Error
+                ):  # a full disk: the log stays, and is taken in by the next opening
+                    self.connection.execute("PRAGMA journal_mode = DELETE")
         finally:
             self.connection.close()
+
+    def _keep_log(self) -> None:
+        """From the :data:`MANY`-th transaction on, append to a log; where that cannot be, go on without."""
+        self._count += 1
+        if self._count == MANY:
+            try:
+                (mode,) = self.connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.Error:
+                mode = ""
+            if mode != "wal":
+                self._count = MANY + 1
 
     # -- transactions and errors -----------------------------------------------------------------
 
@@ -197,6 +220,8 @@ class State:
                 elif self.connection.in_transaction and not (done and lazy):
                     execute("ROLLBACK")
                 self._lazy = self.connection.in_transaction
+        if not lazy and self._count < MANY:
+            self._keep_log()
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """The rows that a SELECT finds."""

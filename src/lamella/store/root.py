@@ -93,9 +93,10 @@ class Root:
         return _made(self.downloads)
 
     def clear_state(self) -> None:
-        """Remove ``state.db`` and the journal that SQLite may have left beside it."""
-        for name in ("state.db", "state.db-journal", "state.db.new", "state.db.new-journal"):
-            (self.path / name).unlink(missing_ok=True)
+        """Remove ``state.db`` and what SQLite may have left beside it."""
+        for name in ("state.db", "state.db.new"):
+            for end in ("", "-journal", "-wal", "-shm"):
+                (self.path / f"{name}{end}").unlink(missing_ok=True)
 
     def clear_rest(self) -> None:
         """Remove the other files that a store makes, and the folder if nothing else is in it."""
