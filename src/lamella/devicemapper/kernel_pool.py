@@ -13,6 +13,7 @@ together. Where that takes too long, the metadata is held (``reserve_metadata_sn
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,8 @@ INTERNAL = "LAMELLA-"
 """Begins the UUID of a device that is active only for as long as one of our processes has it open."""
 WHOLE = 1 << 44
 """Bytes of a thin device that is activated to discard all of it, whatever size it was made with."""
+_GOING = 2.0
+"""Seconds that the kernel may need to take a device apart, whose name it has forgotten already."""
 _TRIES = 8
 """How often metadata is read anew that changed meanwhile, before it is held."""
 
@@ -216,13 +219,17 @@ class KernelPool:
     def delete(self, dev_id: int, *, discard: bool = False) -> None:
         if discard and self.discards:
             self._discard(dev_id)
+        end = time.monotonic() + _GOING
         while True:
             try:
                 self._message(f"delete {dev_id}", f"delete thin device {dev_id}")
                 break
             except BusyError:
-                if not self.release(dev_id):
+                if self.release(dev_id):
+                    continue
+                if self._names_of(dev_id) or time.monotonic() >= end:
                     raise
+                time.sleep(0.005)
         if self._ids is not None:
             self._ids.discard(dev_id)
 
@@ -384,15 +391,21 @@ class KernelPool:
                 drop_name(info.name)
                 return True
         found = False
-        for name, _, _ in self.dm.list():
+        for name in self._names_of(dev_id):
             with suppress(NotFoundError, BusyError):
+                self.dm.remove(name, cookie=QUIET_COOKIE)
+                found = True
+        return found
+
+    def _names_of(self, dev_id: int) -> list[str]:
+        """Every device-mapper device, of whatever name, that is thin device *dev_id*."""
+        found = []
+        for name, _, _ in self.dm.list():
+            with suppress(NotFoundError):
                 lines = self.dm.table(name)
                 target = parse_target(lines[0].line) if len(lines) == 1 else None
-                if not isinstance(target, Thin):
-                    continue
-                if (target.pool, target.device_id) == (self.info.number, dev_id):
-                    self.dm.remove(name, cookie=QUIET_COOKIE)
-                    found = True
+                if isinstance(target, Thin) and (target.pool, target.device_id) == (self.info.number, dev_id):
+                    found.append(name)
         return found
 
     def mapped_end(self, name: str) -> int:

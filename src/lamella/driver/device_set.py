@@ -291,17 +291,13 @@ class DeviceSet(OpenDevices):
         size: int | None = None,
         fill: Callable[[ThinVolume], object] | None = None,
         record: Callable[[sqlite3.Connection, Device], None] | None = None,
-        activate: bool = False,
     ) -> Device:
         """Make device *name*, a snapshot of device *parent*, in one transaction.
 
         Parameters: *size* in bytes, at least the parent's (the file system is grown to it); *fill*
         changes the new volume; *record* adds rows to ``state.db`` that appear together with the
-        device; *activate*: its node is there as well. If anything fails, the pool and ``state.db`` are as
-        they were, and the error goes on.
+        device. If anything fails, the pool and ``state.db`` are as they were, and the error goes on.
         """
-        if activate:
-            self._kernel()
         origin = self.get(parent)
         if self.state.device(name) is not None:
             raise ExistsError(f"devmapper: device {name} already exists", hint="choose another name")
@@ -327,7 +323,6 @@ class DeviceSet(OpenDevices):
             lambda: self.pool.create_snap(device_id, origin.device_id),
             grow_and_fill if fill or size > origin.size else None,
             record,
-            activate=activate,
         )
 
     # -- in the kernel ---------------------------------------------------------------------------

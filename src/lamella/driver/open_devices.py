@@ -7,7 +7,7 @@ What differs between the engines is here: one can go back, in the other a writer
 from __future__ import annotations
 
 import secrets
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -94,16 +94,11 @@ class OpenDevices:
         make: Callable[[], None],
         fill: Callable[[ThinVolume], object] | None,
         record: Callable[[sqlite3.Connection, Device], None] | None,
-        *,
-        activate: bool = False,
     ) -> Device:
-        """Make and fill *device*; to *activate* it is part of that."""
         with self._making(device, record) as made:
             make()
             if fill:
                 self._fill(device, fill)
-            if activate and self.kernel is not None:
-                self.kernel.activate(device)
         return made
 
     @contextmanager
@@ -360,7 +355,8 @@ class OpenDevices:
         device = self.state.device(name)
         info = None
         if self.kernel is not None and device is not None:
-            info = self.kernel.pool.active(device.device_id)
+            with suppress(BusyError):  # the name is somebody else's, so it is not active
+                info = self.kernel.pool.active(device.device_id)
         return Look(
             name, device, info, name in self._open_volumes or bool(info is not None and info.open_count)
         )

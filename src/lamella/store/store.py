@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lamella.driver import engines, modes, options
 from lamella.errors import (
     BusyError,
+    LamellaError,
     NotFoundError,
     ReadOnlyError,
     UsageError,
@@ -460,6 +461,8 @@ class Store:
         from lamella.store import containers
 
         self._writable()
+        if activate:
+            self.devices.activate_pool()  # refused in the user engine, before anything is made
         found = self._catalog.find_image(image)
         made = containers.plan(self._catalog, found, image, name)
         self.devices.add(
@@ -467,8 +470,14 @@ class Store:
             self._catalog.device_of(made.top),
             size=size,
             record=lambda _, __: self._catalog.add_container(made),
-            activate=activate,
         )
+        if activate:
+            try:
+                self.devices.activate(made.device)
+            except BaseException:
+                with suppress(LamellaError):
+                    self.remove_container(made.id)
+                raise
         return containers.summary(self._state, made)
 
     def containers(self) -> list[ContainerSummary]:
