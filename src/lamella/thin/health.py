@@ -132,7 +132,7 @@ def diagnose(status: PoolStatus, facts: Facts) -> Diagnosis:
             Severity.LIMITED,
             "is suspended: a program that was changing it died, or is at work",
             "every write of a container waits, and so does closing its file system",
-            ("lamella dmsetup info POOL, and when nothing is at work on it: lamella dmsetup resume POOL",),
+            ("lamella dmsetup info POOL, and when nothing is at work on it: dmsetup resume POOL",),
         )
     return _of_mode(status, facts) or _beside(facts) or _low(status, facts) or FINE
 
