@@ -265,7 +265,9 @@ def test_full_and_erroring_then_extended(
             for part in ("thinpool", "thinpool-tpool", "thinpool_tdata", "thinpool_tmeta"):
                 name = f"h6{os.getpid()}-{part}"
                 subprocess.run(["dmsetup", "remove", "--retry", name], check=False, capture_output=True)
-            loop.detach(attached)
+            info = loop.look(attached.number)
+            if info is not None:
+                loop.detach(info)
 
 
 # -- without a disk ----------------------------------------------------------------------------------
