@@ -155,13 +155,17 @@ def test_a_strange_transaction_id_is_refused(
     assert names(kernel) == []
 
 
-def test_queued_messages_are_sent_once(
-    activator: KernelActivator, kernel: FakeKernel, found: FoundGroup
-) -> None:
+def queue_messages(found: FoundGroup) -> None:
     segment = found.group.lvs["pool"].thin_pool
     assert segment is not None
     segment.messages = [("create", "s2"), ("create", "t2"), ("delete", 9)]
     segment.transaction_id = 6
+
+
+def test_queued_messages_are_sent_once(
+    activator: KernelActivator, kernel: FakeKernel, found: FoundGroup
+) -> None:
+    queue_messages(found)
     activator.activate(found, ["t1"])
     sent = [call for call in kernel.calls if call.startswith("message")]
     assert sent == [
@@ -178,10 +182,7 @@ def test_messages_that_were_carried_out_already_are_passed_over(
     activator: KernelActivator, kernel: FakeKernel, found: FoundGroup
 ) -> None:
     """Each message is a commit: a kill between two of them leaves the first ones done."""
-    segment = found.group.lvs["pool"].thin_pool
-    assert segment is not None
-    segment.messages = [("create", "s2"), ("create", "t2"), ("delete", 9)]
-    segment.transaction_id = 6
+    queue_messages(found)
     kernel.refuse = {
         "create_snap 4 3": refusal(errno.EEXIST),
         "create_thin 2": refusal(errno.EEXIST),

@@ -204,6 +204,7 @@ class Steps:
                 yield connection
                 self.step()
 
+        # In a child process, which is killed: nobody else sees the changed classes.
         DeviceMapper._call = call  # type: ignore[assignment, method-assign]
         State.transaction = transaction  # type: ignore[assignment, method-assign]
         for name in ("_mount", "_umount"):

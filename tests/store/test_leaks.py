@@ -25,6 +25,7 @@ from tests.support.stores import (
     KERNEL,
     assert_sound,
     assert_sound_for_real_tools,
+    change_superblock,
     files_of,
     pool_devices,
     state_of,
@@ -53,15 +54,6 @@ def _metadata(root: Path) -> bytes:
 def _leak(root: Path, *, data: int = 0, metadata: int = 0, too_high: int = 0) -> None:
     with pool_devices(root) as devices:
         leak(devices.metadata, data=data, metadata=metadata, too_high=too_high)
-
-
-def _change_superblock(root: Path, **fields: int) -> None:
-    with pool_devices(root) as devices:
-        found = superblock.unpack(devices.metadata.read(0, BLOCK_SIZE), name="it")
-        for name, value in fields.items():
-            setattr(found, name, value)
-        devices.metadata.write(0, found.pack())
-        devices.metadata.flush()
 
 
 @pytest.fixture
@@ -140,7 +132,7 @@ def test_repair_gives_it_back(boxed: Path, tmp_path: Path, capsys: pytest.Captur
 
 def test_a_mark_goes_with_it(boxed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _leak(boxed, data=1)
-    _change_superblock(boxed, flags=superblock.NEEDS_CHECK)
+    change_superblock(boxed, flags=superblock.NEEDS_CHECK)
     assert main(["repair", "--root", str(boxed)]) == 6
     assert "It is also marked" in capsys.readouterr().out
     assert main(["repair", "--root", str(boxed), "--yes", "--json"]) == 0
@@ -162,7 +154,7 @@ def test_into_a_file_of_ones_own(boxed: Path, tmp_path: Path) -> None:
 
 def test_a_pool_of_another_moment_is_left_alone(boxed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _leak(boxed, data=2)
-    _change_superblock(boxed, transaction_id=77)
+    change_superblock(boxed, transaction_id=77)
     leaky = _metadata(boxed)
     assert main(["repair", "--root", str(boxed), "--yes"]) == 6
     assert "transaction 77" in capsys.readouterr().out

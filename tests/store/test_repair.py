@@ -23,6 +23,7 @@ from lamella.thin.pool import Pool, PoolOptions
 from tests.support.stores import (
     assert_sound,
     assert_sound_for_real_tools,
+    change_superblock,
     disks_of,
     pool_devices,
     state_of,
@@ -77,15 +78,6 @@ def _overwrite(root: Path, block: int) -> None:
         devices.metadata.flush()
 
 
-def _change_superblock(root: Path, **fields: int) -> None:
-    with pool_devices(root) as devices:
-        found = superblock.unpack(devices.metadata.read(0, BLOCK_SIZE), name="it")
-        for name, value in fields.items():
-            setattr(found, name, value)
-        devices.metadata.write(0, found.pack())
-        devices.metadata.flush()
-
-
 def _place(metadata: BlockDevice, what: str) -> int:
     """The metadata block to overwrite."""
     found = Metadata.open(metadata)
@@ -111,7 +103,7 @@ def test_a_pool_that_needs_a_check_is_checked_and_cleared(
     boxed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = _content(boxed)
-    _change_superblock(boxed, flags=superblock.NEEDS_CHECK)
+    change_superblock(boxed, flags=superblock.NEEDS_CHECK)
     assert main(["info", "--root", str(boxed)]) == 0
     said = capsys.readouterr().err
     assert "WARNING: the pool is read-only and needs a check" in said
@@ -211,7 +203,7 @@ def test_without_its_base_device_nothing_takes_the_pools_place(boxed: Path) -> N
 
 
 def test_a_pool_of_another_moment_is_not_swapped_in(boxed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _change_superblock(boxed, transaction_id=77)
+    change_superblock(boxed, transaction_id=77)
     with pool_devices(boxed, read_only=True) as devices:
         block = _place(devices.metadata, "data space map")
     _overwrite(boxed, block)

@@ -24,7 +24,9 @@ from lamella.driver import modes
 from lamella.errors import CorruptError, UnsupportedError
 from lamella.store import Store
 from lamella.store.config import Config
+from lamella.thin import superblock
 from lamella.thin.check import check as check_metadata
+from lamella.thin.checksum import BLOCK_SIZE
 from lamella.thin.pool import Pool, PoolOptions
 from tests.support import nbd
 
@@ -165,6 +167,16 @@ def pool_devices(root: Path, *, read_only: bool = False) -> Iterator[PoolDevices
         yield devices
     finally:
         devices.close()
+
+
+def change_superblock(root: Path, **fields: int) -> None:
+    """Write fields of the pool's superblock anew."""
+    with pool_devices(root) as devices:
+        found = superblock.unpack(devices.metadata.read(0, BLOCK_SIZE), name="it")
+        for name, value in fields.items():
+            setattr(found, name, value)
+        devices.metadata.write(0, found.pack())
+        devices.metadata.flush()
 
 
 @contextmanager

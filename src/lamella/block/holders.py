@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.block import mountinfo
+from lamella.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -142,13 +143,6 @@ def describe(found: Iterable[Holder]) -> str:
     if not parts:
         parts = ["by nobody that can be seen"]
     return printable("; ".join([*parts, *(str(holder) for holder in unseen)]))
-
-
-def printable(text: str) -> str:
-    """*text* with what would steer a terminal escaped: names and paths in it are other people's choice."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def explained(error: BusyError, major: int, minor: int) -> BusyError:

@@ -13,6 +13,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from lamella.block.held_locks import held_locks
 from lamella.errors import BusyError
 
 UDEV = ("systemd-udevd", "(udev-worker)", "udevd")
@@ -45,17 +46,11 @@ def _shared_with_udev(descriptor: int) -> bool:
 def lock_holders(descriptor: int, proc: Path = Path("/proc")) -> set[int]:
     """Processes that hold a ``flock`` on the file that is open as *descriptor*; -1 for unknown ones."""
     found = os.fstat(descriptor)
-    wanted = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-    holders = set()
+    wanted = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}", found.st_ino
     try:
-        lines = (proc / "locks").read_text().splitlines()
+        return {process for process, *where in held_locks(proc) if tuple(where) == wanted}
     except OSError:
         return {-1}
-    for line in lines:
-        words = line.split()
-        if len(words) > 5 and words[1] == "FLOCK" and words[5] == wanted:
-            holders.add(int(words[4]))
-    return holders
 
 
 def _is_udev(process: int) -> bool:

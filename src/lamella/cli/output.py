@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from lamella.printable import printable
 from lamella.units import human_size
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ def _plain(value: Any) -> Any:
 
 def show_name(name: bytes) -> str:
     """A file name for people: UTF-8 where it is that; other and control bytes escaped."""
-    text = name.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return printable(name.decode("utf-8", "backslashreplace"))
 
 
 def age(moment: datetime) -> str:

@@ -201,9 +201,9 @@ class KernelActivator:
             return
         full = f"{found.group.name}/{pool}"
         self._warn(f"WARNING: Failed to {'' if wanted else 'un'}monitor {full}: {problem}.")
-        threshold = self.settings.threshold(found.group, lv)
-        if wanted and threshold < NEVER:
-            self._warn(f"WARNING: {full} does not grow by itself when it is {threshold}% full.")
+        percent = self.settings.threshold(found.group, lv)
+        if wanted and percent < NEVER:
+            self._warn(f"WARNING: {full} does not grow by itself when it is {percent}% full.")
 
     def monitored(self, group: VolumeGroup, lv: LogicalVolume) -> str:
         """What ``seg_monitor`` says of a pool: whether LVM2's daemon watches it; "" if it is not active."""

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, TypeVar
 from lamella.block import SECTOR, FileDevice
 from lamella.devicemapper.kernel_status import parse_thin_status
 from lamella.devicemapper.nodes import QUIET_COOKIE, drop_name
-from lamella.devicemapper.quick_remove import quick_remove
-from lamella.devicemapper.table import Linear, Thin, ThinPool, parse_target
+from lamella.devicemapper.quick_remove import finish_removal, quick_remove
+from lamella.devicemapper.table import Linear, Thin, ThinPool, parse_target, sole_target
 from lamella.errors import (
     BusyError,
     CorruptError,
@@ -366,10 +366,9 @@ class KernelPool:
             return info
         with suppress(NotFoundError):
             line = self.dm.table(name)[0]
-            if line.kind == "error" and not info.open_count:  # its removal was cut short
-                self.dm.remove(name, cookie=QUIET_COOKIE)
-                return None
             target = parse_target(line.line)
+            if finish_removal(self.dm, info, target):
+                return None
             if isinstance(target, Thin) and (target.pool, target.device_id) == (self.info.number, dev_id):
                 return info
             raise BusyError(
@@ -402,8 +401,7 @@ class KernelPool:
         found = []
         for name, _, _ in self.dm.list():
             with suppress(NotFoundError):
-                lines = self.dm.table(name)
-                target = parse_target(lines[0].line) if len(lines) == 1 else None
+                target = sole_target(self.dm.table(name))
                 if isinstance(target, Thin) and (target.pool, target.device_id) == (self.info.number, dev_id):
                     found.append(name)
         return found
@@ -456,8 +454,7 @@ def _pool_behind(dm: DeviceMapper, name: str) -> tuple[str, ThinPool, DeviceInfo
     """Name, table and device of the pool that *name* is, or that LVM put its layer *name* upon."""
     for _ in range(3):
         info = dm.info(name)
-        lines = dm.table(name)
-        target = parse_target(lines[0].line) if len(lines) == 1 else None
+        target = sole_target(dm.table(name))
         if isinstance(target, ThinPool):
             return name, target, info
         if not isinstance(target, Linear) or target.offset:

@@ -187,7 +187,7 @@ class KernelVolume(ThinVolume):
 
     def _know_mapped(self) -> None:
         """Before a write: which chunks are new has to be known while they are."""
-        if self._pads and self._mapped is None:
+        if self._pads:
             self._load_mapped()
 
     def _runs(self, first: int, last: int) -> Iterator[tuple[int, int]]:

@@ -22,6 +22,7 @@ from lamella.errors import BusyError, LamellaError, NotFoundError
 
 if TYPE_CHECKING:
     from lamella.devicemapper.client import DeviceInfo, DeviceMapper
+    from lamella.devicemapper.table import Target
 
 PATIENCE = 1.0
 """Seconds that a removed device's name is waited for to go; mostly it is gone in one millisecond."""
@@ -58,6 +59,15 @@ def quick_remove(dm: DeviceMapper, info: DeviceInfo) -> None:
             dm.remove(info.name, deferred=True, cookie=QUIET_COOKIE)
     finally:
         os.close(node)
+
+
+def finish_removal(dm: DeviceMapper, info: DeviceInfo, target: Target | None) -> bool:
+    """Whether *info*, whose table is *target*, is what a removal left that was cut short; it goes then."""
+    if not isinstance(target, Error) or info.open_count:
+        return False
+    with suppress(NotFoundError):
+        dm.remove(info.name, deferred=True, cookie=QUIET_COOKIE)
+    return True
 
 
 def wait_until_gone(dm: DeviceMapper, name: str) -> None:

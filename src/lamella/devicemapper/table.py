@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, ClassVar
 from lamella.errors import BadInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+
+    from lamella.devicemapper.device import TargetLine
 
 
 MAX_SECTORS = 1 << 55
@@ -159,6 +161,11 @@ def parse_table(text: str) -> tuple[Target, ...]:
         if line.strip():
             found.append(parse_target(line, f"line {number} of the table"))
     return tuple(found)
+
+
+def sole_target(lines: Sequence[TargetLine]) -> Target | None:
+    """The one target that a device's table has; None if there are none or several."""
+    return parse_target(lines[0].line) if len(lines) == 1 else None
 
 
 def parse_target(line: str, what: str = "the table line") -> Target:

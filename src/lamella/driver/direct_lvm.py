@@ -34,6 +34,7 @@ from lamella.lvm.names import dm_name
 from lamella.thin.checksum import BLOCK_SIZE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -467,22 +468,26 @@ class DirectLvm(PoolBackend):
 
     def missing_disks(self, devices: PoolDevices) -> tuple[list[str], bool]:
         record = self._existing()
-        if isinstance(devices, VolumeDevices):
-            return _missing(devices.found, record.pool)
         try:
-            session, found = self._find_shared(record)
+            with self._group_below(devices, record) as found:
+                return _missing(found, record.pool)
         except LamellaError:  # the kernel has the pool, and nothing below it can be read any more
             return list(record.disks), True
-        with session:
-            return _missing(found, record.pool)
 
     def structure(self, devices: PoolDevices, status: PoolStatus) -> tuple[list[Node], list[Node]]:
         record = self._existing()
+        with self._group_below(devices, record) as found:
+            return disks_and_volumes(found, record.pool, status)
+
+    @contextlib.contextmanager
+    def _group_below(self, devices: PoolDevices, record: Record) -> Iterator[FoundGroup]:
+        """The group that the open pool is in, whichever engine has it open."""
         if isinstance(devices, VolumeDevices):
-            return disks_and_volumes(devices.found, record.pool, status)
+            yield devices.found
+            return
         session, found = self._find_shared(record)
         with session:
-            return disks_and_volumes(found, record.pool, status)
+            yield found
 
     def names(self) -> dict[str, str]:
         return {}

@@ -15,7 +15,6 @@ from lamella.block import holders
 from lamella.devicemapper.kernel_pool import INTERNAL, KernelPool
 from lamella.devicemapper.nodes import QUIET_COOKIE, drop_name, make_name
 from lamella.devicemapper.quick_remove import quick_remove, wait_until_gone
-from lamella.driver.beside import Beside
 from lamella.driver.naming import device_name, device_prefix
 from lamella.driver.temporary import Temporaries
 from lamella.errors import BusyError, LamellaError, NotFoundError
@@ -123,17 +122,20 @@ class KernelDevices:
         if not active:
             yield
             return
-        beside = Beside(take_down)
-        try:
-            yield
-        except BaseException:
-            beside.result()
-            for device, info in active:
-                if not self.pool.is_internal(info):
-                    with suppress(LamellaError):
-                        self.activate(device)
-            raise
-        beside.result()
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1) as beside:
+            down = beside.submit(take_down)
+            try:
+                yield
+            except BaseException:
+                down.result()
+                for device, info in active:
+                    if not self.pool.is_internal(info):
+                        with suppress(LamellaError):
+                            self.activate(device)
+                raise
+            down.result()
 
     def wait_until_gone(self, removed: Iterable[DeviceInfo]) -> None:
         """Wait for the kernel to forget the names of devices, which it was told to remove."""

@@ -176,13 +176,18 @@ def open_pool(session: Session, found: FoundGroup, name: str, *, read_only: bool
     return VolumeDevices(metadata, data, session, found)
 
 
+def copy_data(source: BlockDevice, target: BlockDevice) -> None:
+    """Write what *source* holds to *target*, which reads as zeros."""
+    for offset, length in source.data_ranges():
+        for start in range(offset, offset + length, COPIED_AT_ONCE):
+            target.write(start, source.read(start, min(COPIED_AT_ONCE, offset + length - start)))
+
+
 def copy_metadata(source: BlockDevice, target: BlockDevice) -> None:
     """Write the sound metadata on *source* over *target*, which reads as zeros, and check it there."""
     from lamella.thin.check import check
 
-    for offset, length in source.data_ranges():
-        for start in range(offset, offset + length, COPIED_AT_ONCE):
-            target.write(start, source.read(start, min(COPIED_AT_ONCE, offset + length - start)))
+    copy_data(source, target)
     target.flush()
     found = check(target)
     if not found.ok:

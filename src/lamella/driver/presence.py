@@ -56,21 +56,18 @@ def present(root: Path) -> dict[str, Present]:
 
 def present_device(root: Path, hash_: str) -> Present | None:
     """The store's device *hash_* if it is active. The list of mounts is only read if it is."""
-    for each in _active(root):
+    from lamella.fs.mount import mounts_of
+
+    for each in _active(root, hash_):
         if each.hash == hash_:
-            mounts: tuple[Mount, ...] = ()
             with suppress(OSError):
-                mounts = tuple(
-                    line
-                    for line in mountinfo.mounts()
-                    if (line.major, line.minor) == (each.major, each.minor)
-                )
-            return replace(each, mounts=mounts)
+                return replace(each, mounts=tuple(mounts_of(each.major, each.minor)))
+            return each
     return None
 
 
-def _active(root: Path) -> Iterator[Present]:
-    """The store's active devices, without their mounts."""
+def _active(root: Path, beginning: str = "") -> Iterator[Present]:
+    """The store's active devices whose hashes begin so, without their mounts."""
     try:
         prefix = f"{device_prefix(root)}-"
         names = [name for name in os.listdir(SYS / "block") if name.startswith("dm-")]
@@ -80,7 +77,7 @@ def _active(root: Path) -> Iterator[Present]:
         folder = SYS / "block" / each
         with suppress(OSError, ValueError):
             name = (folder / "dm" / "name").read_text().strip()
-            if name.startswith(prefix):
+            if name.startswith(prefix + beginning):
                 major, _, minor = (folder / "dev").read_text().strip().partition(":")
                 suspended = (folder / "dm" / "suspended").read_text().strip() == "1"
                 yield Present(name.removeprefix(prefix), name, int(major), int(minor), suspended, ())

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from lamella.block import holders
 from lamella.devicemapper.kernel_pool import INTERNAL
 from lamella.devicemapper.nodes import DEV_MAPPER, QUIET_COOKIE, drop_name, make_name, mapper_path
-from lamella.devicemapper.table import Thin, parse_target
+from lamella.devicemapper.quick_remove import finish_removal
+from lamella.devicemapper.table import Thin, sole_target
 from lamella.driver.kernel_devices import of_store
 from lamella.driver.naming import device_prefix, pool_name
 from lamella.errors import BusyError, LamellaError, NotFoundError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.devicemapper.client import DeviceInfo, DeviceMapper
+    from lamella.devicemapper.table import Target
     from lamella.driver.kernel_devices import KernelDevices
     from lamella.driver.state import State
 
@@ -79,12 +81,11 @@ def sweep(kernel: KernelDevices, state: State) -> list[str]:
         hash_ = info.name.removeprefix(prefix)
         if info.name == pool.dm_name or hash_ == "pool" or info.uuid.startswith(INTERNAL):
             continue
-        kind, number = _kind_and_id(dm, info.name)
-        row = rows.get(hash_)
-        if kind == "error" and not info.open_count:
-            with suppress(NotFoundError, BusyError):  # its removal was cut short
-                dm.remove(info.name, deferred=True, cookie=QUIET_COOKIE)
+        target = _target(dm, info.name)
+        if finish_removal(dm, info, target):
             continue
+        number = target.device_id if isinstance(target, Thin) else None
+        row = rows.get(hash_)
         if row is not None and (number is None or number == row.device_id):
             with suppress(OSError):
                 if not info.deferred_remove:
@@ -105,14 +106,10 @@ def sweep(kernel: KernelDevices, state: State) -> list[str]:
     return left + _doubles(kernel)
 
 
-def _kind_and_id(dm: DeviceMapper, name: str) -> tuple[str, int | None]:
-    """What the device is made of, and which thin device it is if it is one."""
+def _target(dm: DeviceMapper, name: str) -> Target | None:
     with suppress(LamellaError):
-        lines = dm.table(name)
-        target = parse_target(lines[0].line) if len(lines) == 1 else None
-        if target is not None:
-            return target.kind, target.device_id if isinstance(target, Thin) else None
-    return "", None
+        return sole_target(dm.table(name))
+    return None
 
 
 def _stale_names(dm: DeviceMapper, prefix: str) -> Iterator[str]:

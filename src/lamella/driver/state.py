@@ -85,7 +85,7 @@ class State:
         self._lazy = False
         """Whether a transaction is open that the next one takes along."""
         self._count = 0
-        """Transactions so far, until there is a log; then :data:`MANY`."""
+        """Transactions so far that are durable."""
         self.read_only = read_only
 
     @classmethod
@@ -170,25 +170,15 @@ class State:
                 self._lazy = False
                 with self._explained("write"):
                     self.connection.execute("COMMIT")
-            if self._count == MANY:
-                self._count = 0
-                with suppress(
-                    sqlite3.Error
-                ):  # a full disk: the log stays, and is taken in by the next opening
-                    self.connection.execute("PRAGMA journal_mode = DELETE")
+            if self._count >= MANY:
+                self._set_journal("DELETE")
         finally:
             self.connection.close()
 
-    def _keep_log(self) -> None:
-        """From the :data:`MANY`-th transaction on, append to a log; where that cannot be, go on without."""
-        self._count += 1
-        if self._count == MANY:
-            try:
-                (mode,) = self.connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            except sqlite3.Error:
-                mode = ""
-            if mode != "wal":
-                self._count = MANY + 1
+    def _set_journal(self, mode: str) -> None:
+        """Keep a log (WAL) or have none any more. Where that fails, as on a full disk, all stays as it is."""
+        with suppress(sqlite3.Error):
+            self.connection.execute(f"PRAGMA journal_mode = {mode}")
 
     # -- transactions and errors -----------------------------------------------------------------
 
@@ -220,8 +210,10 @@ class State:
                 elif self.connection.in_transaction and not (done and lazy):
                     execute("ROLLBACK")
                 self._lazy = self.connection.in_transaction
-        if not lazy and self._count < MANY:
-            self._keep_log()
+        if not lazy:
+            self._count += 1
+            if self._count == MANY:
+                self._set_journal("WAL")
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """The rows that a SELECT finds."""

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
+
+from lamella.printable import printable
 
 NAME_LIMIT = 255
 """Most bytes in one component of a path (ext4's and Linux's NAME_MAX)."""
@@ -27,6 +31,18 @@ class Kind(Enum):
     BLOCK = "block device"
     FIFO = "fifo"
     SOCKET = "socket"
+
+
+KINDS: Final = {
+    stat.S_IFREG: Kind.FILE,
+    stat.S_IFDIR: Kind.DIRECTORY,
+    stat.S_IFLNK: Kind.SYMLINK,
+    stat.S_IFCHR: Kind.CHAR,
+    stat.S_IFBLK: Kind.BLOCK,
+    stat.S_IFIFO: Kind.FIFO,
+    stat.S_IFSOCK: Kind.SOCKET,
+}
+"""What the type bits of a mode stand for."""
 
 
 @dataclass(slots=True)
@@ -61,7 +77,4 @@ class Entry:
 
 def show(path: bytes) -> str:
     """A path as an error message prints it: printable, whatever its bytes are; the root is ``/``."""
-    text = path.decode("utf-8", "backslashreplace")
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text or "/"
+    return printable(path.decode("utf-8", "backslashreplace")) or "/"

@@ -70,24 +70,34 @@ class Environment:
         )
 
     @classmethod
-    def configured(cls, config: Config, state_root: Path | None, command_line: str) -> Environment:
-        """:meth:`detect`, with what LVM2's settings say of folders, backups, sizes and the system ID."""
+    def located(cls, config: Config, state_root: Path | None, command_line: str) -> Environment:
+        """:meth:`detect`, with the folders that LVM2's settings name, whether they are to be used or not."""
         found = cls.detect(state_root, command_line)
         if found.lock_dir == LVM_LOCKS:
             found.lock_dir = Path(config.text("global/locking_dir"))
             found.backup_dir = Path(config.text("backup/backup_dir"))
             found.archive_dir = Path(config.text("backup/archive_dir"))
-        if not config.flag("backup/backup"):
-            found.backup_dir = None
-        if not config.flag("backup/archive"):
-            found.archive_dir = None
-        if config.text("devices/hints") == "none":
-            found.hints_dir = None
-        found.retain_min = config.number("backup/retain_min")
-        found.retain_days = config.number("backup/retain_days")
-        found.pv_min_size = config.number("devices/pv_min_size") * 1024
-        found.system_id = configured_system_id(config)
         return found
+
+    @classmethod
+    def configured(cls, config: Config, state_root: Path | None, command_line: str) -> Environment:
+        """:meth:`located`, with what LVM2's settings say of backups, hints, sizes and the system ID."""
+        found = cls.located(config, state_root, command_line)
+        found.set_up(config)
+        return found
+
+    def set_up(self, config: Config) -> None:
+        """Take over what LVM2's settings say beside the folders, and give up those that they do not use."""
+        if not config.flag("backup/backup"):
+            self.backup_dir = None
+        if not config.flag("backup/archive"):
+            self.archive_dir = None
+        if config.text("devices/hints") == "none":
+            self.hints_dir = None
+        self.retain_min = config.number("backup/retain_min")
+        self.retain_days = config.number("backup/retain_days")
+        self.pv_min_size = config.number("devices/pv_min_size") * 1024
+        self.system_id = configured_system_id(config)
 
     def header(self, description: str) -> Header:
         """The header of a text that is written now."""

@@ -11,21 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from lamella.block.system import explain
 from lamella.errors import BadInputError, UsageError
-from lamella.fs.entry import Entry, Kind, show
+from lamella.fs.entry import KINDS, Entry, Kind, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lamella.fs.reader import TreeReader
 
-_KINDS = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFDIR: Kind.DIRECTORY,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFCHR: Kind.CHAR,
-    stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
-}
+_KINDS = {bits: kind for bits, kind in KINDS.items() if kind is not Kind.SOCKET}
+"""What is copied: a socket is nothing without the program behind it."""
 _NODES = {Kind.CHAR: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK}
 _KEPT_XATTRS = (b"user.", b"security.capability", b"system.posix_acl_")
 _NO_XATTRS = (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL)

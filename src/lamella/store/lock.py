@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from lamella.block.held_locks import held_locks
 from lamella.block.system import explain
 from lamella.errors import BusyError
 
@@ -84,18 +85,11 @@ class Lock:
         return "another command"
 
     def _holding_processes(self) -> list[int]:
-        # Lines such as "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF" (proc(5)); 0: not of our namespace.
-        inode = os.fstat(self._descriptor).st_ino
+        inode = os.fstat(self._descriptor).st_ino  # some file systems have another device number there
         try:
-            lines = Path("/proc/locks").read_text().splitlines()
+            found = {process for process, _, held in held_locks() if held == inode}
         except OSError:
             return []
-        fields = [line.split() for line in lines]
-        found = {
-            int(field[4])
-            for field in fields
-            if field[1] == "FLOCK" and field[5].rpartition(":")[2] == str(inode)
-        }
         return sorted(found - {0, os.getpid()})
 
     def release(self) -> None:

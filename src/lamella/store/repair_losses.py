@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lamella.thin.repair import RepairReport
 
 SHOWN = 10
-"""Most devices of nobody that are told one by one."""
+"""Most problems and devices that are told one by one."""
 
 
 def tell_losses(state: State, mended: RepairReport, sound: CheckReport, found: Repair) -> None:

@@ -18,7 +18,7 @@ from lamella.driver import modes, options
 from lamella.errors import BusyError, CorruptError, ExistsError
 from lamella.store.config import Config
 from lamella.store.lock import Lock
-from lamella.store.repair_losses import tell_losses
+from lamella.store.repair_losses import SHOWN, tell_losses
 from lamella.store.repairing_in_place import copy_in_order, put_in_order
 from lamella.store.set_up_state import open_state
 from lamella.thin.check import CheckOptions
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from lamella.store.root import Root
     from lamella.thin.check import CheckReport
     from lamella.thin.leaks import Leaks
-
-SHOWN = 10
-"""Most problems and devices that are told one by one."""
 
 Verdict = Literal["sound", "needs-check", "leaks", "damaged"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
+from lamella.driver.lvm_group import copy_data
 from lamella.errors import CorruptError
 from lamella.thin.check import check
 from lamella.thin.fix import clear_needs_check, repair_leaks
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from lamella.block import BlockDevice
     from lamella.thin.check import CheckReport
-
-COPIED_AT_ONCE = 1 << 20
 
 
 def put_in_order(metadata: BlockDevice) -> None:
@@ -47,9 +46,7 @@ def copy_in_order(metadata: BlockDevice, report: CheckReport, target: Path) -> N
     """
     try:
         with FileDevice.create(target, metadata.size) as copy:
-            for offset, length in metadata.data_ranges():
-                for start in range(offset, offset + length, COPIED_AT_ONCE):
-                    copy.write(start, metadata.read(start, min(COPIED_AT_ONCE, offset + length - start)))
+            copy_data(metadata, copy)
             repair_leaks(copy, report)
             clear_needs_check(copy)
     except BaseException:

@@ -21,11 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("--name", help="default: a random one")
     parser.add_argument("--size", metavar="SIZE", help="its file system's size, if larger than the image's")
-    parser.add_argument(
-        "--activate",
-        action="store_true",
-        help="with its block device (kernel's engine)",
-    )
+    parser.add_argument("--activate", action="store_true", help="with its block device (kernel's engine)")
     parser.add_argument("--storage-opt", metavar="size=SIZE", help="the same, as docker create has it")
 
 

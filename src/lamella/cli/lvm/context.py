@@ -122,36 +122,19 @@ class Context:
     @cached_property
     def folders(self) -> Environment:
         """Host, and the folders for backups whether backups are wanted or not."""
-        from lamella.lvm.environment import LVM_LOCKS, Environment
+        from lamella.lvm.environment import Environment
 
-        found = Environment.detect(state_root(self.args), self.command_line)
-        config = self.config
-        if found.lock_dir == LVM_LOCKS:
-            found.lock_dir = Path(config.text("global/locking_dir"))
-            found.backup_dir = Path(config.text("backup/backup_dir"))
-            found.archive_dir = Path(config.text("backup/archive_dir"))
-        return found
+        return Environment.located(self.config, state_root(self.args), self.command_line)
 
     @cached_property
     def environment(self) -> Environment:
         """Host, folders and what the settings say of them."""
-        from lamella.lvm.environment import configured_system_id
-
         found = replace(self.folders)
-        config = self.config
+        found.set_up(self.config)
         if self.args.has("nolocking"):
             found.lock_dir = None
-        if config.text("devices/hints") == "none":
-            found.hints_dir = None
-        wanted = self.args.yes("autobackup", default=True)
-        if not config.flag("backup/backup") or not wanted:
-            found.backup_dir = None
-        if not config.flag("backup/archive") or not wanted:
-            found.archive_dir = None
-        found.retain_min = config.number("backup/retain_min")
-        found.retain_days = config.number("backup/retain_days")
-        found.pv_min_size = config.number("devices/pv_min_size") * 1024
-        found.system_id = configured_system_id(self.config)
+        if not self.args.yes("autobackup", default=True):
+            found.backup_dir = found.archive_dir = None
         return found
 
     @property

@@ -15,8 +15,8 @@ from lamella.block.system import explain
 from lamella.errors import CorruptError
 from lamella.fs.attributes import storable
 from lamella.fs.directory.places import OpenPlaces, Place, through_proc
-from lamella.fs.directory.store import KINDS, is_the_kernels
-from lamella.fs.entry import Kind, show
+from lamella.fs.directory.store import is_the_kernels
+from lamella.fs.entry import KINDS, Kind, show
 from lamella.fs.reader import PIECE, TreeReader, Usage
 
 if TYPE_CHECKING:

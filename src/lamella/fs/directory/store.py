@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from lamella.block.system import explain
 from lamella.errors import BadInputError, LamellaError, NoSpaceError
@@ -19,16 +18,6 @@ if TYPE_CHECKING:
 
     from lamella.fs.layer import FilePayload
 
-KINDS: Final = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFDIR: Kind.DIRECTORY,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFCHR: Kind.CHAR,
-    stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
-    stat.S_IFSOCK: Kind.SOCKET,
-}
-"""What the type bits of a mode stand for."""
 _TOO_LARGE = (errno.ENOSPC, errno.E2BIG, errno.ERANGE)
 _LARGER = "make the file system larger (dm.basesize, or --size of a container), or the pool"
 

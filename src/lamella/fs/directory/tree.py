@@ -18,8 +18,8 @@ from lamella.errors import ExistsError, NotFoundError
 from lamella.fs import acl
 from lamella.fs.attributes import settled
 from lamella.fs.directory.places import OPEN_DIRECTORY, OpenPlaces, Place, through_proc
-from lamella.fs.directory.store import KINDS, failure, replace_xattrs, set_xattrs, write_file
-from lamella.fs.entry import Entry, Kind, show
+from lamella.fs.directory.store import failure, replace_xattrs, set_xattrs, write_file
+from lamella.fs.entry import KINDS, Entry, Kind, show
 from lamella.fs.paths import PathTree, link_to_directory, link_to_nothing
 
 if TYPE_CHECKING:
