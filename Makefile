@@ -37,7 +37,7 @@ test: $(VENV)/.dev
 
 test-guest: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
-	$(PYTHON) scripts/guest.py run tests/guest/run.sh --each store lvm kernel
+	$(PYTHON) -m scripts.guest run tests/guest/run.sh --each store lvm kernel
 
 power-cuts: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
@@ -45,7 +45,7 @@ power-cuts: $(VENV)/.dev
 
 guest-shell: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
-	@$(PYTHON) scripts/guest.py shell
+	@$(PYTHON) -m scripts.guest shell
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -10,7 +10,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    inside = os.environ.get("LAMELLA_GUEST") == "1"
+    inside = os.environ.get("LAMELLA_IN_GUEST") == "1"
     here = Path(__file__).parent
     for item in items:
         if here in Path(item.fspath).parents:

@@ -3,7 +3,7 @@
 # What a guest runs: the tests of this folder whose group is $1, and with the kernel's engine those of the
 # store that say so. Emulation is slow: the groups are about as long as one another, for guests side by side.
 # Without a group all tests of this folder are run, random sessions of LVM commands too.
-export LAMELLA_GUEST=1 LAMELLA_REQUIRE_TOOLS=1 CI=true PYTHONPYCACHEPREFIX=/var/tmp/compiled
+export LAMELLA_IN_GUEST=1 LAMELLA_REQUIRE_TOOLS=1 CI=true PYTHONPYCACHEPREFIX=/var/tmp/compiled
 cd /project || exit
 tests() {
     python3 -m pytest -v --durations=15 -o cache_dir=/var/tmp/pytest-cache --basetemp=/var/tmp/pytest "$@"

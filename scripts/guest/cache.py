@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where what a guest is made of is kept, so that it is made once."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def cache() -> Path:
+    """LAMELLA_GUEST_CACHE, or a folder of the user's; made if need be."""
+    home = os.environ.get("LAMELLA_GUEST_CACHE")
+    folder = Path(home) if home else Path.home() / ".cache" / "lamella-guest"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def recipe(*parts: str) -> str:
+    """A short name for what is made from *parts*: another one as soon as any of them changes."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Keep other processes from making *name* meanwhile."""
+    with open(cache() / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The folder that *make* fills, kept under *kind* and *key*; older ones of the kind are removed.
+
+    A *make* that fails leaves nothing behind.
+    """
+    target = cache() / f"{kind}-{key}"
+    with locked(kind):
+        if target.exists():
+            return target
+        fresh = Path(tempfile.mkdtemp(prefix=f"new-{kind}-", dir=cache()))
+        try:
+            make(fresh)
+            fresh.chmod(0o755)
+            fresh.rename(target)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        for old in cache().glob(f"{kind}-????????????"):
+            if old != target:
+                shutil.rmtree(old, ignore_errors=True)
+    return target

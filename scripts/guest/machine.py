@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that runs a script: which monitor, its folders, its end, and what it has printed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.guest import qemu, uml
+from scripts.guest.packages import PROJECT, packages
+from scripts.guest.roots import Root, root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+DEFAULT_ROOT = "docker20"
+
+
+@cache
+def user_mode_linux() -> uml.UserModeLinux | None:
+    """User-mode Linux where it can be had and is not declined by LAMELLA_GUEST; says once which it is.
+
+    Raises :class:`SystemExit` where LAMELLA_GUEST asks for what is not to be had.
+    """
+    wanted = os.environ.get("LAMELLA_GUEST", "")
+    if wanted not in ("", "uml", "qemu"):
+        raise SystemExit(f"LAMELLA_GUEST={wanted}: uml or qemu")
+    found, reason = None, "LAMELLA_GUEST=qemu"
+    if wanted != "qemu":
+        try:
+            found = uml.UserModeLinux()
+        except uml.Unusable as error:
+            reason = str(error)
+            if wanted == "uml":
+                raise SystemExit(f"User-mode Linux cannot be used: {reason}") from None
+    print(f"guest: {found or f'QEMU ({reason})'}", file=sys.stderr, flush=True)
+    return found
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a guest is started with: a root, and what the machine shares with it.
+
+    *share* is seen at /share; *disks* (raw files) as GUEST_DISKSb and so on.
+    """
+
+    root: Root
+    share: Path
+    disks: Sequence[Path] = ()
+
+    @contextlib.contextmanager
+    def folders(self) -> Iterator[Path]:
+        """A folder with links to those that the guest sees; its path has no blanks, whatever theirs have."""
+        with tempfile.TemporaryDirectory(prefix="lamella-guest-", dir=uml.scratch_folder()) as text:
+            links = {"share": self.share, "project": PROJECT, "packages": packages(self.root.python)}
+            for name, path in links.items():
+                (Path(text) / name).symlink_to(path.resolve())
+            yield Path(text)
+
+    @contextlib.contextmanager
+    def started(self, *, interactive: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+        """A guest at work, killed at the end of the block with all that belongs to it."""
+        kernel = user_mode_linux()
+        with self.folders() as folders:
+            if kernel is None:
+                line = qemu.command(self.root, folders, self.disks, interactive=interactive)
+            else:
+                disks = [disk.resolve() for disk in self.disks]
+                line = kernel.command(self.root.image, folders, folders, disks, interactive)
+            quiet = None if interactive else subprocess.DEVNULL
+            process = subprocess.Popen(
+                line,
+                stdin=quiet,
+                stdout=quiet,
+                stderr=None if kernel is None else quiet,
+                env=uml.environment(),
+                cwd=None if kernel is None else kernel.folder,  # its loader's path is relative to it
+                start_new_session=not interactive,
+            )
+            try:
+                yield process
+            finally:
+                # Each process in a User-mode Linux guest is one of the kernel's process group.
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill() if interactive else os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def write_script(self, script: str) -> None:
+        """What the guest will run."""
+        (self.share / "run.sh").write_text(script)
+        for name in ("output", "exit-code"):
+            (self.share / name).unlink(missing_ok=True)
+
+    def printed(self) -> str:
+        """What the script has printed up to now."""
+        output = self.share / "output"
+        return output.read_text(errors="replace") if output.exists() else ""
+
+    def run(self, script: str, timeout: float) -> tuple[int, str]:
+        """Run *script* in a fresh guest; gives its exit code and output. Raises ``TimeoutError``."""
+        self.write_script(script)
+        with self.started() as process:
+            try:
+                process.wait(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                raise TimeoutError(
+                    f"the guest took more than {timeout:g} s; it had printed:\n{self.printed()}"
+                ) from None
+        code = self.share / "exit-code"
+        return (int(code.read_text()) if code.exists() else -1), self.printed()
+
+
+def boot(
+    script: str, share: Path, disks: Sequence[Path] = (), timeout: float = 1800, name: str = DEFAULT_ROOT
+) -> tuple[int, str]:
+    """Run *script* in a fresh guest with root *name*; gives its exit code and output. Raises ``TimeoutError``."""
+    return Machine(root(name), share, disks).run(script, timeout)
+
+
+def boot_each(script: str, words: Sequence[str], timeout: float, name: str = DEFAULT_ROOT) -> int:
+    """Run *script* with each of *words* as its $1, each in a guest of its own; 0 if all gave that.
+
+    As many guests as there are processors run side by side, and each prints when it has ended.
+    """
+    user_mode_linux()
+    there = root(name)
+    packages(there.python)
+
+    def one(word: str) -> int:
+        with tempfile.TemporaryDirectory(prefix=f"lamella-guest-{word}-") as share:
+            try:
+                code, output = Machine(there, Path(share)).run(f"set -- {word}\n{script}", timeout)
+            except TimeoutError as error:
+                code, output = 124, f"{error}\n"
+        print(f"== guest {word}: exit code {code}\n{output}", end="", flush=True)
+        return code
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as guests:
+        return max(guests.map(one, words), key=abs)
+
+
+def shell(machine: Machine) -> int:
+    """A prompt in the guest."""
+    machine.write_script("")
+    marker = machine.share / "interactive"
+    marker.touch()
+    try:
+        with machine.started(interactive=True) as process:
+            return process.wait()
+    finally:
+        marker.unlink()
+        if sys.stdin.isatty() and shutil.which("stty"):
+            subprocess.run(["stty", "sane"], check=False)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guest's root images, made by mmdebstrap. Each has Debian's kernel too, for QEMU.
+
+``docker20`` is the last Debian whose Docker has the devicemapper driver; ``current`` is for services that
+work with what is current. A root is made when something first wants it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.guest.apt import AptError, mirror
+from scripts.guest.cache import made_once, recipe
+
+INIT = Path(__file__).with_name("init.sh")
+SYSTEM = (
+    *("linux-image-amd64", "udev", "kmod", "busybox-static", "procps", "iproute2", "util-linux", "mount"),
+    *("lvm2", "dmsetup", "thin-provisioning-tools", "e2fsprogs", "xfsprogs", "attr", "acl", "zstd"),
+    *("docker.io", "containerd", "runc", "ca-certificates", "qemu-utils", "nbdkit", "fio"),
+    *("python3", "python3-venv"),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A root: Debian's suite and what is installed of it."""
+
+    suite: str
+    packages: tuple[str, ...]
+    python: str
+    """The version of its Python, for the wheels that it is given."""
+
+
+ROOTS = {
+    # The rest is what tests of the store want: the real programs, and one that serves blocks and layers.
+    "docker20": Recipe("bookworm", (*SYSTEM, "umoci", "skopeo", "docker-registry", "libarchive-tools", "openssl"), "3.11"),
+    "current": Recipe("testing", (*SYSTEM, "docker-cli", "crun", "skopeo", "umoci"), "3.14"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Root:
+    """A root that is there: ``root.img``, an ext4; ``kernel`` and ``modules``, what QEMU boots it with."""
+
+    name: str
+    folder: Path
+    python: str
+
+    @property
+    def image(self) -> Path:
+        return self.folder / "root.img"
+
+
+def root(name: str) -> Root:
+    """The root *name*, made now unless it is there."""
+    found = ROOTS[name]
+    key = recipe(found.suite, *found.packages, INIT.read_text())
+    return Root(name, made_once(f"root-{name}", key, lambda target: _make(name, found, target)), found.python)
+
+
+def _make(name: str, found: Recipe, target: Path) -> None:
+    print(f"Making the guest's root {name} (about two minutes)...", file=sys.stderr, flush=True)
+    # mmdebstrap's hooks may run as a user that only its own namespace knows, so they write to places that are
+    # open to it, below a folder that nobody else knows the name of.
+    with tempfile.TemporaryDirectory(prefix="lamella-root-", dir="/var/tmp") as text:
+        work = Path(text)
+        work.chmod(0o711)
+        image, boot = work / "root.img", work / "boot"
+        image.touch()
+        image.chmod(0o666)
+        boot.mkdir()
+        boot.chmod(0o777)
+        shutil.copy(INIT, work / "init.sh")
+        (work / "init.sh").chmod(0o755)
+        keep = (
+            f'cp {work}/init.sh "$1/sbin/guest-init" && release=$(ls "$1"/lib/modules) && '
+            f'cp "$1/boot/vmlinuz-$release" {boot}/kernel && cp -r "$1/lib/modules/$release" {boot}/modules && '
+            f'cp "$1/bin/busybox" {boot}/ && chmod -R a+rX {boot} && '
+            'rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*'
+        )
+        # Seen through a bind mount, the tree is without what mmdebstrap has mounted in it.
+        pack = (
+            f'mkdir {boot}/tree && mount --bind "$1" {boot}/tree && '
+            f"mkfs.ext4 -q -F -O ^has_journal -d {boot}/tree {image} 8G && umount {boot}/tree && rmdir {boot}/tree"
+        )
+        subprocess.run(
+            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(found.packages)}",
+             "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+             f"--customize-hook={keep}", f"--customize-hook={pack}",
+             "--format=null", found.suite, "-", *_mirror()],
+            check=True, stdout=sys.stderr, env=os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
+        )  # fmt: skip
+        subprocess.run(["cp", "--sparse=always", image, target / "root.img"], check=True)
+        shutil.copytree(boot, target, dirs_exist_ok=True)
+        shutil.rmtree(boot, ignore_errors=True)
+
+
+def _mirror() -> list[str]:
+    """Where this machine takes Debian's packages from; on another system mmdebstrap's own default."""
+    try:
+        return [mirror()]
+    except AptError:
+        return []
