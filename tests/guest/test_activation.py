@@ -144,7 +144,7 @@ def kernel() -> dict[str, Any]:
         name, uuid, major, minor, *rest = line.split()
         names[f"{major}:{minor}"] = name
         if name in _names():
-            found[name] = {"uuid": uuid, "rest": rest, "minor": minor}
+            found[name] = {"uuid": uuid, "rest": rest, "number": f"{major}:{minor}"}
     for line in run("dmsetup", "table").splitlines():
         name, _, table = line.partition(": ")
         if name in found:
@@ -152,8 +152,7 @@ def kernel() -> dict[str, Any]:
             found[name].setdefault("table", []).append(words)
     run("udevadm", "settle")
     for device in found.values():
-        minor = device.pop("minor")
-        text = Path(f"/run/udev/data/b253:{minor}").read_text()
+        text = Path(f"/run/udev/data/b{device.pop('number')}").read_text()
         device["udev"] = sorted(
             line for line in text.splitlines()
             if re.match(r"S:|E:DM_(UDEV_DISABLE|UDEV_LOW|SUBSYSTEM|NAME|UUID|LV_|VG_)", line)

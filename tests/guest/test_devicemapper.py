@@ -407,7 +407,7 @@ def test_our_dmsetup_prints_what_the_real_one_prints(
         f"info -c --noheadings --nameprefixes -o name,open|info -c --rows -o name,segments|"
         f"info -c --separator : -o name,attr|info -co name,info_all {a} {b}|info -c -o name,deps_all {b}|"
         f"info -c -o name,splitname_all|info -c -o name,devs_used,device_ref_count,names_using_dev|"
-        f"info -c -o name_all|table --manglename none|table -j 253|table --junk|ls -o|targets|"
+        f"info -c -o name_all|table --manglename none|table -j {major}|table --junk|ls -o|targets|"
         f"info -c -O nosuch {a}"
     )
     different = []

@@ -14,7 +14,7 @@ import pytest
 
 from lamella.block import loop
 from lamella.devicemapper.abi import Command
-from lamella.devicemapper.client import DeviceMapper
+from lamella.devicemapper.client import DeviceMapper, own_major
 from lamella.devicemapper.nodes import make_name, mapper_path
 from lamella.devicemapper.table import Thin, Zero
 from lamella.driver.kernel_devices import of_store
@@ -122,7 +122,7 @@ def test_devices_and_names_that_nothing_accounts_for(root: Path, dm: DeviceMappe
     make_name(stray, info.major, info.minor)
     dm.create_with_table(name, [Thin(0, base.size // 512, pool=pool.number, device_id=base.device_id)])
     gone = device_name(root, "6" * 64)
-    make_name(gone, 253, 4000)
+    make_name(gone, own_major(), 4000)
     assert_in_order(root)
     assert names_in_kernel(root) == {"pool"}
     assert not os.path.lexists(mapper_path(gone))

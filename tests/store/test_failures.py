@@ -460,7 +460,10 @@ def test_damaged_metadata_is_found(root: Path, block: int) -> None:
             with suppress(CorruptError, UnsupportedError):
                 action()
     with pool_devices(root, read_only=True) as devices:
-        assert devices.metadata.read(0, devices.metadata.size) == before
+        after = devices.metadata.read(0, devices.metadata.size)
+    assert [
+        at // 4096 for at in range(0, len(after), 4096) if after[at : at + 4096] != before[at : at + 4096]
+    ] == []
 
 
 @pytest.mark.remote
