@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -73,9 +74,19 @@ class PoolBackend(ABC):
         """A set-up that did not end is about to begin anew: let :meth:`create` find what it can work with."""
         self.remove()
 
+    def release_unfinished(self) -> None:  # noqa: B027 - most have nothing such
+        """Deactivate what others have activated of a set-up that did not end, before it goes on."""
+
     def chunk_size(self, options: Options) -> int:
         """Bytes of the pool's chunks."""
         return options.chunk_size
+
+    def exclusive(self, options: Options | None = None) -> AbstractContextManager[None]:
+        """Keep other programs' commands off the pool's devices for the block; a block within it does nothing.
+
+        *options* are those of a set-up, for a pool that is not made yet.
+        """
+        return nullcontext()
 
     @abstractmethod
     def exists(self) -> bool:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lamella.devicemapper.client import DeviceMapper
     from lamella.driver.backend import PoolBackend
     from lamella.driver.kernel_devices import KernelDevices
     from lamella.driver.options import Options
@@ -64,7 +65,18 @@ class DeviceSet(OpenDevices):
 
         The backend says which engine it is for.
         """
-        backend.create(options)
+        with backend.exclusive(options):
+            backend.create(options)
+            made = cls._create_pool(state, backend, options)
+        try:
+            made._create_base()
+        except BaseException:
+            made._give_up()
+            raise
+        return made
+
+    @classmethod
+    def _create_pool(cls, state: State, backend: PoolBackend, options: Options) -> DeviceSet:
         devices = backend.open()
         try:
             pool = Pool.create(
@@ -73,21 +85,14 @@ class DeviceSet(OpenDevices):
                 chunk_size=backend.chunk_size(options),
                 options=POOL_OPTIONS,
             )
-            if backend.engine == "kernel":
-                pool.close()
-                devices.close()
-                made = cls._open_kernel(state, backend, options)
-            else:
-                made = cls(state, backend, options, devices, pool)
+            if backend.engine != "kernel":
+                return cls(state, backend, options, devices, pool)
+            pool.close()
         except BaseException:
             devices.close()
             raise
-        try:
-            made._create_base()
-        except BaseException:
-            made._give_up()
-            raise
-        return made
+        devices.close()
+        return cls._open_kernel(state, backend, options)
 
     @classmethod
     def open(
@@ -155,14 +160,7 @@ class DeviceSet(OpenDevices):
 
         dm = DeviceMapper()
         try:
-            name = backend.active(dm)
-            if name is None:
-                devices = backend.open(read_only=True)
-                try:
-                    _refuse_unformatted(devices, state, backend)
-                finally:
-                    devices.close()
-                name = backend.activate(dm)
+            name = backend.active(dm) or _activate(dm, state, backend)
             wake(dm, state.path.parent, name, alone=alone)
             kernel = KernelDevices(dm, state.path.parent, state, name)
             kernel.pool.check_usable()
@@ -390,6 +388,20 @@ class DeviceSet(OpenDevices):
             self.pool.resize_data()
         except ReadOnlyError as error:  # it needs a check, and may still be read
             self.warnings.append(error.message)
+
+
+def _activate(dm: DeviceMapper, state: State, backend: PoolBackend) -> str:
+    """Activate the pool, unless it is that of a store which was formatted anew; gives its name."""
+    with backend.exclusive():
+        name = backend.active(dm)  # LVM2's event-based activation may have been at it
+        if name is not None:
+            return name
+        devices = backend.open(read_only=True)
+        try:
+            _refuse_unformatted(devices, state, backend)
+        finally:
+            devices.close()
+        return backend.activate(dm)
 
 
 def _refuse_unformatted(devices: PoolDevices, state: State, backend: PoolBackend) -> None:

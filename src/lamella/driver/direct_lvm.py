@@ -8,7 +8,6 @@ made by hand is taken over by Docker's rules (moby v24.0.9, ``deviceset.go``, ``
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
@@ -52,8 +51,6 @@ if TYPE_CHECKING:
     from lamella.thin.status import PoolStatus
 
 MAPPER = "/dev/mapper/"
-ACTIVATION_PATIENCE = 15.0
-"""Seconds for LVM2's event-based activation of a new pool to begin and end."""
 
 
 class DirectLvm(PoolBackend):
@@ -182,27 +179,52 @@ class DirectLvm(PoolBackend):
     # -- making ----------------------------------------------------------------------------------
 
     def create(self, options: Options) -> None:
-        if options.thin_pool_device:
-            record = self._take_over(options)
-        else:
-            record = self._make(options)
-        self._blank(record)
-        record.ready = True
-        record.save(self.record_path)
+        with self.exclusive(options):
+            if options.thin_pool_device:
+                record = self._take_over(options)
+            else:
+                record = self._make(options)
+            self._blank(record)
+            record.ready = True
+            record.save(self.record_path)
 
     def make_pool(self, options: Options) -> str:
         """Make group and pool as :meth:`create` does, for others to use; gives its device-mapper name.
 
         What is left is what ``lvconvert`` leaves: metadata that the kernel formats on the first activation.
         """
-        record = self._make(options)
-        self._blank(record)
-        self.record_path.unlink()
+        with self.exclusive(options):
+            record = self._make(options)
+            self._blank(record)
+            self.record_path.unlink()
         return dm_name(record.group, record.pool)
+
+    @contextlib.contextmanager
+    def exclusive(self, options: Options | None = None) -> Iterator[None]:
+        """Hold LVM2's locks, so that its commands wait; those that udev has it run for a new disk among them.
+
+        Without them, LVM2's event-based activation puts a group up between two steps of a set-up.
+        """
+        from lamella.lvm.locks import global_lock, group_lock
+
+        record, folder = self._record(), self.disks.environment.lock_dir
+        group = record.group if record is not None else ""
+        if options is not None:
+            name = options.thin_pool_device
+            group = self._named_pool(name)[0] if name else options.group
+        if self.disks.locked or not group:
+            yield
+            return
+        with global_lock(folder, write=True), group_lock(folder, group, write=True):
+            self.disks.locked = True
+            try:
+                yield
+            finally:
+                self.disks.locked = False
 
     def _blank(self, record: Record) -> None:
         """Zero the superblock of an empty pool, or of our own of a set-up that was cut short."""
-        devices = self._open_just_made(record)
+        devices = self._open(record, read_only=False)
         try:
             if any(devices.metadata.read(0, BLOCK_SIZE)):
                 devices.metadata.write_zeros(0, BLOCK_SIZE)
@@ -250,22 +272,18 @@ class DirectLvm(PoolBackend):
         change_list(self.disks.list_path, disks)
         return fresh
 
-    def _open_just_made(self, record: Record) -> VolumeDevices:
-        """Open a pool for writing that LVM2's event-based activation may put up at any moment, once.
+    def release_unfinished(self) -> None:
+        with self.exclusive():
+            record = self._record()
+            if record is not None and record.made and not record.ready:
+                self._deactivate_made(record)
 
-        udev has it do so when a disk of a new group is closed (of loop devices, in any case).
-        """
-        end = time.monotonic() + ACTIVATION_PATIENCE
-        while True:
-            try:
-                return self._open(record, read_only=False)
-            except BusyError:
-                if time.monotonic() > end:
-                    raise
-            session, found = self._find_shared(record)
-            with session, contextlib.suppress(BusyError):  # LVM2 may be halfway through
-                self._take_out(found, record.pool)
-            time.sleep(0.1)
+    def _deactivate_made(self, record: Record) -> None:
+        """Deactivate what LVM2 has activated, by itself, of the group that a set-up made."""
+        with Disks(self.root, open_shared).session(self.disks.listed(record.disks)) as session:
+            for found in session.scan.named(record.group):
+                if {pv.uuid for pv in found.group.pvs} & set(record.disks.values()):
+                    self._take_out(found, record.pool)
 
     def _take_out(self, found: FoundGroup, pool: str) -> None:
         """Deactivate a pool that LVM2 has active, as it does after making one: it is looked at from here, and
@@ -273,14 +291,13 @@ class DirectLvm(PoolBackend):
         if not active_in(found.group.uuid, self.disks.environment.sys_block):
             return
         from lamella.devicemapper.client import DeviceMapper
+        from lamella.driver.direct_lvm_setup import parts_of
 
-        segment = pool_of(found, pool)[1]
         with DeviceMapper() as dm:
             activator = self._activator(dm)
             active = activator.active_in(found)
             # The parts by name as well: of a pool that was half up, or half down, they may be all that is.
-            names = [name for name in (pool, segment.data, segment.metadata) if name in active]
-            activator.deactivate(found, names)
+            activator.deactivate(found, [name for name in parts_of(found.group, pool) if name in active])
 
     def _check_pool_is_free(self, record: Record, *, again: bool) -> None:
         """Raise, in Docker's words, for a pool that somebody has used; *again*: not if it was ourselves."""
@@ -373,13 +390,16 @@ class DirectLvm(PoolBackend):
         if name is not None:
             return name
         record = self._existing()
-        with self._locked(record):
+        with self._group_locked(record):
             name = self.active(dm)  # LVM2's event-based activation may have been at it
             return name if name is not None else self._activate(dm, record)
 
-    def _locked(self, record: Record) -> AbstractContextManager[None]:
+    def _group_locked(self, record: Record) -> AbstractContextManager[None]:
         """Keep LVM2's commands off the group, and wait for those that are at work on it."""
         from lamella.lvm.locks import group_lock
+
+        if self.disks.locked:
+            return contextlib.nullcontext()
 
         return group_lock(self.disks.environment.lock_dir, record.group, write=True)
 
@@ -400,7 +420,7 @@ class DirectLvm(PoolBackend):
         record = self._record()
         if record is None or not active_in(record.group_uuid, self.disks.environment.sys_block):
             return
-        with self._locked(record):
+        with self._group_locked(record):
             session, found = self._find_shared(record)
             with session:
                 self._activator(dm).deactivate(found, [record.pool])
@@ -532,12 +552,18 @@ class DirectLvm(PoolBackend):
         record = self._record()
         if record is None:
             return []
+        with self.exclusive():
+            return self._remove(record)
+
+    def _remove(self, record: Record) -> list[str]:
         from lamella.driver.direct_lvm_setup import unmake
         from lamella.lvm.device_list import change_list
 
         listed = self.disks.listed(record.disks)
         left: list[str] = []
         if record.made:
+            if not record.ready:
+                self._deactivate_made(record)
             more = [path for path in self.disks.of_machine() if path not in listed]
             with self.disks.session([*listed, *more]) as session:
                 left = unmake(session, record)

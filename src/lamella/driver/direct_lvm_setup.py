@@ -207,15 +207,19 @@ def _remove_pool(session: Session, found: FoundGroup, name: str) -> None:
             for old in [each for each in group.lvs if re.fullmatch(rf"{re.escape(name)}_meta\d+", each)]:
                 remove_lv(session, found, group.lvs[old])  # what a repair of the pool left
         return
-    for part in _parts(group, name):
+    for part in parts_of(group, name):
         remove_lv(session, found, group.lvs[part])
 
 
-def _parts(group: VolumeGroup, name: str) -> list[str]:
+def parts_of(group: VolumeGroup, name: str) -> list[str]:
+    """The volumes of a pool, finished or not: itself, its data and metadata, and the spare."""
     from lamella.driver.direct_lvm_plan import META_SUFFIX
 
-    spares = [lv for lv in group.lvs if lv.endswith(SPARE_SUFFIX)]
-    return [part for part in (name, name + META_SUFFIX, *spares) if part in group.lvs]
+    pool = group.lvs[name].thin_pool if name in group.lvs else None
+    own = [name, name + META_SUFFIX] if pool is None else [name, pool.data, pool.metadata]
+    return [
+        part for part in (*own, *(lv for lv in group.lvs if lv.endswith(SPARE_SUFFIX))) if part in group.lvs
+    ]
 
 
 def _uuid(disk: Disk) -> str:

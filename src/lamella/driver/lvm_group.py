@@ -58,6 +58,8 @@ class Disks:
     def __init__(self, root: Path, opener: Opener = open_disk) -> None:
         self.root = root
         self.opener = opener
+        self.locked = False
+        """Whether LVM2's locks are held around the sessions, which then take none."""
 
     @cached_property
     def config(self) -> Config:
@@ -91,7 +93,7 @@ class Disks:
 
     def session(self, paths: Iterable[str], say: Callable[[Notice], None] | None = None) -> Session:
         """A session on those disks; close it."""
-        return Session(list(paths), self.environment, opener=self.opener, say=say)
+        return Session(list(paths), self.environment, opener=self.opener, say=say, locked=self.locked)
 
     def find(self, group: str, known: Iterable[str] = ()) -> tuple[Session, FoundGroup]:
         """A session and the group in it; all the machine's disks are looked at only if need be.

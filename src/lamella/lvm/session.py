@@ -41,7 +41,8 @@ class Session:
     Parameters: *paths* of files, devices and whatever else *opener* understands; *given*, devices
     that are open already, by path; *test* lets every commit change nothing on disk (``--test``);
     *say* is handed every notice as it comes up; *activator* changes the kernel's devices along with
-    the groups: without one, a group that the kernel uses is refused.
+    the groups: without one, a group that the kernel uses is refused; *locked*: the caller holds the locks on
+    the set of physical volumes and on the groups that are changed, over several sessions.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Session:
         test: bool = False,
         say: Callable[[Notice], None] | None = None,
         activator: Activator | None = None,
+        locked: bool = False,
     ) -> None:
         self.paths = list(paths)
         self.environment = environment
@@ -62,6 +64,7 @@ class Session:
         self.test = test
         self.notices: list[Notice] = []
         self.activator = activator
+        self._lock_dir = None if test or locked else environment.lock_dir
         self._say = say
         self._scan: Scan | None = None
         self._writers: dict[str, BlockDevice] = {}
@@ -173,10 +176,9 @@ class Session:
             yield
             return
         around = self.environment
-        folder = None if self.test else around.lock_dir
         command = (around.command_line.split() or [""])[0]
         with (
-            global_lock(folder, write=True),
+            global_lock(self._lock_dir, write=True),
             taken_back(None if keep_hints else around.hints_dir, command, lock=around.lock_dir is not None),
         ):
             self._global_held = True
@@ -203,9 +205,8 @@ class Session:
         disks, unknown segments, duplicate disks; and :class:`BusyError` for an active group where there
         is no activator.
         """
-        folder = None if self.test else self.environment.lock_dir
         with ExitStack() as held:
-            held.enter_context(group_lock(folder, name, write=True))
+            held.enter_context(group_lock(self._lock_dir, name, write=True))
             if not self._global_held:
                 self.rescan()
             found = self.find(name)
@@ -274,8 +275,7 @@ class Session:
     @contextmanager
     def creating(self, name: str) -> Iterator[None]:
         """Hold the global lock and that of a group that is to be made; write its backup at the end."""
-        folder = None if self.test else self.environment.lock_dir
-        with self.all_locked(), group_lock(folder, name, write=True):
+        with self.all_locked(), group_lock(self._lock_dir, name, write=True):
             yield
             self._back_up()
 

@@ -46,6 +46,7 @@ def make_pool(
     if wanted.thin_pool_device:
         raise UsageError("dm.thinpooldev names a pool that is there already", hint="leave one of the two out")
     backend = DirectLvm(place.path)
+    backend.release_unfinished()
     backend.preflight(wanted)
     place.make()
     lock = Lock(place.lock, exclusive=True, wait=wait)

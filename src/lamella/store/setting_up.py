@@ -56,6 +56,7 @@ def set_up(
     if not there:
         backend.engine = engines.choose(asked, backend, wanted)
         engines.check_filesystem(backend.engine, wanted)
+        backend.release_unfinished()
         backend.preflight(wanted)
     place.make()
     lock = Lock(place.lock, exclusive=True, wait=wait)
