@@ -5,13 +5,13 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 PYTEST_ARGS ?=
 
-.PHONY: help quickstart test test-guest power-cuts guest-shell lint types check benchmarks \
+.PHONY: help quickstart test guest test-guest power-cuts guest-shell lint types check benchmarks \
 	benchmarks-guest clean
 
 help:
 	@echo "make quickstart   set up, then unpack an image into a thin pool and show copy-on-write"
 	@echo "make test         set up (system packages too, as root), then run the tests"
-	@echo "make test-guest   run the tests that want a real kernel, in a QEMU guest made for them"
+	@echo "make test-guest   run the tests that want a real kernel, in a guest made for them"
 	@echo "make power-cuts   kill such a guest at work, and look what is left (LAMELLA_ROUNDS=2)"
 	@echo "make guest-shell  a prompt in that guest"
 	@echo "make check        lint, types, layering"
@@ -35,16 +35,19 @@ test: $(VENV)/.dev
 	@sh scripts/system-packages.sh test
 	$(PYTHON) -m pytest -n 2 -m "not guest" $(PYTEST_ARGS)
 
-test-guest: $(VENV)/.dev
+guest: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
-	$(PYTHON) -m scripts.guest run tests/guest/run.sh --each store lvm kernel
+	@$(PYTHON) -m scripts.guest probe || sh scripts/system-packages.sh qemu
+
+test-guest: guest
+	$(PYTHON) -m scripts.guest run tests/guest/run.sh --each store-direct store-loop kernel lvm
 
 power-cuts: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
+	@sh scripts/system-packages.sh qemu
 	$(PYTHON) -m scripts.power_cuts
 
-guest-shell: $(VENV)/.dev
-	@sh scripts/system-packages.sh guest
+guest-shell: guest
 	@$(PYTHON) -m scripts.guest shell
 
 lint: $(VENV)/.dev
@@ -62,9 +65,8 @@ benchmarks: $(VENV)/.dev
 	@for file in $(filter-out benchmarks/guest_%,$(wildcard benchmarks/*.py)); do \
 		echo "== $$file"; $(PYTHON) $$file || exit 1; done
 
-benchmarks-guest: $(VENV)/.dev
+benchmarks-guest: guest
 	@sh scripts/system-packages.sh test
-	@sh scripts/system-packages.sh guest
 	$(PYTHON) -m benchmarks.guest_boot
 
 clean:

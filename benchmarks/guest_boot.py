@@ -21,7 +21,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from scripts import guest
+from scripts.guest.machine import boot
 from tests.support.debian import debian_image
 
 DISK = 6 << 30
@@ -84,7 +84,7 @@ def main() -> int:
             "mkdir /root/p && cd /project && cp -r /share/packages src tests benchmarks /root/p && "
             "cd /root/p && export PYTHONPATH=/root/p/packages:/root/p/src:/root/p && " + " && ".join(commands)
         )
-        code, output = guest.boot(script, share, disks, timeout=7200)
+        code, output = boot(script, share, disks, timeout=7200)
         print(output, end="")
         return code
     finally:

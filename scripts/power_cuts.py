@@ -27,7 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts import guest
+from scripts.guest import qemu
+from scripts.guest.machine import DEFAULT_ROOT, Machine
+from scripts.guest.roots import root
 from scripts.write_log import WriteLog, copy_sparse
 from tests.guest import power_cut
 from tests.support.stores import (
@@ -80,9 +82,8 @@ def cut_a_guest(disk: Path, log: Path, share: Path, engine: str, first: int, cho
     log.write_bytes(b"")
     progress = share / "progress"
     progress.unlink(missing_ok=True)
-    folder = guest.prepare(
-        f"LAMELLA_ENGINE={engine} exec python3 -B -m tests.guest.power_cut {first}\n", share
-    )
+    guest = Machine(root(DEFAULT_ROOT), share)
+    guest.write_script(f"LAMELLA_ENGINE={engine} exec python3 -B -m tests.guest.power_cut {first}\n")
     blocks = (
         f"driver=raw,node-name=disk,discard=unmap,file.driver=file,file.filename={disk}",
         f"driver=file,node-name=log,filename={log}",
@@ -90,13 +91,17 @@ def cut_a_guest(disk: Path, log: Path, share: Path, engine: str, first: int, cho
     )
     more = [word for block in blocks for word in ("-blockdev", block)]
     more += ["-device", "virtio-blk-pci,drive=logged,addr=0x1e"]  # after the root on the bus, as in its name
-    line = guest.command(folder, share, [], False, more)
     steps, begun = chooser.randrange(2, 6), time.monotonic()
-    with subprocess.Popen(line, stdin=subprocess.DEVNULL) as machine:
+    with (
+        guest.folders() as folders,
+        subprocess.Popen(
+            qemu.command(guest.root, folders, more=more), stdin=subprocess.DEVNULL
+        ) as machine,
+    ):
         try:
             while not progress.exists() or len(progress.read_text().split()) < steps:
                 if machine.poll() is not None or time.monotonic() > begun + 600:
-                    raise SystemExit(f"the guest did not get to work:\n{guest.printed(share)}")
+                    raise SystemExit(f"the guest did not get to work:\n{guest.printed()}")
                 time.sleep(0.05)
             time.sleep(chooser.uniform(0, 3))  # anywhere in the next step
         finally:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs the system packages that a target needs and that are missing: `system-packages.sh run` (to use
-# Lamella), `test` (to test it against the real programs) or `guest` (for the QEMU guest). As root, or where sudo asks
+# Lamella), `test` (to test it against the real programs) or `guest` (for the guest with a real kernel; `qemu`, where that is QEMU). As root, or where sudo asks
 # no password, it installs; otherwise it names what is missing: for `run` that is an error, for `test` the
 # tests that need those programs skip and say so.
 set -eu
@@ -45,21 +45,23 @@ have_python || python_missing=yes
 have_library libext2fs.so.2 || wanted="$wanted libext2fs2t64|libext2fs2"
 have_library libcom_err.so.2 || wanted="$wanted libcom-err2"
 
-if [ "$1" = guest ]; then
+if [ "$1" = guest ] || [ "$1" = test ]; then
     have_program mmdebstrap || wanted="$wanted mmdebstrap"
-    have_program qemu-system-x86_64 || wanted="$wanted qemu-system-x86"
     have_program mkfs.ext4 || wanted="$wanted e2fsprogs"
+    have_program newuidmap || wanted="$wanted uidmap"
+    ls /usr/share/keyrings/debian-archive-keyring.* >/dev/null 2>&1 || wanted="$wanted debian-archive-keyring"
+fi
+if [ "$1" = qemu ]; then
+    have_program qemu-system-x86_64 || wanted="$wanted qemu-system-x86"
 fi
 if [ "$1" = test ]; then
     while read -r program package; do
         have_program "$program" || wanted="$wanted $package"
     done <<EOF
-e2fsck e2fsprogs
 thin_check thin-provisioning-tools
 lvm lvm2
 umoci umoci
 skopeo skopeo
-mmdebstrap mmdebstrap
 docker-registry docker-registry
 zstd zstd
 bsdtar libarchive-tools

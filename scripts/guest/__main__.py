@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest with a real kernel, device-mapper, LVM2 and Docker: `python -m scripts.guest build|run|shell`.
+"""A guest with a real kernel, device-mapper, LVM2 and Docker: `python -m scripts.guest build|run|shell|probe`.
 
 `build` makes what a guest needs, once. `run SCRIPT` boots a fresh copy-on-write guest with a folder shared at
 /share and the project at /project, runs the script in it, prints its output and exits with its code. `shell`
-gives a prompt.
+gives a prompt. `probe` ends with 0 if User-mode Linux can be used, and with 1 if QEMU is needed.
 
 User-mode Linux runs it, or QEMU where that cannot be had; LAMELLA_GUEST=uml or =qemu decides.
 """
@@ -27,7 +27,7 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("action", choices=("build", "run", "shell"))
+    parser.add_argument("action", choices=("build", "run", "shell", "probe"))
     parser.add_argument("script", nargs="?", type=Path)
     parser.add_argument("--root", choices=list(ROOTS), default=DEFAULT_ROOT, help=f"default: {DEFAULT_ROOT}")
     parser.add_argument(
@@ -39,6 +39,8 @@ def main() -> int:
     )
     parser.add_argument("--timeout", type=float, default=1800, help="seconds (default 1800)")
     args = parser.parse_args()
+    if args.action == "probe":
+        return 0 if user_mode_linux() else 1
     if args.action == "run" and args.script is None:
         parser.error("run wants a script")
     if args.each and (args.share or args.disk):
