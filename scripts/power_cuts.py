@@ -94,9 +94,7 @@ def cut_a_guest(disk: Path, log: Path, share: Path, engine: str, first: int, cho
     steps, begun = chooser.randrange(2, 6), time.monotonic()
     with (
         guest.folders() as folders,
-        subprocess.Popen(
-            qemu.command(guest.root, folders, more=more), stdin=subprocess.DEVNULL
-        ) as machine,
+        subprocess.Popen(qemu.command(guest.root, folders, more=more), stdin=subprocess.DEVNULL) as machine,
     ):
         try:
             while not progress.exists() or len(progress.read_text().split()) < steps:

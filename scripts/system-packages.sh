@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs the system packages that a target needs and that are missing: `system-packages.sh run` (to use
-# Lamella), `test` (to test it against the real programs) or `guest` (for the guest with a real kernel; `qemu`, where that is QEMU). As root, or where sudo asks
-# no password, it installs; otherwise it names what is missing: for `run` that is an error, for `test` the
-# tests that need those programs skip and say so.
+# Lamella), `test` (to test it against the real programs), `guest` (for the guest with a real kernel) or `qemu`
+# (to run that guest where User-mode Linux cannot). As root, or where sudo asks no password, it installs;
+# otherwise it names what is missing: for `run` that is an error, for `test` the tests that need those programs
+# skip and say so.
 set -eu
 
 have_python() {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest with a real kernel, device-mapper, LVM2 and Docker: `python -m scripts.guest build|run|shell|probe`.
+"""A guest with a real kernel: `python -m scripts.guest build|run|shell|probe`.
 
 `build` makes what a guest needs, once. `run SCRIPT` boots a fresh copy-on-write guest with a folder shared at
 /share and the project at /project, runs the script in it, prints its output and exits with its code. `shell`

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packages of other Debian suites than the machine's own, without touching its package lists. Needs no root."""
+"""Packages of other Debian suites than the machine's own, whose package lists are left alone. Needs no root."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def suite(name: str) -> Iterator[Apt]:
             f'Dir::State::Lists "{folder}/lists";\nDir::Cache "{folder}";\n'
             f'Dir::Etc::SourceList "{folder}/sources.list";\nDir::Etc::SourceParts "-";\n'
             # The package index alone: no translations and descriptions, which are as large again.
-            'Acquire::Languages "none";\nAPT::Sandbox::User "";\nDir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
+            'Acquire::Languages "none";\nAPT::Sandbox::User "";\n'
+            'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
         )
         apt = Apt(config, name)
         apt.update()

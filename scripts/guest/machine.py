@@ -123,7 +123,7 @@ class Machine:
 def boot(
     script: str, share: Path, disks: Sequence[Path] = (), timeout: float = 1800, name: str = DEFAULT_ROOT
 ) -> tuple[int, str]:
-    """Run *script* in a fresh guest with root *name*; gives its exit code and output. Raises ``TimeoutError``."""
+    """Run *script* in a fresh guest with root *name*, as :meth:`Machine.run` does."""
     return Machine(root(name), share, disks).run(script, timeout)
 
 

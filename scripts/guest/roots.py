@@ -39,9 +39,13 @@ class Recipe:
 
 ROOTS = {
     # The rest is what tests of the store want: the real programs, and one that serves blocks and layers.
-    "docker20": Recipe("bookworm", (*SYSTEM, "umoci", "skopeo", "docker-registry", "libarchive-tools", "openssl"), "3.11"),
+    "docker20": Recipe(
+        "bookworm",
+        (*SYSTEM, "umoci", "skopeo", "docker-registry", "libarchive-tools", "openssl"),
+        "3.11",
+    ),
     "current": Recipe("testing", (*SYSTEM, "docker-cli", "crun", "skopeo", "umoci"), "3.14"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,16 @@ def _make(name: str, found: Recipe, target: Path) -> None:
         (work / "init.sh").chmod(0o755)
         keep = (
             f'cp {work}/init.sh "$1/sbin/guest-init" && release=$(ls "$1"/lib/modules) && '
-            f'cp "$1/boot/vmlinuz-$release" {boot}/kernel && cp -r "$1/lib/modules/$release" {boot}/modules && '
+            f'cp "$1/boot/vmlinuz-$release" {boot}/kernel && '
+            f'cp -r "$1/lib/modules/$release" {boot}/modules && '
             f'cp "$1/bin/busybox" {boot}/ && chmod -R a+rX {boot} && '
             'rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*'
         )
         # Seen through a bind mount, the tree is without what mmdebstrap has mounted in it.
         pack = (
             f'mkdir {boot}/tree && mount --bind "$1" {boot}/tree && '
-            f"mkfs.ext4 -q -F -O ^has_journal -d {boot}/tree {image} 8G && umount {boot}/tree && rmdir {boot}/tree"
+            f"mkfs.ext4 -q -F -O ^has_journal -d {boot}/tree {image} 8G && "
+            f"umount {boot}/tree && rmdir {boot}/tree"
         )
         subprocess.run(
             ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(found.packages)}",

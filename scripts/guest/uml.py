@@ -88,7 +88,7 @@ def _command(kernel: Path, scratch: Path, options: Sequence[str]) -> list[str]:
 
 
 def _processor() -> str:
-    """What may decide whether a kernel can start: an older one knows not all registers of a newer processor."""
+    """What decides whether a kernel can start: an older one does not know all registers of a newer processor."""
     text = Path("/proc/cpuinfo").read_text()
     return "\n".join(sorted({line for line in text.splitlines() if line.startswith(("model name", "flags"))}))
 
