@@ -62,7 +62,7 @@ def command(
 def initrd(root: Root) -> Path:
     key = recipe(str(root.folder), *MODULES, INITRD_INIT)
     return (
-        made_once(f"initrd-{root.name}", key, lambda target: _makeinitrd(root.folder, target / "initrd"))
+        made_once(f"initrd-{root.name}", key, lambda target: _make_initrd(root.folder, target / "initrd"))
         / "initrd"
     )
 

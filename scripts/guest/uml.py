@@ -88,7 +88,7 @@ def _command(kernel: Path, scratch: Path, options: Sequence[str]) -> list[str]:
 
 
 def _processor() -> str:
-    """What decides whether a kernel can start: an older one does not know all registers of a newer processor."""
+    """What decides whether a kernel can start: it has to know all registers of the processor."""
     text = Path("/proc/cpuinfo").read_text()
     return "\n".join(sorted({line for line in text.splitlines() if line.startswith(("model name", "flags"))}))
 
