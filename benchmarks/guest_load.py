@@ -19,7 +19,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.guest_pools import Containerd, dockerd, pool, run, shape
+from benchmarks.guest_pools import Containerd, dockerd, guest_disks, pool, run, shape
 
 from lamella.store import Store
 
@@ -32,11 +32,10 @@ def main() -> None:
     )
     parser.add_argument("image", type=Path, help="a docker-archive")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--disks", default="/dev/vdb,/dev/vdc,/dev/vdd,/dev/vde")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="benchmark-", dir="/var/tmp"))
     image = shutil.copy(args.image, folder / "image.tar")
-    disks = args.disks.split(",")
+    disks = guest_disks(4)
     commands: dict[str, list[object]] = {}
     with ExitStack() as stack:
         for engine, disk in (("kernel", disks[0]), ("user", disks[1])):
@@ -74,12 +73,15 @@ def main() -> None:
                 run(*command)
                 run("sync")
                 times[shown].append(time.perf_counter() - begun)
-    mine = statistics.median(times["lamella load, kernel engine"])
-    print(f"Debian, {Path(image).stat().st_size / 1e6:.0f} MB in layers, medians of {args.rounds}")
+    size = Path(image).stat().st_size / 1e6
+    print(f"Debian, {size:.0f} MB in layers, {args.rounds} rounds, median (least to most) in s")
+    print(f"{'':<34}{'':>24}   kernel engine: faster by   user engine: faster by")
+    ours = [statistics.median(times[f"lamella load, {engine} engine"]) for engine in ("kernel", "user")]
     for shown, found in times.items():
         median = statistics.median(found)
-        factor = "" if median == mine else f"   ours: faster by {median / mine:.2f}"
-        print(f"{shown:<32}{median:8.1f} s{factor}")
+        row = f"{shown:<34}{median:8.2f} ({min(found):.2f} to {max(found):.2f})"
+        factors = "" if shown.startswith("lamella") else "".join(f"{median / mine:>26.1f}" for mine in ours)
+        print(f"{row:<58}{factors}")
     for engine in ("kernel", "user"):
         with Store.open(folder / f"store-{engine}", engine=engine) as store:
             store.teardown(force=True)

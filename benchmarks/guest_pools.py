@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import statistics
+import string
 import subprocess
 import time
 import urllib.request
@@ -21,6 +23,17 @@ if TYPE_CHECKING:
 BASE_SIZE = 1 << 30
 CHUNK = "64K"
 METRICS = "127.0.0.1:10338"
+
+
+def guest_disks(count: int) -> list[str]:
+    """The first disks that the guest was given."""
+    return [f"{os.environ['GUEST_DISKS']}{letter}" for letter in string.ascii_lowercase[1 : count + 1]]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, least and most of durations, in ms."""
+    low, high = min(values) * 1e3, max(values) * 1e3
+    return f"{statistics.median(values) * 1e3:9.1f} ({low:.1f} to {high:.1f})"
 
 
 def run(*command: object) -> str:

@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.guest_pools import BASE_SIZE, Containerd, pool, run, shape
+from benchmarks.guest_pools import BASE_SIZE, Containerd, guest_disks, pool, run, shape, spread
 from tests.support.images import write_docker_archive
 
 from lamella.store import Store
@@ -123,10 +123,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--disks", default="/dev/vdb,/dev/vdc,/dev/vdd")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="benchmark-", dir="/var/tmp"))
-    disks = args.disks.split(",")
+    disks = guest_disks(3)
     times: Times = {name: ([], []) for name in NAMES}
     with ExitStack() as stack:
         ways = [
@@ -146,14 +145,14 @@ def main() -> None:
                     removed.clear()
         tell(times, *NAMES)
 
-    title = f"A container's snapshot, medians of {args.rounds} in ms"
-    print(f"{title:<54}  prepare   remove     both   ours: faster by")
-    mine = [statistics.median(found) for found in times["lamella"]]
+    title = f"A container's snapshot, {args.rounds} rounds, median (least to most) in ms"
+    print(f"{title}\n{'':<28}{'prepare':>28}{'remove':>28}{'both':>28}   ours: faster by")
+    both = {name: [sum(pair) for pair in zip(*found, strict=True)] for name, found in times.items()}
+    mine = statistics.median(both["lamella"])
     for name, shown in NAMES.items():
-        median = [statistics.median(found) for found in times[name]]
-        factor = "" if name == "lamella" else f"{sum(median) / sum(mine):6.1f}"
-        row = "".join(f"{value * 1e3:9.1f}" for value in (*median, sum(median)))
-        print(f"{shown:<54}{row}   {factor}")
+        factor = "" if name == "lamella" else f"{statistics.median(both[name]) / mine:6.1f}"
+        row = "".join(f"{spread(found):>28}" for found in (*times[name], both[name]))
+        print(f"{shown:<28}{row}   {factor}")
 
 
 if __name__ == "__main__":
