@@ -8,12 +8,16 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+KEPT = 24 * 3600
+"""Seconds that what another recipe has made is kept after its last use: a guest may be running on it."""
 
 
 def cache() -> Path:
@@ -38,13 +42,14 @@ def locked(name: str) -> Iterator[None]:
 
 
 def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder that *make* fills, kept under *kind* and *key*; older ones of the kind are removed.
+    """The folder that *make* fills, kept under *kind* and *key*; others of the kind go after an unused day.
 
     A *make* that fails leaves nothing behind.
     """
     target = cache() / f"{kind}-{key}"
     with locked(kind):
         if target.exists():
+            os.utime(target)
             return target
         fresh = Path(tempfile.mkdtemp(prefix=f"new-{kind}-", dir=cache()))
         try:
@@ -54,6 +59,6 @@ def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         for old in cache().glob(f"{kind}-????????????"):
-            if old != target:
+            if old != target and time.time() - old.stat().st_mtime > KEPT:
                 shutil.rmtree(old, ignore_errors=True)
     return target

@@ -77,12 +77,12 @@ class Machine:
             else:
                 disks = [disk.resolve() for disk in self.disks]
                 line = kernel.command(self.root.image, folders, folders, disks, interactive)
-            quiet = None if interactive else subprocess.DEVNULL
+            console = None if interactive else (self.share / "console").open("wb")
             process = subprocess.Popen(
                 line,
-                stdin=quiet,
-                stdout=quiet,
-                stderr=None if kernel is None else quiet,
+                stdin=None if interactive else subprocess.DEVNULL,
+                stdout=console,
+                stderr=None if interactive else subprocess.STDOUT,
                 env=uml.environment(),
                 cwd=None if kernel is None else kernel.folder,  # its loader's path is relative to it
                 start_new_session=not interactive,
@@ -94,6 +94,8 @@ class Machine:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill() if interactive else os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+                if console is not None:
+                    console.close()
 
     def write_script(self, script: str) -> None:
         """What the guest will run."""
@@ -117,7 +119,10 @@ class Machine:
                     f"the guest took more than {timeout:g} s; it had printed:\n{self.printed()}"
                 ) from None
         code = self.share / "exit-code"
-        return (int(code.read_text()) if code.exists() else -1), self.printed()
+        if code.exists():
+            return int(code.read_text()), self.printed()
+        said = (self.share / "console").read_text(errors="replace")
+        return -1, f"{self.printed()}the guest ended before its script did:\n{said[-2000:]}"
 
 
 def boot(

@@ -40,7 +40,7 @@ def command(
 ) -> list[str]:
     """The command line; *more* is put at its end. Writes to the root go to a file of QEMU's own.
 
-    *folders* has links to the machine's folders that the guest sees, by the names in ``init.sh``.
+    *folders* has links to the machine's folders that the guest sees, by the names in ``stub.sh``.
     """
     # /dev/kvm may be there and yet hang (nested virtualisation), so it is used only when asked for.
     kvm = os.environ.get("LAMELLA_GUEST_KVM") == "1"

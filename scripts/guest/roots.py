@@ -18,7 +18,7 @@ from pathlib import Path
 from scripts.guest.apt import AptError, mirror
 from scripts.guest.cache import made_once, recipe
 
-INIT = Path(__file__).with_name("init.sh")
+STUB = Path(__file__).with_name("stub.sh")
 SYSTEM = (
     *("linux-image-amd64", "udev", "kmod", "busybox-static", "procps", "iproute2", "util-linux", "mount"),
     *("lvm2", "dmsetup", "thin-provisioning-tools", "e2fsprogs", "xfsprogs", "attr", "acl", "zstd"),
@@ -64,7 +64,7 @@ class Root:
 def root(name: str) -> Root:
     """The root *name*, made now unless it is there."""
     found = ROOTS[name]
-    key = recipe(found.suite, *found.packages, INIT.read_text())
+    key = recipe(found.suite, *found.packages, STUB.read_text())
     return Root(name, made_once(f"root-{name}", key, lambda target: _make(name, found, target)), found.python)
 
 
@@ -80,10 +80,10 @@ def _make(name: str, found: Recipe, target: Path) -> None:
         image.chmod(0o666)
         boot.mkdir()
         boot.chmod(0o777)
-        shutil.copy(INIT, work / "init.sh")
-        (work / "init.sh").chmod(0o755)
+        shutil.copy(STUB, work / "stub.sh")
+        (work / "stub.sh").chmod(0o755)
         keep = (
-            f'cp {work}/init.sh "$1/sbin/guest-init" && release=$(ls "$1"/lib/modules) && '
+            f'cp {work}/stub.sh "$1/sbin/guest-init" && release=$(ls "$1"/lib/modules) && '
             f'cp "$1/boot/vmlinuz-$release" {boot}/kernel && '
             f'cp -r "$1/lib/modules/$release" {boot}/modules && '
             f'cp "$1/bin/busybox" {boot}/ && chmod -R a+rX {boot} && '

@@ -54,7 +54,7 @@ class UserModeLinux:
     ) -> list[str]:
         """The command line. Writes to the root *image* go to a copy-on-write file in *scratch*.
 
-        *folders* has links to the machine's folders that the guest sees, by the names in ``init.sh``.
+        *folders* has links to the machine's folders that the guest sees, by the names in ``stub.sh``.
         """
         (folders / "modules").symlink_to(self.modules)
         console = "con0=fd:0,fd:1" if interactive else "con0=null,fd:1"
