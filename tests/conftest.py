@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ settings.register_profile(
 settings.load_profile("lamella")
 
 REQUIRE_TOOLS = os.environ.get("LAMELLA_REQUIRE_TOOLS") == "1"
-FIXTURES = Path(os.environ.get("LAMELLA_FIXTURES", Path(__file__).parents[2] / "shared" / "fixtures"))
+OWN_FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(os.environ.get("LAMELLA_FIXTURES", OWN_FIXTURES))
+"""Where fixtures are looked for before the project's own: those that were made anew, say."""
 
 os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
@@ -52,23 +55,40 @@ def tool() -> Callable[[str], str]:
     return find
 
 
+def fixture_path(name: str) -> Path:
+    """Where the fixture *name* is; a test without it is skipped or fails, as :func:`missing` says."""
+    for folder in (FIXTURES, OWN_FIXTURES):
+        if (folder / name).exists():
+            return folder / name
+    missing(f"the fixture {name} (made by the real kernel, LVM2 or Docker)")
+    raise AssertionError
+
+
+def transcript(name: str) -> str:
+    """What a session with the real tools printed; ``tests/fixtures/README.md`` says how each was had."""
+    return (fixture_path("transcripts") / name).read_text()
+
+
 @pytest.fixture(scope="session")
 def fixture_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """``fixture_dir("thin-a.tar.zst")`` unpacks a fixture once and gives the folder; skips without it.
+    """``fixture_dir("thin-a.tar.zst")`` unpacks a fixture once and gives the folder.
 
     A plain folder among the fixtures (``docker-loop-a``) is given as it is.
     """
     unpacked: dict[str, Path] = {}
 
     def get(name: str) -> Path:
-        source = FIXTURES / name
-        if not source.exists():
-            pytest.skip(f"the fixture {name} (made by the real kernel, LVM2 or Docker) is not here")
+        source = fixture_path(name)
         if source.is_dir():
             return source
         if name not in unpacked:
             target = tmp_path_factory.mktemp(name.split(".")[0])
-            subprocess.run(f"zstd -dc '{source}' | tar -xS -C '{target}'", shell=True, check=True)
+            with (
+                source.open("rb") as packed,
+                zstandard.ZstdDecompressor().stream_reader(packed) as stream,
+                tarfile.open(fileobj=stream, mode="r|") as archive,
+            ):
+                archive.extractall(target, filter="data")  # what is sparse in it stays so
             unpacked[name] = target
         return unpacked[name]
 

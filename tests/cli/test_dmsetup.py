@@ -19,14 +19,12 @@ from lamella.devicemapper.table import Error, Linear, Target, parse_table
 from lamella.images.sample import write_sample
 from lamella.store import Store
 from lamella.store.virtual_devices import VirtualDevices
-from tests.conftest import FIXTURES
+from tests.conftest import fixture_path, transcript
 from tests.support import stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-TRANSCRIPTS = FIXTURES.parent / "reference" / "transcripts"
 
 GROUP = "LVM-obvvV4lDV9ue2YnlIvmjTC11N3bvLAMy"
 SESSION = """\
@@ -181,11 +179,8 @@ def test_the_real_dmsetup_printed_the_same(
 
 
 def test_whole_transcripts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    found = sorted(TRANSCRIPTS.glob("*.txt"))
-    if not found:
-        pytest.skip("the transcripts of the real dmsetup are not here")
     lines = 0
-    for path in found:
+    for path in sorted(fixture_path("transcripts").glob("*.txt")):
         for words, body in sections(path.read_text()):
             if words == ["table"]:
                 for text in by_name(body).values():
@@ -194,7 +189,7 @@ def test_whole_transcripts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
                     assert "".join(f"{target.line}\n" for target in parse_table(text)) == text, path
                     lines += 1
     assert lines > 10
-    text = (TRANSCRIPTS / "direct-lvm-by-hand.txt").read_text()
+    text = transcript("direct-lvm-by-hand.txt")
     show(monkeypatch, devices_of(text))
     for words, body in sections(text):
         assert main_dmsetup(words) == 0

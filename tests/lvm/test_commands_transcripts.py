@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.lvm.disk import Disk
-from tests.conftest import FIXTURES
+from tests.conftest import transcript
 from tests.lvm.oracle import ours
 from tests.lvm.test_report_fixtures import said
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1 << 20
-TRANSCRIPT = FIXTURES.parent / "reference" / "transcripts" / "direct-lvm-by-hand.txt"
 OTHER_PROGRAMS = ("mkfs.ext4", "lsblk", "cat", "dmsetup", "ls", "ps", "lvmconfig", "ls")
 
 
@@ -106,7 +105,6 @@ def test_fixture_session(
 _OF_POOL = ("data_percent", "snap_percent", "metadata_percent")
 
 
-@pytest.mark.skipif(not TRANSCRIPT.exists(), reason="the transcript of the walkthrough is not here")
 def test_direct_lvm_by_hand(tmp_path: Path) -> None:
     """The walkthrough: same output, save that the kernel is not asked and so nothing is active."""
     path = tmp_path / "vdb"
@@ -119,7 +117,7 @@ def test_direct_lvm_by_hand(tmp_path: Path) -> None:
         "activation {\n thin_pool_autoextend_threshold=80\n thin_pool_autoextend_percent=20\n}\n"
     )
     compared = 0
-    for step in steps_of_transcript(TRANSCRIPT.read_text()):
+    for step in steps_of_transcript(transcript("direct-lvm-by-hand.txt")):
         if step.words[0] in OTHER_PROGRAMS or "--version" in step.words or "|" in step.words:
             continue
         if step.words[:2] == ["vgcfgbackup", "-f"]:
