@@ -5,13 +5,14 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 PYTEST_ARGS ?=
 
-.PHONY: help quickstart test guest test-guest power-cuts guest-shell lint types check benchmarks \
+.PHONY: help quickstart test guest test-guest fixtures power-cuts guest-shell lint types check benchmarks \
 	benchmarks-guest clean
 
 help:
 	@echo "make quickstart   set up, then unpack an image into a thin pool and show copy-on-write"
 	@echo "make test         set up (system packages too, as root), then run the tests"
 	@echo "make test-guest   run the tests that want a real kernel, in a guest made for them"
+	@echo "make fixtures     make tests/fixtures anew in that guest, into build/fixtures"
 	@echo "make power-cuts   kill such a guest at work, and look what is left (LAMELLA_ROUNDS=2)"
 	@echo "make guest-shell  a prompt in that guest"
 	@echo "make check        lint, types, layering"
@@ -41,6 +42,9 @@ guest: $(VENV)/.dev
 
 test-guest: guest
 	$(PYTHON) -m scripts.guest run tests/guest/run.sh --each store-direct store-loop kernel lvm
+
+fixtures: guest
+	$(PYTHON) -m scripts.fixtures
 
 power-cuts: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest

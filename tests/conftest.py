@@ -64,9 +64,15 @@ def fixture_path(name: str) -> Path:
     raise AssertionError
 
 
-def transcript(name: str) -> str:
-    """What a session with the real tools printed; ``tests/fixtures/README.md`` says how each was had."""
-    return (fixture_path("transcripts") / name).read_text()
+def transcripts() -> dict[str, str]:
+    """By name, what sessions with the real tools printed; ``tests/fixtures/README.md`` says of what."""
+    found = {}
+    for folder in (OWN_FIXTURES, FIXTURES):
+        for path in (folder / "transcripts").glob("*.txt"):
+            found[path.stem] = path.read_text()
+    if not found:
+        missing("the fixture transcripts (sessions with the real LVM2 and dmsetup)")
+    return found
 
 
 @pytest.fixture(scope="session")

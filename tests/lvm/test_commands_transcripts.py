@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.lvm.disk import Disk
-from tests.conftest import transcript
+from tests.conftest import transcripts
 from tests.lvm.oracle import ours
 from tests.lvm.test_report_fixtures import said
 
@@ -117,7 +117,7 @@ def test_direct_lvm_by_hand(tmp_path: Path) -> None:
         "activation {\n thin_pool_autoextend_threshold=80\n thin_pool_autoextend_percent=20\n}\n"
     )
     compared = 0
-    for step in steps_of_transcript(transcript("direct-lvm-by-hand.txt")):
+    for step in steps_of_transcript(transcripts()["direct-lvm-by-hand"]):
         if step.words[0] in OTHER_PROGRAMS or "--version" in step.words or "|" in step.words:
             continue
         if step.words[:2] == ["vgcfgbackup", "-f"]:

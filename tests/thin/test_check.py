@@ -17,6 +17,7 @@ from lamella.thin.check import CheckOptions, check
 from lamella.thin.dump import dump
 from lamella.thin.metadata import Metadata
 from lamella.thin.node import DEVICE_DETAILS, headers
+from tests.thin.kernel_made import KernelMade
 from tests.thin.metadata_files import change, restore, xml
 
 if TYPE_CHECKING:
@@ -123,21 +124,26 @@ def test_damage_is_told_with_place_and_reason(
 
 
 def test_devices_hit_by_damage_are_named(fixture_dir: Callable[[str], Path]) -> None:
-    with FileDevice(_fixture(fixture_dir, "a", "damaged/bottom_leaf"), read_only=True) as device:
+    path = _fixture(fixture_dir, "a", "damaged/bottom_leaf")
+    with FileDevice(path, read_only=True) as device:
         report = check(device)
     named = [problem.place for problem in report.problems if problem.place.startswith("thin device")]
-    assert named == ["thin device 12", "thin device 28"]
+    hit = KernelMade.read(path.parents[2]).hit_devices
+    assert len(hit) == 2
+    assert named == [f"thin device {number}" for number in hit]
 
 
-@pytest.mark.parametrize(("letter", "metadata", "data"), [("a", 14, 243), ("c", 31, 127)])
-def test_leaks_are_not_fatal(
-    fixture_dir: Callable[[str], Path], letter: str, metadata: int, data: int
-) -> None:
-    with FileDevice(_fixture(fixture_dir, letter, "damaged/leak_held_root"), read_only=True) as device:
+@pytest.mark.parametrize("letter", ["a", "c"])
+def test_leaks_are_not_fatal(fixture_dir: Callable[[str], Path], letter: str) -> None:
+    """The real thin_check counts those of metadata blocks, and then looks no further."""
+    path = _fixture(fixture_dir, letter, "damaged/leak_held_root")
+    with FileDevice(path, read_only=True) as device:
         report = check(device)
+    recorded = (path.parent / "thin_check.txt").read_text()
     assert not report.fatal
     assert not report.ok
-    assert (report.metadata_leaks, report.data_leaks) == (metadata, data)
+    assert report.metadata_leaks == recorded.count("metadata reference counts differ") > 0
+    assert report.data_leaks > 0
 
 
 # -- options -----------------------------------------------------------------------------------------
@@ -169,7 +175,7 @@ def test_roots_can_be_overridden(fixture_dir: Callable[[str], Path]) -> None:
         )
         assert report.complete
         report = check(device, CheckOptions(mapping_root=fields.details_root))
-        assert "block 1000: the node's values have not 8 bytes" in str(report.problems[0])
+        assert f"block {fields.details_root}: the node's values have not 8 bytes" in str(report.problems[0])
         report = check(device, CheckOptions(details_root=2**64 - 1))
         assert "outside the metadata device" in str(report.problems[0])
 

@@ -16,6 +16,7 @@ from lamella.errors import CorruptError, NotFoundError
 from lamella.thin import dump as dump_module
 from lamella.thin.dump import Overrides, dump
 from lamella.thin.metadata import Metadata
+from tests.thin.kernel_made import KernelMade
 from tests.thin.large_metadata import large_xml
 from tests.thin.metadata_files import change, restore, xml
 
@@ -103,12 +104,12 @@ def test_repairing_dump_leaves_out_what_is_lost(
 @pytest.mark.parametrize(
     ("what", "reason"),
     [
-        ("bottom_leaf", "mapping tree, block 999: bad checksum"),
-        ("details_root", "device details tree, block 1000: bad checksum"),
-        ("mapping_root", "top level of the mapping tree, block 998: bad checksum"),
+        ("bottom_leaf", "mapping tree, block {made.leaf}: bad checksum"),
+        ("details_root", "device details tree, block {made.details_root}: bad checksum"),
+        ("mapping_root", "top level of the mapping tree, block {made.mapping_root}: bad checksum"),
         ("sb_csum", "bad checksum in superblock"),
         ("sb_magic", "magic is 27022011"),
-        ("zeroed", "device details tree, block 1000: bad checksum"),
+        ("zeroed", "device details tree, block {made.details_root}: bad checksum"),
     ],
 )
 def test_damage_is_refused_before_anything_is_written(
@@ -116,6 +117,7 @@ def test_damage_is_refused_before_anything_is_written(
 ) -> None:
     pieces: list[bytes] = []
     path = fixture_dir("thin-a.tar.zst") / "thin-a" / "damaged" / what / "meta.bin"
+    reason = reason.format(made=KernelMade.read(path.parents[2]))
     with FileDevice(path, read_only=True) as device, pytest.raises(CorruptError, match=reason) as caught:
         dump(Metadata.open(device), pieces.append)
     assert pieces == []
@@ -130,9 +132,10 @@ def test_no_snapshot_held(fixture_dir: Callable[[str], Path]) -> None:
 
 def test_overrides(fixture_dir: Callable[[str], Path]) -> None:
     path = fixture_dir("thin-a.tar.zst") / "thin-a" / "clean" / "meta.bin"
+    made = KernelMade.read(path.parents[1])
     text = _dump(path, skip_mappings=True, overrides=Overrides(99, 256, 0))
     assert text.startswith(
-        '<superblock uuid="" time="21" transaction="99" flags="0" version="2" '
+        f'<superblock uuid="" time="{made.time}" transaction="99" flags="0" version="2" '
         'data_block_size="256" nr_data_blocks="0">\n'
     )
 

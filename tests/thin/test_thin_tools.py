@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.cli.thin_tools import main, main_thin_check, main_thin_dump
+from tests.thin.kernel_made import KernelMade
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,11 @@ RUN = [
     "-c",
     "import sys; from lamella.cli.thin_tools import main; sys.exit(main(sys.argv[1], sys.argv[2:]))",
 ]
+
+
+@pytest.fixture
+def made(fixture_dir: Callable[[str], Path]) -> KernelMade:
+    return KernelMade.read(fixture_dir("thin-a.tar.zst") / "thin-a")
 
 
 @pytest.fixture
@@ -37,10 +43,12 @@ def part(fixture_dir: Callable[[str], Path], tmp_path: Path) -> Callable[[str], 
     return copy
 
 
-def test_a_sound_pool(part: Callable[[str], str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_pool(
+    part: Callable[[str], str], made: KernelMade, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main_thin_check([part("clean")]) == 0
     out, err = capfd.readouterr()
-    assert out == "TRANSACTION_ID=7\nMETADATA_FREE_BLOCKS=994\n"
+    assert out == f"TRANSACTION_ID=7\nMETADATA_FREE_BLOCKS={made.free_blocks}\n"
     assert err.splitlines() == [
         "device details tree", "mapping tree", "data space map", "metadata space map"
     ]  # fmt: skip
@@ -92,9 +100,12 @@ def test_ours_sees_what_the_real_one_does_not(part: Callable[[str], str]) -> Non
     assert main_thin_check([part("damaged/sb_magic")]) == 1
 
 
-def test_damage_is_printed(part: Callable[[str], str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_damage_is_printed(
+    part: Callable[[str], str], made: KernelMade, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main_thin_check([part("damaged/bottom_leaf")]) == 1
-    assert "mapping tree, block 999: bad checksum in btree node" in capfd.readouterr().err.splitlines()
+    told = capfd.readouterr().err.splitlines()
+    assert f"mapping tree, block {made.leaf}: bad checksum in btree node" in told
     assert main_thin_check([part("damaged/sb_csum")]) == 1
     assert "bad checksum in superblock" in capfd.readouterr().err
     assert main_thin_dump([part("damaged/sb_csum")]) == 1
@@ -225,24 +236,25 @@ def test_version_and_help(name: str, capfd: pytest.CaptureFixture[str]) -> None:
         ("clean", [], "clean/thin_dump.txt"),
         ("clean", ["--format", "human_readable"], "clean/thin_dump.human.txt"),
         ("clean", ["-q", "--skip-mappings"], "clean/thin_dump.skipmap.txt"),
-        ("clean", ["--dev-id", "6", "--dev-id=12"], "clean/thin_dump.dev.txt"),
+        ("clean", ["--dev-id", "{made.devices[0]}", "--dev-id={made.devices[2]}"], "clean/thin_dump.dev.txt"),
         ("held", ["-m"], "held/msnap.thin_dump.txt"),
-        ("held", ["-m985"], "held/msnap.thin_dump.txt"),
-        ("held", ["-m=985"], "held/msnap.thin_dump.txt"),
-        ("held", ["--metadata-snap=985"], "held/msnap.thin_dump.txt"),
+        ("held", ["-m{made.held_root}"], "held/msnap.thin_dump.txt"),
+        ("held", ["-m={made.held_root}"], "held/msnap.thin_dump.txt"),
+        ("held", ["--metadata-snap={made.held_root}"], "held/msnap.thin_dump.txt"),
         ("damaged/bottom_leaf", ["-r"], "damaged/bottom_leaf/thin_dump.repair.txt"),
     ],
 )
 def test_dump_prints_what_the_real_one_printed(
-    fixture_dir: Callable[[str], Path],
     part: Callable[[str], str],
+    made: KernelMade,
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
     name: str,
     options: list[str],
     recorded: str,
 ) -> None:
-    expected = (fixture_dir("thin-a.tar.zst") / "thin-a" / recorded).read_text().split("\n", 2)[2]
+    options = [option.format(made=made) for option in options]
+    expected = (made.folder / recorded).read_text().split("\n", 2)[2]
     path = part(name)
     assert main_thin_dump([*options, path]) == 0
     assert capfd.readouterr().out == expected
@@ -252,7 +264,9 @@ def test_dump_prints_what_the_real_one_printed(
     assert capfd.readouterr().out == ""
 
 
-def test_dump_overrides(part: Callable[[str], str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_dump_overrides(
+    part: Callable[[str], str], made: KernelMade, capfd: pytest.CaptureFixture[str]
+) -> None:
     options = [
         "--transaction-id",
         "99",
@@ -265,7 +279,7 @@ def test_dump_overrides(part: Callable[[str], str], capfd: pytest.CaptureFixture
     ]
     assert main_thin_dump([*options, part("clean")]) == 0
     assert capfd.readouterr().out == (
-        '<superblock uuid="" time="21" transaction="99" flags="0" version="2" '
+        f'<superblock uuid="" time="{made.time}" transaction="99" flags="0" version="2" '
         'data_block_size="256" nr_data_blocks="5">\n</superblock>\n'
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.cli.thin_tools import main, main_thin_check, main_thin_dump
+from tests.thin.kernel_made import KernelMade
 from tests.thin.metadata_files import xml
 
 if TYPE_CHECKING:
@@ -23,6 +25,11 @@ TOO_SMALL = (
     "The output file should either be a block device,\nor an existing file.  The file needs to be large\n"
     "enough to hold the metadata.\n"
 )
+
+
+@pytest.fixture
+def made(fixture_dir: Callable[[str], Path]) -> KernelMade:
+    return KernelMade.read(fixture_dir("thin-a.tar.zst") / "thin-a")
 
 
 @pytest.fixture
@@ -65,15 +72,16 @@ def test_restore_and_dump(text: Path, output: Path, capfd: pytest.CaptureFixture
 
 
 def test_repair_of_a_damaged_leaf(
-    part: Callable[[str], str], output: Path, capfd: pytest.CaptureFixture[str]
+    part: Callable[[str], str], made: KernelMade, output: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     source = part("damaged/bottom_leaf")
     assert main("thin_repair", ["-i", source, "-o", str(output)]) == 0
-    assert capfd.readouterr() == (
-        "",
-        "mapping tree, block 999: bad checksum in btree node\n"
-        "thin device 12: 0 of 248 mapped blocks saved\nthin device 28: 0 of 248 mapped blocks saved\n",
-    )
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert re.sub(r"\d+ of \d+", "some", err).splitlines() == [
+        f"mapping tree, block {made.leaf}: bad checksum in btree node",
+        *(f"thin device {number}: some mapped blocks saved" for number in made.hit_devices),
+    ]
     assert main_thin_check(["-q", str(output)]) == 0
     assert main("thin_repair", ["-q", "-i", source, "-o", str(output)]) == 0
     assert capfd.readouterr() == ("", "")
@@ -171,12 +179,15 @@ def test_an_output_in_use_is_left_alone(part: Callable[[str], str], text: Path, 
     assert not any(output.read_bytes())
 
 
-def test_the_repairing_dump(part: Callable[[str], str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_repairing_dump(
+    part: Callable[[str], str], made: KernelMade, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main_thin_dump([part("clean")]) == 0
     clean = capfd.readouterr().out
     assert main_thin_dump(["-r", part("damaged/mapping_root")]) == 0
     out, err = capfd.readouterr()
     assert out == clean
-    assert "thin device 28: its mapping tree was in no list, and was found by its mappings" in err
+    found = "its mapping tree was in no list, and was found by its mappings"
+    assert f"thin device {made.last_snapshot}: {found}" in err
     assert main_thin_dump(["-r", part("damaged/zeroed")]) == 1
     assert "no compatible roots found" in capfd.readouterr().err
