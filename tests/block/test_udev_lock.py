@@ -65,7 +65,7 @@ def test_beside_udev_a_shared_lock_keeps_the_next_one_out(
     held: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, child = held
-    monkeypatch.setattr(udev_lock, "_is_udev", lambda process: process == child)
+    monkeypatch.setattr(udev_lock, "is_udev", lambda process: process == child)
     first, second = opened(path), opened(path)
     udev_lock.lock_beside_udev(first, "disk")
     with monkeypatch.context() as another:

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lamella.block.holders import Kind, holders
 from lamella.block.system import explain
+from lamella.block.udev_lock import is_udev, lock_holders
 from lamella.errors import (
     BusyError,
     LamellaError,
@@ -31,6 +33,7 @@ from lamella.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
@@ -61,6 +64,10 @@ _TRIES = 64
 """How often another process may take the free device that we were just given."""
 _TURN = 10.0
 """Seconds to wait for another process that attaches; more can only mean that somebody else has the lock."""
+_LOOKING = 30.0
+"""Seconds that udev may look at a device that nobody uses any more."""
+_LETTING_GO = 2.0
+"""Seconds that the kernel may need to let go of a file whose device has gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +252,44 @@ def detach(loop: LoopInfo) -> bool:
     return now is None or (now.device, now.inode) != (loop.device, loop.inode)
 
 
+def wait_until_free(path: str | os.PathLike[str]) -> bool:
+    """Wait for loop devices over a file to go that nobody uses but udev, which looks at each that changes.
+
+    Gives whether no loop device has the file now; else somebody uses one. The lock that it had on the file is
+    free then, too.
+    """
+    end = time.monotonic() + _LOOKING
+    for pause in _pauses():
+        found = find(path)
+        if not found:
+            break
+        if any(_has_user(info) for info in found) or time.monotonic() > end:
+            return False
+        time.sleep(pause)
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _lock_when_let_go(descriptor, fcntl.LOCK_SH)
+        finally:
+            os.close(descriptor)
+    return True
+
+
+def _has_user(info: LoopInfo) -> bool:
+    """Whether anybody but udev has the device open, as far as we may see."""
+    number = _number_of(info.number)
+    seen = [each for each in holders(os.major(number), os.minor(number)) if each.kind is not Kind.UNSEEN]
+    return any(not is_udev(each.process) for each in seen)
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between two looks at what is mostly over at once."""
+    pause = 0.0005
+    while True:
+        yield pause
+        pause = min(2 * pause, 0.02)
+
+
 def set_capacity(loop: LoopInfo | LoopDevice) -> None:
     """Take note of the file's new size. What stands on the device must be told in its own way."""
     own = isinstance(loop, LoopDevice) and loop.fd >= 0
@@ -322,11 +367,43 @@ def _take_turns(control: int) -> None:
 def _lock(name: str, backing: int, *, read_only: bool) -> None:
     """Lock the file; the loop device's own reference to it keeps that, for as long as it is attached."""
     try:
-        fcntl.flock(backing, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        _lock_when_let_go(backing, fcntl.LOCK_SH if read_only else fcntl.LOCK_EX)
     except BlockingIOError as error:
         raise BusyError(
             f"{name} is in use by another program", hint="wait for it to finish, or stop it"
         ) from error
+
+
+def _lock_when_let_go(descriptor: int, how: int) -> None:
+    """Lock an open file, for which a loop device that is going may yet have to let go of it.
+
+    Raises ``BlockingIOError`` where a program has it locked.
+    """
+    end = time.monotonic() + _LETTING_GO
+    for pause in _pauses():
+        try:
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if _program_holds(descriptor) or time.monotonic() > end:
+                raise
+            time.sleep(pause)
+        else:
+            return
+
+
+def _program_holds(descriptor: int) -> bool:
+    """Whether one who has locked the open file still has it open; a loop device keeps its maker's lock."""
+    wanted = os.fstat(descriptor)
+    for process in lock_holders(descriptor):
+        with suppress(OSError):
+            for number in os.listdir(f"/proc/{process}/fd"):
+                if process == os.getpid() and int(number) == descriptor:
+                    continue
+                with suppress(OSError):
+                    found = os.stat(f"/proc/{process}/fd/{number}")
+                    if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                        return True
+    return False
 
 
 def _attach_new(control: int, name: str, backing: int, flags: int, sector_size: int) -> LoopDevice:

@@ -37,7 +37,7 @@ def _shared_with_udev(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     others = lock_holders(descriptor) - {os.getpid()}
-    if all(_is_udev(process) for process in others):
+    if all(is_udev(process) for process in others):
         return True
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     return False
@@ -53,7 +53,8 @@ def lock_holders(descriptor: int, proc: Path = Path("/proc")) -> set[int]:
         return {-1}
 
 
-def _is_udev(process: int) -> bool:
+def is_udev(process: int) -> bool:
+    """Whether the process is udev's."""
     try:
         return (Path("/proc") / str(process) / "comm").read_text(errors="replace").strip() in UDEV
     except OSError:

@@ -63,9 +63,14 @@ class LoopLvm(PoolBackend):
         FileDevice.create(self.data, options.loop_data_size).close()
 
     def open(self, *, read_only: bool = False) -> PoolDevices:
+        from lamella.block.loop import wait_until_free
+
         self._check_files()
         for path in (self.metadata, self.data):
-            for loop in self._loops(path):
+            loops = self._loops(path)
+            if loops and wait_until_free(path):
+                loops = []
+            for loop in loops:
                 raise BusyError(
                     f"the pool is active in the kernel: {path} is attached to {loop.path}",
                     hint="use --engine kernel, or take the pool out of the kernel: lamella deactivate",
@@ -119,7 +124,7 @@ class LoopLvm(PoolBackend):
         if info is None:
             self._check_files()
             with FileDevice(self.metadata, read_only=True, lock=False) as file:
-                start = file.read(0, BLOCK_SIZE)
+                start = file.read(0, min(BLOCK_SIZE, file.size))
             fields = superblock.unpack(start, name=str(self.metadata), read_only=True)
             self._check_activatable(fields)
             chunk = fields.data_block_size
@@ -153,7 +158,7 @@ class LoopLvm(PoolBackend):
             )
 
     def deactivate(self, dm: DeviceMapper) -> None:
-        from lamella.block.loop import detach
+        from lamella.block.loop import detach, wait_until_free
         from lamella.devicemapper.nodes import drop_name
 
         name = pool_name(self.root)
@@ -164,8 +169,12 @@ class LoopLvm(PoolBackend):
             remove(dm, name, info)
         drop_name(name)
         for path in (self.data, self.metadata):
-            for loop in self._loops(path):
+            loops = self._loops(path)
+            for loop in loops:
                 detach(loop)
+            if loops or info is not None:  # a loop device may have gone, and not have let go of its file yet
+                with suppress(LamellaError):  # no /sys, as above
+                    wait_until_free(path)
 
     def grow_active(self, dm: DeviceMapper, options: Options) -> list[str]:
         from lamella.driver.loop_growing import grow_active
