@@ -16,6 +16,7 @@ from lamella.driver.backend import PoolDevices
 from lamella.driver.open_devices import OpenDevices
 from lamella.driver.state import BASE, Device
 from lamella.errors import (
+    BusyError,
     CorruptError,
     ExistsError,
     NoSpaceError,
@@ -23,6 +24,7 @@ from lamella.errors import (
     ReadOnlyError,
     UsageError,
 )
+from lamella.fs.filesystem import of_kind
 from lamella.thin.checksum import BLOCK_SIZE
 from lamella.thin.pool import Pool, PoolOptions
 from lamella.thin.space_map_format import MAX_METADATA_BLOCKS
@@ -107,12 +109,13 @@ class DeviceSet(OpenDevices):
         """Open the pool, verify that it is this store's, and end a transaction that was cut short.
 
         *grow* makes the pool as large as the options ask for, before anything else is written to it. With
-        the kernel's engine the pool is activated if it is not yet, and stays so.
+        the kernel's engine the pool is activated if it is not yet, and stays so. With *read_only* it is left
+        as it is, and read by this process, where this process can read the file systems in it.
         Raises :class:`CorruptError` where the base device's UUID or the transaction id tell of a
         different pool, with nothing changed.
         """
         if backend.engine == "kernel":
-            made = cls._open_kernel(state, backend, options, alone=not read_only)
+            made = cls._open_kernel(state, backend, options, read_only=read_only)
         else:
             made = cls._open_user(state, backend, options, read_only=read_only)
         try:
@@ -152,16 +155,32 @@ class DeviceSet(OpenDevices):
 
     @classmethod
     def _open_kernel(
-        cls, state: State, backend: PoolBackend, options: Options, *, alone: bool = True
+        cls, state: State, backend: PoolBackend, options: Options, *, read_only: bool = False
     ) -> DeviceSet:
+        """The pool in the kernel, activated if need be.
+
+        Whoever only looks changes nothing: not the pool, which an activation puts in order before, nor what
+        the kernel has. A pool that is not active is then read by this process, if that can.
+        """
         from lamella.devicemapper.client import DeviceMapper
         from lamella.driver.kernel_devices import KernelDevices
         from lamella.driver.reconcile import wake
 
         dm = DeviceMapper()
         try:
-            name = backend.active(dm) or _activate(dm, state, backend)
-            wake(dm, state.path.parent, name, alone=alone)
+            name = backend.active(dm)
+            if name is None and read_only and _read_here(state, options):
+                try:
+                    made = cls._open_user(state, backend, options, read_only=True)
+                except BusyError:
+                    name = backend.active(dm)  # LVM2's event-based activation came first
+                    if name is None:
+                        raise
+                else:
+                    dm.close()
+                    return made
+            name = name or _activate(dm, state, backend)
+            wake(dm, state.path.parent, name, alone=not read_only)
             kernel = KernelDevices(dm, state.path.parent, state, name)
             kernel.pool.check_usable()
             devices = PoolDevices(kernel.pool.metadata_device(), kernel.pool.data_device())
@@ -402,6 +421,11 @@ def _activate(dm: DeviceMapper, state: State, backend: PoolBackend) -> str:
         finally:
             devices.close()
         return backend.activate(dm)
+
+
+def _read_here(state: State, options: Options) -> bool:
+    """Whether this process reads the file systems in the pool, without a kernel that mounts them."""
+    return of_kind(state.pool().base_filesystem or options.filesystem).written_here
 
 
 def _refuse_unformatted(devices: PoolDevices, state: State, backend: PoolBackend) -> None:

@@ -61,7 +61,7 @@ class OpenDevices:
         self.devices = devices
         self.pool = pool
         self.kernel = kernel
-        """The store's devices in the kernel, if that is the engine."""
+        """The store's devices in the kernel, if the pool is there."""
         self.warnings: list[str] = []
         self._open_volumes: dict[str, int] = {}
 
@@ -381,8 +381,11 @@ class OpenDevices:
         pending = {number for _, number in note.devices} if note else set()
         known = self.state.devices()
         in_pool = self.pool.device_ids()
-        if self.kernel is not None:
-            pending |= self.kernel.temporaries.ids()
+        if self.backend.engine == "kernel":
+            from lamella.driver.temporary import Temporaries
+
+            # Also while the pool is out of the kernel: the next command that writes removes them.
+            pending |= Temporaries(self.state.path.parent).ids()
         unknown = sorted(in_pool - {device.device_id for device in known} - pending)
         lost = [d for d in known if d.device_id not in in_pool and d.device_id not in pending]
         return unknown, lost

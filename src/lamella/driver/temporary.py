@@ -72,7 +72,7 @@ class Temporaries(Guard):
 
     def _release_left(self, file: int) -> None:
         if os.pread(file, 16, 0):
-            with suppress(NotFoundError, ReadOnlyError):
+            with suppress(NotFoundError, ReadOnlyError, NoSpaceError):
                 self.pool.release_metadata_snap()
             os.ftruncate(file, 0)
 
