@@ -271,7 +271,8 @@ class _Run:
             self.state.pool().transaction_id, chunk // 512, devices.data.size // chunk
         )  # for a superblock that is gone
         with FileDevice.create(target, devices.metadata.size) as file:
-            mended = repair_metadata(devices.metadata, file, fallback=fallback)
+            known = {device.device_id for device in self.state.devices()}
+            mended = repair_metadata(devices.metadata, file, fallback=fallback, expected=known)
             file.flush()
             sound = check_metadata(file)
             if not sound.ok:

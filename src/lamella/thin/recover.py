@@ -34,11 +34,13 @@ from lamella.thin.space_map_format import SpaceMapRoot
 from lamella.thin.superblock import Superblock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     import numpy.typing as npt
 
     from lamella.block import BlockDevice
+
+    Rank = tuple[bool, bool, tuple[int, int], int, int, int]
 
 _FIELDS = (
     ("transaction_id", "transaction id", "--transaction-id"),
@@ -62,15 +64,22 @@ class Recovered:
 
 
 def recover(
-    device: BlockDevice, *, overrides: Overrides | None = None, fallback: Overrides | None = None
+    device: BlockDevice,
+    *,
+    overrides: Overrides | None = None,
+    fallback: Overrides | None = None,
+    expected: Collection[int] = (),
 ) -> Recovered:
     """Read what can be saved of the metadata on *device*, which is only read.
 
-    *overrides* go before the superblock's fields; *fallback* is used for a superblock that is gone. Raises
-    :class:`UsageError` naming the field that is missing then, :class:`CorruptError` if no list of devices
-    can be found, and :class:`UnsupportedError` for unknown features.
+    *overrides* go before the superblock's fields; *fallback* is used for a superblock that is gone. Lists
+    that name exactly the *expected* devices go before others that a search finds: the kernel deletes a device
+    in a commit of its own, and what was before that looks as new. Raises :class:`UsageError` naming the field
+    that is missing then, :class:`CorruptError` if no list of devices can be found, and
+    :class:`UnsupportedError` for unknown features.
     """
-    return _Recovery(BlockReader(device), overrides or Overrides(), fallback or Overrides()).run()
+    reader = BlockReader(device)
+    return _Recovery(reader, overrides or Overrides(), fallback or Overrides(), frozenset(expected)).run()
 
 
 class _Table(NamedTuple):
@@ -83,8 +92,11 @@ class _Table(NamedTuple):
 
 
 class _Recovery:
-    def __init__(self, reader: BlockReader, overrides: Overrides, fallback: Overrides) -> None:
+    def __init__(
+        self, reader: BlockReader, overrides: Overrides, fallback: Overrides, expected: frozenset[int]
+    ) -> None:
         self.reader = reader
+        self.expected = expected
         self.problems = Problems()
         self.sealed = False
         self.fields = self._read_superblock(overrides, fallback)
@@ -238,7 +250,7 @@ class _Recovery:
             if one.roots:
                 by_devices.setdefault(frozenset(one.roots), []).append(one)
         tables = {devices: self._table(devices, lists) for devices, lists in by_devices.items()}
-        best: tuple[tuple[bool, tuple[int, int], int, int, int], DetailsList, RootList] | None = None
+        best: tuple[Rank, DetailsList, RootList] | None = None
         for details in all_details:
             devices = frozenset(details.devices)
             if devices not in tables:
@@ -250,11 +262,12 @@ class _Recovery:
             for roots, match, time in zip(by_devices[devices], matches, tables[devices].times, strict=True):
                 # Commits without a new transaction or snapshot only ever add mappings, discards apart.
                 mapped = int(wanted.sum())
-                rank = (2 * match >= count, (age[0], max(age[1], time)), match, count, mapped)
+                latest = age[0], max(age[1], time)
+                rank = (2 * match >= count, devices == self.expected, latest, match, count, mapped)
                 if best is None or rank > best[0]:
                     best = (rank, details, roots)
         if best is not None:
-            return best[1:]
+            return best[1], best[2]
         named = [one for one in all_roots if one.roots]
         if not named:
             raise CorruptError(

@@ -18,6 +18,8 @@ from lamella.thin.recover import recover
 from lamella.thin.tree_copy import TreeCopier
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from lamella.block import BlockDevice
 
 
@@ -69,22 +71,24 @@ def repair(
     *,
     overrides: Overrides | None = None,
     fallback: Overrides | None = None,
+    expected: Collection[int] = (),
 ) -> RepairReport:
     """Read what can be saved of *damaged*, and write sound metadata with it to *target*, another device.
 
     What devices share stays shared, so that a target as large as the damaged metadata suffices. Transaction
     id, time and flags are kept; a held metadata snapshot is not. *overrides* go before the fields of the
-    superblock, *fallback* stands in for one that is gone. Raises :class:`UsageError` if the superblock is
-    gone and a field is given by neither, :class:`lamella.errors.CorruptError` if no list of devices can be
-    found or most mappings lead past the data device, and :class:`lamella.errors.NoSpaceError` with the size
-    needed; see :class:`lamella.thin.metadata_build.MetadataBuilder` for what is on *target* then.
+    superblock, *fallback* stands in for one that is gone. Of several states that a search finds, one with
+    the *expected* devices goes first. Raises :class:`UsageError` if the superblock is gone and a field is
+    given by neither, :class:`lamella.errors.CorruptError` if no list of devices can be found or most mappings
+    lead past the data device, and :class:`lamella.errors.NoSpaceError` with the size needed; see
+    :class:`lamella.thin.metadata_build.MetadataBuilder` for what is on *target* then.
     """
     if damaged is target:
         raise UsageError(
             f"cannot repair {damaged.name} in place: the repair would destroy what it reads",
             hint="give another device or file for the result",
         )
-    found = recover(damaged, overrides=overrides, fallback=fallback)
+    found = recover(damaged, overrides=overrides, fallback=fallback, expected=expected)
     metadata = found.metadata
     header = header_of(metadata, Overrides())
     report = RepairReport(header, searched=found.searched)
