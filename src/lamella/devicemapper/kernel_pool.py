@@ -184,6 +184,24 @@ class KernelPool:
             raise NotFoundError(f"cannot {doing}: the pool {self.name} has no such device") from error
         self._sent = True
 
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """What fails in the block for want of the pool, and not of a disk, is told so.
+
+        Of a pool that is full or read-only, the kernel says no more to who writes than that it failed.
+        """
+        try:
+            yield
+        except (DeviceIOError, NoSpaceError) as error:
+            found = self._status(flush=False)
+            if found.mode is PoolMode.WRITE:
+                raise
+            full = found.mode in (PoolMode.OUT_OF_DATA_SPACE, PoolMode.OUT_OF_METADATA_SPACE)
+            raise (NoSpaceError if full else DeviceIOError)(
+                f"{error.message}: the pool {self.name} {diagnose(found, self._facts).summary}",
+                hint=self._advice(found),
+            ) from error
+
     @property
     def _facts(self) -> Facts:
         return Facts(self.chunk_size, kernel=True)
@@ -314,13 +332,13 @@ class KernelPool:
         with self.guard.holding():
             try:
                 self.reserve_metadata_snap()
-            except ReadOnlyError:
+            except (ReadOnlyError, NoSpaceError):
                 yield MetadataView(device, snapshot=False)
                 return
             try:
                 yield MetadataView(device, snapshot=True)
             finally:
-                with suppress(NotFoundError, ReadOnlyError):
+                with suppress(NotFoundError, ReadOnlyError, NoSpaceError):
                     self.release_metadata_snap()
 
     def differing_ranges(self, dev_a: int, dev_b: int) -> Iterator[tuple[int, int]]:

@@ -116,6 +116,9 @@ class KernelVolume(ThinVolume):
             )
         except (ExistsError, BusyError):
             return None
+        except UsageError:  # a pool that has failed takes no devices any more; only dmesg hears of it
+            pool.check_usable()
+            raise
         except NotFoundError as error:
             raise NotFoundError(
                 f"the pool {pool.name} has no thin device {self.dev_id}", hint="see: lamella check"
@@ -177,7 +180,8 @@ class KernelVolume(ThinVolume):
     def _load_mapped(self) -> bytearray:
         if self._mapped is None:
             if not self.read_only:
-                self.file.flush()  # what was written is mapped only then
+                with self.pool.explaining():
+                    self.file.flush()  # what was written is mapped only then
             self._mapped = bytearray(self._chunks)
             keys = self.pool.committed(lambda metadata: metadata.mappings(self.dev_id)[0])
             for chunk in keys.tolist():
@@ -279,7 +283,8 @@ class KernelVolume(ThinVolume):
         view = memoryview(data).cast("B")
         self.check_range(offset, len(view))
         self._know_mapped()
-        self.file.write(offset, view)
+        with self.pool.explaining():
+            self.file.write(offset, view)
         self._note_write(offset, len(view))
 
     def write_many(self, pieces: Iterable[tuple[int, Buffer]]) -> None:
@@ -287,7 +292,8 @@ class KernelVolume(ThinVolume):
         for offset, view in views:
             self.check_range(offset, len(view))
         self._know_mapped()
-        self.file.write_many(views)
+        with self.pool.explaining():
+            self.file.write_many(views)
         for offset, view in views:
             self._note_write(offset, len(view))
 
@@ -338,9 +344,10 @@ class KernelVolume(ThinVolume):
         """Write what is in the page cache, and have the kernel commit: all of it is durable then."""
         if self.read_only:
             return
-        if self._partial:
-            self._fill_up()
-        self.file.flush()
+        with self.pool.explaining():
+            if self._partial:
+                self._fill_up()
+            self.file.flush()
 
 
 def _with(covered: list[tuple[int, int]], piece: tuple[int, int]) -> list[tuple[int, int]]:
