@@ -112,7 +112,7 @@ def work(store: Store, layout: Path) -> Iterator[None]:
     yield
 
 
-@pytest.mark.user_engine
+@pytest.mark.user_engine  # its writes are recorded; scripts/power_cuts.py cuts the kernel's off
 @pytest.mark.slow
 def test_power_cuts(
     tmp_path: Path,

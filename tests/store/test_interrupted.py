@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = pytest.mark.kernel_too
-
 
 class Interrupting:
     """Progress that presses Ctrl-C after some bytes."""
@@ -117,7 +115,6 @@ def test_a_reader_sees_the_decision_of_a_command_that_died(
         assert len(store.devices.pool.devices()) == 1
 
 
-@pytest.mark.kernel_each_time
 @pytest.mark.remote
 def test_a_half_made_device_that_a_flush_has_committed_is_taken_away(root: Path) -> None:
     before = state_of(root)

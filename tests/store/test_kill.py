@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = pytest.mark.kernel_too
-
 KILLS = {"loop-lvm": 200, "direct-lvm": 60}
 PER_STORE = 20
 """Rounds after which a fresh store begins, so that not all of them see an old one."""

@@ -22,7 +22,6 @@ from tests.store.test_crash import Lasting, contents, on_devices
 from tests.support.leaks import leak
 from tests.support.recording import Recording
 from tests.support.stores import (
-    KERNEL,
     assert_sound,
     assert_sound_for_real_tools,
     change_superblock,
@@ -64,7 +63,6 @@ def boxed(root: Path) -> Path:
     return root
 
 
-@pytest.mark.user_engine
 def test_check_says_what_it_is_and_what_to_do(boxed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _leak(boxed, data=3, metadata=2)
     assert main(["check", "--root", str(boxed)]) == 0
@@ -89,7 +87,6 @@ def test_check_says_what_it_is_and_what_to_do(boxed: Path, capsys: pytest.Captur
     assert told["advice"] == ["lamella repair"]
 
 
-@pytest.mark.user_engine
 def test_leaks_beside_damage_are_damage(boxed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _leak(boxed, data=3)
     with pool_devices(boxed) as devices:
@@ -176,7 +173,6 @@ def test_a_failed_write_leaves_what_was(boxed: Path, monkeypatch: pytest.MonkeyP
     assert state_of(boxed) == before
 
 
-@pytest.mark.skipif(KERNEL, reason="looks at what the user engine's writes leave")
 def test_cut_off_at_every_write(
     boxed: Path, tmp_path: Path, mode: str, on_devices: Callable[[dict[str, BlockDevice]], None]
 ) -> None:

@@ -13,11 +13,11 @@ from lamella.driver.backend import PoolDevices
 from lamella.driver.direct_lvm import DirectLvm
 from lamella.errors import CorruptError
 from lamella.store import Store
+from tests.support.stores import KERNEL
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.user_engine
 MIB = 1 << 20
 
 
@@ -30,7 +30,7 @@ def disks(tmp_path: Path) -> list[Path]:
             file.truncate(200 * MIB)
     options = [f"dm.directlvm_device={path}" for path in made]
     options += ["dm.thinp_percent=50", "dm.thinp_metapercent=1", "dm.basesize=64M"]
-    Store.setup(tmp_path / "root", mode="direct-lvm", storage_options=options, engine="user").close()
+    Store.setup(tmp_path / "root", mode="direct-lvm", storage_options=options).close()
     return made
 
 
@@ -40,16 +40,16 @@ def test_a_disk_beside_the_pool_is_missed(
     root = str(tmp_path / "root")
     kept = disks[2].rename(tmp_path / "away")
     for words in (["info"], ["df"]):
-        assert main(["--root", root, "--engine", "user", *words]) == 0
+        assert main(["--root", root, *words]) == 0
         said = capsys.readouterr().err
         assert f"WARNING: the pool is whole, but its volume group lacks a disk: {disks[2]}" in said
         assert "lamella vgreduce --removemissing VG" in said
-    with Store.open(root, engine="user") as store:
+    with Store.open(root) as store:
         assert store.info().state == "disk-missing-beside"
         found = store.check()
     assert any("lacks a disk" in line for _, line in found.looked_at)
     kept.rename(disks[2])
-    with Store.open(root, engine="user") as store:
+    with Store.open(root) as store:
         assert store.health().state == "fine"
 
 
@@ -60,9 +60,13 @@ def test_a_disk_below_the_pool_is_missed(disks: list[Path], tmp_path: Path) -> N
     assert backend.missing_disks(active) == ([], False)
     disks[1].unlink()
     assert backend.missing_disks(active) == ([str(disks[1])], True)
+    if KERNEL:
+        with Store.open(tmp_path / "root") as store:
+            assert store.health().state == "missing-disk"
+        Store.deactivate(root=tmp_path / "root")
     with (
         pytest.raises(CorruptError, match="missing disk"),
-        Store.open(tmp_path / "root", engine="user") as store,
+        Store.open(tmp_path / "root") as store,
     ):
         store.health()
     disks[0].unlink()

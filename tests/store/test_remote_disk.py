@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tests.support.nbd import Server
 
+pytestmark = pytest.mark.user_engine  # the kernel has no way to these disks
 DISK = 320 << 20
 KILLS = 20
 OPTIONS = ["dm.basesize=64M", "dm.blocksize=64K", "dm.thinp_percent=80", "dm.thinp_metapercent=2"]

@@ -12,15 +12,20 @@ import pytest
 
 from lamella.block import FileDevice
 from lamella.cli.main import main
+from lamella.devicemapper.client import DeviceMapper
+from lamella.driver import modes
 from lamella.driver.state import State
 from lamella.errors import BusyError, CorruptError, DeviceIOError, ExistsError, LamellaError
 from lamella.store import Store
+from lamella.store.config import Config
 from lamella.thin import superblock
 from lamella.thin.check import check
 from lamella.thin.checksum import BLOCK_SIZE
 from lamella.thin.metadata import Metadata
 from lamella.thin.pool import Pool, PoolOptions
+from tests.support.leaks import leak
 from tests.support.stores import (
+    KERNEL,
     assert_sound,
     assert_sound_for_real_tools,
     change_superblock,
@@ -35,8 +40,6 @@ if TYPE_CHECKING:
 
     from lamella.block import BlockDevice
     from lamella.store.repairing import Repair
-
-pytestmark = pytest.mark.kernel_too
 
 NOISE = bytes(range(256)) * (BLOCK_SIZE // 256)
 
@@ -108,8 +111,9 @@ def test_a_pool_that_needs_a_check_is_checked_and_cleared(
     said = capsys.readouterr().err
     assert "WARNING: the pool is read-only and needs a check" in said
     assert "next: lamella repair" in said
-    assert main(["create", "--root", str(boxed), "sample"]) != 0
-    assert "lamella repair" in capsys.readouterr().err
+    if not KERNEL:  # there a command that writes puts the pool into the kernel first, which is told below
+        assert main(["create", "--root", str(boxed), "sample"]) != 0
+        assert "lamella repair" in capsys.readouterr().err
     assert main(["repair", "--root", str(boxed)]) == 6
     assert "lamella repair --yes" in capsys.readouterr().out
     assert main(["repair", "--root", str(boxed), "--yes"]) == 0
@@ -125,8 +129,7 @@ def test_a_pool_that_needs_a_check_is_checked_and_cleared(
 @pytest.mark.parametrize(
     "what",
     [
-        # The kernel commits with each message: there are whole trees of devices that were deleted since.
-        pytest.param("superblock", marks=pytest.mark.user_engine),
+        "superblock",
         "details",
         "data space map",
     ],
@@ -234,12 +237,42 @@ def test_a_store_in_use_is_refused(boxed: Path) -> None:
         Store.repair(boxed, agree=_no)
 
 
-@pytest.mark.user_engine  # with the other one the file's loop device is who uses it
 @pytest.mark.loop_lvm
 def test_a_pool_in_use_by_another_program_is_refused(boxed: Path) -> None:
+    take_down(boxed)
     with FileDevice(boxed / "pool/metadata"), pytest.raises(BusyError) as caught:
         Store.repair(boxed, agree=_no)
     assert "lamella deactivate" in (caught.value.hint or "")
+
+
+@pytest.mark.skipif(not KERNEL, reason="in the user engine nothing is active")
+def test_a_pool_in_use_by_the_kernel_is_refused(boxed: Path) -> None:
+    with pytest.raises(BusyError, match="active in the kernel") as caught:
+        Store.repair(boxed, agree=_yes)
+    assert "lamella deactivate" in (caught.value.hint or "")
+    Store.deactivate(root=boxed)
+    assert Store.repair(boxed, agree=_yes).verdict == "sound"
+
+
+@pytest.mark.skipif(not KERNEL, reason="the user engine activates nothing")
+def test_a_mark_and_leaks_are_put_in_order_by_who_writes_and_not_by_who_looks(boxed: Path) -> None:
+    change_superblock(boxed, flags=superblock.NEEDS_CHECK)
+    with pool_devices(boxed) as devices:
+        leak(devices.metadata, data=3, metadata=2)
+    before = _metadata(boxed)
+    for command in (["info"], ["df"], ["check"], ["images"], ["ls", "box:/"]):
+        assert main([*command, "--root", str(boxed)]) == (6 if command == ["check"] else 0)
+    with DeviceMapper() as dm:
+        assert modes.backend(Config.load(boxed / "config.toml").mode, boxed).active(dm) is None
+    assert _metadata(boxed) == before
+    with Store.open(boxed) as store:
+        store.create("sample", name="another")
+        assert store.info().state == "fine"
+        assert store.check().problems == []
+    assert_sound(boxed)
+    take_down(boxed)
+    with Store.open(boxed, read_only=True) as store:
+        assert not store.check().leaks
 
 
 @pytest.mark.loop_lvm
