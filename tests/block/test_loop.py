@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import threading
 from contextlib import suppress
@@ -156,6 +157,82 @@ def test_the_kernel_and_a_program_do_not_share_a_file(file: Path) -> None:
     assert loop.find(file) == []
     with FileDevice(file, read_only=True), loop.attach(file, read_only=True):
         pass
+
+
+class Opener:
+    """A process that has a file open, and its lock if asked to, until :meth:`close`."""
+
+    def __init__(self, path: str, *, lock: bool = False) -> None:
+        ready, told = os.pipe()
+        stop, self._end = os.pipe()
+        self.process = os.fork()
+        if not self.process:
+            os.close(self._end)
+            descriptor = os.open(path, os.O_RDONLY)
+            if lock:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.write(told, b"x")
+            os.read(stop, 1)
+            os._exit(0)
+        os.read(ready, 1)
+        for descriptor in (ready, told, stop):
+            os.close(descriptor)
+
+    def close(self) -> None:
+        os.close(self._end)
+        os.waitpid(self.process, 0)
+
+
+def test_udevs_last_look_is_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """udev opens each device that changes: it may be the one who closes it last."""
+    device = loop.attach(file)
+    udev = Opener(device.path)
+    monkeypatch.setattr(loop, "is_udev", lambda process: process == udev.process)
+    assert not loop.wait_until_free(file)  # we use it
+    device.close()
+    assert loop.find(file) != []
+
+    def look_no_more(seconds: float) -> None:
+        monkeypatch.undo()
+        udev.close()
+
+    monkeypatch.setattr(loop.time, "sleep", look_no_more)
+    assert loop.wait_until_free(file)
+    assert loop.find(file) == []
+    with FileDevice(file):
+        pass
+
+
+def test_others_than_udev_are_not_waited_for(file: Path) -> None:
+    device = loop.attach(file)
+    other = Opener(device.path)
+    device.close()
+    try:
+        assert not loop.wait_until_free(file)
+    finally:
+        other.close()
+    assert loop.wait_until_free(file)
+
+
+def test_a_loop_device_that_has_gone_lets_go_of_the_lock_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the lock of who attached the file, who has closed the file since, or died."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(4096))
+    holder = Opener(str(path), lock=True)
+    descriptor = os.open(path, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):  # a program's lock is respected at once
+        loop._lock_when_let_go(descriptor, fcntl.LOCK_EX)
+    monkeypatch.setattr(loop, "_program_holds", lambda _: False)
+
+    def let_go(seconds: float) -> None:
+        monkeypatch.undo()
+        holder.close()
+
+    monkeypatch.setattr(loop.time, "sleep", let_go)
+    loop._lock_when_let_go(descriptor, fcntl.LOCK_EX)
+    os.close(descriptor)
 
 
 def test_many_at_once_all_get_the_same(file: Path) -> None:

@@ -19,6 +19,7 @@ from lamella.thin.check import check
 from lamella.thin.checksum import BLOCK_SIZE, NODE_XOR, SUPERBLOCK_XOR, block_checksum
 from lamella.thin.dump import Overrides, dump
 from lamella.thin.metadata import Metadata
+from lamella.thin.pool import Pool
 from lamella.thin.recover import recover
 from lamella.thin.repair import repair
 from lamella.thin.restore import restore_xml
@@ -179,6 +180,35 @@ def test_without_superblock_the_newest_lists_are_found(fixture_dir: Callable[[st
         repaired, report = _repair(bytes(content), overrides=given)
         assert _dump(repaired) == _dump(_image(fixture_dir, name))
         assert report.searched
+
+
+def test_of_states_that_look_equally_new_the_expected_one_is_taken() -> None:
+    """A deletion committed by itself, as the kernel does it, leaves nothing that is newer than before."""
+    metadata = MemoryDevice(4 << 20)
+    with Pool.create(metadata, MemoryDevice(64 << 20), chunk_size=64 << 10) as pool:
+        pool.create_thin(1)
+        with pool.open_volume(1, 1 << 20) as volume:
+            volume.write(0, b"x" * (1 << 20))
+        pool.commit()
+        pool.create_snap(2, 1)
+        pool.set_transaction_id(0, 1)
+        pool.commit()
+        pool.delete(1)
+        pool.commit()
+    content = bytes(BLOCK_SIZE) + bytes(metadata.content)[BLOCK_SIZE:]
+    fallback = Overrides(1, 128, 1024)
+    found = {
+        frozenset(expected): sorted(
+            _mappings(_dump(_repair(content, fallback=fallback, expected=expected)[0]))
+        )
+        for expected in ({2}, {1, 2}, {3}, set[int]())
+    }
+    assert found == {
+        frozenset({2}): [2],
+        frozenset({1, 2}): [1, 2],
+        frozenset({3}): [1, 2],
+        frozenset(): [1, 2],
+    }
 
 
 def test_the_repairing_dump_searches_too(fixture_dir: Callable[[str], Path]) -> None:
