@@ -51,7 +51,7 @@ def no_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(applying, "PAUSE", 0)
     monkeypatch.setattr(applying, "TRIES", 2)
     monkeypatch.setattr(in_use, "PAUSE", 0)
-    monkeypatch.setattr(group_disks.GroupDisks, "_number", lambda self, path: numbers[path])
+    monkeypatch.setattr(group_disks.GroupDisks, "_number", lambda self, disk: numbers[disk.path])
     monkeypatch.setattr(pool_care, "check_metadata", lambda node, write=True: True)
 
 

@@ -19,7 +19,7 @@ from tests.support.stores import allocated, assert_sound, assert_sound_for_real_
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.remote, pytest.mark.kernel_too]
+pytestmark = pytest.mark.remote
 
 
 def put(store: Store, container: str, files: dict[str, bytes | None]) -> None:
@@ -99,7 +99,6 @@ def test_the_image_says_how_large_a_container_must_be(store: Store, tmp_path: Pa
         assert again.create("sample").size == 64 << 20
 
 
-@pytest.mark.kernel_each_time
 def test_diff(store: Store) -> None:
     store.create("sample", name="web")
     assert store.diff("web") == []
@@ -121,7 +120,6 @@ def test_containers_do_not_see_each_other(store: Store) -> None:
     assert store.diff("two") == []
 
 
-@pytest.mark.kernel_each_time
 def test_no_container_sees_anothers_old_bytes(root: Path) -> None:
     """Pools are without zeroing: what a removed container left in its chunks must never show through."""
     mark = b"another's secret" * 4096
@@ -142,7 +140,6 @@ def test_no_container_sees_anothers_old_bytes(root: Path) -> None:
                     )
 
 
-@pytest.mark.kernel_each_time
 def test_removing_gives_the_space_back(root: Path) -> None:
     with Store.open(root) as store:
         before = state_of_open(store)
@@ -174,7 +171,6 @@ def test_device_numbers_go_round(store: Store) -> None:
     assert store.inspect(fourth.id)["GraphDriver"]["Data"]["DeviceId"] == "5"
 
 
-@pytest.mark.kernel_each_time
 def test_an_open_device_is_deleted_later(root: Path) -> None:
     with Store.open(root) as store:
         web = store.create("sample", name="web")

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from lamella.store import Store
 
-pytestmark = pytest.mark.kernel_too
-
 
 @pytest.fixture
 def web(store: Store) -> Store:
@@ -181,7 +179,6 @@ def test_a_tar_stream(web: Store) -> None:
         web.copy_in("web", io.BytesIO(make_tar({"../x": b""})), b"/etc")
 
 
-@pytest.mark.kernel_each_time
 @pytest.mark.remote
 def test_a_failed_copy_leaves_the_container_as_it_was(web: Store, host: Path, root: Path) -> None:
     web.copy_in("web", host / "one", b"/first")

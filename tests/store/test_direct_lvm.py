@@ -47,9 +47,6 @@ from tests.support.stores import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.user_engine
-"""They open, cut off and copy the pool's disks themselves, which are the kernel's in its engine."""
-
 MIB = 1 << 20
 GIB = 1 << 30
 

@@ -16,8 +16,6 @@ from tests.support.stores import assert_sound, disks_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.kernel_too
-
 MIB = 1 << 20
 
 

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = pytest.mark.kernel_too
-
 TREE = {
     b"": "directory",
     b"bin": "directory",

@@ -39,8 +39,6 @@ from tests.support.stores import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.kernel_too
-
 
 def test_a_fresh_store_costs_next_to_nothing(tmp_path: Path) -> None:
     root = tmp_path / "root"
@@ -259,7 +257,6 @@ def test_misuse_is_no_damage(root: Path) -> None:
         store.images()
 
 
-@pytest.mark.kernel_each_time
 def test_teardown_removes_what_set_up_made_and_nothing_else(root: Path) -> None:
     (root / "mine").write_text("keep")
     with Store.open(root) as store, pytest.raises(BusyError, match="holds 1 images and 0 containers"):

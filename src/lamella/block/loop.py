@@ -135,16 +135,19 @@ def attach(
     direct_io: bool = False,
     autoclear: bool = True,
     sector_size: int = 0,
+    locked: int | None = None,
 ) -> LoopDevice:
     """The loop device over a file: the one that it is attached to already, or a new one.
 
     *autoclear*: it goes when its last user closes it; keep the result open until there is another.
     *direct_io* passes the file's page cache by, where its file system can. *sector_size* in bytes, 0 for
-    the usual 512. Raises :class:`BusyError` where another program has the file locked or attached it in
-    another way, :class:`MissingError` without loop devices, :class:`PermissionDeniedError` without root.
+    the usual 512. *locked* is a descriptor with which the caller has the file open and locked: the loop
+    device shares that lock. Raises :class:`BusyError` where another program has the file locked or attached
+    it in another way, :class:`MissingError` without loop devices, :class:`PermissionDeniedError` without
+    root.
     """
     name = os.fspath(path)
-    backing = _open_backing(name, read_only=read_only)
+    backing = _open_backing(name, read_only=read_only) if locked is None else os.dup(locked)
     try:
         for info in _attached_to(backing):
             device = _reopened(info, name, backing, read_only=read_only)

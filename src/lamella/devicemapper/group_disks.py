@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lamella.block.loop import LoopDevice
     from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.disk import Disk
 
 
 class GroupDisks(Mapping[str, str]):
@@ -35,7 +36,7 @@ class GroupDisks(Mapping[str, str]):
 
     def __getitem__(self, uuid: str) -> str:
         if uuid not in self._known:
-            self._known[uuid] = self._number(self._found.disks[uuid].path)
+            self._known[uuid] = self._number(self._found.disks[uuid])
         return self._known[uuid]
 
     def __iter__(self) -> Iterator[str]:
@@ -44,7 +45,8 @@ class GroupDisks(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._found.disks)
 
-    def _number(self, path: str) -> str:
+    def _number(self, disk: Disk) -> str:
+        path = disk.path
         if is_remote(path):
             raise UnsupportedError(
                 f"{path} of volume group {self._found.group.name} is an NBD address, not a block device",
@@ -58,7 +60,7 @@ class GroupDisks(Mapping[str, str]):
             return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
         from lamella.block.loop import attach
 
-        loop = attach(path)
+        loop = attach(path, locked=disk.locked_file)
         self._loops.append(loop)
         major, minor = loop.device
         return f"{major}:{minor}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from lamella.block.opening import open_device
+from lamella.block.opening import is_remote, open_device
 from lamella.errors import BusyError, CorruptError, LamellaError, ReadOnlyError
 from lamella.lvm.checksum import lvm_crc
 from lamella.lvm.label import SCAN_BYTES, Label, find_label, pack_label
@@ -75,9 +75,12 @@ def _forget_cached(device: BlockDevice) -> None:
 def open_shared(path: str, read_only: bool) -> BlockDevice:
     """The same for disks on which the kernel may have volumes active: past the page cache, which knows
     nothing of what is written through them. A disk that is in use otherwise is not opened for writing.
+
+    A plain file below active volumes is locked by its loop device, and so written through that.
     """
     if not is_block_device(path):
-        return open_file(path, read_only)
+        loop = _loop_below_volumes(path) if not read_only else ""
+        return open_shared(loop, read_only) if loop else open_file(path, read_only)
     from lamella.block.file import FileDevice
     from lamella.block.udev_lock import lock_beside_udev
 
@@ -114,6 +117,19 @@ def is_claimed(path: str) -> bool:
     except OSError as error:
         return error.errno == errno.EBUSY
     return False
+
+
+def _loop_below_volumes(path: str) -> str:
+    """The loop device over the whole of a plain file on which volumes are active; empty if there is none."""
+    from lamella.block.loop import find
+
+    if is_remote(path):
+        return ""
+    for loop in find(path):
+        whole = not (loop.offset or loop.size_limit or loop.read_only or loop.deleted)
+        if whole and is_block_device(loop.path) and _holds_only_volumes(loop.path):
+            return loop.path
+    return ""
 
 
 def _holds_only_volumes(path: str) -> bool:
@@ -298,6 +314,16 @@ class Disk:
         if self._writer.read_only:
             raise ReadOnlyError(f"{self.path} is open for reading only", hint="open it for writing")
         return self._writer
+
+    @property
+    def locked_file(self) -> int | None:
+        """The descriptor with which a plain file is open for writing, and locked; None for anything else."""
+        from lamella.block.file import FileDevice
+
+        writer = self._writer
+        if not isinstance(writer, FileDevice) or writer.is_block_device or writer.read_only:
+            return None
+        return writer.fileno()
 
     def take_writer(self) -> BlockDevice | None:
         """Hand over the device that was opened for writing, if any; the caller closes it then."""
