@@ -1,20 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fence between pool and ``state.db``: every place where a transaction can be cut short."""
+"""The fence between pool and ``state.db``: every place where a transaction can be cut short.
+
+With ``LAMELLA_TEST_ENGINE=kernel``, in the guest, the pool is one that the kernel has.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lamella.block import MemoryDevice
+from lamella.devicemapper.kernel_pool import KernelPool
 from lamella.driver import fence
 from lamella.driver.state import Device, Note, State
 from lamella.errors import CorruptError
 from lamella.thin.pool import Pool, PoolOptions
+from tests.support.kernel_pool import kernel_pool
+from tests.support.stores import KERNEL
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from lamella.thin.engine import ThinPool
 
 
 class Cut(BaseException):
@@ -27,30 +37,39 @@ def state(tmp_path: Path) -> State:
 
 
 @pytest.fixture
-def pool() -> Pool:
-    return Pool.create(
+def pool(tmp_path: Path) -> Iterator[ThinPool]:
+    if KERNEL:
+        with kernel_pool(tmp_path / "pool", f"lamella-test-fence-{os.getpid()}") as made:
+            yield made
+        return
+    yield Pool.create(
         MemoryDevice(4 << 20), MemoryDevice(64 << 20), chunk_size=65536, options=PoolOptions(zero=False)
     )
 
 
-def reopened(pool: Pool) -> Pool:
-    """The pool as it would be found after the process died: what was not committed is gone."""
-    return Pool.open(pool.metadata_device, pool.data_device, options=PoolOptions(zero=False))
+def reopened(pool: ThinPool) -> ThinPool:
+    """The pool as it would be found after the process died.
+
+    The user engine's is without what was not committed; the kernel, which goes on, commits each message.
+    """
+    if isinstance(pool, Pool):
+        return Pool.open(pool.metadata_device, pool.data_device, options=PoolOptions(zero=False))
+    return KernelPool(pool.dm, pool.dm_name)
 
 
-def make(pool: Pool, state: State, name: str, device_id: int) -> None:
+def make(pool: ThinPool, state: State, name: str, device_id: int) -> None:
     with fence.creating(pool, state, Device(name, device_id, 1 << 20, 0)):
         pool.create_thin(device_id)
 
 
-def delete(pool: Pool, state: State) -> None:
+def delete(pool: ThinPool, state: State) -> None:
     """What is marked as deleted."""
     with state.transaction():
         note = fence.note_deletion(pool, state, state.devices(deleted=True))
     fence.delete(pool, state, note, discard=True)
 
 
-def test_creating_and_deleting(pool: Pool, state: State) -> None:
+def test_creating_and_deleting(pool: ThinPool, state: State) -> None:
     make(pool, state, "one", 1)
     make(pool, state, "two", 2)
     assert [d.transaction_id for d in state.devices()] == [1, 2]
@@ -65,7 +84,7 @@ def test_creating_and_deleting(pool: Pool, state: State) -> None:
     fence.compare(reopened(pool), state)
 
 
-def test_a_failing_block_leaves_everything_as_it_was(pool: Pool, state: State) -> None:
+def test_a_failing_block_leaves_everything_as_it_was(pool: ThinPool, state: State) -> None:
     make(pool, state, "one", 1)
 
     def fail() -> None:
@@ -82,7 +101,7 @@ def test_a_failing_block_leaves_everything_as_it_was(pool: Pool, state: State) -
 
 
 @pytest.mark.parametrize("committed", ["nothing", "the device", "the device and the id"])
-def test_a_creation_cut_short_is_taken_back(pool: Pool, state: State, committed: str) -> None:
+def test_a_creation_cut_short_is_taken_back(pool: ThinPool, state: State, committed: str) -> None:
     make(pool, state, "one", 1)
     with state.transaction():
         state.set_note(Note(2, "create", (("two", 2),)))
@@ -101,7 +120,7 @@ def test_a_creation_cut_short_is_taken_back(pool: Pool, state: State, committed:
 
 
 @pytest.mark.parametrize("committed", [False, True])
-def test_a_deletion_cut_short_is_finished(pool: Pool, state: State, committed: bool) -> None:
+def test_a_deletion_cut_short_is_finished(pool: ThinPool, state: State, committed: bool) -> None:
     make(pool, state, "one", 1)
     make(pool, state, "two", 2)
     with state.transaction():
@@ -119,7 +138,9 @@ def test_a_deletion_cut_short_is_finished(pool: Pool, state: State, committed: b
     assert reopened(pool).transaction_id == state.pool().transaction_id == 3
 
 
-def test_dying_while_settling_does_no_harm(pool: Pool, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dying_while_settling_does_no_harm(
+    pool: ThinPool, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make(pool, state, "one", 1)
     with state.transaction():
         state.set_note(Note(2, "create", (("two", 2),)))
@@ -148,7 +169,7 @@ def test_dying_while_settling_does_no_harm(pool: Pool, state: State, monkeypatch
     ids=["ahead", "behind", "far ahead", "odd note"],
 )
 def test_a_pool_that_somebody_else_changed_is_explained(
-    pool: Pool, state: State, in_pool: int, noted: int | None
+    pool: ThinPool, state: State, in_pool: int, noted: int | None
 ) -> None:
     with state.transaction():
         state.set_pool(transaction_id=1)

@@ -7,17 +7,13 @@ import os
 import random
 import signal
 import subprocess
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lamella.block import FileDevice, mountinfo
-from lamella.block.loop import attach
 from lamella.devicemapper.client import DeviceMapper
-from lamella.devicemapper.kernel_pool import KernelPool
-from lamella.devicemapper.nodes import QUIET_COOKIE
-from lamella.devicemapper.table import ThinPool
 from lamella.driver import modes
 from lamella.driver.kernel_devices import deactivate_all, of_store
 from lamella.errors import BusyError
@@ -25,6 +21,7 @@ from lamella.store import Store
 from lamella.thin.metadata import Metadata
 from lamella.thin.pool import Pool, PoolOptions
 from tests.support.images import Sample, write_docker_archive
+from tests.support.kernel_pool import CHUNK, OLD, dirty_files, kernel_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,50 +30,10 @@ if TYPE_CHECKING:
 
     from lamella.thin.engine import ThinPool as EitherPool
 
-CHUNK = 64 << 10
-OLD = 0xEE
 SMALL = ("dm.basesize=64M", "dm.loopdatasize=192M", "dm.loopmetadatasize=4M", "dm.min_free_space=0%")
 
 
 # -- the pool alone ----------------------------------------------------------------------------------
-
-
-@contextmanager
-def dirty_files(folder: Path, data_size: int = 24 << 20) -> Iterator[tuple[FileDevice, FileDevice]]:
-    """Metadata of an empty pool, and data full of old bytes."""
-    folder.mkdir()
-    (folder / "data").write_bytes(bytes([OLD]) * data_size)
-    with (
-        FileDevice.create(folder / "metadata", 4 << 20) as metadata,
-        FileDevice(folder / "data") as data,
-    ):
-        Pool.create(metadata, data, chunk_size=CHUNK, options=PoolOptions(zero=False)).close()
-        yield metadata, data
-
-
-@contextmanager
-def kernel_pool(folder: Path, name: str) -> Iterator[KernelPool]:
-    """The pool of :func:`dirty_files` in the kernel, without zeroing."""
-    with dirty_files(folder):
-        pass
-    size = (folder / "data").stat().st_size // 512
-    with DeviceMapper() as dm:
-        with attach(folder / "metadata") as metadata, attach(folder / "data") as data:
-            numbers = [f"{major}:{minor}" for major, minor in (metadata.device, data.device)]
-            table = ThinPool(
-                0, size, metadata=numbers[0], data=numbers[1], chunk=CHUNK // 512, low_water=0,
-                features=("skip_block_zeroing",),
-            )  # fmt: skip
-            dm.create_with_table(name, [table], cookie=QUIET_COOKIE)
-        pool = KernelPool(dm, name)
-        try:
-            yield pool
-        finally:
-            pool.close()
-            for other, _, _ in dm.list():
-                if other.startswith(f"{name}-"):
-                    dm.remove(other, retry=5)
-            dm.remove(name, retry=5)
 
 
 def do_at_random(pool: EitherPool, seed: int) -> dict[int, bytes]:

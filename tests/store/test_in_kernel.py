@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mounting, activating and resizing, as far as it needs no device-mapper; the rest is shown in the guest."""
+"""Mounting, activating and resizing, as far as it needs no device-mapper; ``tests/guest`` shows the rest.
+
+So the store here is the user engine's also where the kernel's is tested, and the kernel's part is played.
+"""
 
 from __future__ import annotations
 
@@ -144,12 +147,13 @@ def test_without_the_kernel(root: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "box was not active.\n"
 
 
-def test_resize_in_user_space(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shared = ["--root", str(root), "--engine", "user"]
+def test_resize(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the engine that is tested."""
+    shared = ["--root", str(root)]
     assert main(["resize", *shared, "box", "96M"]) == 0
     assert capsys.readouterr().out == "box has 100.7MB now.\n"
     assert main(["resize", *shared, "box", "+32M"]) == 0
-    with Store.open(root, engine="user") as store:
+    with Store.open(root) as store:
         assert store.containers()[0].size == 128 << 20
         with store.tree("box") as tree:
             assert b"".join(tree.read(b"/etc/hostname")) == b"changed\n"
@@ -164,10 +168,12 @@ def test_resize_in_user_space(root: Path, tmp_path: Path, capsys: pytest.Capture
     assert_sound_for_real_tools(root, tmp_path)
 
 
-def test_the_unit(tmp_path: Path, tool: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+ODD = r'/srv/100% of "a\b" $HOME'
+
+
+def test_the_unit(capsys: pytest.CaptureFixture[str]) -> None:
     assert UNIT.read_text() == unit(["/usr/bin/lamella"], Path("/var/lib/lamella"))
-    odd = r'/srv/100% of "a\b" $HOME'
-    assert main(["activate", "--print-unit", "--root", odd]) == 0
+    assert main(["activate", "--print-unit", "--root", ODD]) == 0
     shown = capsys.readouterr().out
     # What systemd does with each is told by: SYSTEMD_LOG_LEVEL=debug systemd-analyze verify
     assert r'RequiresMountsFor="/srv/100%% of \"a\\b\" $HOME"' + "\n" in shown
@@ -175,8 +181,12 @@ def test_the_unit(tmp_path: Path, tool: Callable[[str], str], capsys: pytest.Cap
     assert r'--root "/srv/100%% of \"a\\b\" $$HOME" --wait 60 activate' + "\n" in shown
     with pytest.raises(UsageError, match="systemd"):
         unit(["lamella"], Path("/srv/a\nExecStart=/bin/sh"))
+
+
+@pytest.mark.user_engine  # nothing of an engine is in it, and the guest has no systemd to ask
+def test_the_unit_pleases_systemd(tmp_path: Path, tool: Callable[[str], str]) -> None:
     path = tmp_path / "lamella-activate.service"
-    path.write_text(unit(["true", "-m", "lamella"], Path(odd)))
+    path.write_text(unit(["true", "-m", "lamella"], Path(ODD)))
     done = subprocess.run(
         [tool("systemd-analyze"), "verify", path], capture_output=True, text=True, check=False
     )

@@ -21,7 +21,7 @@ from tests.fs.trees import by_path, host_entries, plain
 from tests.support.debian import Built, busybox_image, debian_image
 from tests.support.images import run
 from tests.support.registry import running_registry
-from tests.support.stores import assert_sound, assert_sound_for_real_tools
+from tests.support.stores import assert_sound, assert_sound_for_real_tools, metadata_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,14 +91,15 @@ def test_by_every_way(
         assert store.diff(made.id) == []
     assert_sound(root)
     assert_sound_for_real_tools(root, tmp_path)
-    _compare_with_thin_dump(root, tool("thin_dump"))
+    with metadata_file(root, tmp_path) as metadata:
+        _compare_with_thin_dump(metadata, tool("thin_dump"))
 
 
-def _compare_with_thin_dump(root: Path, program: str) -> None:
+def _compare_with_thin_dump(metadata: Path, program: str) -> None:
     """Both dumps as the mappings that they say, however each of them cuts these into ranges."""
-    theirs = mappings(run(program, root / "pool/metadata"))
+    theirs = mappings(run(program, metadata))
     ours: list[bytes] = []
-    with FileDevice(root / "pool/metadata", read_only=True) as device:
+    with FileDevice(metadata, read_only=True) as device:
         dump(Metadata.open(device), ours.append)
     assert mappings(b"".join(ours).decode()) == theirs
 
