@@ -111,12 +111,31 @@ def test_wake(kernel: Kernel, tmp_path: Path) -> None:
     assert woken(kernel, tmp_path) == ["remove X"]
 
 
-def test_a_suspended_pool_of_lvms_is_not_ours_to_resume(kernel: Kernel, tmp_path: Path) -> None:
+def test_a_suspended_pool_of_lvms_is_not_ours_to_resume(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "PATIENCE", 0)
     kernel.suspend("vg-lv")
     with pytest.raises(BusyError, match="vg-lv is suspended") as caught:
         wake(cast("DeviceMapper", kernel), tmp_path, "vg-lv", alone=True)
     assert "dmsetup resume vg-lv" in str(caught.value.hint)
     assert kernel.devices["u-vg-lv"].suspended
+
+
+def test_a_command_of_lvms_is_waited_for(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.suspend("vg-lv")
+    waited = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            kernel.resume("vg-lv")
+
+    monkeypatch.setattr("time.sleep", sleep)
+    wake(cast("DeviceMapper", kernel), tmp_path, "vg-lv", alone=True)
+    assert len(waited) == 3
 
 
 def test_sweep(

@@ -8,6 +8,7 @@ cannot be put right is said in words, with what to do.
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -30,16 +31,19 @@ if TYPE_CHECKING:
     from lamella.driver.state import State
 
 
+PATIENCE = 10.0
+"""Seconds to wait for a command of LVM's that has the pool suspended."""
+
+
 def wake(dm: DeviceMapper, root: Path, pool: str, *, alone: bool) -> None:
     """Before the pool is used: devices that were left suspended, half made or half reloaded.
 
     *alone*: no other process of ours has the store open; else only the pool is looked at, which those that
     only read never suspend.
-    Raises :class:`BusyError` for a suspended pool that is not the store's own to resume.
+    Raises :class:`BusyError` for a pool that stays suspended and is not the store's own to resume.
     """
     own = pool_name(root)
-    info = dm.find(pool)
-    if info is not None and info.suspended and pool != own:
+    if pool != own and _stays_suspended(dm, pool):
         raise BusyError(
             f"the pool {pool} is suspended: a command of LVM's is at work on it, or was interrupted",
             hint=f"wait for that command; if there is none: dmsetup resume {pool}",
@@ -50,6 +54,16 @@ def wake(dm: DeviceMapper, root: Path, pool: str, *, alone: bool) -> None:
             continue
         with suppress(NotFoundError):
             _wake_one(dm, each, own)
+
+
+def _stays_suspended(dm: DeviceMapper, name: str) -> bool:
+    """LVM's commands suspend a pool for a moment: ``lvextend``, which dmeventd runs too, and activation."""
+    end = time.monotonic() + PATIENCE
+    while (info := dm.find(name)) is not None and info.suspended:
+        if time.monotonic() > end:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def _wake_one(dm: DeviceMapper, info: DeviceInfo, pool: str) -> None:
