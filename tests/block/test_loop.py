@@ -183,14 +183,14 @@ class Opener:
         os.waitpid(self.process, 0)
 
 
-def test_udevs_last_look_is_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_last_look_is_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """udev opens each device that changes: it may be the one who closes it last."""
     device = loop.attach(file)
     udev = Opener(device.path)
-    monkeypatch.setattr(loop, "is_udev", lambda process: process == udev.process)
-    assert not loop.wait_until_free(file)  # we use it
+    assert not loop.wait_until_free(file, patience=0)  # we use it
     device.close()
     assert loop.find(file) != []
+    assert not loop.wait_until_free(file, patience=0)
 
     def look_no_more(seconds: float) -> None:
         monkeypatch.undo()
@@ -203,14 +203,12 @@ def test_udevs_last_look_is_waited_for(file: Path, monkeypatch: pytest.MonkeyPat
         pass
 
 
-def test_others_than_udev_are_not_waited_for(file: Path) -> None:
+def test_a_device_that_stays_is_not_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = loop.attach(file)
-    other = Opener(device.path)
+    monkeypatch.setattr(loop, "_is_in_use", lambda _: True)  # below another device, or not autoclear
+    assert not loop.wait_until_free(file)
+    monkeypatch.undo()
     device.close()
-    try:
-        assert not loop.wait_until_free(file)
-    finally:
-        other.close()
     assert loop.wait_until_free(file)
 
 

@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 import lamella
+from lamella.block import loop
 from lamella.images.sample import write_sample
+from tests.guest.machine import no_activation_by_events
 from tests.guest.test_thin_hand_over import device_node, dmsetup, run
+from tests.support.stores import MODES, files_of, lvm_settings, set_up
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,3 +77,28 @@ def test_a_kernel_mounts_what_we_unpacked(tmp_path: Path) -> None:
             assert b"".join(tree.read(b"/etc/motd")) == b"changed\n"
         store.commit("box", "mine:1")
         assert store.check().problems == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_loop_device_that_somebody_looks_at_is_waited_for(
+    tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """udev has a device open for a moment whenever it has changed; here it is for longer than that."""
+    root = tmp_path / "root"
+    monkeypatch.setenv("LAMELLA_ENGINE", "kernel")
+    with lvm_settings(tmp_path), no_activation_by_events():
+        set_up(root, mode).close()
+        nodes = [os.open(found.path, os.O_RDONLY) for path in files_of(root) for found in loop.find(path)]
+        assert len(nodes) == 2
+
+        def look_away() -> None:
+            for node in nodes:
+                os.close(node)
+
+        later = threading.Timer(1.5, look_away)
+        later.start()
+        lamella.Store.deactivate(root=root)
+        later.join()
+        with lamella.Store.open(root, engine="user") as store:
+            assert store.info().filesystem == "ext4"
+            store.teardown()

@@ -141,11 +141,16 @@ def copy_store(source: Path, target: Path) -> Path:
 
 @contextmanager
 def lvm_settings(folder: Path) -> Iterator[None]:
-    """Let LVM's folders be in *folder*, and no disk of this machine be looked at."""
+    """Let LVM's folders be in *folder*, and no disk of this machine be looked at.
+
+    With the kernel's engine LVM2's own commands are at work as well, which udev runs for every disk with a
+    group that it sees come: they and we keep off each other by the locks in LVM's own folder.
+    """
+    locks = "" if KERNEL else f'global {{ locking_dir="{folder}/locks" }}\n'
     (folder / "lvm.conf").write_text(
         f'config {{ profile_dir="{folder}/profile" }}\n'
         f'backup {{ backup_dir="{folder}/backup"\n archive_dir="{folder}/archive" }}\n'
-        f'global {{ locking_dir="{folder}/locks" }}\n'
+        f"{locks}"
         'devices { filter=["r|.*|"] hints="none" }\n'
     )
     before = os.environ.get("LVM_SYSTEM_DIR")

@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.block.holders import Kind, holders
 from lamella.block.system import explain
-from lamella.block.udev_lock import is_udev, lock_holders
+from lamella.block.udev_lock import lock_holders
 from lamella.errors import (
     BusyError,
     LamellaError,
@@ -62,10 +61,10 @@ _CONFIG = struct.Struct(f"=II{_INFO.size}s64x")
 """struct loop_config: descriptor, block size, struct loop_info64, reserved."""
 _TRIES = 64
 """How often another process may take the free device that we were just given."""
+PATIENCE = 10.0
+"""Seconds to wait for udev, which looks at every device that has changed."""
 _TURN = 10.0
 """Seconds to wait for another process that attaches; more can only mean that somebody else has the lock."""
-_LOOKING = 30.0
-"""Seconds that udev may look at a device that nobody uses any more."""
 _LETTING_GO = 2.0
 """Seconds that the kernel may need to let go of a file whose device has gone."""
 
@@ -255,34 +254,36 @@ def detach(loop: LoopInfo) -> bool:
     return now is None or (now.device, now.inode) != (loop.device, loop.inode)
 
 
-def wait_until_free(path: str | os.PathLike[str]) -> bool:
-    """Wait for loop devices over a file to go that nobody uses but udev, which looks at each that changes.
+def wait_until_free(*paths: str | os.PathLike[str], patience: float = PATIENCE) -> bool:
+    """Wait for the loop devices over files to go that somebody has open for a moment, as udev has.
 
-    Gives whether no loop device has the file now; else somebody uses one. The lock that it had on the file is
-    free then, too.
+    Gives whether none is left; one that is below another device is in use, and is not waited for. The locks
+    that they had on the files are free then, too.
     """
-    end = time.monotonic() + _LOOKING
+    end = time.monotonic() + patience
     for pause in _pauses():
-        found = find(path)
-        if not found:
+        left = [loop for path in paths for loop in find(path)]
+        if not left:
             break
-        if any(_has_user(info) for info in found) or time.monotonic() > end:
+        if any(_is_in_use(loop) for loop in left) or time.monotonic() > end:
             return False
         time.sleep(pause)
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _lock_when_let_go(descriptor, fcntl.LOCK_SH)
-        finally:
-            os.close(descriptor)
+    for path in paths:
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                _lock_when_let_go(descriptor, fcntl.LOCK_SH)
+            finally:
+                os.close(descriptor)
     return True
 
 
-def _has_user(info: LoopInfo) -> bool:
-    """Whether anybody but udev has the device open, as far as we may see."""
-    number = _number_of(info.number)
-    seen = [each for each in holders(os.major(number), os.minor(number)) if each.kind is not Kind.UNSEEN]
-    return any(not is_udev(each.process) for each in seen)
+def _is_in_use(loop: LoopInfo) -> bool:
+    """Whether it stays when whoever looks at it has closed it."""
+    try:
+        return not loop.autoclear or any((SYSFS / f"loop{loop.number}" / "holders").iterdir())
+    except OSError:
+        return False
 
 
 def _pauses() -> Iterator[float]:

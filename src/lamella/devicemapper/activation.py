@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lamella.devicemapper import pool_care
 from lamella.devicemapper.applying import Changes, Sharing, changes, same_table
-from lamella.devicemapper.group_disks import GroupDisks
+from lamella.devicemapper.group_disks import GroupDisks, wait_until_files_are_free
 from lamella.devicemapper.in_use import check_unused
 from lamella.devicemapper.nodes import udev_cookie
 from lamella.devicemapper.table import ThinPool
@@ -261,6 +261,7 @@ class KernelActivator:
                 if found.group.is_visible(lv):
                     check_unused(self.dm, info.uuid, f"{found.group.name}/{name}")
                 self._take_down(found, info, made)
+        wait_until_files_are_free(found)
 
     def _take_down(self, found: FoundGroup, top: DeviceInfo, made: Changes) -> None:
         below = self._below(found, top)

@@ -8,7 +8,9 @@ import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from lamella.block.device import SECTOR
 from lamella.block.opening import is_remote
+from lamella.block.system import block_device_size
 from lamella.errors import MissingError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
     from lamella.block.loop import LoopDevice
     from lamella.lvm.devices import FoundGroup
     from lamella.lvm.disk import Disk
+
+
+def wait_until_files_are_free(found: FoundGroup) -> None:
+    """Wait for loop devices that nothing in the kernel uses any more; udev may be looking at them."""
+    files = [disk.path for disk in found.disks.values() if os.path.isfile(disk.path)]
+    if files:
+        from lamella.block.loop import wait_until_free
+
+        wait_until_free(*files)
 
 
 class GroupDisks(Mapping[str, str]):
@@ -62,6 +73,8 @@ class GroupDisks(Mapping[str, str]):
 
         loop = attach(path, locked=disk.locked_file)
         self._loops.append(loop)
+        if block_device_size(loop.fd) < status.st_size // SECTOR * SECTOR:
+            loop.set_capacity()  # the file has grown since
         major, minor = loop.device
         return f"{major}:{minor}"
 

@@ -169,12 +169,10 @@ class LoopLvm(PoolBackend):
             remove(dm, name, info)
         drop_name(name)
         for path in (self.data, self.metadata):
-            loops = self._loops(path)
-            for loop in loops:
+            for loop in self._loops(path):
                 detach(loop)
-            if loops or info is not None:  # a loop device may have gone, and not have let go of its file yet
-                with suppress(LamellaError):  # no /sys, as above
-                    wait_until_free(path)
+        with suppress(LamellaError):  # no /sys, as above
+            wait_until_free(self.data, self.metadata)
 
     def grow_active(self, dm: DeviceMapper, options: Options) -> list[str]:
         from lamella.driver.loop_growing import grow_active
