@@ -5,9 +5,8 @@ A test that uses such a store runs in all modes, unless it is marked ``loop_lvm`
 that is marked ``remote`` runs also over disks that another program serves, which is killed and started
 again before every command of the store.
 
-With ``LAMELLA_TEST_ENGINE=kernel``, in the guest, the stores use the kernel's engine. Tests that say as much
-of it are marked ``kernel_too``; those about what the user engine does inside are marked ``user_engine``, and
-left out then.
+With ``LAMELLA_TEST_ENGINE=kernel``, in the guest, the stores use the kernel's engine. Tests about what the
+user engine does inside are marked ``user_engine``, and left out then.
 """
 
 from __future__ import annotations
