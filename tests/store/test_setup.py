@@ -34,6 +34,7 @@ from tests.support.stores import (
     options_for,
     pool_devices,
     set_up,
+    take_down,
 )
 
 if TYPE_CHECKING:
@@ -319,6 +320,7 @@ def test_a_newer_config(root: Path) -> None:
 def test_a_different_pool_is_refused_in_dockers_words(root: Path, tmp_path: Path, mode: str) -> None:
     other = tmp_path / "other"
     set_up(other, mode).close()
+    take_down(other)
     for theirs, ours in zip(files_of(other), files_of(root), strict=True):
         subprocess.run(["cp", "--sparse=always", theirs, ours], check=True)
     with Store.open(root) as store, pytest.raises(CorruptError) as caught:

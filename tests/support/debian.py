@@ -2,7 +2,8 @@
 """Real images for tests: a Debian root file system in three layers, and busybox.
 
 Built once with ``mmdebstrap`` and ``umoci`` from the machine's own package sources, and kept in
-``LAMELLA_TEST_CACHE`` (or ``lamella-tests-UID`` in the temporary folder) until RECIPE changes.
+``LAMELLA_TEST_CACHE`` (or ``lamella-tests-UID`` in the temporary folder) until RECIPE changes. The guest has
+no network: there, packages are copied as they are installed.
 
 Use: ``debian_image()`` and ``busybox_image()`` give :class:`Built`.
 """
@@ -15,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +28,19 @@ from tests.conftest import missing
 from tests.support.images import Sample, make_tar, run, write_oci_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+IN_GUEST = os.environ.get("LAMELLA_IN_GUEST") == "1"
 RECIPE = "3"
 """Part of the cache's folder name: raise it when what is built below changes."""
 SUITE = "bookworm"
 PACKAGES = ("perl", "gnupg", "iputils-ping", "libcap2-bin")
 """Second layer; iputils-ping brings a file capability (an xattr), perl many small files."""
+INSTALLED = ("base-files", "base-passwd", "bash", "coreutils", "libc6", "passwd", "perl-base", "sed", "tar")
+MORE_INSTALLED = (f"libpython3.{sys.version_info.minor}-minimal", "mount", "util-linux")
+"""What takes the place of both layers in the guest; mount brings setuid programs."""
+CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
+"""cap_net_raw=ep, as iputils-ping's ping has it."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ def debian_image() -> Built:
     """Debian in three layers: a minimal base, PACKAGES on top, then deletions and replacements."""
     if os.getuid() != 0:
         pytest.skip("building the Debian image needs root (chroot and device nodes)")
-    _need("mmdebstrap", "umoci", "skopeo")
+    _need("umoci", "skopeo", *([] if IN_GUEST else ["mmdebstrap"]))
     return _built_once("debian", _build_debian)
 
 
@@ -146,13 +154,30 @@ def _build_debian(work: Path) -> Built:
     run("umoci", "init", "--layout", built.layout)
     run("umoci", "new", "--image", image)
     run("umoci", "unpack", "--image", image, bundle)
+    first, second = (_copy_base, _copy_more) if IN_GUEST else (_debootstrap, _install)
+    first(root)
+    _repack(image, bundle, "base system")
+    second(root)
+    _repack(image, bundle, "more packages")
+    _change_things(root)
+    _repack(image, bundle, "deletions and replacements")
+    run(
+        "umoci", "config", "--image", image, "--config.cmd", "/bin/bash", "--config.env", "PATH=/usr/bin:/bin"
+    )
+    run("umoci", "gc", "--layout", built.layout)
+    shutil.rmtree(bundle)
+    return built
+
+
+def _debootstrap(root: Path) -> None:
     root.rmdir()
     try:
         run("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", SUITE, root, timeout=600)
     except AssertionError as error:
         missing(f"a Debian mirror for mmdebstrap ({str(error).splitlines()[-1]})")
-    _repack(image, bundle, "base system")
 
+
+def _install(root: Path) -> None:
     install = "apt-get -qq update && apt-get -qq install -y --no-install-recommends " + " ".join(PACKAGES)
     # The host's resolver and proxies are for the time of the build only.
     resolver = root / "etc/resolv.conf"
@@ -164,16 +189,27 @@ def _build_debian(work: Path) -> Built:
     }
     run("chroot", root, "/bin/sh", "-c", f"({install} && apt-get clean) 2>&1", timeout=600, env=quiet)
     resolver.write_bytes(b"")
-    _repack(image, bundle, "more packages")
 
-    _change_things(root)
-    _repack(image, bundle, "deletions and replacements")
-    run(
-        "umoci", "config", "--image", image, "--config.cmd", "/bin/bash", "--config.env", "PATH=/usr/bin:/bin"
-    )
-    run("umoci", "gc", "--layout", built.layout)
-    shutil.rmtree(bundle)
-    return built
+
+def _copy_base(root: Path) -> None:
+    _copy_installed(root, INSTALLED, "/bin", "/lib", "/lib64", "/sbin", "/etc/group", "/etc/passwd")
+    (root / "etc/motd").touch()
+
+
+def _copy_more(root: Path) -> None:
+    _copy_installed(root, MORE_INSTALLED)
+    os.setxattr(root / "usr/bin/mount", "security.capability", CAPABILITY)
+
+
+def _copy_installed(root: Path, packages: Sequence[str], *more: str) -> None:
+    """What dpkg knows of *packages*, and *more* paths, as they are in this machine's own root."""
+    listed = {*run("dpkg", "-L", *packages).splitlines(), *more} - {"", "/."}
+    whole = {os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)) for path in listed}
+    names = root.with_name("names")
+    names.write_text("".join(f".{path}\n" for path in sorted(whole) if os.path.lexists(path)))
+    tar = f"tar -C / --no-recursion --xattrs -cf - -T '{names}' | tar -C '{root}' --xattrs -xpf -"
+    run("sh", "-c", tar, timeout=300)
+    names.unlink()
 
 
 def _repack(image: str, bundle: Path, comment: str) -> None:
