@@ -292,6 +292,22 @@ def test_a_pool_grows_only_after_the_commit(
     assert not any(device.suspended or device.inactive for device in kernel.devices.values())
 
 
+def test_a_pool_takes_note_of_larger_metadata_when_it_is_resumed(
+    activator: KernelActivator, kernel: FakeKernel, found: FoundGroup
+) -> None:
+    activator.activate(found, ["pool", "t1"])
+    before = kernel.table("vg0-pool-tpool")
+    grow(found, "pool_tmeta", 10)
+    kernel.calls.clear()
+    with activator.changing(found):
+        assert kernel.info("vg0-pool_tmeta").target_count == 2
+        assert kernel.info("vg0-pool-tpool").suspended
+        kernel.calls.clear()
+    assert "resume vg0-pool-tpool" in kernel.calls
+    assert kernel.table("vg0-pool-tpool") == before
+    assert not any(device.suspended or device.inactive for device in kernel.devices.values())
+
+
 def test_a_commit_that_fails_changes_nothing(
     activator: KernelActivator, kernel: FakeKernel, found: FoundGroup
 ) -> None:

@@ -76,6 +76,11 @@ def test_the_volumes_grow(root: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         assert info.data_total == before.data_total + 4 * MIB
         assert info.metadata_total == before.metadata_total + 4 * MIB
 
+    # Metadata alone as well, of which a kernel that has the pool takes note in another way.
+    assert main(["grow", "--root", str(root), "--metadata", "+4M"]) == 0
+    with Store.open(root, read_only=True) as store:
+        assert store.info().metadata_total == before.metadata_total + 8 * MIB
+
     disk = tmp_path / "third"
     with disk.open("wb") as file:
         file.truncate(161 * MIB)

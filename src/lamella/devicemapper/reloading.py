@@ -87,7 +87,7 @@ class _Plan:
         """Hold everything whose mapping is about to change, and what lies on it, from above downwards."""
         moving = {uuid for uuid, reload in self.reloads.items() if not reload.live}
         for uuid, (device, _info) in self.existing.items():  # from below upwards
-            if any(below in moving for below in _held_through(device)):
+            if any(below in moving for below in _held_through(device)) or self._takes_note(device):
                 moving.add(uuid)
         for uuid in reversed(self.existing):
             device, info = self.existing[uuid]
@@ -96,6 +96,11 @@ class _Plan:
             thin = isinstance(device.table[0], Thin | ThinPool)
             self.dm.suspend(info.name, flush=not thin, freeze=False)
             self.held.append(info.name)
+
+    def _takes_note(self, device: WantedDevice) -> bool:
+        """Whether it is a pool on something that has grown: of larger metadata it takes note when resumed."""
+        below = (self.reloads.get(uuid) for uuid in device.below)
+        return isinstance(device.table[0], ThinPool) and any(each is not None and each.live for each in below)
 
     # -- after it --------------------------------------------------------------------------------
 
