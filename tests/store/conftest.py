@@ -3,7 +3,7 @@
 
 A test that uses such a store runs in all modes, unless it is marked ``loop_lvm`` or ``direct_lvm``. One
 that is marked ``remote`` runs also over disks that another program serves, which is killed and started
-again before every command of the store.
+again before every command of the store; not with the kernel's engine, which cannot have such disks.
 
 With ``LAMELLA_TEST_ENGINE=kernel``, in the guest, the stores use the kernel's engine. Tests about what the
 user engine does inside are marked ``user_engine``, and left out then.
@@ -11,6 +11,7 @@ user engine does inside are marked ``user_engine``, and left out then.
 
 from __future__ import annotations
 
+import subprocess
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,8 @@ def _engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     yield
     for config in (*tmp_path.glob("config.toml"), *tmp_path.glob("*/config.toml")) if KERNEL else ():
         take_down(config.parent)
+    if KERNEL:  # udev is much slower than these tests, and answers for a device once it has come to it
+        subprocess.run(["udevadm", "settle"], check=False)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -560,8 +560,8 @@ def test_power_cuts_in_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             shutil.rmtree(root)
             for path in disks_of(root):
                 path.unlink()
-        at += 6 if KERNEL else 1 if at < 70 else 17
-    assert cuts > (10 if KERNEL else 100)
+        at += 3 if KERNEL else 1 if at < 70 else 17
+    assert cuts > (20 if KERNEL else 100)
 
 
 @pytest.mark.slow
@@ -578,7 +578,7 @@ def test_power_cuts_in_teardown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         for path in disks_of(root):
             with FileDevice(path) as device:
                 assert b"LABELONE" not in device.read(0, 4096)
-        at += 3 if KERNEL else 1
+        at += 1
     assert at > 10
 
 
