@@ -193,7 +193,9 @@ def _install(root: Path) -> None:
 
 def _copy_base(root: Path) -> None:
     _copy_installed(root, INSTALLED, "/bin", "/lib", "/lib64", "/sbin", "/etc/group", "/etc/passwd")
+    # What the packages' scripts make.
     (root / "etc/motd").touch()
+    (root / "srv").mkdir(exist_ok=True)
 
 
 def _copy_more(root: Path) -> None:
