@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guest's dockerd: started, stopped, and killed with all that it has started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from scripts.docker_stores.system import run
+
+ROOT = Path("/var/lib/docker")
+RUN = Path("/run/docker-store")
+LOG = Path("/var/tmp/dockerd.log")
+START_TIMEOUT = 60.0
+"""Seconds in which dockerd has to be ready."""
+
+
+class Daemon:
+    """A dockerd with devicemapper and *options* for it."""
+
+    def __init__(self, options: list[str]) -> None:
+        self.storage = [word for option in options for word in ("--storage-opt", option)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def line(self) -> str:
+        """How it is started, without what only the guest wants."""
+        return " ".join(["dockerd", "--storage-driver=devicemapper", *self.storage])
+
+    def start(self) -> None:
+        """Returns when it serves."""
+        RUN.mkdir(exist_ok=True)
+        notify = RUN / "notify"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, LOG.open("ab") as log:
+            ready.bind(str(notify))
+            ready.settimeout(START_TIMEOUT)
+            self._process = subprocess.Popen(
+                ["dockerd", "--data-root", str(ROOT), "--exec-root", str(RUN / "exec"), "--pidfile",
+                 str(RUN / "docker.pid"), "--host=unix:///var/run/docker.sock", "--bridge=none",
+                 "--iptables=false", "--ip-masq=false", "--storage-driver=devicemapper", *self.storage],
+                stdout=log, stderr=log, env={**os.environ, "NOTIFY_SOCKET": str(notify)},
+            )  # fmt: skip
+            try:
+                while b"READY=1" not in ready.recv(4096):
+                    pass
+            except TimeoutError:
+                raise SystemExit("dockerd does not start") from None
+        notify.unlink()
+
+    def stop(self) -> None:
+        """As an administrator does it."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(timeout=START_TIMEOUT)
+
+    def kill(self, *containers: str) -> None:
+        """End dockerd, containerd, the shims and the processes of *containers* at once, as a crash does."""
+        assert self._process is not None
+        inside = [int(run("docker", "inspect", "-f", "{{.State.Pid}}", name)) for name in containers]
+        shims = [_parent(process) for process in inside]
+        containerd = int((RUN / "exec/containerd/containerd.pid").read_text())
+        for process in (self._process.pid, containerd, *shims, *inside):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self._process.wait(timeout=START_TIMEOUT)
+        while any(_alive(process) for process in (containerd, *shims, *inside)):
+            time.sleep(0.01)
+
+
+def _parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _alive(process: int) -> bool:
+    """Whether it still runs; what nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stores from the cache; a guest makes the four of one mode and file system at once."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from scripts.docker_stores import recipes
+from scripts.guest.cache import made_once, recipe
+from scripts.guest.machine import boot
+from scripts.guest.roots import ROOTS
+
+SCRIPT = "python3 -m scripts.docker_stores.in_guest {mode} {fs}\n"
+AREA_SIZE = 8 << 30
+"""Bytes of the sparse disk on which Docker's folder and copies of pools lie."""
+TIMEOUT = 600.0
+"""Seconds; it takes about twenty."""
+
+
+def store(mode: str, fs: str, state: str) -> Path:
+    """The folder of one store, made now unless it is there. Raises :class:`SystemExit` where it cannot be."""
+    assert state in recipes.STATES, state
+    made = made_once(f"docker-store-{mode}-{fs}", _key(), lambda target: _make(mode, fs, target))
+    return made / state
+
+
+def _key() -> str:
+    root = ROOTS["docker20"]
+    return recipe(
+        root.suite, *root.packages, *(path.read_text() for path in sorted(Path(__file__).parent.glob("*.py")))
+    )
+
+
+def _make(mode: str, fs: str, target: Path) -> None:
+    print(f"Making Docker's {mode} stores with {fs}...", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="lamella-docker-store-", dir="/var/tmp") as folder:
+        disks = [Path(folder) / "area", Path(folder) / "pv"]
+        for disk, size in zip(disks, (AREA_SIZE, recipes.DISK_SIZE), strict=True):
+            with disk.open("wb") as file:
+                file.truncate(size)
+        code, output = boot(SCRIPT.format(mode=mode, fs=fs), target, disks, TIMEOUT)
+    if code:
+        raise SystemExit(f"Docker's {mode} stores with {fs} could not be made:\n{output}")
+    print(output, file=sys.stderr, flush=True)
+    for name in ("run.sh", "output", "exit-code"):
+        (target / name).unlink()

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two kinds of pool in the guest: what Docker is told of one, and copies of its two halves."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from scripts.docker_stores import recipes
+from scripts.docker_stores.daemon import ROOT
+from scripts.docker_stores.system import dmsetup, run
+
+DISK = os.environ.get("GUEST_DISKS", "/dev/ubd") + "c"
+"""The disk of direct-lvm."""
+LAYOUT = ("thinpool", "thinpool_tdata", "thinpool_tmeta")
+REPORTS = {
+    "lvs": ("lvs", "-a", "-o", "lv_all"),
+    "segs": ("lvs", "-a", "--segments", "-o", "lv_name,lv_uuid,seg_all"),
+    "vgs": ("vgs", "-o", "vg_all"),
+    "pvs": ("pvs", "-o", "pv_all"),
+}
+
+
+class Pool(ABC):
+    """A pool for Docker, whose base device has the file system *fs*."""
+
+    def __init__(self, fs: str) -> None:
+        self.fs = fs
+
+    @property
+    def options(self) -> list[str]:
+        """Docker's storage options."""
+        mine = [f"dm.basesize={recipes.BASE_SIZE[self.fs] >> 20}M", f"dm.fs={self.fs}", "dm.min_free_space=2%"]
+        if self.fs == "xfs":
+            mine.append("dm.xfs_nospace_max_retries=0")
+        return mine
+
+    @abstractmethod
+    def name(self) -> str:
+        """Its name in the kernel while it is active."""
+
+    @abstractmethod
+    def copy(self, folder: Path) -> None:
+        """Copy it into *folder*, as ``data`` and ``metadata``; nobody writes to it meanwhile."""
+
+    def describe(self, folder: Path) -> None:
+        """What only one kind has: files beside the others in the store's *folder*."""
+
+
+class LoopPool(Pool):
+    """Two files in Docker's own folder, which Docker makes and attaches."""
+
+    @property
+    def options(self) -> list[str]:
+        sizes = {"dm.loopdatasize": recipes.DATA_SIZE, "dm.loopmetadatasize": recipes.METADATA_SIZE}
+        return [*(f"{key}={size >> 20}M" for key, size in sizes.items()), *super().options]
+
+    def name(self) -> str:
+        names = [line.split()[0] for line in dmsetup("ls").splitlines()]
+        return next(name for name in names if name.startswith("docker-") and name.endswith("-pool"))
+
+    def copy(self, folder: Path) -> None:
+        for half in ("data", "metadata"):
+            run("cp", "--sparse=always", ROOT / "devicemapper/devicemapper" / half, folder / half)
+
+
+class DirectPool(Pool):
+    """The pool ``docker/thinpool``, made with the commands of Docker's manual for direct-lvm."""
+
+    @property
+    def options(self) -> list[str]:
+        deferred = ["dm.use_deferred_removal=true", "dm.use_deferred_deletion=true"]
+        return ["dm.thinpooldev=/dev/mapper/docker-thinpool", *super().options, *deferred]
+
+    def make(self) -> None:
+        """Make it; nothing extends it by itself, so that it can be full."""
+        Path("/etc/lvm/lvmlocal.conf").write_text(
+            "global { event_activation = 0 }\nactivation { monitoring = 0 }\nbackup { backup = 0 archive = 0 }\n"
+        )
+        Path("/etc/lvm/profile/docker-thinpool.profile").write_text(
+            "activation {\n  thin_pool_autoextend_threshold=80\n  thin_pool_autoextend_percent=20\n}\n"
+        )
+        run("pvcreate", DISK)
+        run("vgcreate", "docker", DISK)
+        run("lvcreate", "--wipesignatures", "y", "-n", "thinpool", "docker", "-l", recipes.DATA_EXTENTS)
+        run("lvcreate", "--wipesignatures", "y", "-n", "thinpoolmeta", "docker", "-l", recipes.METADATA_EXTENTS)
+        run("lvconvert", "-y", "--zero", "n", "-c", recipes.CHUNK, "--thinpool", "docker/thinpool",
+            "--poolmetadata", "docker/thinpoolmeta")  # fmt: skip
+        run("lvchange", "--metadataprofile", "docker-thinpool", "docker/thinpool")
+
+    def name(self) -> str:
+        return "docker-thinpool"
+
+    def copy(self, folder: Path) -> None:
+        image = folder / "pv.img"
+        run("dd", f"if={DISK}", f"of={image}", "bs=1M", "iflag=direct", "conv=sparse", "status=none")
+        os.truncate(image, recipes.DISK_SIZE)
+        for half in ("data", "metadata"):
+            _, sectors, kind, place = dmsetup("table", f"docker-thinpool_t{half[:4]}").split(maxsplit=3)
+            assert kind == "linear"
+            start, length = int(place.split()[1]) >> 11, int(sectors) >> 11
+            run("dd", f"if={image}", f"of={folder / half}", "bs=1M", f"skip={start}", f"count={length}",
+                "conv=sparse", "status=none")  # fmt: skip
+            os.truncate(folder / half, length << 20)
+
+    def describe(self, folder: Path) -> None:
+        for name, words in REPORTS.items():
+            (folder / f"{name}.json").write_text(run(*words, "--reportformat", "json"))
+        run("vgcfgbackup", "-f", folder / "vgcfg.txt", "docker")
+
+
+def pool_of(mode: str, fs: str) -> Pool:
+    """A pool ready for Docker's first start."""
+    if mode == "loop-lvm":
+        return LoopPool(fs)
+    pool = DirectPool(fs)
+    pool.make()
+    return pool

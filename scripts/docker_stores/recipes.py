@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which stores there are, and how large. What is said here is read by both the machine and the guest."""
+
+from __future__ import annotations
+
+MODES = ("loop-lvm", "direct-lvm")
+FILE_SYSTEMS = ("ext4", "xfs")
+STATES = ("clean", "full", "changed", "killed")
+"""In the order in which one guest makes them, each out of the one before.
+
+clean
+    two images, a container that has exited and one that never ran; dockerd was stopped
+full
+    containers have written until the pool had no chunk left; dockerd was stopped
+changed
+    those are deleted, a container is committed and its image removed; dockerd was stopped
+killed
+    dockerd, its containerd and a container that had just written were killed, and the disk copied
+"""
+
+DATA_SIZE = 320 << 20
+"""Bytes of a loop-lvm pool's data; small, as it is filled to the last chunk."""
+METADATA_SIZE = 32 << 20
+DISK_SIZE = 448 << 20
+"""Bytes of a direct-lvm disk."""
+DATA_EXTENTS, METADATA_EXTENTS = 80, 5
+"""Extents of 4 MiB of a direct-lvm pool."""
+CHUNK = "512K"
+"""Of a direct-lvm pool; loop-lvm has Docker's own 64K."""
+BASE_SIZE = {"ext4": 192 << 20, "xfs": 320 << 20}
+"""dm.basesize in bytes. mkfs.xfs makes nothing below 300 MiB."""
