@@ -13,6 +13,8 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, settings
 
+from tests.support.docker_stores import allow_time, docker_store  # noqa: F401 - a fixture
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -99,3 +101,7 @@ def fixture_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         return unpacked[name]
 
     return get
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    allow_time(items)

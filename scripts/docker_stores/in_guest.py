@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from scripts.docker_stores import recipes, truth
 from scripts.docker_stores.daemon import LOG, ROOT, Daemon
-from scripts.docker_stores.pools import DirectPool, Pool, pool_of
+from scripts.docker_stores.pools import Pool, pool_of
 from scripts.docker_stores.sample_images import write_archive
 from scripts.docker_stores.system import attempt, dmsetup, run
 
@@ -33,6 +32,7 @@ CHANGES = (
     "dd if=/dev/urandom of=/data/sub/blob bs=1000 count=150 2>/dev/null; ln -s ../etc /data/link; "
     "echo unlink > /tmp/x; rm -f /home/rand; touch /data/empty; sync"
 )
+FILLING = "mkdir /fill; dd if=/dev/zero of=/fill/zeros bs=64k oflag=direct; dd if=/dev/zero of=/fill/rest"
 WRITER = (
     "mkdir /busy; n=0; while [ $n -lt 40 ]; do n=$((n+1)); mkdir /busy/$n; echo text $n > /busy/$n/file; "
     "ln /busy/$n/file /busy/$n/again; done; rm -r /busy/7; mv /busy/8 /busy/moved; rm /etc/passwd; sync; "
@@ -62,10 +62,9 @@ class Maker:
 
     def full(self) -> None:
         OUT_OF_SPACE.write_text("1")
-        script = "mkdir /fill; dd if=/dev/zero of=/fill/zeros bs=64k oflag=direct; dd if=/dev/zero of=/fill/rest"
         for number in range(1, 9):
             name = f"filler{number}"
-            docker("create", "--network=none", f"--name={name}", "lab/busybox", "/bin/sh", "-c", script)
+            docker("create", "--network=none", f"--name={name}", "lab/busybox", "/bin/sh", "-c", FILLING)
             attempt("docker", "start", "-a", name)
             if self._free() == 0:
                 return
@@ -80,7 +79,8 @@ class Maker:
             docker("rm", name)
         docker("commit", "web1", "lab/committed")
         docker("create", "--network=none", "--name=of-commit", "lab/committed", "/bin/true")
-        docker("run", "--network=none", "--name=second", "lab/busybox2", "/bin/rm", "-r", "/home", "/etc/hello")
+        removal = ["/bin/rm", "-r", "/home", "/etc/hello"]
+        docker("run", "--network=none", "--name=second", "lab/busybox2", *removal)
         docker("commit", "second", "lab/thrown-away")
         docker("rm", "second", "never-started")
         docker("rmi", "lab/thrown-away")
@@ -88,8 +88,9 @@ class Maker:
 
     def killed(self) -> None:
         docker("run", "-d", "--network=none", "--name=busy", "lab/committed", "/bin/sh", "-c", WRITER)
-        while attempt("docker", "exec", "busy", "test", "-e", "/ready").returncode:
-            time.sleep(0.05)
+        process = docker("inspect", "-f", "{{.State.Pid}}", "busy").strip()
+        while not Path(f"/proc/{process}/root/ready").exists():
+            time.sleep(0.02)
 
     def make(self, state: str) -> None:
         """Bring Docker's store into *state*, and write the store's folder."""
@@ -104,7 +105,8 @@ class Maker:
         else:
             self.daemon.stop()
         self._tell(f"{state}: made")
-        run("sync")
+        if state != "killed":
+            run("sync")
         (folder / "dmsetup.stopped.txt").write_text(dmsetup("table") + dmsetup("status", "--noflush"))
         self.pool.describe(folder)
         work = AREA / "copy"
@@ -113,7 +115,7 @@ class Maker:
             self.pool.copy(work)
             self._pack(folder)
         if (work / "pv.img").exists():
-            run("zstd", "-q", "-1", work / "pv.img", "-o", folder / "pv.img.zst")
+            run("cp", "--sparse=always", work / "pv.img", folder / "pv.img")
         self._tell(f"{state}: packed")
         dump = self._tools(work / "metadata", folder)
         truth.record(work, dump, folder / "truth", self.fs, recipes.BASE_SIZE[self.fs])
@@ -137,13 +139,13 @@ class Maker:
         """What Docker says itself."""
         (folder / "cmd.txt").write_text(f"{self.daemon.line}\n")
         (folder / "docker-info.txt").write_text(docker("info"))
-        images = docker("images", "-q", "--no-trunc").split()
-        (folder / "images.json").write_text(docker("image", "inspect", *dict.fromkeys(images)))
-        state = docker("images", "--no-trunc") + docker("ps", "-a", "--no-trunc") + docker("diff", "web1")
+        images = docker("images", "--no-trunc")
+        numbers = [line.split()[2] for line in images.splitlines()[1:]]
+        (folder / "images.json").write_text(docker("image", "inspect", *numbers))
+        state = images + docker("ps", "-a", "--no-trunc") + docker("diff", "web1")
         (folder / "docker-state.txt").write_text(state)
         (folder / "inspect.web1.json").write_text(docker("inspect", "web1"))
-        listing = subprocess.run("docker export web1 | tar tv", shell=True, capture_output=True, text=True, check=True)
-        (folder / "export.web1.tv").write_text(listing.stdout)
+        (folder / "export.web1.tv").write_text(run("sh", "-c", "docker export web1 | tar tv"))
 
     def _pack(self, folder: Path) -> None:
         """All of Docker's folder, but for what is mounted in it."""
@@ -157,7 +159,8 @@ class Maker:
     def _tools(self, metadata: Path, folder: Path) -> str:
         """What thin-provisioning-tools say; gives the dump."""
         checked = attempt("thin_check", metadata)
-        (folder / "thin_check.txt").write_text(f"{checked.stdout}{checked.stderr}exit code {checked.returncode}\n")
+        said = f"{checked.stdout}{checked.stderr}exit code {checked.returncode}\n"
+        (folder / "thin_check.txt").write_text(said)
         (folder / "thin_ls.txt").write_text(run("thin_ls", metadata))
         dump = run("thin_dump", metadata)
         (folder / "thin_dump.xml").write_text(dump)
@@ -191,5 +194,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-__all__ = ["DirectPool", "Maker"]

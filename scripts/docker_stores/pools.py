@@ -13,7 +13,6 @@ from scripts.docker_stores.system import dmsetup, run
 
 DISK = os.environ.get("GUEST_DISKS", "/dev/ubd") + "c"
 """The disk of direct-lvm."""
-LAYOUT = ("thinpool", "thinpool_tdata", "thinpool_tmeta")
 REPORTS = {
     "lvs": ("lvs", "-a", "-o", "lv_all"),
     "segs": ("lvs", "-a", "--segments", "-o", "lv_name,lv_uuid,seg_all"),
@@ -31,9 +30,13 @@ class Pool(ABC):
     @property
     def options(self) -> list[str]:
         """Docker's storage options."""
-        mine = [f"dm.basesize={recipes.BASE_SIZE[self.fs] >> 20}M", f"dm.fs={self.fs}", "dm.min_free_space=2%"]
+        mine = [
+            f"dm.basesize={recipes.BASE_SIZE[self.fs] >> 20}M",
+            f"dm.fs={self.fs}",
+            "dm.min_free_space=2%",
+        ]
         if self.fs == "xfs":
-            mine.append("dm.xfs_nospace_max_retries=0")
+            mine.append("dm.xfs_nospace_max_retries=0")  # or a full pool holds the mount for ever
         return mine
 
     @abstractmethod
@@ -44,8 +47,9 @@ class Pool(ABC):
     def copy(self, folder: Path) -> None:
         """Copy it into *folder*, as ``data`` and ``metadata``; nobody writes to it meanwhile."""
 
+    @abstractmethod
     def describe(self, folder: Path) -> None:
-        """What only one kind has: files beside the others in the store's *folder*."""
+        """Write what only this kind has into the store's *folder*."""
 
 
 class LoopPool(Pool):
@@ -53,8 +57,8 @@ class LoopPool(Pool):
 
     @property
     def options(self) -> list[str]:
-        sizes = {"dm.loopdatasize": recipes.DATA_SIZE, "dm.loopmetadatasize": recipes.METADATA_SIZE}
-        return [*(f"{key}={size >> 20}M" for key, size in sizes.items()), *super().options]
+        data, metadata = recipes.DATA_SIZE[self.fs] >> 20, recipes.METADATA_SIZE["loop-lvm"] >> 20
+        return [f"dm.loopdatasize={data}M", f"dm.loopmetadatasize={metadata}M", *super().options]
 
     def name(self) -> str:
         names = [line.split()[0] for line in dmsetup("ls").splitlines()]
@@ -64,6 +68,9 @@ class LoopPool(Pool):
         for half in ("data", "metadata"):
             run("cp", "--sparse=always", ROOT / "devicemapper/devicemapper" / half, folder / half)
 
+    def describe(self, folder: Path) -> None:
+        pass
+
 
 class DirectPool(Pool):
     """The pool ``docker/thinpool``, made with the commands of Docker's manual for direct-lvm."""
@@ -71,20 +78,23 @@ class DirectPool(Pool):
     @property
     def options(self) -> list[str]:
         deferred = ["dm.use_deferred_removal=true", "dm.use_deferred_deletion=true"]
-        return ["dm.thinpooldev=/dev/mapper/docker-thinpool", *super().options, *deferred]
+        # mke2fs gives so small a file system blocks of 1 KiB, which is what loop-lvm's have.
+        blocks = ["dm.mkfsarg=-b4096"] if self.fs == "ext4" else []
+        return ["dm.thinpooldev=/dev/mapper/docker-thinpool", *super().options, *deferred, *blocks]
 
     def make(self) -> None:
         """Make it; nothing extends it by itself, so that it can be full."""
         Path("/etc/lvm/lvmlocal.conf").write_text(
-            "global { event_activation = 0 }\nactivation { monitoring = 0 }\nbackup { backup = 0 archive = 0 }\n"
+            "global { event_activation=0 }\nactivation { monitoring=0 }\nbackup { backup=0 archive=0 }\n"
         )
         Path("/etc/lvm/profile/docker-thinpool.profile").write_text(
             "activation {\n  thin_pool_autoextend_threshold=80\n  thin_pool_autoextend_percent=20\n}\n"
         )
         run("pvcreate", DISK)
         run("vgcreate", "docker", DISK)
-        run("lvcreate", "--wipesignatures", "y", "-n", "thinpool", "docker", "-l", recipes.DATA_EXTENTS)
-        run("lvcreate", "--wipesignatures", "y", "-n", "thinpoolmeta", "docker", "-l", recipes.METADATA_EXTENTS)
+        sizes = {"thinpool": recipes.DATA_SIZE[self.fs], "thinpoolmeta": recipes.METADATA_SIZE["direct-lvm"]}
+        for name, size in sizes.items():
+            run("lvcreate", "--wipesignatures", "y", "-n", name, "docker", "-L", f"{size >> 20}M")
         run("lvconvert", "-y", "--zero", "n", "-c", recipes.CHUNK, "--thinpool", "docker/thinpool",
             "--poolmetadata", "docker/thinpoolmeta")  # fmt: skip
         run("lvchange", "--metadataprofile", "docker-thinpool", "docker/thinpool")
@@ -95,7 +105,7 @@ class DirectPool(Pool):
     def copy(self, folder: Path) -> None:
         image = folder / "pv.img"
         run("dd", f"if={DISK}", f"of={image}", "bs=1M", "iflag=direct", "conv=sparse", "status=none")
-        os.truncate(image, recipes.DISK_SIZE)
+        os.truncate(image, recipes.disk_size(self.fs))
         for half in ("data", "metadata"):
             _, sectors, kind, place = dmsetup("table", f"docker-thinpool_t{half[:4]}").split(maxsplit=3)
             assert kind == "linear"

@@ -18,14 +18,15 @@ killed
     dockerd, its containerd and a container that had just written were killed, and the disk copied
 """
 
-DATA_SIZE = 320 << 20
-"""Bytes of a loop-lvm pool's data; small, as it is filled to the last chunk."""
-METADATA_SIZE = 32 << 20
-DISK_SIZE = 448 << 20
-"""Bytes of a direct-lvm disk."""
-DATA_EXTENTS, METADATA_EXTENTS = 80, 5
-"""Extents of 4 MiB of a direct-lvm pool."""
-CHUNK = "512K"
-"""Of a direct-lvm pool; loop-lvm has Docker's own 64K."""
+DATA_SIZE = {"ext4": 128 << 20, "xfs": 192 << 20}
+"""Bytes of a pool's data; small, as it is filled to the last chunk. An XFS has a log of 64 MiB."""
+METADATA_SIZE = {"loop-lvm": 32 << 20, "direct-lvm": 20 << 20}
 BASE_SIZE = {"ext4": 192 << 20, "xfs": 320 << 20}
 """dm.basesize in bytes. mkfs.xfs makes nothing below 300 MiB."""
+CHUNK = "512K"
+"""Of a direct-lvm pool; loop-lvm has Docker's own 64K."""
+
+
+def disk_size(fs: str) -> int:
+    """Bytes of a direct-lvm disk: the pool, the spare for its metadata, LVM2's own, and a bit."""
+    return DATA_SIZE[fs] + 2 * METADATA_SIZE["direct-lvm"] + (16 << 20)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Docker archive of two images: of one layer, and of that with a second one with everything special in it."""
+"""A Docker archive of two images: of one layer, and of that and a second one with all that is special."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Layer:
 
     def __init__(self) -> None:
         self._out = io.BytesIO()
-        self._tar = tarfile.open(fileobj=self._out, mode="w", format=tarfile.PAX_FORMAT)
+        self._tar = tarfile.TarFile(fileobj=self._out, mode="w", format=tarfile.PAX_FORMAT)
 
     def add(
         self, name: str, data: bytes = b"", *, kind: bytes = tarfile.REGTYPE, mode: int = 0o644,
@@ -99,5 +99,7 @@ def write_archive(path: Path, busybox: bytes) -> None:
             }
             put(f"config{count}.json", json.dumps(config).encode())
             names = [f"layer{number}.tar" for number in range(count)]
-            manifest.append({"Config": f"config{count}.json", "RepoTags": [f"{name}:latest"], "Layers": names})
+            manifest.append(
+                {"Config": f"config{count}.json", "RepoTags": [f"{name}:latest"], "Layers": names}
+            )
         put("manifest.json", json.dumps(manifest).encode())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.docker_stores.daemon import ROOT
+from scripts.docker_stores.digests import PIECE, digest
 from scripts.docker_stores.system import attempt, dmsetup, run
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 MORE = 64 << 20
 """Bytes by which the copy of a pool is made larger: mounts may have a journal to replay, and need chunks."""
-PIECE = 1 << 20
 POINT = Path("/mnt")
+FEATURES = "2 skip_block_zeroing error_if_no_space"
 
 
 def record(work: Path, dump: str, folder: Path, fs: str, base_size: int) -> None:
@@ -31,13 +32,16 @@ def record(work: Path, dump: str, folder: Path, fs: str, base_size: int) -> None
     folder.mkdir()
     names = _names()
     chunk = int(re.findall(r'data_block_size="(\d+)"', dump)[0])
+    with _pool(work, chunk):
+        (folder / "pool.txt").write_text(dmsetup("status", "--noflush", "truth-pool"))
+    os.truncate(work / "data", (work / "data").stat().st_size + MORE)
     with _pool(work, chunk) as pool:
         for text in re.findall(r'<device dev_id="(\d+)"', dump):
             number = int(text)
             name, size = names.get(number, ("", base_size))
             dmsetup("create", "truth", "--table", f"0 {size >> 9} thin {pool} {number}")
             node = _node("truth")
-            (folder / f"{number}.sha256").write_text(f"{_digest(node)}  -\n")
+            (folder / f"{number}.sha256").write_text(f"{_digest(node)}\n")
             blkid = attempt("blkid", "-p", node).stdout
             status = dmsetup("status", "truth")
             (folder / f"{number}.blkid").write_text(f"{blkid}{status}name={name}\n")
@@ -67,11 +71,10 @@ def _node(name: str) -> str:
 
 @contextmanager
 def _pool(work: Path, chunk: int) -> Iterator[str]:
-    """The pool *work* has a copy of, active and made larger; *chunk* in sectors. Gives its node."""
-    os.truncate(work / "data", (work / "data").stat().st_size + MORE)
+    """The pool *work* has a copy of, active; *chunk* in sectors. Gives its node."""
     nodes = [run("losetup", "-f", "--show", work / half).strip() for half in ("metadata", "data")]
     sectors = (work / "data").stat().st_size >> 9
-    table = f"0 {sectors} thin-pool {' '.join(nodes)} {chunk} 0 1 skip_block_zeroing"
+    table = f"0 {sectors} thin-pool {' '.join(nodes)} {chunk} 0 {FEATURES}"
     dmsetup("create", "truth-pool", "--table", table)
     try:
         yield _node("truth-pool")
@@ -83,13 +86,15 @@ def _pool(work: Path, chunk: int) -> Iterator[str]:
 
 def _digest(node: str) -> str:
     """Of all bytes, read past the cache: by pages it would take ten times as long."""
-    digest = hashlib.sha256()
     descriptor = os.open(node, os.O_RDONLY | os.O_DIRECT)
     with mmap.mmap(-1, PIECE) as buffer, memoryview(buffer) as view, os.fdopen(descriptor, "rb", 0) as file:
-        while count := file.readinto(view):
-            with view[:count] as piece:
-                digest.update(piece)
-    return digest.hexdigest()
+
+        def pieces() -> Iterator[memoryview]:
+            while count := file.readinto(view):
+                with view[:count] as piece:
+                    yield piece
+
+        return digest(pieces())
 
 
 def manifest(top: Path) -> Iterator[dict[str, Any]]:
@@ -106,8 +111,8 @@ def manifest(top: Path) -> Iterator[dict[str, Any]]:
 def _described(where: bytes, path: bytes) -> dict[str, Any]:
     status = os.lstat(where)
     row: dict[str, Any] = {
-        "path": os.fsdecode(path), "ino": status.st_ino, "mode": oct(status.st_mode), "nlink": status.st_nlink,
-        "uid": status.st_uid, "gid": status.st_gid, "mtime": status.st_mtime_ns,
+        "path": os.fsdecode(path), "mode": oct(status.st_mode), "ino": status.st_ino,
+        "nlink": status.st_nlink, "uid": status.st_uid, "gid": status.st_gid, "mtime": status.st_mtime_ns,
     }  # fmt: skip
     names = os.listxattr(where, follow_symlinks=False)
     if names:

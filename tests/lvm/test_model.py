@@ -21,16 +21,18 @@ from lamella.lvm.group_writer import Header, size_comment, write_compact, write_
 from lamella.lvm.ids import new_uuid
 from lamella.lvm.model import Area, LogicalVolume, PhysicalVolume, StripedSegment, VolumeGroup
 from tests.lvm.real import readable
+from tests.support.docker_stores import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.support.docker_stores import DockerStores
+
 TEXTS = [
     ("lvm-a.tar.zst", "lvm-a/vgcfg.vg1.txt"),
     ("lvm-c.tar.zst", "lvm-c/vgcfg.vgthin.txt"),
     ("lvm-e.tar.zst", "lvm-e/vgcfg.vgr.txt"),
-    ("docker-direct-a", "vgcfg.txt"),
 ]
 
 
@@ -55,6 +57,30 @@ def test_a_backup_is_written_byte_for_byte_as_lvm_wrote_it(
     assert system is not None
     header = Header(group.description, group.creation_host, system[1], group.creation_time)
     assert write_readable(group, header) == text
+
+
+@pytest.mark.parametrize(("fs", "state"), [(fs, state) for mode, fs, state in ALL if mode == "direct-lvm"])
+@pytest.mark.usefixtures("utc")
+def test_dockers_group_is_written_byte_for_byte_as_lvm_wrote_it(
+    docker_store: DockerStores, fs: str, state: str
+) -> None:
+    """Both the backup of it, and what is on the disk."""
+    store = docker_store("direct-lvm", fs, state)
+    text = store.text("vgcfg.txt")
+    group = read_group(text)
+    system = re.search(r'creation_host = "[^"]*"\t# (.*)', text)
+    assert system is not None
+    header = Header(group.description, group.creation_host, system[1], group.creation_time)
+    assert write_readable(group, header) == text
+    device = group.pvs[0].device
+    found = scan([str(store.disk)])
+    assert [str(notice) for notice in found.all_notices()] == []
+    group = found.groups[0].group
+    text = found.groups[0].copies[0].text.rstrip(b"\0").decode()
+    group.pvs[0].device = device
+    header = Header(group.description, group.creation_host, system[1], group.creation_time)
+    assert write_compact(group, header) == text
+    found.close()
 
 
 @pytest.mark.parametrize(

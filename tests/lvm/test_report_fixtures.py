@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.lvm.oracle import ours
+from tests.support.docker_stores import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.support.docker_stores import DockerStores
 
 GROUPS = {
     "lvm-a": ("vdb", "vdc"),
@@ -85,26 +87,38 @@ def test_thin_usage_is_what_the_kernel_said(fixture_dir: Callable[[str], Path]) 
             assert got[row["lv_name"]][field] == row[field], (row["lv_name"], field)
 
 
-@pytest.fixture(scope="module")
-def direct(fixture_dir: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The fixture's folder, and its disk unpacked."""
-    folder = fixture_dir("docker-direct-a")
-    disk = tmp_path_factory.mktemp("direct") / "pv.img"
-    subprocess.run(["zstd", "-dq", "--sparse", str(folder / "pv.img.zst"), "-o", str(disk)], check=True)
-    return folder, disk
+DIRECT = [(fs, state) for mode, fs, state in ALL if mode == "direct-lvm"]
 
 
+@pytest.mark.parametrize(("fs", "state"), DIRECT)
 @pytest.mark.parametrize(("report", "words"), [("vgs", REPORTS["vgs"]), ("pvs", ["pvs", "-o", "pv_all"])])
-def test_docker_group(report: str, words: list[str], direct: tuple[Path, Path]) -> None:
-    folder, disk = direct
-    got = rows(words, {str(disk): "/dev/vdb"})
-    assert without(got, *NUMBERS) == without(said(folder / f"{report}.json"), *NUMBERS)
+def test_docker_group(report: str, words: list[str], docker_store: DockerStores, fs: str, state: str) -> None:
+    store = docker_store("direct-lvm", fs, state)
+    wanted = said(store.folder / f"{report}.json")
+    got = rows(words, {str(store.disk): "/dev/ubdc"})
+    for row in wanted:
+        if "pv_name" in row:
+            row["pv_name"] = "/dev/ubdc"  # QEMU's disks have other names
+    assert without(got, *NUMBERS) == without(wanted, *NUMBERS)
 
 
-def test_docker_pool_and_its_usage(direct: tuple[Path, Path]) -> None:
-    folder, disk = direct
-    wanted = {row["lv_name"]: row for row in said(folder / "lvs.json")}
-    got = {row["lv_name"]: row for row in rows(["lvs", "-a", "-o", "lv_all"], {str(disk): "/dev/vdb"})}
+@pytest.mark.parametrize(("fs", "state"), DIRECT)
+def test_docker_segments(docker_store: DockerStores, fs: str, state: str) -> None:
+    store = docker_store("direct-lvm", fs, state)
+    wanted = said(store.folder / "segs.json")
+    disk = next(row["devices"] for row in wanted if row["lv_name"] == "[thinpool_tdata]").partition("(")[0]
+    got = rows(REPORTS["segs"], {str(store.disk): disk})
+    of_kernel = ("seg_monitor", "kernel_discards")
+    assert without(got, *of_kernel) == without(wanted, *of_kernel)
+
+
+@pytest.mark.parametrize(("fs", "state"), DIRECT)
+def test_docker_pool_and_its_usage(docker_store: DockerStores, fs: str, state: str) -> None:
+    store = docker_store("direct-lvm", fs, state)
+    wanted = {row["lv_name"]: row for row in said(store.folder / "lvs.json")}
+    disk = next(row["devices"] for row in said(store.folder / "segs.json") if "tdata" in row["lv_name"])
+    names = {str(store.disk): disk.partition("(")[0]}
+    got = {row["lv_name"]: row for row in rows(["lvs", "-a", "-o", "lv_all"], names)}
     assert got.keys() == wanted.keys()
     of_kernel = {
         key for key in next(iter(wanted.values())) if key.startswith(("lv_kernel", "lv_active", "lv_live"))

@@ -3,26 +3,26 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from lamella.block import FileDevice, MemoryDevice, Part
+from lamella.block import FileDevice, MemoryDevice
 from lamella.thin import superblock
 from lamella.thin.check import CheckOptions, check
-from lamella.thin.dump import dump
 from lamella.thin.metadata import Metadata
 from lamella.thin.node import DEVICE_DETAILS, headers
+from tests.support.docker_stores import ALL
 from tests.thin.kernel_made import KernelMade
 from tests.thin.metadata_files import change, restore, xml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.support.docker_stores import DockerStores
 
 SOUND = ("clean", "held", "damaged/needs_check", "damaged/transaction_id")
 DAMAGED = {
@@ -65,43 +65,21 @@ def test_a_really_failed_pool_needs_a_check_and_passes(fixture_dir: Callable[[st
     assert report.superblock.needs_check
 
 
-@pytest.mark.parametrize("name", ["docker-loop-a"])
-def test_dockers_own_pool_is_sound(fixture_dir: Callable[[str], Path], tmp_path: Path, name: str) -> None:
-    source = fixture_dir(name) / "docker.tar.zst"
-    subprocess.run(
-        f"zstd -dc '{source}' | tar -xS -C '{tmp_path}' --wildcards '*devicemapper/devicemapper/metadata'",
-        shell=True,
-        check=True,
-    )
-    (path,) = tmp_path.glob("**/devicemapper/devicemapper/metadata")
-    with FileDevice(path, read_only=True) as device:
-        report = check(device)
-        assert report.problems == []
-        assert report.complete
-
-
-@pytest.mark.slow
-def test_dockers_pool_on_lvm_is_sound(
-    fixture_dir: Callable[[str], Path], tool: Callable[[str], str], tmp_path: Path
-) -> None:
-    folder = fixture_dir("docker-direct-a")
-    disk = tmp_path / "pv.img"
-    command = [tool("zstd"), "-dq", "--sparse", str(folder / "pv.img.zst"), "-o", str(disk)]
-    subprocess.run(command, check=True)
-    layout = (folder / "vgcfg.txt").read_text()
-    segment = re.search(r'thinpool_tmeta \{.*?extent_count = (\d+).*?"pv0", (\d+)', layout, re.DOTALL)
-    assert segment
-    extent = 4 << 20
-    length, start = int(segment[1]) * extent, (1 << 20) + int(segment[2]) * extent
-    with FileDevice(disk, read_only=True) as whole:
-        metadata = Part(whole, start, length)
+@pytest.mark.parametrize(("mode", "fs", "state"), ALL)
+def test_dockers_own_pool_is_sound(docker_store: DockerStores, mode: str, fs: str, state: str) -> None:
+    store = docker_store(mode, fs, state)
+    assert "exit code 0" in store.text("thin_check.txt")
+    with store.halves() as (metadata, _):
         report = check(metadata)
         assert report.problems == []
         assert report.complete
-        pieces: list[bytes] = []
-        dump(Metadata.open(metadata), pieces.append)
-    recorded = (folder / "thin_dump.xml").read_text()
-    assert b"".join(pieces).decode() == recorded[recorded.index("<superblock") :]
+        assert report.superblock is not None
+        assert f"TRANSACTION_ID={report.superblock.transaction_id}\n" in store.text("thin_check.txt")
+        assert sorted(report.devices) == store.devices
+    listed = [line.split() for line in store.text("thin_ls.txt").splitlines()[1:]]
+    assert {
+        number: (found.creation_time, found.snapshotted_time) for number, found in report.devices.items()
+    } == {int(number): (int(created), int(snapped)) for number, _, created, snapped in listed}
 
 
 @pytest.mark.parametrize("letter", ["a", "c"])

@@ -3,24 +3,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from scripts.docker_stores.digests import PIECE, digest
 
 from lamella.block import FileDevice, MemoryDevice
-from lamella.errors import ReadOnlyError
+from lamella.errors import NoSpaceError, ReadOnlyError
 from lamella.thin.check import check
 from lamella.thin.compare import differing_ranges
 from lamella.thin.pool import Pool, PoolOptions
+from tests.support.docker_stores import ALL
 from tests.support.failing import NowhereDevice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.support.docker_stores import DockerStores
 
 OPTIONS = PoolOptions(zero=False)
 
@@ -141,57 +145,55 @@ def test_pool_that_needs_a_check(fixture_dir: Callable[[str], Path]) -> None:
     assert metadata.content == before
 
 
-@pytest.fixture(scope="module")
-def docker_pool(tmp_path_factory: pytest.TempPathFactory, fixture_dir: Callable[[str], Path]) -> Path:
-    """The two files of Docker's loop-lvm pool, copied out of the fixture."""
-    source = fixture_dir("docker-loop-a") / "docker.tar.zst"
-    target = tmp_path_factory.mktemp("docker-loop")
-    subprocess.run(
-        f"zstd -dc '{source}' | tar -xS -C '{target}' --wildcards '*devicemapper/devicemapper/*'",
-        shell=True,
-        check=True,
-    )
-    return next(target.rglob("devicemapper/devicemapper"))
-
-
 @pytest.mark.slow
+@pytest.mark.parametrize(("mode", "fs", "state"), ALL)
 def test_docker_devices_read_as_the_kernel_read_them(
-    docker_pool: Path, fixture_dir: Callable[[str], Path]
+    docker_store: DockerStores, mode: str, fs: str, state: str
 ) -> None:
-    truth = fixture_dir("docker-loop-a") / "truth"
-    with FileDevice(docker_pool / "metadata", read_only=True) as metadata, \
-            FileDevice(docker_pool / "data", read_only=True) as data:  # fmt: skip
-        pool = Pool.open(metadata, data)
-        line = pool.status().line()
-        assert line == "7 854/8192 1309/16384 - ro discard_passdown queue_if_no_space - 1024 "
-        for file in sorted(truth.glob("*.sha256")):
-            dev_id = int(file.stem)
-            with pool.open_volume(dev_id, 512 << 20) as volume:
-                digest = hashlib.sha256()
-                for at in range(0, volume.size, 8 << 20):
-                    digest.update(volume.read(at, 8 << 20))
-            assert digest.hexdigest() == file.read_text().split()[0], dev_id
+    store = docker_store(mode, fs, state)
+    with store.pool() as pool:
+        assert sorted(pool.devices()) == store.devices
+        for number in store.devices:
+            with pool.open_volume(number, store.size(number), read_only=True) as volume:
+                assert volume.status_line() == store.usage(number)
+                found = digest(volume.read(at, PIECE) for at in range(0, volume.size, PIECE))
+            assert found == store.digest(number), number
         assert sum(length for _, length in differing_ranges(pool, 1, 2)) > 0
 
 
-def test_docker_pool_written_on(docker_pool: Path, tool: Callable[[str], str], tmp_path: Path) -> None:
-    for name in ("metadata", "data"):
-        subprocess.run(["cp", "--sparse=always", str(docker_pool / name), str(tmp_path / name)], check=True)
-    with FileDevice(tmp_path / "metadata") as metadata, FileDevice(tmp_path / "data") as data:
-        pool = Pool.open(metadata, data, options=OPTIONS)
-        assert pool.status().line().startswith("7 854/8192 1309/16384 - rw")
+@pytest.mark.parametrize(("mode", "fs", "state"), ALL)
+def test_docker_pool_written_on(
+    docker_store: DockerStores, tool: Callable[[str], str], tmp_path: Path, mode: str, fs: str, state: str
+) -> None:
+    """Opened in the state that the kernel saw, and gone on with; a full one once it has grown."""
+    store = docker_store(mode, fs, state)
+    paths = store.copied(tmp_path)
+    with FileDevice(paths[0]) as metadata, FileDevice(paths[1]) as data:
+        options = replace(OPTIONS, error_if_no_space=True)
+        pool = Pool.open(metadata, data, options=options)
+        assert pool.status().line() == store.status
         origin = max(pool.devices())
         pool.create_snap(1000, origin)
-        volume = pool.open_volume(1000, 512 << 20, zero_fresh=True)
+        size = store.size(origin)
+        volume = pool.open_volume(1000, size, zero_fresh=True)
         old = volume.read(0, 1 << 20)
+        if state == "full":
+            with pytest.raises(NoSpaceError):
+                volume.write(5000, b"changed")
+            data.resize(data.size + (16 << 20))
+            pool.resize_data()
         volume.write(5000, b"changed")
-        volume.write(400 << 20, b"new")
-        assert pool.open_volume(origin, 512 << 20).read(0, 1 << 20) == old
-        assert volume.read(400 << 20, 65536) == b"new".ljust(65536, b"\0")
+        with pool.open_volume(origin, size) as before:
+            assert before.read(0, 1 << 20) == old
+        chunk = pool.chunk_size
+        (hole,) = [at for at in range(0, size, chunk) if not any(volume.data_ranges(at, chunk))][-1:]
+        volume.write(hole, b"new")
+        assert volume.read(hole, chunk) == b"new".ljust(chunk, b"\0")
+        assert volume.read(0, 1 << 20) == old[:5000] + b"changed" + old[5007:]
         volume.close()
         pool.close()
         assert not check(metadata).problems
-    subprocess.run([tool("thin_check"), "-q", str(tmp_path / "metadata")], check=True)
+    subprocess.run([tool("thin_check"), "-q", str(paths[0])], check=True)
 
 
 def test_restored_by_thin_restore(tool: Callable[[str], str], tmp_path: Path) -> None:

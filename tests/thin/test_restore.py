@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scripts.docker_stores.recipes import METADATA_SIZE
 
 from lamella.block import FileDevice, MemoryDevice
 from lamella.errors import BadInputError, DeviceIOError, NoSpaceError
@@ -23,6 +24,7 @@ from lamella.thin.mappings import Runs
 from lamella.thin.metadata import Metadata
 from lamella.thin.restore import restore_xml
 from lamella.thin.xml_read import parse_stretch, read_xml
+from tests.support.docker_stores import ALL
 from tests.thin.metadata_files import restore, xml
 from tests.thin.test_leak_repair import Recorder
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from lamella.thin.restore import RestoreReport
+    from tests.support.docker_stores import DockerStores
 
 
 def _restore(text: str | bytes, size: int = 4 << 20, **options: object) -> tuple[MemoryDevice, RestoreReport]:
@@ -83,11 +86,12 @@ def test_dumps_of_the_kernels_metadata(
     assert again == text.replace('flags="1"', 'flags="0"')
 
 
+@pytest.mark.parametrize(("mode", "fs", "state"), ALL)
 def test_dockers_own_pool(
-    fixture_dir: Callable[[str], Path], tool: Callable[[str], str], tmp_path: Path
+    docker_store: DockerStores, tool: Callable[[str], str], tmp_path: Path, mode: str, fs: str, state: str
 ) -> None:
-    raw = (fixture_dir("docker-loop-a") / "thin_dump.xml").read_bytes()
-    target, _ = _restore(raw, 32 << 20)
+    raw = docker_store(mode, fs, state).text("thin_dump.xml").encode()
+    target, _ = _restore(raw, METADATA_SIZE[mode])
     path = tmp_path / "meta.bin"
     path.write_bytes(target.content)
     assert _sound(target)

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole stores of the real Docker for tests, made by :mod:`scripts.docker_stores`."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from scripts.docker_stores import recipes
+from scripts.docker_stores.making import store
+
+from lamella.block import FileDevice
+from lamella.lvm.devices import scan
+from lamella.lvm.volume_device import open_lv
+from lamella.thin.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from lamella.block import BlockDevice
+
+    DockerStores = Callable[[str, str, str], "DockerStore"]
+
+ALL = [(mode, fs, state) for mode in recipes.MODES for fs in recipes.FILE_SYSTEMS for state in recipes.STATES]
+"""Mode, file system and state of each store."""
+NEEDED = ("mmdebstrap", "qemu-system-x86_64")
+"""Programs that a guest cannot be had without; the second where there is no User-mode Linux."""
+TIMEOUT = 3600
+"""Seconds for a test that may have to make a guest first, and stores in it."""
+
+
+@dataclass(frozen=True)
+class DockerStore:
+    """A store as it was packed, and a *place* to unpack it in when that is asked for."""
+
+    folder: Path
+    mode: str
+    fs: str
+    state: str
+    place: Path = field(repr=False)
+
+    @cached_property
+    def docker(self) -> Path:
+        """Docker's folder; of loop-lvm with the pool's files."""
+        self.place.mkdir(exist_ok=True)
+        # Only root can make device nodes; of these there is one, which only dockerd uses.
+        unpack = f"tar -xS -C '{self.place}' --exclude=backingFsBlockDev"
+        line = f"zstd -dc '{self.folder / 'docker.tar.zst'}' | {unpack}"
+        subprocess.run(["bash", "-o", "pipefail", "-c", line], check=True)
+        return self.place / "var/lib/docker"
+
+    @cached_property
+    def disk(self) -> Path:
+        """The disk of direct-lvm."""
+        self.place.mkdir(exist_ok=True)
+        command = ["zstd", "-dq", "--sparse", self.folder / "pv.img.zst", "-o", self.place / "pv.img"]
+        subprocess.run(command, check=True)
+        return self.place / "pv.img"
+
+    @contextmanager
+    def halves(self) -> Iterator[tuple[BlockDevice, BlockDevice]]:
+        """The pool's metadata and data, for reading; those of direct-lvm found by our own LVM."""
+        with ExitStack() as stack:
+            if self.mode == "loop-lvm":
+                files = [self.docker / "devicemapper/devicemapper" / half for half in ("metadata", "data")]
+                metadata, data = (stack.enter_context(FileDevice(file, read_only=True)) for file in files)
+                yield metadata, data
+            else:
+                found = scan([str(self.disk)])
+                stack.callback(found.close)
+                (group,) = found.named("docker")
+                yield (
+                    open_lv(group, "thinpool_tmeta", read_only=True),
+                    open_lv(group, "thinpool_tdata", read_only=True),
+                )
+
+    @contextmanager
+    def pool(self) -> Iterator[Pool]:
+        """The pool in our user engine, for reading."""
+        with self.halves() as (metadata, data), Pool.open(metadata, data, read_only=True) as pool:
+            yield pool
+
+    def copied(self, folder: Path) -> tuple[Path, Path]:
+        """Files with copies of the pool's metadata and data, which may be written."""
+        with self.halves() as halves:
+            made = []
+            for name, half in zip(("metadata", "data"), halves, strict=True):
+                copy_sparse(half, folder / name)
+                made.append(folder / name)
+        return made[0], made[1]
+
+    def text(self, name: str) -> str:
+        """One of the store's files."""
+        return (self.folder / name).read_text()
+
+    @property
+    def devices(self) -> list[int]:
+        """The thin devices that the kernel saw."""
+        return sorted(int(path.stem) for path in (self.folder / "truth").glob("*.sha256"))
+
+    @property
+    def file_systems(self) -> list[int]:
+        """Those with a file system: Docker discards all that is in a device which it cannot delete yet."""
+        return sorted(int(path.name.split(".")[0]) for path in (self.folder / "truth").glob("*.jsonl"))
+
+    def digest(self, device: int) -> str:
+        """Of a device's bytes, as the kernel read them."""
+        return self.text(f"truth/{device}.sha256").strip()
+
+    def size(self, device: int) -> int:
+        """A device's size in bytes."""
+        return int(self._status(device)[1]) * 512
+
+    def usage(self, device: int) -> str:
+        """What the kernel's status line says of a device: mapped sectors, and the highest."""
+        return " ".join(self._status(device)[3:])
+
+    def name(self, device: int) -> str:
+        """Docker's name for a device; "" if it has none."""
+        return self.text(f"truth/{device}.blkid").rpartition("name=")[2].strip()
+
+    def _status(self, device: int) -> list[str]:
+        return re.findall(r"^0 \d+ thin .*$", self.text(f"truth/{device}.blkid"), re.MULTILINE)[0].split()
+
+    def uuid(self, device: int) -> str:
+        """Of the file system in a device."""
+        return re.findall(r' UUID="([^"]*)"', self.text(f"truth/{device}.blkid"))[0]
+
+    def manifest(self, device: int) -> dict[str, dict[str, Any]]:
+        """By path, what the kernel saw of each file of a device when it had mounted it."""
+        lines = self.text(f"truth/{device}.manifest.jsonl").splitlines()
+        return {row.pop("path"): row for row in map(json.loads, lines)}
+
+    @property
+    def status(self) -> str:
+        """What the kernel's status line says of the pool, when it had opened it as it is."""
+        return self.text("truth/pool.txt").split(" thin-pool ")[1].rstrip("\n")
+
+
+def copy_sparse(device: BlockDevice, path: Path) -> None:
+    """A file with the bytes of *device*; what it has not is a hole."""
+    with FileDevice.create(path, device.size) as target:
+        for offset, length in device.data_ranges():
+            for at in range(offset, offset + length, 1 << 20):
+                target.write(at, device.read(at, min(1 << 20, offset + length - at)))
+
+
+@pytest.fixture(scope="session")
+def docker_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str], DockerStore]:
+    """``docker_store("loop-lvm", "ext4", "clean")`` gives a store, made by Docker in a guest if need be.
+
+    Where no guest can be had the test skips and says what is missing.
+    """
+    given: dict[str, DockerStore] = {}
+    place = tmp_path_factory.mktemp("docker-stores")
+
+    def get(mode: str, fs: str, state: str) -> DockerStore:
+        from tests.conftest import missing
+
+        name = f"{mode}-{fs}-{state}"
+        if name not in given:
+            try:
+                folder = store(mode, fs, state)
+            except FileNotFoundError as error:
+                if error.filename not in NEEDED:
+                    raise
+                missing(f"{error.filename}, which is needed to run Docker in a guest,")
+            given[name] = DockerStore(folder, mode, fs, state, place / name)
+        return given[name]
+
+    return get
+
+
+def allow_time(items: list[pytest.Item]) -> None:
+    """The first test that wants a store may have to wait for it."""
+    for item in items:
+        if "docker_store" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
