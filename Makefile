@@ -34,6 +34,7 @@ quickstart: $(VENV)/.lamella
 
 test: $(VENV)/.dev
 	@sh scripts/system-packages.sh test
+	@$(PYTHON) -m scripts.guest probe || sh scripts/system-packages.sh qemu || true
 	$(PYTHON) -m pytest -n 2 -m "not guest" $(PYTEST_ARGS)
 
 guest: $(VENV)/.dev

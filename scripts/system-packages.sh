@@ -46,6 +46,7 @@ have_python || python_missing=yes
 have_library libext2fs.so.2 || wanted="$wanted libext2fs2t64|libext2fs2"
 have_library libcom_err.so.2 || wanted="$wanted libcom-err2"
 
+# Tests too are given what the guest is made with: there Docker makes the stores that they read.
 if [ "$1" = guest ] || [ "$1" = test ]; then
     have_program mmdebstrap || wanted="$wanted mmdebstrap"
     have_program mkfs.ext4 || wanted="$wanted e2fsprogs"

@@ -16,8 +16,8 @@ from scripts.docker_stores.system import run
 ROOT = Path("/var/lib/docker")
 RUN = Path("/run/docker-store")
 LOG = Path("/var/tmp/dockerd.log")
-START_TIMEOUT = 60.0
-"""Seconds in which dockerd has to be ready."""
+TIMEOUT = 300.0
+"""Seconds in which dockerd has to be ready, or to have ended; an emulated machine takes most of a minute."""
 
 
 class Daemon:
@@ -38,7 +38,7 @@ class Daemon:
         notify = RUN / "notify"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, LOG.open("ab") as log:
             ready.bind(str(notify))
-            ready.settimeout(START_TIMEOUT)
+            ready.settimeout(TIMEOUT)
             self._process = subprocess.Popen(
                 ["dockerd", "--data-root", str(ROOT), "--exec-root", str(RUN / "exec"), "--pidfile",
                  str(RUN / "docker.pid"), "--host=unix:///var/run/docker.sock", "--bridge=none",
@@ -56,7 +56,7 @@ class Daemon:
         """As an administrator does it."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(timeout=START_TIMEOUT)
+        self._process.wait(timeout=TIMEOUT)
 
     def kill(self, *containers: str) -> None:
         """End dockerd, containerd, the shims and the processes of *containers* at once, as a crash does."""
@@ -67,7 +67,7 @@ class Daemon:
         for process in (self._process.pid, containerd, *shims, *inside):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        self._process.wait(timeout=START_TIMEOUT)
+        self._process.wait(timeout=TIMEOUT)
         while any(_alive(process) for process in (containerd, *shims, *inside)):
             time.sleep(0.01)
 

@@ -9,7 +9,7 @@ import subprocess
 ENVIRONMENT = {**os.environ, "LVM_SUPPRESS_FD_WARNINGS": "1"}
 
 
-def run(*words: object, timeout: float = 120) -> str:
+def run(*words: object, timeout: float = 600) -> str:
     """What a program prints; one that fails ends the making, and is shown with what it said."""
     done = attempt(*words, timeout=timeout)
     if done.returncode:
@@ -18,7 +18,7 @@ def run(*words: object, timeout: float = 120) -> str:
     return done.stdout
 
 
-def attempt(*words: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def attempt(*words: object, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run a program that may fail."""
     return subprocess.run(
         [str(word) for word in words],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.support.docker_stores import DockerStores
+    from tests.support.docker_stores import DockerStore, DockerStores
 
 GROUPS = {
     "lvm-a": ("vdb", "vdc"),
@@ -87,6 +87,11 @@ def test_thin_usage_is_what_the_kernel_said(fixture_dir: Callable[[str], Path]) 
             assert got[row["lv_name"]][field] == row[field], (row["lv_name"], field)
 
 
+def disk_of(store: DockerStore) -> dict[str, str]:
+    """The disk of a store, with the name that it had in the guest."""
+    return {str(store.disk): said(store.folder / "pvs.json")[0]["pv_name"]}
+
+
 DIRECT = [(fs, state) for mode, fs, state in ALL if mode == "direct-lvm"]
 
 
@@ -94,20 +99,14 @@ DIRECT = [(fs, state) for mode, fs, state in ALL if mode == "direct-lvm"]
 @pytest.mark.parametrize(("report", "words"), [("vgs", REPORTS["vgs"]), ("pvs", ["pvs", "-o", "pv_all"])])
 def test_docker_group(report: str, words: list[str], docker_store: DockerStores, fs: str, state: str) -> None:
     store = docker_store("direct-lvm", fs, state)
-    wanted = said(store.folder / f"{report}.json")
-    got = rows(words, {str(store.disk): "/dev/ubdc"})
-    for row in wanted:
-        if "pv_name" in row:
-            row["pv_name"] = "/dev/ubdc"  # QEMU's disks have other names
+    got, wanted = rows(words, disk_of(store)), said(store.folder / f"{report}.json")
     assert without(got, *NUMBERS) == without(wanted, *NUMBERS)
 
 
 @pytest.mark.parametrize(("fs", "state"), DIRECT)
 def test_docker_segments(docker_store: DockerStores, fs: str, state: str) -> None:
     store = docker_store("direct-lvm", fs, state)
-    wanted = said(store.folder / "segs.json")
-    disk = next(row["devices"] for row in wanted if row["lv_name"] == "[thinpool_tdata]").partition("(")[0]
-    got = rows(REPORTS["segs"], {str(store.disk): disk})
+    got, wanted = rows(REPORTS["segs"], disk_of(store)), said(store.folder / "segs.json")
     of_kernel = ("seg_monitor", "kernel_discards")
     assert without(got, *of_kernel) == without(wanted, *of_kernel)
 
@@ -116,15 +115,14 @@ def test_docker_segments(docker_store: DockerStores, fs: str, state: str) -> Non
 def test_docker_pool_and_its_usage(docker_store: DockerStores, fs: str, state: str) -> None:
     store = docker_store("direct-lvm", fs, state)
     wanted = {row["lv_name"]: row for row in said(store.folder / "lvs.json")}
-    disk = next(row["devices"] for row in said(store.folder / "segs.json") if "tdata" in row["lv_name"])
-    names = {str(store.disk): disk.partition("(")[0]}
-    got = {row["lv_name"]: row for row in rows(["lvs", "-a", "-o", "lv_all"], names)}
+    got = {row["lv_name"]: row for row in rows(["lvs", "-a", "-o", "lv_all"], disk_of(store))}
     assert got.keys() == wanted.keys()
     of_kernel = {
         key for key in next(iter(wanted.values())) if key.startswith(("lv_kernel", "lv_active", "lv_live"))
     }
     of_kernel |= {"lv_attr", "lv_permissions", "lv_suspended", "lv_inactive_table", "lv_device_open"}
-    of_kernel |= {"kernel_discards", "lv_check_needed"}
+    of_kernel |= {"kernel_discards", "lv_check_needed", "lv_health_status"}
+    assert wanted["thinpool"]["lv_health_status"] == ("out_of_data" if state == "full" else "")
     for name, row in wanted.items():
         different = {key for key in row if got[name][key] != row[key]} - of_kernel
         assert not different, {key: (got[name][key], row[key]) for key in different}

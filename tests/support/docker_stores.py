@@ -126,6 +126,10 @@ class DockerStore:
         """Docker's name for a device; "" if it has none."""
         return self.text(f"truth/{device}.blkid").rpartition("name=")[2].strip()
 
+    def device_name(self, container: str) -> str:
+        """Docker's name for the device of the container with that full id."""
+        return (self.docker / f"image/devicemapper/layerdb/mounts/{container}/mount-id").read_text()
+
     def _status(self, device: int) -> list[str]:
         return re.findall(r"^0 \d+ thin .*$", self.text(f"truth/{device}.blkid"), re.MULTILINE)[0].split()
 
