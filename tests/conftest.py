@@ -79,16 +79,11 @@ def transcripts() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def fixture_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """``fixture_dir("thin-a.tar.zst")`` unpacks a fixture once and gives the folder.
-
-    A plain folder among the fixtures (``docker-loop-a``) is given as it is.
-    """
+    """``fixture_dir("thin-a.tar.zst")`` unpacks a fixture once and gives the folder."""
     unpacked: dict[str, Path] = {}
 
     def get(name: str) -> Path:
         source = fixture_path(name)
-        if source.is_dir():
-            return source
         if name not in unpacked:
             target = tmp_path_factory.mktemp(name.split(".")[0])
             with (
