@@ -52,6 +52,7 @@ class Maker:
         self.pool: Pool = pool_of(mode, fs)
         self.daemon = Daemon(self.pool.options)
         self.started = time.monotonic()
+        self.diff = self.export = ""
 
     def clean(self) -> None:
         archive = Path("/tmp/images.tar")
@@ -142,10 +143,12 @@ class Maker:
         images = docker("images", "--no-trunc")
         numbers = [line.split()[2] for line in images.splitlines()[1:]]
         (folder / "images.json").write_text(docker("image", "inspect", *numbers))
-        state = images + docker("ps", "-a", "--no-trunc") + docker("diff", "web1")
-        (folder / "docker-state.txt").write_text(state)
+        if not self.diff:
+            # Once, for it does not change any more: Docker mounts it, for which a full pool may have no room.
+            self.diff, self.export = docker("diff", "web1"), run("sh", "-c", "docker export web1 | tar tv")
+        (folder / "docker-state.txt").write_text(images + docker("ps", "-a", "--no-trunc") + self.diff)
         (folder / "inspect.web1.json").write_text(docker("inspect", "web1"))
-        (folder / "export.web1.tv").write_text(run("sh", "-c", "docker export web1 | tar tv"))
+        (folder / "export.web1.tv").write_text(self.export)
 
     def _pack(self, folder: Path) -> None:
         """All of Docker's folder, but for what is mounted in it."""
