@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella.block import BlockDevice
-from lamella.devicemapper import kernel_volume
+from lamella.devicemapper import kernel_pool, kernel_volume
+from lamella.devicemapper.kernel_pool import KernelPool
 from lamella.devicemapper.kernel_status import parse_thin_status
 from lamella.devicemapper.kernel_volume import KernelVolume
-from lamella.errors import BadInputError, BusyError
+from lamella.errors import BadInputError, BusyError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from lamella.block import FileDevice
-    from lamella.devicemapper.kernel_pool import KernelPool
+    from lamella.devicemapper.client import DeviceMapper
 
 CHUNK = 4096
 CHUNKS = 8
@@ -171,8 +172,9 @@ def test_a_reader_s_device_is_waited_for_and_then_named(monkeypatch: pytest.Monk
 
     dm = SimpleNamespace(remove=remove, create_with_table=lambda *_, **__: "made")
     pool = SimpleNamespace(
-        dm=dm, active=lambda _: info, is_internal=lambda _: True, table_for=lambda *_: None, name="pool"
-    )
+        dm=dm, active=lambda _: info, is_internal=lambda _: True, table_for=lambda *_: None, name="pool",
+        awake=lambda load: load(),
+    )  # fmt: skip
     volume.pool = cast("KernelPool", pool)
     assert volume._active(last=False) is None
     assert cast("str", volume._active(last=False)) == "made"
@@ -187,3 +189,38 @@ def test_a_thin_device_s_status() -> None:
     assert parse_thin_status("Fail").failed
     with pytest.raises(BadInputError, match="makes no sense"):
         parse_thin_status("what")
+
+
+class SuspendedPool(KernelPool):
+    """A pool that a command of LVM's has suspended, and resumes after *looks*; never if that is negative."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+        self.loads = 0
+        self.dm_name = "vg-pool"
+        self.dm = cast("DeviceMapper", SimpleNamespace(find=self.look))
+
+    def look(self, name: str) -> SimpleNamespace:
+        assert name == self.dm_name
+        self.looks -= 1
+        return SimpleNamespace(suspended=self.looks != -1)
+
+    def load(self) -> str:
+        self.loads += 1
+        if self.loads == 1 or self.looks < -1:
+            raise UsageError("device-mapper cannot load a table into thin: Invalid argument")
+        return "made"
+
+    def check_usable(self) -> None:
+        raise BusyError("the pool is suspended")
+
+
+def test_no_device_is_made_while_lvm_has_the_pool_suspended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    pool = SuspendedPool(3)
+    assert pool.awake(pool.load) == "made"
+    assert pool.loads == 2
+    monkeypatch.setattr(kernel_pool, "PATIENCE", 0)
+    pool = SuspendedPool(-5)
+    with pytest.raises(BusyError, match="suspended"):
+        pool.awake(pool.load)

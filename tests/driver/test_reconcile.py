@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from lamella.devicemapper import kernel_pool
 from lamella.devicemapper.kernel_pool import INTERNAL
 from lamella.devicemapper.table import Thin, Zero
 from lamella.driver import reconcile
@@ -114,7 +115,7 @@ def test_wake(kernel: Kernel, tmp_path: Path) -> None:
 def test_a_suspended_pool_of_lvms_is_not_ours_to_resume(
     kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile, "PATIENCE", 0)
+    monkeypatch.setattr(kernel_pool, "PATIENCE", 0)
     kernel.suspend("vg-lv")
     with pytest.raises(BusyError, match="vg-lv is suspended") as caught:
         wake(cast("DeviceMapper", kernel), tmp_path, "vg-lv", alone=True)

@@ -58,8 +58,21 @@ WHOLE = 1 << 44
 """Bytes of a thin device that is activated to discard all of it, whatever size it was made with."""
 _GOING = 2.0
 """Seconds that the kernel may need to take a device apart, whose name it has forgotten already."""
+PATIENCE = 10.0
+"""Seconds to wait for a command of LVM's that has the pool suspended."""
 _TRIES = 8
 """How often metadata is read anew that changed meanwhile, before it is held."""
+
+
+def stays_suspended(dm: DeviceMapper, name: str) -> bool:
+    """Whether the device called *name* is suspended for long. LVM's commands suspend a pool for a moment:
+    ``lvextend``, which dmeventd runs too, and ``vgchange -aay``, which udev runs for disks that come."""
+    end = time.monotonic() + PATIENCE
+    while (info := dm.find(name)) is not None and info.suspended:
+        if time.monotonic() > end:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 class Guard:
@@ -372,6 +385,16 @@ class KernelPool:
     def table_for(self, dev_id: int, size: int) -> Thin:
         """The table line of thin device *dev_id* with *size* bytes."""
         return Thin(0, size // SECTOR, pool=self.info.number, device_id=dev_id)
+
+    def awake(self, load: Callable[[], Answer]) -> Answer:
+        """What *load* gives, which loads a thin device's table: none is taken while the pool is suspended."""
+        for _ in range(3):
+            try:
+                return load()
+            except UsageError:  # EINVAL
+                if stays_suspended(self.dm, self.dm_name):
+                    self.check_usable()
+        return load()
 
     def active(self, dev_id: int) -> DeviceInfo | None:
         """The device-mapper device under the name that *dev_id* has, if it is that device; else None.

@@ -110,10 +110,13 @@ class KernelVolume(ThinVolume):
                     raise holders.explained(error, info.major, info.minor) from error.__cause__
                 return None
         table = [pool.table_for(self.dev_id, self._chunks * self.chunk_size)]
+        name, uuid, read_only = self.dm_name, INTERNAL + self.dm_name, self.read_only
+
+        def make() -> DeviceInfo:
+            return pool.dm.create_with_table(name, table, uuid, read_only=read_only, cookie=QUIET_COOKIE)
+
         try:
-            return pool.dm.create_with_table(
-                self.dm_name, table, INTERNAL + self.dm_name, read_only=self.read_only, cookie=QUIET_COOKIE
-            )
+            return pool.awake(make)
         except (ExistsError, BusyError):
             return None
         except UsageError:  # a pool that has failed takes no devices any more; only dmesg hears of it

@@ -86,9 +86,8 @@ class KernelDevices:
             self._remove(name, info)
             info = None
         if info is None:
-            info = self.dm.create_with_table(
-                name, [pool.table_for(device.device_id, device.size)], cookie=QUIET_COOKIE
-            )
+            table = [pool.table_for(device.device_id, device.size)]
+            info = pool.awake(lambda: self.dm.create_with_table(name, table, cookie=QUIET_COOKIE))
         elif info.deferred_remove:
             self.dm.cancel_deferred_remove(name)
         return make_name(name, info.major, info.minor)

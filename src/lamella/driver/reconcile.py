@@ -8,12 +8,11 @@ cannot be put right is said in words, with what to do.
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lamella.block import holders
-from lamella.devicemapper.kernel_pool import INTERNAL
+from lamella.devicemapper.kernel_pool import INTERNAL, stays_suspended
 from lamella.devicemapper.nodes import DEV_MAPPER, QUIET_COOKIE, drop_name, make_name, mapper_path
 from lamella.devicemapper.quick_remove import finish_removal
 from lamella.devicemapper.table import Thin, sole_target
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
     from lamella.driver.state import State
 
 
-PATIENCE = 10.0
-"""Seconds to wait for a command of LVM's that has the pool suspended."""
-
-
 def wake(dm: DeviceMapper, root: Path, pool: str, *, alone: bool) -> None:
     """Before the pool is used: devices that were left suspended, half made or half reloaded.
 
@@ -43,7 +38,7 @@ def wake(dm: DeviceMapper, root: Path, pool: str, *, alone: bool) -> None:
     Raises :class:`BusyError` for a pool that stays suspended and is not the store's own to resume.
     """
     own = pool_name(root)
-    if pool != own and _stays_suspended(dm, pool):
+    if pool != own and stays_suspended(dm, pool):
         raise BusyError(
             f"the pool {pool} is suspended: a command of LVM's is at work on it, or was interrupted",
             hint=f"wait for that command; if there is none: dmsetup resume {pool}",
@@ -54,16 +49,6 @@ def wake(dm: DeviceMapper, root: Path, pool: str, *, alone: bool) -> None:
             continue
         with suppress(NotFoundError):
             _wake_one(dm, each, own)
-
-
-def _stays_suspended(dm: DeviceMapper, name: str) -> bool:
-    """LVM's commands suspend a pool for a moment: ``lvextend``, which dmeventd runs too, and activation."""
-    end = time.monotonic() + PATIENCE
-    while (info := dm.find(name)) is not None and info.suspended:
-        if time.monotonic() > end:
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def _wake_one(dm: DeviceMapper, info: DeviceInfo, pool: str) -> None:

@@ -48,7 +48,7 @@ def resize(root: Path, devices: DeviceSet, device: str, size: int, *, name: str)
     from lamella.fs.grow_mounted import grow_mounted
 
     table = kernel.pool.table_for(old.device_id, size)
-    kernel.dm.reload(here.name, [table])
+    kernel.pool.awake(lambda: kernel.dm.reload(here.name, [table]))
     # Before the file system: one that is larger than its device could not be mounted again.
     with devices.state.transaction():
         devices.state.put_device(replace(old, size=size))
