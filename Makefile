@@ -35,6 +35,7 @@ quickstart: $(VENV)/.lamella
 test: $(VENV)/.dev
 	@sh scripts/system-packages.sh test
 	@$(PYTHON) -m scripts.guest probe || sh scripts/system-packages.sh qemu || true
+	@$(PYTHON) -m scripts.docker_stores || echo "Tests that read stores made by Docker will skip." >&2
 	$(PYTHON) -m pytest -n 2 -m "not guest" $(PYTEST_ARGS)
 
 guest: $(VENV)/.dev

@@ -49,7 +49,7 @@ def _make(mode: str, fs: str, target: Path) -> None:
     if code:
         raise NotMade(f"Docker's {mode} stores with {fs} could not be made:\n{output}")
     print(output, file=sys.stderr, flush=True)
-    for name in ("run.sh", "output", "exit-code"):
+    for name in ("run.sh", "output", "exit-code", "console"):
         (target / name).unlink()
     for image in target.glob("*/pv.img"):
         _compress(image)
