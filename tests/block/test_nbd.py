@@ -7,11 +7,12 @@ import random
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.block import open_device
+from lamella.block import nbd, open_device
 from lamella.block.nbd import NbdDevice
 from lamella.block.nbd_protocol import parse_address
 from lamella.errors import BadInputError, NetworkError, NotFoundError, ReadOnlyError, UsageError
@@ -85,6 +86,33 @@ def test_the_server_dies_and_returns(server: Server) -> None:
             flusher.join()
             assert Path(server.file).read_bytes() == bytes(model)
             assert device.read(0, SIZE) == bytes(model)
+
+
+def test_patience_counts_from_when_it_was_there_last(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time that it comes back, for however short, it is waited for anew; but not for ever."""
+    now = 0.0
+    breaks = 5
+
+    def sleep(_: float) -> None:
+        nonlocal now
+        now += 0.6
+
+    def exchange(self: NbdDevice, requests: object) -> None:
+        nonlocal breaks
+        breaks -= 1
+        if breaks >= 0:
+            raise ConnectionResetError(104, "Connection reset by peer")
+        plain(self, requests)  # type: ignore[arg-type]  # as it came
+
+    plain = NbdDevice._exchange
+    monkeypatch.setattr(nbd, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    monkeypatch.setattr(NbdDevice, "_exchange", exchange)
+    with NbdDevice(server.uri, patience=1.0) as device:
+        assert device.read(0, 4096) == bytes(4096)
+        assert now > 2
+        breaks = 1 << 30
+        with pytest.raises(NetworkError, match="came back 101 times, and broke again"):
+            device.read(0, 4096)
 
 
 def test_read_only_servers(tool: Callable[[str], str], tmp_path: Path) -> None:

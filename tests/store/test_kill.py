@@ -94,7 +94,7 @@ def test_killed_at_random_moments(tmp_path: Path, mode: str) -> None:
             longest[kind] *= 1.1
         truth.compare(root, action, finished=bool(reported))
     assert killed > rounds // 5
-    assert finished > rounds // 10
+    assert finished > (rounds // 10 if rounds > PER_STORE else 0)
 
 
 def begin(work: Callable[[], None]) -> tuple[int, int]:

@@ -81,7 +81,7 @@ def opened(root: Path) -> Store:
     """The store, as soon as its disk can be reached: a first connection fails at once, and tells so."""
     end = time.monotonic() + 60
     while True:
-        store = Store.open(root, wait=5)  # the server being forked holds our lock for a moment
+        store = Store.open(root, wait=60)  # the server being forked holds our lock for a moment
         try:
             store.info()
         except NetworkError:

@@ -238,7 +238,8 @@ def assert_sound(root: Path, *, but: str = "the pool is sound") -> None:
     """
     with Store.open(root) as store:
         report = store.check()
-        assert [problem for problem in report.problems if not problem.startswith(but)] == []
+        problems = [problem for problem in report.problems if not problem.startswith(but)]
+        assert problems == [], problems
         assert not [what for what, _ in report.looked_at if what in ("interrupted", "unused")]
     with closing(sqlite3.connect(root / "state.db")) as database:
         assert database.execute("SELECT count(*) FROM note").fetchone() == (0,)

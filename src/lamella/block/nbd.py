@@ -40,6 +40,10 @@ MOST_IN_FLIGHT = 64
 MOST_BYTES_IN_FLIGHT = 4 << 20
 MOST_UNFLUSHED = 64 << 20
 """Bytes of written, not yet flushed data that are kept for repeating; beyond it a flush is sent."""
+LONGEST_PAUSE = 0.25
+"""Seconds between two attempts to connect again: a server that dies anew may not be there for long."""
+MOST_RETURNS = 100
+"""How often a connection may come back and break again over the same requests, patience being over too."""
 LARGEST_REQUEST = 32 << 20
 """What a server must accept where it names no limit of its own (``proto.md``)."""
 
@@ -55,7 +59,7 @@ class NbdDevice(BlockDevice):
     """An NBD export as a block device.
 
     Parameters: *uri* (``nbd_protocol.parse_address``); *read_only*; *patience*, the seconds for
-    which a broken connection is tried again before :class:`NetworkError`.
+    which a broken connection may stay away before :class:`NetworkError`.
     """
 
     def __init__(self, uri: str, *, read_only: bool = False, patience: float = 30.0) -> None:
@@ -190,30 +194,39 @@ class NbdDevice(BlockDevice):
 
     def _run(self, requests: list[_Request]) -> None:
         """Carry out all requests, connecting again as often as patience allows."""
-        pending = requests
-        deadline = 0.0
+        away_since = first_break = 0.0
+        returns = 0
         pause = 0.05
         while True:
             try:
                 if self._socket is None:
                     self._connect()
+                    away_since, pause = 0.0, 0.05
+                    returns += 1
                     # Batch by batch: a later one may have written over an earlier one.
                     for batch in self._unflushed:
                         self._exchange(batch)
-                self._exchange(pending)
+                self._exchange(requests)
                 return
             except (_Broken, OSError) as error:
                 self._hang_up()
                 now = time.monotonic()
-                deadline = deadline or now + self._patience
-                if now + pause > deadline:
+                away_since = away_since or now
+                first_break = first_break or now
+                if now + pause > away_since + self._patience:
                     raise NetworkError(
                         f"the connection to {self.name} broke and did not come back within "
                         f"{self._patience:g} seconds: {error}",
                         hint="start the NBD server again, then repeat the command",
                     ) from error
+                if returns > MOST_RETURNS and now > first_break + self._patience:
+                    raise NetworkError(
+                        f"the connection to {self.name} came back {returns} times, and broke again before "
+                        f"it had answered: {error}",
+                        hint="see the NBD server's log: what makes it die?",
+                    ) from error
                 time.sleep(pause)
-                pause = min(pause * 2, 1.0)
+                pause = min(pause * 2, LONGEST_PAUSE)
 
     def _exchange(self, requests: list[_Request]) -> None:
         """Send everything and take every answer, keeping a bounded number under way."""

@@ -102,6 +102,13 @@ class PoolBackend(ABC):
 
     # -- the kernel's engine ---------------------------------------------------------------------
 
+    def open_inactive(self) -> PoolDevices:
+        """Open both devices for reading, of a pool that is not active.
+
+        The kernel may have parts of it: what a process that was killed while it activated the pool has left.
+        """
+        return self.open(read_only=True)
+
     @abstractmethod
     def unfit_for_kernel(self, options: Options | None = None) -> str:
         """Why the kernel cannot have this pool's devices, in words; "" if it can.

@@ -16,7 +16,6 @@ from lamella.driver.backend import PoolDevices
 from lamella.driver.open_devices import OpenDevices
 from lamella.driver.state import BASE, Device
 from lamella.errors import (
-    BusyError,
     CorruptError,
     ExistsError,
     NoSpaceError,
@@ -144,7 +143,7 @@ class DeviceSet(OpenDevices):
     def _open_user(
         cls, state: State, backend: PoolBackend, options: Options, *, read_only: bool
     ) -> DeviceSet:
-        devices = backend.open(read_only=read_only)
+        devices = backend.open_inactive() if backend.engine == "kernel" else backend.open(read_only=read_only)
         try:
             _refuse_unformatted(devices, state, backend)
             pool = Pool.open(devices.metadata, devices.data, options=POOL_OPTIONS, read_only=read_only)
@@ -170,15 +169,9 @@ class DeviceSet(OpenDevices):
         try:
             name = backend.active(dm)
             if name is None and read_only and _read_here(state, options):
-                try:
-                    made = cls._open_user(state, backend, options, read_only=True)
-                except BusyError:
-                    name = backend.active(dm)  # LVM2's event-based activation came first
-                    if name is None:
-                        raise
-                else:
-                    dm.close()
-                    return made
+                made = cls._open_user(state, backend, options, read_only=True)
+                dm.close()
+                return made
             name = name or _activate(dm, state, backend)
             wake(dm, state.path.parent, name, alone=not read_only)
             kernel = KernelDevices(dm, state.path.parent, state, name)
@@ -415,7 +408,7 @@ def _activate(dm: DeviceMapper, state: State, backend: PoolBackend) -> str:
         name = backend.active(dm)  # LVM2's event-based activation may have been at it
         if name is not None:
             return name
-        devices = backend.open(read_only=True)
+        devices = backend.open_inactive()
         try:
             _refuse_unformatted(devices, state, backend)
         finally:

@@ -291,13 +291,16 @@ class DirectLvm(PoolBackend):
         if not active_in(found.group.uuid, self.disks.environment.sys_block):
             return
         from lamella.devicemapper.client import DeviceMapper
-        from lamella.driver.direct_lvm_setup import parts_of
 
         with DeviceMapper() as dm:
-            activator = self._activator(dm)
-            active = activator.active_in(found)
-            # The parts by name as well: of a pool that was half up, or half down, they may be all that is.
-            activator.deactivate(found, [name for name in parts_of(found.group, pool) if name in active])
+            self._put_down(self._activator(dm), found, pool)
+
+    def _put_down(self, activator: KernelActivator, found: FoundGroup, pool: str) -> None:
+        from lamella.driver.direct_lvm_setup import parts_of
+
+        active = activator.active_in(found)
+        # The parts by name as well: of a pool that was half up, or half down, they may be all that is.
+        activator.deactivate(found, [name for name in parts_of(found.group, pool) if name in active])
 
     def _check_pool_is_free(self, record: Record, *, again: bool) -> None:
         """Raise, in Docker's words, for a pool that somebody has used; *again*: not if it was ourselves."""
@@ -360,6 +363,11 @@ class DirectLvm(PoolBackend):
 
     # -- the kernel's engine ---------------------------------------------------------------------
 
+    def open_inactive(self) -> PoolDevices:
+        record = self._existing()
+        parts = record.group_uuid and active_in(record.group_uuid, self.disks.environment.sys_block)
+        return self._open(record, read_only=True, shared=bool(parts))
+
     def unfit_for_kernel(self, options: Options | None = None) -> str:
         from lamella.block.opening import is_remote
 
@@ -408,6 +416,7 @@ class DirectLvm(PoolBackend):
         with session:
             session.check_access(found)
             check_unused_by_lvm(found, *pool_of(found, record.pool))
+            self._take_out(found, record.pool)  # parts that a killed process left
             try:
                 self._activator(dm).activate(found, [record.pool])
             except CorruptError as error:
@@ -423,16 +432,17 @@ class DirectLvm(PoolBackend):
         with self._group_locked(record):
             session, found = self._find_shared(record)
             with session:
-                self._activator(dm).deactivate(found, [record.pool])
+                self._put_down(self._activator(dm), found, record.pool)
 
     def _find_shared(self, record: Record) -> tuple[Session, FoundGroup]:
         """The group on disks that the kernel may be using: read past the page cache, not locked."""
         return Disks(self.root, open_shared).find(record.group, record.disks)
 
-    def _open(self, record: Record, *, read_only: bool) -> VolumeDevices:
-        session, found = self.disks.find(record.group, record.disks)
+    def _open(self, record: Record, *, read_only: bool, shared: bool = False) -> VolumeDevices:
+        disks = Disks(self.root, open_shared) if shared else self.disks
+        session, found = disks.find(record.group, record.disks)
         group = found.group
-        devices = open_pool(session, found, record.pool, read_only=read_only)
+        devices = open_pool(session, found, record.pool, read_only=read_only, shared=shared)
         self._found = (group.uuid, group.lvs[record.pool].uuid, [disk.path for disk in found.disks.values()])
         return devices
 

@@ -83,6 +83,18 @@ class LoopLvm(PoolBackend):
             raise
         return PoolDevices(metadata, data)
 
+    def open_inactive(self) -> PoolDevices:
+        self._check_files()
+        if not any(self._loops(path) for path in (self.metadata, self.data)):
+            return self.open(read_only=True)
+        metadata = FileDevice(self.metadata, read_only=True, lock=False)  # the loop device has the lock
+        try:
+            data = FileDevice(self.data, read_only=True, lock=False)
+        except BaseException:
+            metadata.close()
+            raise
+        return PoolDevices(metadata, data)
+
     def _check_files(self) -> None:
         for path in (self.metadata, self.data):
             if not path.exists():

@@ -147,15 +147,19 @@ def check_unused_by_lvm(found: FoundGroup, lv: LogicalVolume, segment: ThinPoolS
         )
 
 
-def open_pool(session: Session, found: FoundGroup, name: str, *, read_only: bool) -> VolumeDevices:
+def open_pool(
+    session: Session, found: FoundGroup, name: str, *, read_only: bool, shared: bool = False
+) -> VolumeDevices:
     """Open data and metadata of the pool; the session is closed with them, also if this fails.
 
-    Raises :class:`BusyError` for a pool that the kernel uses, and LVM2's refusals.
+    Raises :class:`BusyError` where the kernel has anything of the group, unless *shared*: the pool is not
+    active then; and LVM2's refusals.
     """
     try:
         group = found.group
         session.check_access(found)
-        refuse_active(group.name, group.uuid, session.environment.sys_block)
+        if not shared:
+            refuse_active(group.name, group.uuid, session.environment.sys_block)
         members = {pv.uuid for pv in group.pvs}
         for disk in session.scan.duplicates:
             if disk.label is not None and disk.label.uuid in members:
