@@ -192,22 +192,22 @@ def test_a_thin_device_s_status() -> None:
 
 
 class SuspendedPool(KernelPool):
-    """A pool that a command of LVM's has suspended, and resumes after *looks*; never if that is negative."""
+    """A pool that a command of LVM's is suspending: seen so for *looks*, with *refusals* before that."""
 
-    def __init__(self, looks: int) -> None:
+    def __init__(self, looks: int, refusals: int = 1) -> None:
         self.looks = looks
-        self.loads = 0
+        self.refusals = refusals
         self.dm_name = "vg-pool"
         self.dm = cast("DeviceMapper", SimpleNamespace(find=self.look))
 
     def look(self, name: str) -> SimpleNamespace:
         assert name == self.dm_name
         self.looks -= 1
-        return SimpleNamespace(suspended=self.looks != -1)
+        return SimpleNamespace(suspended=self.looks >= 0)
 
     def load(self) -> str:
-        self.loads += 1
-        if self.loads == 1 or self.looks < -1:
+        self.refusals -= 1
+        if self.refusals >= 0:
             raise UsageError("device-mapper cannot load a table into thin: Invalid argument")
         return "made"
 
@@ -216,11 +216,19 @@ class SuspendedPool(KernelPool):
 
 
 def test_no_device_is_made_while_lvm_has_the_pool_suspended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    pool = SuspendedPool(3)
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    pool = SuspendedPool(looks=3)
     assert pool.awake(pool.load) == "made"
-    assert pool.loads == 2
+    assert len(waited) == 3 + 1
+    waited.clear()
+    pool = SuspendedPool(looks=0, refusals=5)
+    assert pool.awake(pool.load) == "made"
+    assert len(waited) == 5
+    with pytest.raises(UsageError):
+        pool.awake(SuspendedPool(looks=0, refusals=100).load)
+    assert sum(waited) < 3
     monkeypatch.setattr(kernel_pool, "PATIENCE", 0)
-    pool = SuspendedPool(-5)
+    pool = SuspendedPool(looks=1000)
     with pytest.raises(BusyError, match="suspended"):
         pool.awake(pool.load)

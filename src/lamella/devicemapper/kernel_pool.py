@@ -60,6 +60,8 @@ _GOING = 2.0
 """Seconds that the kernel may need to take a device apart, whose name it has forgotten already."""
 PATIENCE = 10.0
 """Seconds to wait for a command of LVM's that has the pool suspended."""
+_LOADS = 8
+"""How often a table is loaded that the kernel refuses, over more than a second."""
 _TRIES = 8
 """How often metadata is read anew that changed meanwhile, before it is held."""
 
@@ -388,12 +390,14 @@ class KernelPool:
 
     def awake(self, load: Callable[[], Answer]) -> Answer:
         """What *load* gives, which loads a thin device's table: none is taken while the pool is suspended."""
-        for _ in range(3):
+        for attempt in range(_LOADS):
             try:
                 return load()
             except UsageError:  # EINVAL
                 if stays_suspended(self.dm, self.dm_name):
                     self.check_usable()
+            # One that is being suspended is not said to be so before its last request is done.
+            time.sleep(0.005 * 2**attempt)
         return load()
 
     def active(self, dev_id: int) -> DeviceInfo | None:
