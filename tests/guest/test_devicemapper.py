@@ -338,7 +338,7 @@ def test_without_udev_the_names_are_ours(dm: DeviceMapper, disk: str) -> None:
     assert run("unshare", "--ipc", sys.executable, "-c", script).strip() == "False"
     run("udevadm", "control", "--exit")
     try:
-        assert comes_true(lambda: not udev_runs())
+        assert comes_true(lambda: not udev_runs()), run("ps", "-eo", "pid,ppid,stat,wchan:24,args")
         with udev_cookie() as cookie:
             assert cookie is None
             info = dm.create_with_table(PREFIX + "own", [Linear(0, 8, device=disk, offset=0)])

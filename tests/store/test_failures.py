@@ -180,7 +180,7 @@ def test_hostile_layers_that_stay_inside(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_million_entries(tmp_path: Path) -> None:
+def test_more_entries_than_inodes(tmp_path: Path) -> None:
     """More inodes than the base device has: an error; with room for them: no problem, in bounded memory."""
     script = """
 import sys
@@ -197,7 +197,8 @@ print(next(int(line.split()[1]) >> 10 for line in open("/proc/self/status") if l
 """
     header = tarfile.TarInfo("d/0000000").tobuf(tarfile.USTAR_FORMAT)
     blocks = bytearray()
-    for number in range(1_000_000):
+    # A guest has one processor, and pages cost it more; the bound on memory is looked at without one as well.
+    for number in range(200_000 if KERNEL else 1_000_000):
         name = b"%07d" % number
         block = bytearray(header)
         block[2:9] = name

@@ -572,7 +572,7 @@ class DirectLvm(PoolBackend):
         listed = self.disks.listed(record.disks)
         left: list[str] = []
         if record.made:
-            if not record.ready:
+            if not record.ready or self.engine == "kernel":
                 self._deactivate_made(record)
             more = [path for path in self.disks.of_machine() if path not in listed]
             with self.disks.session([*listed, *more]) as session:
