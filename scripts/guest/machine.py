@@ -77,6 +77,8 @@ class Machine:
             else:
                 disks = [disk.resolve() for disk in self.disks]
                 line = kernel.command(self.root.image, folders, folders, disks, interactive)
+            if shutil.which("setpriv"):  # a guest goes with whoever started it, however that ends
+                line = ["setpriv", "--pdeathsig", "KILL", *line]
             console = None if interactive else (self.share / "console").open("wb")
             process = subprocess.Popen(
                 line,
