@@ -140,7 +140,8 @@ class FakeKernel:
             device.deferred = True
             return device, b"", abi.NOTHING
         del self.devices[device.name]
-        return None, b"", abi.NOTHING
+        # One without a table never became a disk, of which there would be an event.
+        return None, b"", Flag.UEVENT_GENERATED if device.live else abi.NOTHING
 
     def _dev_rename(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
         device = self._find(asked)
@@ -153,14 +154,15 @@ class FakeKernel:
             del self.devices[device.name]
             device.name = new
             self.devices[new] = device
-        return device, b"", abi.NOTHING
+        return device, b"", Flag.UEVENT_GENERATED
 
     def _dev_suspend(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
         device = self._find(asked)
+        resumes = Flag.SUSPEND not in asked.flags and bool(device.suspended or device.inactive)
         device.suspended = Flag.SUSPEND in asked.flags
         if not device.suspended and device.inactive:
             device.live, device.inactive = device.inactive, []
-        return device, b"", abi.NOTHING
+        return device, b"", Flag.UEVENT_GENERATED if resumes else abi.NOTHING
 
     def _dev_status(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
         return self._find(asked), b"", abi.NOTHING

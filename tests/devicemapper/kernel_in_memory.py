@@ -43,6 +43,7 @@ class FakeKernel:
     """Status lines of pools and thin volumes by name; a fresh one where there is none."""
     refuse: dict[str, LamellaError] = field(default_factory=dict)
     """What a message, by its text, is answered with."""
+    made_event: bool = True
 
     def _note(self, what: str, name: str, more: str = "") -> None:
         self.calls.append(f"{what} {name}{more}")

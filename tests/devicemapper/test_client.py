@@ -11,7 +11,9 @@ import pytest
 
 from lamella.devicemapper import client as client_module
 from lamella.devicemapper.abi import Command
+from lamella.devicemapper.applying import Changes
 from lamella.devicemapper.client import GONE, DeviceMapper
+from lamella.devicemapper.cookies import Udev
 from lamella.devicemapper.table import Error, Linear
 from lamella.errors import (
     BusyError,
@@ -45,6 +47,39 @@ def dm(kernel: FakeKernel, tmp_path: Path) -> Iterator[DeviceMapper]:
     control.touch()
     with DeviceMapper(control) as made:
         yield made
+
+
+class Counted:
+    """In place of a cookie: how many events are yet to come."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def value(self, flags: Udev = Udev.NONE) -> int:
+        self.count += 1
+        return 1
+
+    def drop(self) -> None:
+        self.count -= 1
+
+
+def test_udev_is_waited_for_only_where_the_kernel_told_it(dm: DeviceMapper) -> None:
+    """A device that was killed in the making has no table, and nobody hears of its end."""
+    cookie = Counted()
+    changes = Changes(dm, cookie)  # type: ignore[arg-type]  # it is asked for no more
+    changes.remove(dm.create("one"))
+    assert cookie.count == 0
+    dm.create("two")
+    dm.load("two", [Error(0, 8)])
+    changes.resume("two", Udev.NONE)
+    assert cookie.count == 1
+    changes.resume("two", Udev.NONE)  # it was going on
+    assert cookie.count == 1
+    changes.remove(dm.info("two"))
+    assert cookie.count == 2
+    with pytest.raises(NotFoundError):
+        changes.resume("two", Udev.NONE)
+    assert cookie.count == 2
 
 
 def test_a_device_from_creation_to_removal(dm: DeviceMapper) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -16,7 +17,7 @@ from lamella.devicemapper import kernel_pool, kernel_volume
 from lamella.devicemapper.kernel_pool import KernelPool
 from lamella.devicemapper.kernel_status import parse_thin_status
 from lamella.devicemapper.kernel_volume import KernelVolume
-from lamella.errors import BadInputError, BusyError, UsageError
+from lamella.errors import BadInputError, BusyError, DeviceIOError, LamellaError, NoSpaceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +84,7 @@ class Opened(KernelVolume):
 
         pool = SimpleNamespace(
             name="pool", chunk_size=CHUNK, zeroes=False, discards=True, committed=committed,
-            name_of=lambda _: "thin",
+            name_of=lambda _: "thin", explaining=nullcontext,
         )  # fmt: skip
         super().__init__(cast("KernelPool", pool), 1, SIZE, read_only=False, zero_fresh=True)
 
@@ -181,6 +182,29 @@ def test_a_reader_s_device_is_waited_for_and_then_named(monkeypatch: pytest.Monk
     calls.clear()
     with pytest.raises(BusyError, match="by nobody that can be seen"):
         volume._active(last=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "told"),
+    [
+        ("1 9/256 128/128 - out_of_data_space discard_passdown queue_if_no_space - 64", NoSpaceError, "is full"),
+        ("1 256/256 9/128 - ro discard_passdown queue_if_no_space - 64", NoSpaceError, "all 256 blocks"),
+        ("1 9/256 9/128 - ro discard_passdown queue_if_no_space needs_check 64", DeviceIOError, "a check"),
+        ("Fail", DeviceIOError, "has failed"),
+        ("1 9/256 9/128 - rw discard_passdown queue_if_no_space - 64", DeviceIOError, "cannot flush"),
+    ],
+)  # fmt: skip
+def test_a_failed_write_tells_the_pool_s_state(status: str, error: type[LamellaError], told: str) -> None:
+    """Whoever writes hears of an I/O error from the kernel, whatever the matter is."""
+    pool = KernelPool.__new__(KernelPool)
+    pool.name = pool.dm_name = "pool"
+    pool.chunk_size = CHUNK
+    pool.dm = cast("DeviceMapper", SimpleNamespace(status=lambda *_, **__: [SimpleNamespace(text=status)]))
+    with pytest.raises(error) as caught, pool.explaining():
+        raise DeviceIOError("cannot flush /dev/dm-1: Input/output error", hint="dmesg")
+    assert told in caught.value.message
+    assert caught.value.message.startswith("cannot flush /dev/dm-1: Input/output error")
+    assert caught.value.hint
 
 
 def test_a_thin_device_s_status() -> None:

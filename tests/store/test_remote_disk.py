@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import io
 import random
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lamella.block import nbd
 from lamella.cli.lvm import main_lvm
 from lamella.errors import LamellaError, NetworkError, NoSpaceError
 from lamella.store import Store
@@ -21,6 +22,7 @@ from tests.support.stores import REMOTE, assert_sound, assert_sound_for_real_too
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
     from tests.support.nbd import Server
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.user_engine  # the kernel has no way to these disks
 DISK = 320 << 20
 KILLS = 20
+MOST_ANSWERS = 60
+"""Between two kills of the server."""
 OPTIONS = ["dm.basesize=64M", "dm.blocksize=64K", "dm.thinp_percent=80", "dm.thinp_metapercent=2"]
 
 
@@ -173,30 +177,64 @@ def test_a_full_pool_and_a_grown_one(
             assert on_them == {server.uri for server in (*servers, more[0])}
 
 
+class Trouble:
+    """Kills the server when it has answered so and so often, in the midst of an answer, and starts it again.
+
+    Counted in answers and not in time, so that it comes upon the same work on any machine, and a slow one
+    gets on in between.
+    """
+
+    def __init__(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.server = server
+        self.chance = random.Random(4)
+        self.kills = 0
+        self.left = self.chance.randrange(MOST_ANSWERS)
+        self.starter = ThreadPoolExecutor(1)  # one for all: an nbdkit ends with the thread that started it
+        self.starting: Future[None] | None = None
+        plain = nbd.NbdDevice._receive
+
+        def receive(device: nbd.NbdDevice, length: int) -> bytes:
+            self.answered()
+            return plain(device, length)
+
+        monkeypatch.setattr(nbd.NbdDevice, "_receive", receive)
+
+    def answered(self) -> None:
+        self.left -= 1
+        if self.left >= 0 or self.kills == KILLS:
+            return
+        self.end()
+        self.kills += 1
+        self.left = self.chance.randrange(MOST_ANSWERS)
+        self.server.kill()
+        self.starting = self.starter.submit(self.start)
+
+    def start(self) -> None:
+        time.sleep(self.chance.uniform(0, 0.2))  # it is away for a while
+        self.server.start()
+
+    def end(self) -> None:
+        """The server is there again."""
+        if self.starting is not None:
+            self.starting.result()
+
+
 @pytest.mark.slow
-def test_restarts_in_the_middle(server: Server, tmp_path: Path, layout: Path) -> None:
+def test_restarts_in_the_middle(
+    server: Server, tmp_path: Path, layout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed at random moments while a command works: the command waits, and goes on."""
     root = tmp_path / "root"
     options = [*OPTIONS, f"dm.directlvm_device={server.uri}"]
     Store.setup(root, mode="direct-lvm", storage_options=options).close()
-    chance = random.Random(4)
-    stop = threading.Event()
-
-    def trouble() -> None:
-        for _ in range(KILLS):  # a number of them: a slow machine must get on in the end
-            if stop.wait(chance.uniform(0.02, 0.4)):
-                return
-            server.kill()
-            time.sleep(0.02)
-            server.start()
-
-    thread = threading.Thread(target=trouble)
-    thread.start()
-    try:
-        found = states(root, steps(layout, tmp_path), lambda: None)
-    finally:
-        stop.set()
-        thread.join()
+    with monkeypatch.context() as patch:
+        trouble = Trouble(server, patch)
+        try:
+            found = states(root, steps(layout, tmp_path), lambda: None)
+        finally:
+            trouble.end()
+            trouble.starter.shutdown()
+    assert trouble.kills == KILLS
     server.kill()
     server.start()
     assert found == expected(tmp_path, layout)
@@ -205,8 +243,6 @@ def test_restarts_in_the_middle(server: Server, tmp_path: Path, layout: Path) ->
 
 def test_a_server_that_stays_away(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One clear error, and the store as before when the server is back."""
-    from lamella.block import nbd
-
     root = tmp_path / "root"
     options = [*OPTIONS, f"dm.directlvm_device={server.uri}"]
     with Store.setup(root, mode="direct-lvm", storage_options=options) as store:

@@ -120,15 +120,21 @@ class Changes:
             drop_name(info.name)
 
     def _with_cookie(self, flags: Udev, change: Callable[[int], Answer]) -> Answer:
-        """One change that makes an event, counted only if it happens."""
+        """One change that makes an event, counted only if it happens.
+
+        The kernel says whether there was one: there is none when a device goes that never had a table.
+        """
         if self.cookie is None:
             return change(QUIET_COOKIE)
         value = self.cookie.value(flags)
         try:
-            return change(value)
+            answer = change(value)
         except BaseException:
             self.cookie.drop()
             raise
+        if not self.dm.made_event:
+            self.cookie.drop()
+        return answer
 
     # -- failing ---------------------------------------------------------------------------------
 

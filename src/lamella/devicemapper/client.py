@@ -61,6 +61,9 @@ class DeviceMapper:
     :class:`UnsupportedError`; the kernel's number is the cause's ``errno``.
     """
 
+    made_event = False
+    """Whether the last :meth:`resume`, :meth:`rename` or :meth:`remove` made a uevent, with its cookie."""
+
     def __init__(self, path: Path = CONTROL) -> None:
         if os.geteuid() != 0:
             raise PermissionDeniedError(
@@ -179,6 +182,7 @@ class DeviceMapper:
         if not freeze:
             flags |= Flag.SKIP_LOCKFS
         answer, _ = self._call(Command.DEV_SUSPEND, "resume", name, flags=flags, event_nr=cookie)
+        self.made_event = Flag.UEVENT_GENERATED in answer.flags
         return info_of(answer)
 
     @contextmanager
@@ -238,6 +242,7 @@ class DeviceMapper:
                     flags=Flag.DEFERRED_REMOVE if deferred else NOTHING,
                     event_nr=cookie,
                 )
+                self.made_event = Flag.UEVENT_GENERATED in answer.flags
                 return not (deferred and Flag.DEFERRED_REMOVE in answer.flags)
             except BusyError:
                 if time.monotonic() >= end:
@@ -252,7 +257,10 @@ class DeviceMapper:
         """Give the device another name."""
         _check_name(new)
         try:
-            self._call(Command.DEV_RENAME, f"rename to {new}", name, data=abi.name_data(new), event_nr=cookie)
+            answer, _ = self._call(
+                Command.DEV_RENAME, f"rename to {new}", name, data=abi.name_data(new), event_nr=cookie
+            )
+            self.made_event = Flag.UEVENT_GENERATED in answer.flags
         except BusyError as error:
             raise self._taken(new) or error from error.__cause__
 

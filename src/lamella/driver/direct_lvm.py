@@ -416,7 +416,7 @@ class DirectLvm(PoolBackend):
         with session:
             session.check_access(found)
             check_unused_by_lvm(found, *pool_of(found, record.pool))
-            self._take_out(found, record.pool)  # parts that a killed process left
+            self._put_down(self._activator(dm), found, record.pool)  # parts that a killed process left
             try:
                 self._activator(dm).activate(found, [record.pool])
             except CorruptError as error:
@@ -427,7 +427,12 @@ class DirectLvm(PoolBackend):
 
     def deactivate(self, dm: DeviceMapper) -> None:
         record = self._record()
-        if record is None or not active_in(record.group_uuid, self.disks.environment.sys_block):
+        if record is None or not record.group_uuid:
+            return
+        prefix = PREFIX + without_dashes(record.group_uuid)
+        # As device-mapper knows them: a device that has no table yet is not in /sys.
+        here = [dm.find(name) for name, _, _ in dm.list()]
+        if not any(info is not None and info.uuid.startswith(prefix) for info in here):
             return
         with self._group_locked(record):
             session, found = self._find_shared(record)
