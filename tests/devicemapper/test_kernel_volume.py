@@ -187,7 +187,7 @@ def test_a_reader_s_device_is_waited_for_and_then_named(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("status", "error", "told"),
     [
-        ("1 9/256 128/128 - out_of_data_space discard_passdown queue_if_no_space - 64", NoSpaceError, "is full"),
+        ("1 9/256 8/8 - out_of_data_space discard_passdown queue_if_no_space - 64", NoSpaceError, "is full"),
         ("1 256/256 9/128 - ro discard_passdown queue_if_no_space - 64", NoSpaceError, "all 256 blocks"),
         ("1 9/256 9/128 - ro discard_passdown queue_if_no_space needs_check 64", DeviceIOError, "a check"),
         ("Fail", DeviceIOError, "has failed"),
