@@ -11,8 +11,12 @@ user engine does inside are marked ``user_engine``, and left out then.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+from contextlib import suppress
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,9 +27,11 @@ from tests.support.stores import KERNEL, MODES, REMOTE, copy_store, lvm_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.support.nbd import Server
+
+
+DMEVENTD = Path("/run/dmeventd.pid")
 
 
 @pytest.fixture(scope="session")
@@ -68,8 +74,12 @@ def _engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _lvm_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """LVM's folders in a temporary place, and none of the machine's disks."""
+    before = DMEVENTD.exists()
     with lvm_settings(tmp_path_factory.mktemp("lvm")):
         yield
+    if KERNEL and DMEVENTD.exists() and not before:  # it has these settings, and no disks to grow a pool with
+        with suppress(OSError):
+            os.kill(int(DMEVENTD.read_text()), signal.SIGTERM)
 
 
 @pytest.fixture(scope="session")
