@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lamella.devicemapper.client import DeviceMapper
 from lamella.driver import fence
 from lamella.errors import DeviceIOError, LamellaError, NoSpaceError
 from lamella.store import Store
 from tests.support.images import Sample, make_tar, write_oci_layout
-from tests.support.stores import assert_sound, state_of
+from tests.support.stores import KERNEL, assert_sound, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,6 +131,44 @@ def test_a_half_made_device_that_a_flush_has_committed_is_taken_away(root: Path)
         assert store.check().problems == []
     assert_sound(root)
     assert state_of(root) == before
+
+
+@pytest.mark.skipif(not KERNEL, reason="the user engine activates nothing")
+@pytest.mark.parametrize("then", ["go on", "take it down"])
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("call", ["load", "resume"])
+def test_an_activation_that_died(
+    root: Path, monkeypatch: pytest.MonkeyPatch, mode: str, call: str, number: int, then: str
+) -> None:
+    """In direct-lvm metadata and data are devices, too. One without a table is not in /sys."""
+    if mode == "loop-lvm" and number:
+        pytest.skip("there is only the pool")
+    done = 0
+    plain = getattr(DeviceMapper, call)
+
+    def dying(dm: DeviceMapper, *words: object, **named: object) -> object:
+        nonlocal done
+        if done == number:
+            die()
+        done += 1
+        return plain(dm, *words, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DeviceMapper, call, dying)
+        died_while(root, lambda store: store.activate())
+    with DeviceMapper() as dm:
+        left = dm.list()
+        assert left
+        with Store.open(root, read_only=True) as store:
+            assert store.info().images == 1
+            assert store.check().problems == []
+        assert dm.list() == left
+        if then == "take it down":
+            Store.deactivate(root=root)
+            assert dm.list() == []
+    with Store.open(root) as store:
+        store.create("sample")
+    assert_sound(root)
 
 
 def test_scratch_files_of_a_dead_command_are_cleared(root: Path) -> None:
