@@ -17,6 +17,6 @@ case $1 in
 store-loop) store -k loop-lvm tests/store tests/driver ;;
 store-direct) store -k 'not loop-lvm' tests/store tests/driver ;;
 kernel) tests tests/guest/test_[d-kmpqr]*.py ;;
-lvm) tests tests/guest/test_[abclnostu-z]*.py ;;
+lvm) tests tests/guest/test_[abclnostu-z]*.py tests/fs/test_mount.py ;;
 *) tests tests/guest ;;
 esac

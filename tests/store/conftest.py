@@ -54,10 +54,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("mode", modes, scope="session")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items if KERNEL else ():
-        if item.get_closest_marker("user_engine") is not None:
-            item.add_marker(pytest.mark.skip(reason="about the user engine's inside"))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    other = "user_engine" if KERNEL else "kernel_engine"
+    left_out = [item for item in items if item.get_closest_marker(other) is not None]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)

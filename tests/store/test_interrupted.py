@@ -14,7 +14,7 @@ from lamella.driver import fence
 from lamella.errors import DeviceIOError, LamellaError, NoSpaceError
 from lamella.store import Store
 from tests.support.images import Sample, make_tar, write_oci_layout
-from tests.support.stores import KERNEL, assert_sound, state_of
+from tests.support.stores import assert_sound, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,16 +133,28 @@ def test_a_half_made_device_that_a_flush_has_committed_is_taken_away(root: Path)
     assert state_of(root) == before
 
 
-@pytest.mark.skipif(not KERNEL, reason="the user engine activates nothing")
+@pytest.mark.kernel_engine  # the user engine activates nothing
 @pytest.mark.parametrize("then", ["go on", "take it down"])
-@pytest.mark.parametrize("number", [0, 1, 2])
 @pytest.mark.parametrize("call", ["load", "resume"])
-def test_an_activation_that_died(
-    root: Path, monkeypatch: pytest.MonkeyPatch, mode: str, call: str, number: int, then: str
+def test_an_activation_that_died(root: Path, monkeypatch: pytest.MonkeyPatch, call: str, then: str) -> None:
+    _died_while_activating(root, monkeypatch, call, 0, then)
+
+
+@pytest.mark.kernel_engine
+@pytest.mark.direct_lvm  # there metadata and data are devices, too
+@pytest.mark.parametrize("then", ["go on", "take it down"])
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("call", ["load", "resume"])
+def test_an_activation_that_died_later(
+    root: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, then: str
 ) -> None:
-    """In direct-lvm metadata and data are devices, too. One without a table is not in /sys."""
-    if mode == "loop-lvm" and number:
-        pytest.skip("there is only the pool")
+    _died_while_activating(root, monkeypatch, call, number, then)
+
+
+def _died_while_activating(
+    root: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, then: str
+) -> None:
+    """Die before call *number* of its kind. A device that has no table yet is not in /sys."""
     done = 0
     plain = getattr(DeviceMapper, call)
 

@@ -245,7 +245,7 @@ def test_a_pool_in_use_by_another_program_is_refused(boxed: Path) -> None:
     assert "lamella deactivate" in (caught.value.hint or "")
 
 
-@pytest.mark.skipif(not KERNEL, reason="in the user engine nothing is active")
+@pytest.mark.kernel_engine  # with the user engine nothing is active
 def test_a_pool_in_use_by_the_kernel_is_refused(boxed: Path) -> None:
     with pytest.raises(BusyError, match="active in the kernel") as caught:
         Store.repair(boxed, agree=_yes)
@@ -254,7 +254,7 @@ def test_a_pool_in_use_by_the_kernel_is_refused(boxed: Path) -> None:
     assert Store.repair(boxed, agree=_yes).verdict == "sound"
 
 
-@pytest.mark.skipif(not KERNEL, reason="the user engine activates nothing")
+@pytest.mark.kernel_engine  # the user engine activates nothing
 def test_a_mark_and_leaks_are_put_in_order_by_who_writes_and_not_by_who_looks(boxed: Path) -> None:
     change_superblock(boxed, flags=superblock.NEEDS_CHECK)
     with pool_devices(boxed) as devices:
