@@ -7,12 +7,13 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROUNDS = int(os.environ.get("LAMELLA_ROUNDS", "3"))
 """How often the tests that go round and round do so."""
@@ -31,6 +32,16 @@ def run(*command: object, timeout: float = 300, **variables: str) -> str:
     words = " ".join(str(word) for word in command)
     assert done.returncode == 0, f"{words} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+def comes_true(condition: Callable[[], bool], timeout: float = 60) -> bool:
+    """Whether it becomes so within the time."""
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def dmsetup(*arguments: object) -> str:

@@ -40,10 +40,10 @@ from lamella.errors import (
 )
 from lamella.images.sample import write_sample
 from tests.guest import machine
-from tests.guest.machine import run
+from tests.guest.machine import comes_true, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 MIB = 2048
 """Sectors."""
@@ -94,16 +94,6 @@ def semaphores() -> list[str]:
     return sorted(
         key for key in (f"{int(line.split()[0]) & 0xFFFFFFFF:08x}" for line in lines) if key[:4] == "0d4d"
     )
-
-
-def comes_true(condition: Callable[[], bool], timeout: float = 60) -> bool:
-    """Whether it becomes so within the time."""
-    end = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def real(*arguments: str) -> tuple[int, str, str]:
