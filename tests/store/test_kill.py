@@ -93,8 +93,9 @@ def test_killed_at_random_moments(tmp_path: Path, mode: str) -> None:
             killed += 1
             longest[kind] *= 1.1
         truth.compare(root, action, finished=bool(reported))
-    assert killed > rounds // 5
-    assert finished > (rounds // 10 if rounds > PER_STORE else 0)
+    if rounds > PER_STORE:  # of fewer it is chance
+        assert killed > rounds // 5
+        assert finished > rounds // 10
 
 
 def begin(work: Callable[[], None]) -> tuple[int, int]:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 UDEV_CONTROL = Path("/run/udev/control")
+UDEV_QUEUE = Path("/run/udev/queue")
+"""There while udev has events to deal with."""
 RECORDS = Path("/run/lamella/cookies")
 """One file for each semaphore of ours, locked by whoever uses it; its name is the key."""
 MAGIC = 0x0D4D
@@ -129,11 +131,12 @@ class Cookie:
     def wait(self, timeout: float = 30.0) -> None:
         """Until udev has dealt with every change.
 
-        Raises :class:`BusyError` naming the time-out, or at once when udev is found to have ended.
+        Raises :class:`BusyError` naming the time-out, or at once when udev is found to have ended. A udev
+        that has other events before ours, of many devices on a slow machine, is given ten times as long.
         """
-        end = time.monotonic() + timeout
-        while (left := end - time.monotonic()) > 0:
-            if self._is_zero(min(left, SLICE)):
+        begun = time.monotonic()
+        while (past := time.monotonic() - begun) < timeout or (past < 10 * timeout and UDEV_QUEUE.exists()):
+            if self._is_zero(min(SLICE, timeout)):
                 return
             if not udev_runs():
                 raise BusyError(

@@ -84,9 +84,9 @@ class LoopLvm(PoolBackend):
         return PoolDevices(metadata, data)
 
     def open_inactive(self) -> PoolDevices:
-        self._check_files()
         if not any(self._loops(path) for path in (self.metadata, self.data)):
             return self.open(read_only=True)
+        self._check_files()
         metadata = FileDevice(self.metadata, read_only=True, lock=False)  # the loop device has the lock
         try:
             data = FileDevice(self.data, read_only=True, lock=False)
