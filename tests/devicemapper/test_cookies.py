@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def cookie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cookie]:
-    """One with a change of which udev has not heard; udev has events to deal with if ``tmp_path/queue`` is."""
+    """One with a change that udev has not heard of. It is busy with others if ``tmp_path/queue`` is there."""
     monkeypatch.setattr(cookies, "RECORDS", tmp_path / "records")
     monkeypatch.setattr(cookies, "UDEV_QUEUE", tmp_path / "queue")
     monkeypatch.setattr(cookies, "udev_runs", lambda: True)
