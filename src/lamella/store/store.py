@@ -266,6 +266,7 @@ class Store:
                 f"the store in {self.root} holds {images} images and {containers} containers",
                 hint="remove them first, or all at once with: lamella teardown --force",
             )
+        self._backend.engine = self.engine
         if self.engine == "kernel":
             from lamella.store import taking_down
 
