@@ -36,14 +36,14 @@ test: $(VENV)/.dev
 	@sh scripts/system-packages.sh test
 	@$(PYTHON) -m scripts.guest probe || sh scripts/system-packages.sh qemu || true
 	@$(PYTHON) -m scripts.docker_stores || echo "Tests that read stores made by Docker will skip." >&2
-	$(PYTHON) -m pytest -n 2 -m "not guest" $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -n 2 -m "not guest" --durations=15 $(PYTEST_ARGS)
 
 guest: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
 	@$(PYTHON) -m scripts.guest probe || sh scripts/system-packages.sh qemu
 
 test-guest: guest
-	$(PYTHON) -m scripts.guest run tests/guest/run.sh --each store-direct store-loop kernel lvm
+	$(PYTHON) -m scripts.guest run tests/guest/run.sh --each store-rest store-direct store-loop kernel lvm
 
 fixtures: guest
 	$(PYTHON) -m scripts.fixtures

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # What a guest runs: the group $1 of the tests, or without one the tests of this folder. The groups take about
-# as long as one another, for guests side by side: "store-loop" and "store-direct" are all tests of the store
-# and of its driver with the kernel's engine, the others this folder's.
+# as long as one another, for guests side by side: "store-loop", "store-direct" and "store-rest" are all tests of
+# the store and of its driver with the kernel's engine, the others those of this folder.
 export LAMELLA_IN_GUEST=1 LAMELLA_REQUIRE_TOOLS=1 CI=true PYTHONPYCACHEPREFIX=/var/tmp/compiled
 cd /project || exit
 tests() {
@@ -15,7 +15,8 @@ store() {
 }
 case $1 in
 store-loop) store -k loop-lvm tests/store tests/driver ;;
-store-direct) store -k 'not loop-lvm' tests/store tests/driver ;;
+store-direct) store -k direct-lvm tests/store tests/driver ;;
+store-rest) store -k 'not loop-lvm and not direct-lvm' tests/store tests/driver ;;
 kernel) tests tests/guest/test_[d-kmpqr]*.py ;;
 lvm) tests tests/guest/test_[abclnostu-z]*.py tests/fs/test_mount.py ;;
 *) tests tests/guest ;;
