@@ -45,11 +45,13 @@ def command(
     # /dev/kvm may be there and yet hang (nested virtualisation), so it is used only when asked for.
     kvm = os.environ.get("LAMELLA_GUEST_KVM") == "1"
     fast = ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    # The image is only read: others may have it open at the same time.
+    image = f"file={root.image},file.locking=off,format=raw"
     line = ["qemu-system-x86_64", *fast, "-smp", "2", "-m", "4G", "-nodefaults", "-no-reboot", "-nographic",
             "-serial", "mon:stdio" if interactive else "null",
             "-kernel", str(root.folder / "kernel"), "-initrd", str(initrd(root)),
             "-append", "console=ttyS0 quiet panic=-1 mitigations=off nokaslr no_timer_check",
-            "-drive", f"file={root.image},format=raw,if=virtio,snapshot=on,cache=unsafe"]  # fmt: skip
+            "-drive", f"{image},if=virtio,snapshot=on,cache=unsafe"]  # fmt: skip
     for name in ("share", "project", "packages"):
         only_read = "" if name == "share" else ",readonly=on"
         path = (folders / name).resolve()
