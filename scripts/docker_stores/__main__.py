@@ -5,16 +5,21 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from scripts.docker_stores import recipes
 from scripts.docker_stores.making import store
+from scripts.guest.roots import NotMade
 
 
 def _one(kind: tuple[str, str]) -> str:
     return f"{' '.join(kind)}: {store(*kind, recipes.STATES[0]).parent}"
 
 
-with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as guests:
-    for line in guests.map(_one, itertools.product(recipes.MODES, recipes.FILE_SYSTEMS)):
-        print(line, flush=True)
+try:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as guests:
+        for line in guests.map(_one, itertools.product(recipes.MODES, recipes.FILE_SYSTEMS)):
+            print(line, flush=True)
+except (NotMade, FileNotFoundError) as error:
+    sys.exit(f"Docker's stores: {error}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from scripts.guest import qemu
 from scripts.guest.machine import DEFAULT_ROOT, Machine, boot_each, shell, user_mode_linux
 from scripts.guest.packages import packages
-from scripts.guest.roots import ROOTS, root
+from scripts.guest.roots import ROOTS, NotMade, root
 
 
 def main() -> int:
@@ -62,4 +62,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except NotMade as error:
+        sys.exit(f"guest: {error}")

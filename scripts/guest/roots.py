@@ -27,6 +27,14 @@ SYSTEM = (
 )
 
 
+class NotMade(Exception):
+    """A root cannot be made here; mmdebstrap has said why."""
+
+
+_failed: dict[str, str] = {}
+"""What this process has tried in vain, which takes minutes."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A root: Debian's suite and what is installed of it."""
@@ -62,39 +70,36 @@ class Root:
 
 
 def root(name: str) -> Root:
-    """The root *name*, made now unless it is there."""
+    """The root *name*, made now unless it is there. Raises :class:`NotMade`."""
     found = ROOTS[name]
     key = recipe(found.suite, *found.packages, STUB.read_text())
     return Root(name, made_once(f"root-{name}", key, lambda target: _make(name, found, target)), found.python)
 
 
 def _make(name: str, found: Recipe, target: Path) -> None:
+    if name in _failed:
+        raise NotMade(_failed[name])
     print(f"Making the guest's root {name} (about two minutes)...", file=sys.stderr, flush=True)
     # mmdebstrap's hooks may run as a user that only its own namespace knows, so they write to places that are
     # open to it, below a folder that nobody else knows the name of.
     with tempfile.TemporaryDirectory(prefix="lamella-root-", dir="/var/tmp") as text:
         work = Path(text)
         work.chmod(0o711)
-        image, boot = work / "root.img", work / "boot"
-        image.touch()
-        image.chmod(0o666)
-        boot.mkdir()
-        boot.chmod(0o777)
+        image, boot, tree = work / "root.img", work / "boot.tar", work / "tree"
+        for file in (image, boot):
+            file.touch()
+            file.chmod(0o666)
+        tree.mkdir()
         shutil.copy(STUB, work / "stub.sh")
         (work / "stub.sh").chmod(0o755)
         keep = (
             f'cp {work}/stub.sh "$1/sbin/guest-init" && release=$(ls "$1"/lib/modules) && '
-            f'cp "$1/boot/vmlinuz-$release" {boot}/kernel && '
-            f'cp -r "$1/lib/modules/$release" {boot}/modules && '
-            f'cp "$1/bin/busybox" {boot}/ && chmod -R a+rX {boot} && '
+            f'tar -C "$1" -cf {boot} "boot/vmlinuz-$release" "lib/modules/$release" bin/busybox && '
             'rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*'
         )
         # Seen through a bind mount, the tree is without what mmdebstrap has mounted in it.
-        pack = (
-            f'mkdir {boot}/tree && mount --bind "$1" {boot}/tree && '
-            f"mkfs.ext4 -q -F -O ^has_journal -d {boot}/tree {image} 8G && "
-            f"umount {boot}/tree && rmdir {boot}/tree"
-        )
+        mkfs = f"mkfs.ext4 -q -F -O ^has_journal -d {tree} {image} 8G"
+        pack = f'mount --bind "$1" {tree} && {mkfs} && umount {tree}'
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
         done = subprocess.run(
             ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(found.packages)}",
@@ -105,12 +110,13 @@ def _make(name: str, found: Recipe, target: Path) -> None:
             check=False, stdout=sys.stderr, env=os.environ | {"PATH": path},
         )  # fmt: skip
         if done.returncode:
-            raise SystemExit(
-                f"mmdebstrap cannot make the root {name} (exit code {done.returncode}): see above"
-            )
+            _failed[name] = f"mmdebstrap cannot make the guest's root {name} (exit code {done.returncode})"
+            raise NotMade(_failed[name])
         subprocess.run(["cp", "--sparse=always", image, target / "root.img"], check=True)
-        shutil.copytree(boot, target, dirs_exist_ok=True)
-        shutil.rmtree(boot, ignore_errors=True)
+        subprocess.run(["tar", "-C", work, "-xf", boot], check=True)
+        shutil.move(next((work / "boot").iterdir()), target / "kernel")
+        shutil.move(next((work / "lib/modules").iterdir()), target / "modules")
+        shutil.move(work / "bin/busybox", target / "busybox")
 
 
 def _mirror() -> list[str]:

@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from scripts.guest import machine, uml
+from scripts.guest import machine, roots, uml
 from scripts.guest.cache import made_once
 
 from tests.conftest import missing
@@ -93,7 +93,11 @@ def root() -> machine.Root:
         missing("the program mmdebstrap")
     if machine.user_mode_linux() is None and shutil.which("qemu-system-x86_64") is None:
         missing("User-mode Linux, and the program qemu-system-x86_64,")
-    return machine.root(machine.DEFAULT_ROOT)
+    try:
+        return machine.root(machine.DEFAULT_ROOT)
+    except roots.NotMade as error:
+        missing(f"a guest ({error})")
+        raise
 
 
 def test_a_script_and_its_end(root: machine.Root, tmp_path: Path) -> None:

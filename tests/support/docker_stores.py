@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from scripts.docker_stores import recipes
 from scripts.docker_stores.making import store
+from scripts.guest import roots
 
 from lamella.block import FileDevice
 from lamella.lvm.devices import scan
@@ -172,6 +173,8 @@ def docker_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str
         if name not in given:
             try:
                 folder = store(mode, fs, state)
+            except roots.NotMade as error:
+                missing(f"a guest to run Docker in ({error})")
             except FileNotFoundError as error:
                 if error.filename not in NEEDED:
                     raise
