@@ -7,7 +7,7 @@ import os
 import shutil
 import tarfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import zstandard
@@ -28,6 +28,8 @@ settings.register_profile(
 )
 settings.load_profile("lamella")
 
+SAFELY: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+"""For ``extractall``; Python before 3.11.4 has no filters."""
 REQUIRE_TOOLS = os.environ.get("LAMELLA_REQUIRE_TOOLS") == "1"
 OWN_FIXTURES = Path(__file__).parent / "fixtures"
 FIXTURES = Path(os.environ.get("LAMELLA_FIXTURES", OWN_FIXTURES))
@@ -91,7 +93,7 @@ def fixture_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
                 zstandard.ZstdDecompressor().stream_reader(packed) as stream,
                 tarfile.open(fileobj=stream, mode="r|") as archive,
             ):
-                archive.extractall(target, filter="data")  # what is sparse in it stays so
+                archive.extractall(target, **SAFELY)  # what is sparse in it stays so
             unpacked[name] = target
         return unpacked[name]
 
