@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lamella.fs.entry import Entry, Kind
+from lamella.fs.entry import KINDS, Entry, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,15 +32,6 @@ ACL = struct.pack("<I", 2) + b"".join(
         (32, 4, 0xFFFFFFFF),
     )
 )
-_KINDS = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFDIR: Kind.DIRECTORY,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFCHR: Kind.CHAR,
-    stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
-    stat.S_IFSOCK: Kind.SOCKET,
-}
 
 
 def make_rich_tree(top: Path, *, large: bool = True, far: bool = False) -> None:
@@ -139,7 +130,7 @@ def host_entries(top: Path | bytes) -> list[Entry]:
     def visit(path: bytes) -> None:
         where = root + b"/" + path if path else root
         status = os.lstat(where)
-        kind = _KINDS[stat.S_IFMT(status.st_mode)]
+        kind = KINDS[stat.S_IFMT(status.st_mode)]
         entry = Entry(
             path, kind, status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns,
             xattrs={

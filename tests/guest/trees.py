@@ -8,7 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from lamella.fs.entry import Entry, Kind
+from lamella.fs.entry import KINDS, Entry, Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def of_mount(folder: Path) -> Found:
     for path in [top, *sorted(_below(top), key=lambda path: path.split(b"/"))]:
         status = os.lstat(path)
         name = path[len(top) + 1 :]
-        kind, size, digest, target = _kind(status.st_mode), 0, "", b""
+        kind, size, digest, target = KINDS[stat.S_IFMT(status.st_mode)], 0, "", b""
         if kind is not Kind.DIRECTORY and status.st_nlink > 1:
             if status.st_ino in first:
                 found[name] = (Kind.HARDLINK, first[status.st_ino])
@@ -81,16 +81,3 @@ def _below(folder: bytes) -> list[bytes]:
             folders.remove(b"lost+found")  # the file system's own
         paths += [os.path.join(root, name) for name in [*folders, *files]]
     return paths
-
-
-def _kind(mode: int) -> Kind:
-    kinds = {
-        stat.S_IFREG: Kind.FILE,
-        stat.S_IFDIR: Kind.DIRECTORY,
-        stat.S_IFLNK: Kind.SYMLINK,
-        stat.S_IFCHR: Kind.CHAR,
-        stat.S_IFBLK: Kind.BLOCK,
-        stat.S_IFIFO: Kind.FIFO,
-        stat.S_IFSOCK: Kind.SOCKET,
-    }
-    return kinds[stat.S_IFMT(mode)]
