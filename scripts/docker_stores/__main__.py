@@ -9,7 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from scripts.docker_stores import recipes
-from scripts.docker_stores.making import store
+from scripts.docker_stores.making import MakingFailed, store
 from scripts.guest.roots import NotMade
 
 
@@ -21,5 +21,5 @@ try:
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as guests:
         for line in guests.map(_one, itertools.product(recipes.MODES, recipes.FILE_SYSTEMS)):
             print(line, flush=True)
-except (NotMade, FileNotFoundError) as error:
+except (MakingFailed, NotMade, FileNotFoundError) as error:
     sys.exit(f"Docker's stores: {error}")

@@ -20,12 +20,12 @@ TIMEOUT = 3000.0
 """Seconds; it takes User-mode Linux about thirty, and an emulated machine twenty times as long."""
 
 
-class NotMade(Exception):
+class MakingFailed(Exception):
     """The guest could not make the stores; the text has what it printed."""
 
 
 def store(mode: str, fs: str, state: str) -> Path:
-    """The folder of one store, made now unless it is there. Raises :class:`NotMade`."""
+    """The folder of one store, made now unless it is there. Raises :class:`MakingFailed`."""
     assert state in recipes.STATES, state
     made = made_once(f"docker-store-{mode}-{fs}", _key(), lambda target: _make(mode, fs, target))
     return made / state
@@ -47,7 +47,7 @@ def _make(mode: str, fs: str, target: Path) -> None:
                 file.truncate(size)
         code, output = boot(SCRIPT.format(mode=mode, fs=fs), target, disks, TIMEOUT)
     if code:
-        raise NotMade(f"Docker's {mode} stores with {fs} could not be made:\n{output}")
+        raise MakingFailed(f"Docker's {mode} stores with {fs} could not be made:\n{output}")
     print(output, file=sys.stderr, flush=True)
     for name in ("run.sh", "output", "exit-code", "console"):
         (target / name).unlink()

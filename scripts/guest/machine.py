@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -92,10 +91,11 @@ class Machine:
             try:
                 yield process
             finally:
-                # Each process in a User-mode Linux guest is one of the kernel's process group.
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill() if interactive else os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                if interactive:
+                    process.kill()
+                    process.wait()
+                else:
+                    uml.kill(process)
                 if console is not None:
                     console.close()
 

@@ -8,6 +8,7 @@ Options and devices are those of the kernel's ``Documentation/virt/uml/user_mode
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -189,9 +190,7 @@ def start(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End it with all that belongs to it, wherever it is."""
-    try:
+    """End a guest with all that belongs to it: each process in it is one of the kernel's process group."""
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lamella.block import BlockDevice
     from lamella.block.loop import LoopInfo
     from lamella.devicemapper.client import DeviceMapper
     from lamella.driver.options import Options
@@ -75,25 +76,22 @@ class LoopLvm(PoolBackend):
                     f"the pool is active in the kernel: {path} is attached to {loop.path}",
                     hint="use --engine kernel, or take the pool out of the kernel: lamella deactivate",
                 )
-        metadata = self._opener(self.metadata, read_only=read_only)
-        try:
-            data = self._opener(self.data, read_only=read_only)
-        except BaseException:
-            metadata.close()
-            raise
-        return PoolDevices(metadata, data)
+        return self._both(lambda path: self._opener(path, read_only=read_only))
 
     def open_inactive(self) -> PoolDevices:
         if not any(self._loops(path) for path in (self.metadata, self.data)):
             return self.open(read_only=True)
         self._check_files()
-        metadata = FileDevice(self.metadata, read_only=True, lock=False)  # the loop device has the lock
+        # The loop devices have the locks.
+        return self._both(lambda path: FileDevice(path, read_only=True, lock=False))
+
+    def _both(self, opener: Callable[[Path], BlockDevice]) -> PoolDevices:
+        metadata = opener(self.metadata)
         try:
-            data = FileDevice(self.data, read_only=True, lock=False)
+            return PoolDevices(metadata, opener(self.data))
         except BaseException:
             metadata.close()
             raise
-        return PoolDevices(metadata, data)
 
     def _check_files(self) -> None:
         for path in (self.metadata, self.data):
