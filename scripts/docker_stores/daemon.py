@@ -32,6 +32,22 @@ class Daemon:
         """How it is started, without what only the guest wants."""
         return " ".join(["dockerd", "--storage-driver=devicemapper", *self.storage])
 
+    @property
+    def command(self) -> list[str]:
+        """How it is started here."""
+        return [
+            *("dockerd", "--data-root", str(ROOT), "--exec-root", str(RUN / "exec")),
+            *("--pidfile", str(RUN / "docker.pid"), "--host=unix:///var/run/docker.sock"),
+            *("--bridge=none", "--iptables=false", "--ip-masq=false"),
+            *("--storage-driver=devicemapper", *self.storage),
+        ]
+
+    @property
+    def process(self) -> int:
+        """Of the running dockerd."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Returns when it serves."""
         RUN.mkdir(exist_ok=True)
@@ -40,11 +56,8 @@ class Daemon:
             ready.bind(str(notify))
             ready.settimeout(TIMEOUT)
             self._process = subprocess.Popen(
-                ["dockerd", "--data-root", str(ROOT), "--exec-root", str(RUN / "exec"), "--pidfile",
-                 str(RUN / "docker.pid"), "--host=unix:///var/run/docker.sock", "--bridge=none",
-                 "--iptables=false", "--ip-masq=false", "--storage-driver=devicemapper", *self.storage],
-                stdout=log, stderr=log, env={**os.environ, "NOTIFY_SOCKET": str(notify)},
-            )  # fmt: skip
+                self.command, stdout=log, stderr=log, env={**os.environ, "NOTIFY_SOCKET": str(notify)}
+            )
             try:
                 while b"READY=1" not in ready.recv(4096):
                     pass

@@ -46,10 +46,11 @@ class Recipe:
 
 
 ROOTS = {
-    # The rest is what tests of the store want: the real programs, and one that serves blocks and layers.
+    # The rest is what tests of the store want: the real programs, and one that serves blocks and layers; and
+    # strace, by which scripts.fixtures sees what Docker asks of device-mapper.
     "docker20": Recipe(
         "bookworm",
-        (*SYSTEM, "umoci", "skopeo", "docker-registry", "libarchive-tools", "openssl"),
+        (*SYSTEM, "umoci", "skopeo", "docker-registry", "libarchive-tools", "openssl", "strace"),
         "3.11",
     ),
     "current": Recipe("testing", (*SYSTEM, "docker-cli", "crun", "skopeo", "umoci"), "3.14"),
