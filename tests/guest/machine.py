@@ -19,13 +19,12 @@ ROUNDS = int(os.environ.get("LAMELLA_ROUNDS", "3"))
 """How often the tests that go round and round do so."""
 
 
-def run(*command: object, timeout: float = 300, **variables: str) -> str:
+def run(*command: object, **variables: str) -> str:
     """What a command prints; its errors are in the assertion's message. *variables* join its environment."""
     done = subprocess.run(
         [str(word) for word in command],
         capture_output=True,
         text=True,
-        timeout=timeout,
         check=False,
         env={**os.environ, "LVM_SUPPRESS_FD_WARNINGS": "1", **variables},
     )

@@ -104,7 +104,6 @@ def real(*arguments: str) -> tuple[int, str, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
     )
     # It misses the node of a device without a table, and says so in between.
     said = re.sub(r"^/dev/mapper/.*: open failed: .*\n", "", done.stderr, flags=re.MULTILINE)

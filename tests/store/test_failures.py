@@ -212,7 +212,7 @@ print(next(int(line.split()[1]) >> 10 for line in open("/proc/self/status") if l
     ):
         Store.setup(tmp_path / root, storage_options=options).close()
         before = state_of(tmp_path / root)
-        shown = run(sys.executable, "-c", script, str(tmp_path / root), str(layout), timeout=300).splitlines()
+        shown = run(sys.executable, "-c", script, str(tmp_path / root), str(layout)).splitlines()
         assert shown[0].startswith(outcome)
         assert int(shown[-1]) < 300
         if outcome == "full:":

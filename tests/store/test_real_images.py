@@ -45,7 +45,7 @@ def unpacked(
     if os.getuid() != 0:
         pytest.skip("umoci keeps owners and device nodes only as root")
     bundle = tmp_path_factory.mktemp("umoci") / "bundle"
-    run(tool("umoci"), "unpack", "--image", f"{built.layout}:{built.tag}", bundle, timeout=300)
+    run(tool("umoci"), "unpack", "--image", f"{built.layout}:{built.tag}", bundle)
     found = described(bundle / "rootfs")
     shutil.rmtree(bundle)
     return found

@@ -172,7 +172,7 @@ def _build_debian(work: Path) -> Built:
 def _debootstrap(root: Path) -> None:
     root.rmdir()
     try:
-        run("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", SUITE, root, timeout=600)
+        run("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", SUITE, root)
     except AssertionError as error:
         missing(f"a Debian mirror for mmdebstrap ({str(error).splitlines()[-1]})")
 
@@ -187,7 +187,7 @@ def _install(root: Path) -> None:
         "LC_ALL": "C",
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     }
-    run("chroot", root, "/bin/sh", "-c", f"({install} && apt-get clean) 2>&1", timeout=600, env=quiet)
+    run("chroot", root, "/bin/sh", "-c", f"({install} && apt-get clean) 2>&1", env=quiet)
     resolver.write_bytes(b"")
 
 
@@ -210,7 +210,7 @@ def _copy_installed(root: Path, packages: Sequence[str], *more: str) -> None:
     names = root.with_name("names")
     names.write_text("".join(f".{path}\n" for path in sorted(whole) if os.path.lexists(path)))
     tar = f"tar -C / --no-recursion --xattrs -cf - -T '{names}' | tar -C '{root}' --xattrs -xpf -"
-    run("sh", "-c", tar, timeout=300)
+    run("sh", "-c", tar)
     names.unlink()
 
 
@@ -224,7 +224,6 @@ def _repack(image: str, bundle: Path, comment: str) -> None:
         "--image",
         image,
         bundle,
-        timeout=300,
     )
 
 
