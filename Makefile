@@ -42,8 +42,10 @@ guest: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
 	@$(PYTHON) -m scripts.guest probe || sh scripts/system-packages.sh qemu
 
+# Each test has a limit of its own; this one is for a guest that has hung itself.
 test-guest: guest
-	$(PYTHON) -m scripts.guest run tests/guest/run.sh --each store-rest store-direct store-loop kernel lvm
+	$(PYTHON) -m scripts.guest run tests/guest/run.sh --timeout 20000 \
+		--each store-rest store-direct store-loop kernel lvm
 
 fixtures: guest
 	$(PYTHON) -m scripts.fixtures

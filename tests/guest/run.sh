@@ -5,10 +5,10 @@
 # the store and of its driver with the kernel's engine, the others those of this folder.
 export LAMELLA_IN_GUEST=1 LAMELLA_REQUIRE_TOOLS=1 CI=true PYTHONPYCACHEPREFIX=/var/tmp/compiled
 cd /project || exit
-# A test that hangs is ended. Emulated, everything takes ten to twenty times as long.
+# A test that hangs is ended. Beside other work everything takes some times as long, and emulated ten to twenty.
 case $GUEST_DISKS in
 /dev/vd) limit=9000 ;;
-*) limit=600 ;;
+*) limit=1800 ;;
 esac
 tests() {
     exec python3 -m pytest -v -o timeout=$limit --tb=short --durations=15 -o cache_dir=/var/tmp/pytest-cache \
