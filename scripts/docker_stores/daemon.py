@@ -21,16 +21,18 @@ TIMEOUT = 300.0
 
 
 class Daemon:
-    """A dockerd with devicemapper and *options* for it."""
+    """A dockerd with devicemapper and *options* for it; *debug*: it says more in its log."""
 
-    def __init__(self, options: list[str]) -> None:
-        self.storage = [word for option in options for word in ("--storage-opt", option)]
+    def __init__(self, options: list[str], *, debug: bool = False) -> None:
+        self.words = [word for option in options for word in ("--storage-opt", option)]
+        if debug:
+            self.words.append("--debug")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def line(self) -> str:
         """How it is started, without what only the guest wants."""
-        return " ".join(["dockerd", "--storage-driver=devicemapper", *self.storage])
+        return " ".join(["dockerd", "--storage-driver=devicemapper", *self.words])
 
     @property
     def command(self) -> list[str]:
@@ -39,7 +41,7 @@ class Daemon:
             *("dockerd", "--data-root", str(ROOT), "--exec-root", str(RUN / "exec")),
             *("--pidfile", str(RUN / "docker.pid"), "--host=unix:///var/run/docker.sock"),
             *("--bridge=none", "--iptables=false", "--ip-masq=false"),
-            *("--storage-driver=devicemapper", *self.storage),
+            *("--storage-driver=devicemapper", *self.words),
         ]
 
     @property
