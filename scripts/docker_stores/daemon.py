@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scripts.docker_stores.system import run
+from scripts.processes import running
 
 ROOT = Path("/var/lib/docker")
 RUN = Path("/run/docker-store")
@@ -77,23 +78,11 @@ class Daemon:
         """End dockerd, containerd, the shims and the processes of *containers* at once, as a crash does."""
         assert self._process is not None
         inside = [int(run("docker", "inspect", "-f", "{{.State.Pid}}", name)) for name in containers]
-        shims = [_parent(process) for process in inside]
+        shims = [found.parent for process in inside if (found := running(process))]
         containerd = int((RUN / "exec/containerd/containerd.pid").read_text())
         for process in (self._process.pid, containerd, *shims, *inside):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         self._process.wait(timeout=TIMEOUT)
-        while any(_alive(process) for process in (containerd, *shims, *inside)):
+        while any(running(process) for process in (containerd, *shims, *inside)):
             time.sleep(0.01)
-
-
-def _parent(process: int) -> int:
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def _alive(process: int) -> bool:
-    """Whether it still runs; what nobody has waited for does not."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

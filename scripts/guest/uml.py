@@ -16,11 +16,13 @@ import signal
 import subprocess
 import sysconfig
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.guest.apt import Apt, AptError, suite
 from scripts.guest.cache import made_once, recipe
+from scripts.processes import in_group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -190,7 +192,12 @@ def start(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a guest with all that belongs to it: each process in it is one of the kernel's process group."""
+    """End a guest with all that belongs to it: each process in it is one of the kernel's process group.
+
+    Returns when none of them runs any more, so that its disks are as they will stay.
+    """
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    while in_group(process.pid):
+        time.sleep(0.01)
     process.wait()
