@@ -78,7 +78,7 @@ class Daemon:
         """End dockerd, containerd, the shims and the processes of *containers* at once, as a crash does."""
         assert self._process is not None
         inside = [int(run("docker", "inspect", "-f", "{{.State.Pid}}", name)) for name in containers]
-        shims = [found.parent for process in inside if (found := running(process))]
+        shims = [_parent(process) for process in inside]
         containerd = int((RUN / "exec/containerd/containerd.pid").read_text())
         for process in (self._process.pid, containerd, *shims, *inside):
             with suppress(ProcessLookupError):
@@ -86,3 +86,11 @@ class Daemon:
         self._process.wait(timeout=TIMEOUT)
         while any(running(process) for process in (containerd, *shims, *inside)):
             time.sleep(0.01)
+
+
+def _parent(process: int) -> int:
+    """Whose child it is. It has to run: of a container that has ended, Docker says 0, which is no process."""
+    found = running(process)
+    if found is None:
+        raise SystemExit(f"process {process} of a container does not run")
+    return found.parent
