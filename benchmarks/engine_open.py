@@ -20,12 +20,12 @@ import time
 from pathlib import Path
 
 from lamella.block import FileDevice
-from lamella.thin.pool import Pool
+from lamella.thin.engine.pool import Pool
 
 OURS = """
 import sys, time
 from lamella.block import FileDevice
-from lamella.thin.pool import Pool
+from lamella.thin.engine.pool import Pool
 begun = time.perf_counter()
 pool = Pool.open(FileDevice(sys.argv[1]), FileDevice(sys.argv[2]))
 opened = time.perf_counter()

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from lamella.block import FileDevice
-from lamella.thin.pool import Pool, PoolOptions
+from lamella.thin.engine.pool import Pool, PoolOptions
 
 CHUNK = 64 << 10
 SIZE = 10 << 30

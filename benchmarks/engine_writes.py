@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.block import BlockDevice, FileDevice
-from lamella.thin.pool import Pool
+from lamella.thin.engine.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable

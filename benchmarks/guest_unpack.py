@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
-from lamella.fs import detached
-from lamella.fs.directory.tree import DirectoryTree
 from lamella.fs.filesystem import Ext4, FileSystem, of_kind
-from lamella.fs.tar_split import TarSplitWriter
+from lamella.fs.mounted import detached
+from lamella.fs.mounted.tree import DirectoryTree
+from lamella.fs.tar.split import TarSplitWriter
 from lamella.store import Store
 
 if TYPE_CHECKING:

@@ -20,12 +20,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from lamella.lvm.environment import Environment
-from lamella.lvm.group_operations import create_group
-from lamella.lvm.ids import new_uuid
-from lamella.lvm.model import Area, LogicalVolume, StripedSegment
-from lamella.lvm.pv_operations import PvOptions
-from lamella.lvm.session import Session
+from lamella.lvm.format.ids import new_uuid
+from lamella.lvm.format.model import Area, LogicalVolume, StripedSegment
+from lamella.lvm.operations.physical_volumes import PvOptions
+from lamella.lvm.operations.volume_groups import create_group
+from lamella.lvm.session.environment import Environment
+from lamella.lvm.session.session import Session
 
 MIB = 1 << 20
 BACKUP = "backup{backup=0 archive=0}"

@@ -24,8 +24,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.fs.tar_in import read_tar
-from lamella.fs.tar_split import TarSplitWriter, reassemble
+from lamella.fs.tar.read import read_tar
+from lamella.fs.tar.split import TarSplitWriter, reassemble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

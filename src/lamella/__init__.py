@@ -14,12 +14,16 @@ from lamella._version import __version__
 
 if TYPE_CHECKING:
     from lamella.store.store import Store
-    from lamella.thin.pool import Pool
-    from lamella.thin.volume import Volume
+    from lamella.thin.engine.pool import Pool
+    from lamella.thin.engine.volume import Volume
 
 __all__ = ["Pool", "Store", "Volume", "__version__"]
 
-_PLACES = {"Pool": "lamella.thin.pool", "Store": "lamella.store.store", "Volume": "lamella.thin.volume"}
+_PLACES = {
+    "Pool": "lamella.thin.engine.pool",
+    "Store": "lamella.store.store",
+    "Volume": "lamella.thin.engine.volume",
+}
 
 
 def __getattr__(name: str) -> object:

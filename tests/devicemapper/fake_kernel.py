@@ -8,8 +8,8 @@ import os
 import struct
 from dataclasses import dataclass, field
 
-from lamella.devicemapper import abi
-from lamella.devicemapper.abi import Command, Flag
+from lamella.devicemapper import ioctl
+from lamella.devicemapper.ioctl import Command, Flag
 
 MAJOR = 253
 VERSION = (4, 47, 0)
@@ -64,7 +64,7 @@ class FakeKernel:
         if self.interrupted:
             self.interrupted -= 1
             raise InterruptedError(errno.EINTR, "Interrupted system call")
-        head = abi.HEADER.unpack_from(buffer)
+        head = ioctl.HEADER.unpack_from(buffer)
         size, start, count, flags, event, dev = head[3], head[4], head[5], Flag(head[7]), head[8], head[9]
         name, uuid = (text.partition(b"\0")[0] for text in head[10:12])
         asked = Request(flags, event, count, dev, name, uuid, bytes(buffer[start:size]))
@@ -73,7 +73,7 @@ class FakeKernel:
         return 0
 
     def _answer(self, buffer: bytearray, device: Device | None, data: bytes, more: Flag) -> None:
-        start = abi.HEADER.size
+        start = ioctl.HEADER.size
         if start + len(data) > len(buffer):
             more, data = more | Flag.BUFFER_FULL, b""
         count = dev = opened = event = 0
@@ -82,11 +82,11 @@ class FakeKernel:
             dev = os.makedev(MAJOR, device.minor)
             count, opened, event = len(device.live), device.opened, device.event
             name, uuid = device.name, device.uuid
-            more |= Flag.ACTIVE_PRESENT if device.live else abi.NOTHING
-            more |= Flag.INACTIVE_PRESENT if device.inactive else abi.NOTHING
-            more |= Flag.SUSPEND if device.suspended else abi.NOTHING
-            more |= Flag.DEFERRED_REMOVE if device.deferred else abi.NOTHING
-        abi.HEADER.pack_into(
+            more |= Flag.ACTIVE_PRESENT if device.live else ioctl.NOTHING
+            more |= Flag.INACTIVE_PRESENT if device.inactive else ioctl.NOTHING
+            more |= Flag.SUSPEND if device.suspended else ioctl.NOTHING
+            more |= Flag.DEFERRED_REMOVE if device.deferred else ioctl.NOTHING
+        ioctl.HEADER.pack_into(
             buffer, 0, *VERSION, start + len(data), start, count, opened, more, event, dev, name, uuid
         )
         buffer[start : start + len(data)] = data
@@ -106,19 +106,19 @@ class FakeKernel:
     # -- commands --------------------------------------------------------------------------------
 
     def _version(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
-        return None, b"", abi.NOTHING
+        return None, b"", ioctl.NOTHING
 
     def _list_devices(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
         pieces = []
         for device in self.devices.values():
-            body = abi.LISTED.pack(os.makedev(MAJOR, device.minor), 0) + device.name + b"\0"
+            body = ioctl.LISTED.pack(os.makedev(MAJOR, device.minor), 0) + device.name + b"\0"
             body += bytes(-len(body) % 8) + struct.pack("=I4x", device.event)
             pieces.append(body)
         out = b"".join(
             piece[:8] + struct.pack("=I", len(piece) if number < len(pieces) else 0) + piece[12:]
             for number, piece in enumerate(pieces, 1)
         )
-        return None, out, abi.NOTHING
+        return None, out, ioctl.NOTHING
 
     def _dev_create(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
         if any(
@@ -130,7 +130,7 @@ class FakeKernel:
         minor = next(number for number in range(1000) if number not in taken)
         device = Device(asked.name, asked.uuid, minor)
         self.devices[asked.name] = device
-        return device, b"", abi.NOTHING
+        return device, b"", ioctl.NOTHING
 
     def _dev_remove(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
         device = self._find(asked)
@@ -138,10 +138,10 @@ class FakeKernel:
             if Flag.DEFERRED_REMOVE not in asked.flags:
                 raise OSError(errno.EBUSY, "Device or resource busy")
             device.deferred = True
-            return device, b"", abi.NOTHING
+            return device, b"", ioctl.NOTHING
         del self.devices[device.name]
         # One without a table never became a disk, of which there would be an event.
-        return None, b"", Flag.UEVENT_GENERATED if device.live else abi.NOTHING
+        return None, b"", Flag.UEVENT_GENERATED if device.live else ioctl.NOTHING
 
     def _dev_rename(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
         device = self._find(asked)
@@ -162,35 +162,35 @@ class FakeKernel:
         device.suspended = Flag.SUSPEND in asked.flags
         if not device.suspended and device.inactive:
             device.live, device.inactive = device.inactive, []
-        return device, b"", Flag.UEVENT_GENERATED if resumes else abi.NOTHING
+        return device, b"", Flag.UEVENT_GENERATED if resumes else ioctl.NOTHING
 
     def _dev_status(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
-        return self._find(asked), b"", abi.NOTHING
+        return self._find(asked), b"", ioctl.NOTHING
 
     def _dev_wait(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
         device = self._find(asked)
         if device.event == asked.event:
             device.event += 1
-        return device, b"", abi.NOTHING
+        return device, b"", ioctl.NOTHING
 
     def _dev_arm_poll(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
-        return None, b"", abi.NOTHING
+        return None, b"", ioctl.NOTHING
 
     def _table_load(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
         device = self._find(asked)
         at, lines = 0, []
         for _ in range(asked.count):
-            first, length, _status, following, kind = abi.SPEC.unpack_from(asked.data, at)
-            words = asked.data[at + abi.SPEC.size : at + following].partition(b"\0")[0]
+            first, length, _status, following, kind = ioctl.SPEC.unpack_from(asked.data, at)
+            words = asked.data[at + ioctl.SPEC.size : at + following].partition(b"\0")[0]
             lines.append((first, length, kind.partition(b"\0")[0], words))
             at += following
         device.inactive = lines
-        return device, b"", abi.NOTHING
+        return device, b"", ioctl.NOTHING
 
     def _table_clear(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
         device = self._find(asked)
         device.inactive = []
-        return device, b"", abi.NOTHING
+        return device, b"", ioctl.NOTHING
 
     def _table_deps(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
         device = self._find(asked)
@@ -198,17 +198,17 @@ class FakeKernel:
             word for _, _, _, words in device.live for word in words.decode().split() if ":" in word
         )
         numbers = [os.makedev(*map(int, word.split(":"))) for word in used]
-        return device, struct.pack(f"=I4x{len(numbers)}Q", len(numbers), *numbers), abi.NOTHING
+        return device, struct.pack(f"=I4x{len(numbers)}Q", len(numbers), *numbers), ioctl.NOTHING
 
     def _table_status(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
         device = self._find(asked)
         out = bytearray()
         for first, length, kind, words in device.live:
             text = (words if Flag.STATUS_TABLE in asked.flags else b"") + b"\0"
-            text += bytes(-(len(text) + abi.SPEC.size) % 8)
-            following = len(out) + abi.SPEC.size + len(text)  # of the next one, from the first
-            out += abi.SPEC.pack(first, length, 0, following, kind) + text
-        return device, bytes(out), abi.NOTHING
+            text += bytes(-(len(text) + ioctl.SPEC.size) % 8)
+            following = len(out) + ioctl.SPEC.size + len(text)  # of the next one, from the first
+            out += ioctl.SPEC.pack(first, length, 0, following, kind) + text
+        return device, bytes(out), ioctl.NOTHING
 
     def _list_versions(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
         out = bytearray()
@@ -216,13 +216,13 @@ class FakeKernel:
             text = name.encode() + b"\0"
             text += bytes(-len(text) % 8)
             out += struct.pack("=4I", 16 + len(text) if number < len(TARGETS) else 0, *version) + text
-        return None, bytes(out), abi.NOTHING
+        return None, bytes(out), ioctl.NOTHING
 
     def _target_msg(self, asked: Request) -> tuple[Device | None, bytes, Flag]:
         device = self._find(asked)
         text = asked.data[8:].partition(b"\0")[0].decode()
         if text == "@cancel_deferred_remove":
             device.deferred = False
-            return device, b"", abi.NOTHING
+            return device, b"", ioctl.NOTHING
         said = self.said.get(text, "")
-        return device, said.encode() + b"\0" if said else b"", Flag.DATA_OUT if said else abi.NOTHING
+        return device, said.encode() + b"\0" if said else b"", Flag.DATA_OUT if said else ioctl.NOTHING

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.devicemapper import client as client_module
-from lamella.devicemapper.abi import Command
-from lamella.devicemapper.applying import Changes
 from lamella.devicemapper.client import GONE, DeviceMapper
 from lamella.devicemapper.cookies import Udev
+from lamella.devicemapper.ioctl import Command
 from lamella.devicemapper.table import Error, Linear
 from lamella.errors import (
     BusyError,
@@ -26,6 +25,7 @@ from lamella.errors import (
     UnsupportedError,
     UsageError,
 )
+from lamella.lvm.activation.device_changes import Changes
 from tests.devicemapper.fake_kernel import FakeKernel
 
 if TYPE_CHECKING:

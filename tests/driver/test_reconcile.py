@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from lamella.devicemapper import kernel_pool
-from lamella.devicemapper.kernel_pool import INTERNAL
 from lamella.devicemapper.table import Thin, Zero
 from lamella.driver import reconcile
-from lamella.driver.naming import device_name, pool_name
+from lamella.driver.device_names import device_name, pool_name
 from lamella.driver.reconcile import sweep, wake
 from lamella.driver.state import Device, State
 from lamella.errors import BusyError
-from tests.devicemapper.kernel_in_memory import MAJOR, FakeKernel
+from lamella.thin.kernel import pool as kernel_pool
+from lamella.thin.kernel.pool import INTERNAL
+from tests.lvm.activation.kernel_in_memory import MAJOR, FakeKernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,8 +25,8 @@ from lamella.fs.ext4.reader import Reader
 from lamella.fs.ext4.tree import Tree
 from lamella.fs.ext4.writer import apply_layer
 from lamella.fs.ranges import Ranges
-from lamella.fs.tar_in import read_tar
-from lamella.fs.tar_out import TarWriter
+from lamella.fs.tar.read import read_tar
+from lamella.fs.tar.write import TarWriter
 from tests.conftest import missing
 from tests.fs.trees import ROOT, by_path, host_entries, make_rich_tree, plain
 

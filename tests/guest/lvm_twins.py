@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 from lamella.cli.lvm import main_lvm
 from lamella.devicemapper.client import DeviceMapper
 from lamella.errors import LamellaError
-from lamella.lvm.devices import scan
-from lamella.lvm.group_writer import Header, write_compact
-from lamella.lvm.ids import without_dashes
+from lamella.lvm.disks.scan import scan
+from lamella.lvm.format.group_writer import Header, write_compact
+from lamella.lvm.format.ids import without_dashes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lamella.lvm.model import VolumeGroup
+    from lamella.lvm.format.model import VolumeGroup
 
 SETTINGS = "activation { monitoring=0 } backup { backup=0 archive=0 } devices { use_devicesfile=0 }"
 LVS = (
@@ -128,7 +128,7 @@ class Twins:
 
     def metadata_is_sound(self, group: str, pool: str, folder: Path) -> None:
         """thin_check is content with the pool's metadata; the pool must not be active."""
-        from lamella.lvm.volume_device import open_lv
+        from lamella.lvm.disks.volume_device import open_lv
 
         found = scan(self.disks)
         try:

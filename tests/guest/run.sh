@@ -24,6 +24,6 @@ store-loop) store -k loop-lvm tests/store tests/driver ;;
 store-direct) store -k direct-lvm tests/store tests/driver ;;
 store-rest) store -k 'not loop-lvm and not direct-lvm' tests/store tests/driver ;;
 kernel) tests tests/guest/test_[d-kmpqr]*.py ;;
-lvm) tests tests/guest/test_[abclnostu-z]*.py tests/fs/test_mount.py ;;
+lvm) tests tests/guest/test_[abclnostu-z]*.py tests/fs/mounted/test_mount.py ;;
 *) tests tests/guest ;;
 esac

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from lamella.block import loop, mountinfo
 from lamella.devicemapper.client import DeviceMapper
+from lamella.driver.active_devices import present
 from lamella.driver.kernel_devices import of_store
-from lamella.driver.presence import present
 from lamella.errors import LamellaError
-from lamella.fs import mount as mounts
+from lamella.fs.mounted import mount as mounts
 from lamella.store import Store
 from tests.support.images import SAMPLE_LAYERS, Sample, write_oci_layout
 

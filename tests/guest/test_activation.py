@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lamella.cli.lvm import main_lvm
-from lamella.lvm.environment import LVM_RUN, Environment
-from lamella.lvm.session import Session
-from lamella.lvm.thin_messages import opened_pool
-from lamella.lvm.volume_device import open_lv
+from lamella.lvm.disks.volume_device import open_lv
+from lamella.lvm.operations.thin_messages import opened_pool
+from lamella.lvm.session.environment import LVM_RUN, Environment
+from lamella.lvm.session.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

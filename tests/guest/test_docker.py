@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.driver.direct_lvm_record import NAME, Record
-from lamella.driver.lvm_group import Disks
+from lamella.driver.direct_lvm.group import Disks
+from lamella.driver.direct_lvm.record import NAME, Record
 from lamella.driver.state import BASE, Device, State
 from lamella.errors import ExistsError
 from lamella.fs.ext4.reader import Reader

@@ -14,12 +14,12 @@ import pytest
 
 from lamella.block import FileDevice, mountinfo
 from lamella.devicemapper.client import DeviceMapper
-from lamella.driver import modes
+from lamella.driver import backends
 from lamella.driver.kernel_devices import deactivate_all, of_store
 from lamella.errors import BusyError
 from lamella.store import Store
-from lamella.thin.metadata import Metadata
-from lamella.thin.pool import Pool, PoolOptions
+from lamella.thin.engine.pool import Pool, PoolOptions
+from lamella.thin.metadata.reader import Metadata
 from tests.support.images import Sample, write_docker_archive
 from tests.support.kernel_pool import CHUNK, OLD, dirty_files, kernel_pool
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from lamella.thin.engine import ThinPool as EitherPool
+    from lamella.thin.interface import ThinPool as EitherPool
 
 SMALL = ("dm.basesize=64M", "dm.loopdatasize=192M", "dm.loopmetadatasize=4M", "dm.min_free_space=0%")
 
@@ -130,7 +130,7 @@ def run(*words: str) -> str:
 
 def take_down(root: Path) -> None:
     with DeviceMapper() as dm:
-        deactivate_all(dm, modes.backend("loop-lvm", root), root)
+        deactivate_all(dm, backends.backend("loop-lvm", root), root)
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ import pytest
 from lamella.block.loop import attach
 from lamella.cli.main import main
 from lamella.devicemapper.client import DeviceMapper
-from lamella.driver.naming import pool_name
+from lamella.driver.device_names import pool_name
 from lamella.store import Store
-from lamella.thin.check import check
-from lamella.thin.pool import Pool, PoolOptions
+from lamella.thin.engine.pool import Pool, PoolOptions
 from lamella.thin.status import parse_status
+from lamella.thin.tools.check import check
 from tests.guest.machine import Disk, disk, dmsetup, node, run, thin_device
 from tests.support.images import Sample, write_oci_layout
 from tests.support.leaks import leak

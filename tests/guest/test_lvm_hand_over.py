@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.lvm.environment import LVM_RUN, Environment
-from lamella.lvm.group_operations import GroupOptions, create_group, extend_group
-from lamella.lvm.lv_operations import (
+from lamella.lvm.operations.logical_volumes import (
     LvChanges,
     LvRequest,
     change_lv,
@@ -23,22 +21,24 @@ from lamella.lvm.lv_operations import (
     rename_lv,
     resize_lv,
 )
-from lamella.lvm.session import Session
-from lamella.lvm.thin_messages import opened_pool
-from lamella.lvm.thin_pools import PoolRequest, convert_to_pool, create_pool, resize_pool
-from lamella.lvm.thin_volumes import (
+from lamella.lvm.operations.thin_messages import opened_pool
+from lamella.lvm.operations.thin_pools import PoolRequest, convert_to_pool, create_pool, resize_pool
+from lamella.lvm.operations.thin_volumes import (
     ThinRequest,
     create_external_snapshot,
     create_snapshot,
     create_thin,
     remove_any,
 )
+from lamella.lvm.operations.volume_groups import GroupOptions, create_group, extend_group
+from lamella.lvm.session.environment import LVM_RUN, Environment
+from lamella.lvm.session.session import Session
 from tests.lvm.real import normal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.disks.scan import FoundGroup
 
 SIZE = 256 << 20
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.block import loop
-from lamella.devicemapper import monitoring
 from lamella.devicemapper.client import DeviceMapper
-from lamella.devicemapper.monitoring import Monitor
+from lamella.lvm.activation import dmeventd
+from lamella.lvm.activation.dmeventd import Monitor
 from lamella.store import Store
 from lamella.thin.status import PoolStatus, parse_status
 from tests.guest.machine import dmsetup, no_activation_by_events, run, thin_device
@@ -98,9 +98,9 @@ def test_without_the_daemon_there_is_a_warning(
     disk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "root"
-    monkeypatch.setattr(monitoring, "RUN", tmp_path)
-    monkeypatch.setattr(monitoring.tell, "__defaults__", (tmp_path,))
-    monkeypatch.setattr(monitoring.listening, "__defaults__", (tmp_path, "no-such-program"))
+    monkeypatch.setattr(dmeventd, "RUN", tmp_path)
+    monkeypatch.setattr(dmeventd.tell, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(dmeventd.listening, "__defaults__", (tmp_path, "no-such-program"))
     with Store.setup(root, mode="direct-lvm", storage_options=options(disk), engine="kernel") as store:
         said = store.warnings
     assert f"WARNING: Failed to monitor {GROUP}/thinpool: dmeventd is not installed." in said

@@ -11,9 +11,9 @@ import pytest
 from lamella.block import loop
 from lamella.cli.main import main
 from lamella.devicemapper.client import DeviceMapper
-from lamella.driver.naming import device_name
+from lamella.driver.device_names import device_name
 from lamella.errors import BusyError, NotFoundError
-from lamella.fs.mount import mounted_at
+from lamella.fs.mounted.mount import mounted_at
 from lamella.store import Store
 from tests.guest.stores_in_kernel import (
     helper,

@@ -20,12 +20,12 @@ from lamella.cli.main import main
 from lamella.devicemapper.client import DeviceMapper
 from lamella.devicemapper.nodes import QUIET_COOKIE
 from lamella.devicemapper.table import Error, Linear, Target, ThinPool, parse_target
-from lamella.driver.naming import pool_name
+from lamella.driver.device_names import pool_name
 from lamella.errors import LamellaError
 from lamella.images.sample import write_sample
 from lamella.store import Store
 from lamella.store.pool_health import NO_SPACE_TIMEOUT
-from lamella.thin.metadata import Metadata
+from lamella.thin.metadata.reader import Metadata
 from lamella.thin.status import PoolMode, PoolStatus, parse_status
 from tests.guest.machine import run
 from tests.support.stores import pool_devices

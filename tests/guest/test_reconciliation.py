@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lamella.block import loop
-from lamella.devicemapper.abi import Command
 from lamella.devicemapper.client import DeviceMapper, own_major
+from lamella.devicemapper.ioctl import Command
 from lamella.devicemapper.nodes import QUIET_COOKIE, make_name, mapper_path
 from lamella.devicemapper.table import Thin, Zero
+from lamella.driver.device_names import device_name, pool_name
 from lamella.driver.kernel_devices import of_store
-from lamella.driver.naming import device_name, pool_name
 from lamella.driver.state import State
 from lamella.errors import BusyError
-from lamella.fs import mount as mounts
+from lamella.fs.mounted import mount as mounts
 from lamella.store import Store
 from tests.guest.machine import comes_true
 from tests.guest.stores_in_kernel import helper, kernel_store, mount_points, names_in_kernel, write

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lamella.driver.direct_lvm import DirectLvm
-from lamella.lvm.session import Session
+from lamella.driver.direct_lvm.backend import DirectLvm
+from lamella.lvm.session.session import Session
 from lamella.store import Store
 from lamella.store.pool_only import make_pool
 from tests.guest.machine import run

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.block import FileDevice
-from lamella.thin.pool import Pool, PoolOptions
+from lamella.thin.engine.pool import Pool, PoolOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.errors import UnsupportedError
-from lamella.fs.tar_in import read_tar
+from lamella.fs.tar.read import read_tar
 from lamella.images.sample import write_sample
 from lamella.store import Store
 

@@ -10,16 +10,16 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lamella.lvm.devices import scan
-from lamella.lvm.environment import Environment
-from lamella.lvm.group_writer import Header, write_compact, write_readable
-from lamella.lvm.session import Session
+from lamella.lvm.disks.scan import scan
+from lamella.lvm.format.group_writer import Header, write_compact, write_readable
+from lamella.lvm.session.environment import Environment
+from lamella.lvm.session.session import Session
 from tests.conftest import missing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lamella.lvm.model import VolumeGroup
+    from lamella.lvm.format.model import VolumeGroup
 
 NOISE = ("Activation disabled", "NOT backed up", "Skipping zeroing")
 

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lamella.block import FileDevice
-from lamella.driver import modes
+from lamella.driver import backends
 from lamella.driver.backend import PoolDevices
-from lamella.driver.direct_lvm import DirectLvm
-from lamella.driver.loop_lvm import LoopLvm
+from lamella.driver.direct_lvm.backend import DirectLvm
+from lamella.driver.loop_lvm.backend import LoopLvm
 from lamella.driver.state import State
 from lamella.store import Store
-from lamella.thin.check import check as check_metadata
+from lamella.thin.tools.check import check as check_metadata
 from tests.support.images import Sample, make_tar, write_oci_layout
 from tests.support.recording import Recording
 from tests.support.stores import files_of, set_up
@@ -67,10 +67,10 @@ def on_devices(monkeypatch: pytest.MonkeyPatch, mode: str) -> Callable[[dict[str
     def use(devices: dict[str, BlockDevice]) -> None:
         if mode == "loop-lvm":
             monkeypatch.setattr(OnDevices, "given", devices, raising=False)
-            monkeypatch.setitem(modes.MODES, mode, OnDevices)
+            monkeypatch.setitem(backends.MODES, mode, OnDevices)
         else:
             opened = partial(DirectLvm, opener=lambda path, read_only: devices[path])
-            monkeypatch.setitem(modes.MODES, mode, opened)
+            monkeypatch.setitem(backends.MODES, mode, opened)
 
     return use
 

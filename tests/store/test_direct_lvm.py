@@ -19,9 +19,9 @@ import lamella
 from lamella.block import FileDevice
 from lamella.cli.lvm import main_lvm
 from lamella.cli.main import main
-from lamella.driver import direct_lvm_preflight
-from lamella.driver.direct_lvm import DirectLvm
-from lamella.driver.lvm_group import Disks
+from lamella.driver.direct_lvm import preflight
+from lamella.driver.direct_lvm.backend import DirectLvm
+from lamella.driver.direct_lvm.group import Disks
 from lamella.errors import (
     BusyError,
     CorruptError,
@@ -31,8 +31,8 @@ from lamella.errors import (
     UnsupportedError,
     UsageError,
 )
-from lamella.lvm.group_writer import write_readable
-from lamella.store import Store, pool_only, setting_up
+from lamella.lvm.format.group_writer import write_readable
+from lamella.store import Store, pool_only, setup
 from lamella.store.pool_only import make_pool
 from tests.support.stores import (
     KERNEL,
@@ -310,10 +310,10 @@ def test_disks_that_the_kernel_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         f"1 1 {name} / /mnt rw - ext4 x rw\n2 1 8:77 / /boot rw - ext4 x rw\n"
     )
     (proc / "swaps").write_text("Filename\n/dev/null partition 1 0 -2\n")
-    monkeypatch.setattr(direct_lvm_preflight, "SYS", sys)
-    monkeypatch.setattr(direct_lvm_preflight, "PROC", proc)
-    report = direct_lvm_preflight.DiskReport("/dev/null", "file", GIB)
-    direct_lvm_preflight._look_at_device(report, number)
+    monkeypatch.setattr(preflight, "SYS", sys)
+    monkeypatch.setattr(preflight, "PROC", proc)
+    report = preflight.DiskReport("/dev/null", "file", GIB)
+    preflight._look_at_device(report, number)
     assert report.kind == "disk"
     assert report.rotational is True
     assert report.discards is False
@@ -323,7 +323,7 @@ def test_disks_that_the_kernel_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "it has the partition sdx1", "sdx1: mounted on /boot", "held by vg-root", "mounted on /mnt", "swap",
     ]  # fmt: skip
     with pytest.raises(BusyError, match="mounted on /mnt"):
-        direct_lvm_preflight.check([report], force=True)
+        preflight.check([report], force=True)
 
 
 @pytest.mark.parametrize(
@@ -521,10 +521,10 @@ def cut_off(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object], at: i
     if not child:
         try:
             opener = _Cut(at, keep).open
-            monkeypatch.setattr("lamella.driver.modes._direct_lvm", None)
-            from lamella.driver import modes
+            monkeypatch.setattr("lamella.driver.backends._direct_lvm", None)
+            from lamella.driver import backends
 
-            modes.MODES["direct-lvm"] = lambda root: DirectLvm(root, opener=opener)
+            backends.MODES["direct-lvm"] = lambda root: DirectLvm(root, opener=opener)
             action()
         except BaseException:
             traceback.print_exc()
@@ -659,7 +659,7 @@ def test_what_happened_while_a_set_up_waited_counts(tmp_path: Path, monkeypatch:
     with pytest.raises(ExistsError, match="there is a store in"):
         make_pool(root, mode="direct-lvm", storage_options=["dm.directlvm_device=/nowhere"])
     assert (root / "state.db").read_bytes() == before
-    monkeypatch.setattr(setting_up, "seems_complete", lambda place: True)
+    monkeypatch.setattr(setup, "seems_complete", lambda place: True)
     with pytest.raises(BusyError, match="was removed meanwhile"):
         Store.setup(tmp_path / "other", mode="loop-lvm", storage_options=SMALL, engine="user")
     assert [path.name for path in (tmp_path / "other").rglob("*")] == ["run", "lock"]
@@ -867,7 +867,7 @@ def test_the_map(store: Store, mode: str, capsys: pytest.CaptureFixture[str]) ->
 
     def walk(node: object, depth: int = 0) -> None:
         assert depth < 20
-        assert isinstance(node, lamella.driver.structure.Node)
+        assert isinstance(node, lamella.driver.topology.Node)
         seen.setdefault(node.kind, set()).add(node.name)
         assert node.used is None or 0 <= node.used <= max(node.size, node.used * (node.kind == "file"))
         for child in node.children:

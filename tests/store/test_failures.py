@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.devicemapper.kernel_volume import KernelVolume
 from lamella.errors import (
     BadInputError,
     BusyError,
@@ -31,6 +30,7 @@ from lamella.errors import (
 )
 from lamella.fs.ext4 import library
 from lamella.store import Store
+from lamella.thin.kernel.volume import KernelVolume
 from tests.support.images import (
     Sample,
     compact,

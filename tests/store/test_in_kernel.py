@@ -14,12 +14,12 @@ import pytest
 
 from lamella.block.mountinfo import Mount
 from lamella.cli.main import main
-from lamella.driver import presence
-from lamella.driver.naming import device_prefix
-from lamella.driver.presence import Present
+from lamella.driver import active_devices
+from lamella.driver.active_devices import Present
+from lamella.driver.device_names import device_prefix
 from lamella.errors import BusyError, NotFoundError, UsageError
-from lamella.store import Store, mounting
-from lamella.store.unit import unit
+from lamella.store import Store, mount
+from lamella.store.systemd_unit import unit
 from tests.support.images import Sample, write_oci_layout
 from tests.support.stores import SMALL, assert_sound_for_real_tools
 
@@ -52,7 +52,7 @@ def pretend(
     other.mkdir(parents=True, exist_ok=True)
     (other / "name").write_text("vg-lv\n")
     lines = [Mount(40 + n, 1, 253, 7, "/", at, "rw", "ext4", "x", "rw", False) for n, at in enumerate(points)]
-    monkeypatch.setattr(presence, "SYS", tmp_path / "sys")
+    monkeypatch.setattr(active_devices, "SYS", tmp_path / "sys")
     monkeypatch.setattr("lamella.block.mountinfo.mounts", lambda process="self": lines)
 
 
@@ -68,14 +68,14 @@ def test_what_is_mounted_is_shown(
             "Mounted": [],
         }
         pretend(root, tmp_path, monkeypatch, summary.id, "/srv/a", "/srv/b")
-        assert presence.present(root) == {
+        assert active_devices.present(root) == {
             summary.id: Present(
                 summary.id,
                 f"{device_prefix(root)}-{summary.id}",
                 253,
                 7,
                 False,
-                presence.present(root)[summary.id].mounts,
+                active_devices.present(root)[summary.id].mounts,
             )
         }
         assert store.containers()[0].mounted == ["/srv/a", "/srv/b"]
@@ -91,7 +91,7 @@ def test_what_is_mounted_is_not_removed(root: Path, tmp_path: Path, monkeypatch:
     with Store.open(root, engine="user") as store:
         hash_ = store.containers()[0].id
         pretend(root, tmp_path, monkeypatch, hash_, "/srv/a")
-        monkeypatch.setattr(mounting.holders, "mounted", lambda *_: [])
+        monkeypatch.setattr(mount.holders, "mounted", lambda *_: [])
         with pytest.raises(BusyError, match="container box is"):
             store.remove_container("box")
         assert len(store.containers()) == 1
@@ -100,7 +100,7 @@ def test_what_is_mounted_is_not_removed(root: Path, tmp_path: Path, monkeypatch:
 def test_several_mount_points_are_told_apart(root: Path, tmp_path: Path) -> None:
     lines = tuple(Mount(4, 1, 253, 7, "/", at, "rw", "ext4", "x", "rw", False) for at in ("/a", "/b"))
     with pytest.raises(UsageError, match="mounted at /a, /b"):
-        mounting.unmount(
+        mount.unmount(
             mounting_root(root),
             Present("x", "n", 253, 7, False, lines),
             "box",
@@ -108,7 +108,7 @@ def test_several_mount_points_are_told_apart(root: Path, tmp_path: Path) -> None
             deferred_removal=True,
         )
     with pytest.raises(NotFoundError, match="box is not mounted here"):
-        mounting.unmount(
+        mount.unmount(
             mounting_root(root),
             Present("x", "n", 259, 4000, False, ()),
             "box",
@@ -126,7 +126,7 @@ def test_an_image_with_slashes_in_its_name(root: Path, tmp_path: Path) -> None:
             Store.unmount(name, root=root)
 
 
-def mounting_root(path: Path) -> mounting.Root:
+def mounting_root(path: Path) -> mount.Root:
     from lamella.store.root import Root
 
     return Root.at(path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.devicemapper.client import DeviceMapper
-from lamella.driver import fence
+from lamella.driver import transactions
 from lamella.errors import DeviceIOError, LamellaError, NoSpaceError
 from lamella.store import Store
 from tests.support.images import Sample, make_tar, write_oci_layout
@@ -102,7 +102,7 @@ def test_a_reader_sees_the_decision_of_a_command_that_died(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(fence, "_delete", die)  # the deletion has been noted by then
+        patch.setattr(transactions, "_delete", die)  # the deletion has been noted by then
         died_while(root, lambda store: store.remove_image("sample"))
     with Store.open(root, read_only=True) as store:
         assert store.images() == []

@@ -14,9 +14,9 @@ from lamella.block import FileDevice
 from lamella.cli.main import main
 from lamella.errors import CorruptError, DeviceIOError
 from lamella.store import Store
-from lamella.thin import superblock
-from lamella.thin.check import check
-from lamella.thin.checksum import BLOCK_SIZE
+from lamella.thin.format import superblock
+from lamella.thin.format.checksum import BLOCK_SIZE
+from lamella.thin.tools.check import check
 from lamella.units import binary_size
 from tests.store.test_crash import Lasting, contents, on_devices
 from tests.support.leaks import leak
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.block import BlockDevice
-    from lamella.store.repairing import Repair
+    from lamella.store.repair import Repair
 
 __all__ = ["on_devices"]
 CHUNK = 64 << 10
@@ -166,7 +166,7 @@ def test_a_failed_write_leaves_what_was(boxed: Path, monkeypatch: pytest.MonkeyP
         raise DeviceIOError("cannot write")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lamella.thin.fix._FreeBlocks.write", fail)
+        patch.setattr("lamella.thin.tools.repair_in_place._FreeBlocks.write", fail)
         with pytest.raises(DeviceIOError):
             Store.repair(boxed, agree=_yes)
     assert Store.repair(boxed, agree=_yes).given_back

@@ -10,7 +10,7 @@ import pytest
 from lamella.block import MemoryDevice
 from lamella.cli.main import main
 from lamella.driver.backend import PoolDevices
-from lamella.driver.direct_lvm import DirectLvm
+from lamella.driver.direct_lvm.backend import DirectLvm
 from lamella.errors import CorruptError
 from lamella.store import Store
 from tests.support.stores import KERNEL

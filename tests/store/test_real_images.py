@@ -15,8 +15,8 @@ import pytest
 from lamella.block import FileDevice
 from lamella.fs.entry import Kind
 from lamella.store import Store
-from lamella.thin.dump import dump
-from lamella.thin.metadata import Metadata
+from lamella.thin.metadata.reader import Metadata
+from lamella.thin.tools.dump import dump
 from tests.fs.trees import by_path, host_entries, plain
 from tests.support.debian import Built, busybox_image, debian_image
 from tests.support.images import run

@@ -13,16 +13,16 @@ import pytest
 from lamella.block import FileDevice
 from lamella.cli.main import main
 from lamella.devicemapper.client import DeviceMapper
-from lamella.driver import modes
+from lamella.driver import backends
 from lamella.driver.state import State
 from lamella.errors import BusyError, CorruptError, DeviceIOError, ExistsError, LamellaError
 from lamella.store import Store
 from lamella.store.config import Config
-from lamella.thin import superblock
-from lamella.thin.check import check
-from lamella.thin.checksum import BLOCK_SIZE
-from lamella.thin.metadata import Metadata
-from lamella.thin.pool import Pool, PoolOptions
+from lamella.thin.engine.pool import Pool, PoolOptions
+from lamella.thin.format import superblock
+from lamella.thin.format.checksum import BLOCK_SIZE
+from lamella.thin.metadata.reader import Metadata
+from lamella.thin.tools.check import check
 from tests.support.leaks import leak
 from tests.support.stores import (
     KERNEL,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.block import BlockDevice
-    from lamella.store.repairing import Repair
+    from lamella.store.repair import Repair
 
 NOISE = bytes(range(256)) * (BLOCK_SIZE // 256)
 
@@ -263,7 +263,7 @@ def test_a_mark_and_leaks_are_put_in_order_by_who_writes_and_not_by_who_looks(bo
     for command in (["info"], ["df"], ["check"], ["images"], ["ls", "box:/"]):
         assert main([*command, "--root", str(boxed)]) == (6 if command == ["check"] else 0)
     with DeviceMapper() as dm:
-        assert modes.backend(Config.load(boxed / "config.toml").mode, boxed).active(dm) is None
+        assert backends.backend(Config.load(boxed / "config.toml").mode, boxed).active(dm) is None
     assert _metadata(boxed) == before
     with Store.open(boxed) as store:
         store.create("sample", name="another")
@@ -303,17 +303,17 @@ def test_a_swap_that_fails_changes_nothing(boxed: Path, monkeypatch: pytest.Monk
 def test_a_spare_that_does_not_keep_what_is_written_is_not_swapped_in(
     boxed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lamella.driver import lvm_group
+    from lamella.driver.direct_lvm import group
 
     _overwrite(boxed, 0)
     damaged = _metadata(boxed)
-    real = lvm_group.copy_metadata
+    real = group.copy_metadata
 
     def spoil(source: BlockDevice, target: BlockDevice) -> None:
         real(source, target)
         raise DeviceIOError("cannot write to the spare")
 
-    monkeypatch.setattr("lamella.driver.direct_lvm.copy_metadata", spoil)
+    monkeypatch.setattr("lamella.driver.direct_lvm.backend.copy_metadata", spoil)
     with pytest.raises(DeviceIOError):
         Store.repair(boxed, agree=_yes)
     assert _metadata(boxed) == damaged

@@ -14,7 +14,7 @@ import lamella
 from lamella.block import FileDevice
 from lamella.driver import engines
 from lamella.driver.device_set import DeviceSet
-from lamella.driver.loop_lvm import LoopLvm
+from lamella.driver.loop_lvm.backend import LoopLvm
 from lamella.errors import (
     BusyError,
     CorruptError,

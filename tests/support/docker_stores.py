@@ -17,9 +17,9 @@ from scripts.docker_stores.making import store
 from scripts.guest import roots
 
 from lamella.block import FileDevice
-from lamella.lvm.devices import scan
-from lamella.lvm.volume_device import open_lv
-from lamella.thin.pool import Pool
+from lamella.lvm.disks.scan import scan
+from lamella.lvm.disks.volume_device import open_lv
+from lamella.thin.engine.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

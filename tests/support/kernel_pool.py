@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from lamella.block import FileDevice
 from lamella.block.loop import attach
 from lamella.devicemapper.client import DeviceMapper
-from lamella.devicemapper.kernel_pool import KernelPool
 from lamella.devicemapper.nodes import QUIET_COOKIE
 from lamella.devicemapper.table import ThinPool
-from lamella.thin.pool import Pool, PoolOptions
+from lamella.thin.engine.pool import Pool, PoolOptions
+from lamella.thin.kernel.pool import KernelPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lamella.thin import superblock
-from lamella.thin.check import check
-from lamella.thin.fix import _FreeBlocks
-from lamella.thin.reference_counts import DataReferences
-from lamella.thin.space_map_build import SpaceMapWriter
+from lamella.thin.format import superblock
+from lamella.thin.metadata.reference_counts import DataReferences
+from lamella.thin.tools.check import check
+from lamella.thin.tools.repair_in_place import _FreeBlocks
+from lamella.thin.tools.space_map_build import SpaceMapWriter
 
 if TYPE_CHECKING:
     from lamella.block import BlockDevice

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
-from lamella.driver import modes
+from lamella.driver import backends
 from lamella.errors import CorruptError, UnsupportedError
 from lamella.store import Store
 from lamella.store.config import Config
-from lamella.thin import superblock
-from lamella.thin.check import check as check_metadata
-from lamella.thin.checksum import BLOCK_SIZE
-from lamella.thin.pool import Pool, PoolOptions
+from lamella.thin.engine.pool import Pool, PoolOptions
+from lamella.thin.format import superblock
+from lamella.thin.format.checksum import BLOCK_SIZE
+from lamella.thin.tools.check import check as check_metadata
 from tests.support import nbd
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def take_down(root: Path) -> None:
     except (CorruptError, UnsupportedError):
         return  # a test damaged it; nobody could open such a store
     with DeviceMapper() as dm:
-        deactivate_all(dm, modes.backend(mode, root), root)
+        deactivate_all(dm, backends.backend(mode, root), root)
 
 
 def copy_store(source: Path, target: Path) -> Path:
@@ -167,7 +167,7 @@ def lvm_settings(folder: Path) -> Iterator[None]:
 def pool_devices(root: Path, *, read_only: bool = False) -> Iterator[PoolDevices]:
     """The store's metadata and data devices, whatever they lie on."""
     take_down(root)
-    devices = modes.backend(Config.load(root / "config.toml").mode, root).open(read_only=read_only)
+    devices = backends.backend(Config.load(root / "config.toml").mode, root).open(read_only=read_only)
     try:
         yield devices
     finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lamella.thin.checksum import (
+from lamella.thin.format.checksum import (
     BITMAP_XOR,
     BLOCK_SIZE,
     INDEX_XOR,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lamella.thin.format.space_map import SpaceMapRoot
+from lamella.thin.format.superblock import Superblock
 from lamella.thin.health import (
     Diagnosis,
     Facts,
@@ -15,9 +17,7 @@ from lamella.thin.health import (
     diagnose_line,
     refuse_activation,
 )
-from lamella.thin.space_map_format import SpaceMapRoot
 from lamella.thin.status import parse_status
-from lamella.thin.superblock import Superblock
 
 FACTS = Facts(64 << 10, kernel=True, min_free_percent=10, no_space_timeout=60)
 DOCUMENT = Path(__file__).parents[2] / "docs/pool-states.md"

@@ -96,9 +96,9 @@ def _name_first(arguments: list[str]) -> list[str]:
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments and arguments[0] in THIN_TOOL_NAMES:
-        from lamella.cli import thin_tools
+        from lamella.cli.thin import tools
 
-        return thin_tools.main(arguments[0], arguments[1:])
+        return tools.main(arguments[0], arguments[1:])
     if arguments and arguments[0] in LVM_NAMES:
         from lamella.cli.lvm import main_lvm
 

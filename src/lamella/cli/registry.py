@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lamella.cli.lvm.catalogue import SUMMARIES as LVM_NAMES
+from lamella.cli.lvm.syntax.commands import SUMMARIES as LVM_NAMES
 
 __all__ = ["COMMANDS", "DM_NAMES", "LVM_NAMES", "THIN_TOOL_NAMES", "Command"]
 

@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.devicemapper import abi
-from lamella.devicemapper.abi import NOTHING, Command, Flag
+from lamella.devicemapper import ioctl
 from lamella.devicemapper.device import DeviceInfo, TargetLine, info_of
-from lamella.devicemapper.faults import explained
+from lamella.devicemapper.errors import explained
+from lamella.devicemapper.ioctl import NOTHING, Command, Flag
 from lamella.errors import (
     BusyError,
     ExistsError,
@@ -157,7 +157,7 @@ class DeviceMapper:
             "load a table into",
             name,
             flags=(Flag.READ_ONLY if read_only else NOTHING) | Flag.SECURE_DATA,
-            data=abi.pack_targets(table),
+            data=ioctl.pack_targets(table),
             target_count=len(table),
         )
 
@@ -258,7 +258,7 @@ class DeviceMapper:
         _check_name(new)
         try:
             answer, _ = self._call(
-                Command.DEV_RENAME, f"rename to {new}", name, data=abi.name_data(new), event_nr=cookie
+                Command.DEV_RENAME, f"rename to {new}", name, data=ioctl.name_data(new), event_nr=cookie
             )
             self.made_event = Flag.UEVENT_GENERATED in answer.flags
         except BusyError as error:
@@ -266,14 +266,14 @@ class DeviceMapper:
 
     def set_uuid(self, name: str, uuid: str) -> None:
         """Give a device without UUID one."""
-        self._call(Command.DEV_RENAME, "set the UUID of", name, data=abi.uuid_data(uuid), flags=Flag.UUID)
+        self._call(Command.DEV_RENAME, "set the UUID of", name, data=ioctl.uuid_data(uuid), flags=Flag.UUID)
 
     def message(self, name: str, text: str, *, sector: int = 0) -> str:
         """Send a message to the target at *sector*; gives its answer, mostly ""."""
         answer, buffer = self._call(
-            Command.TARGET_MSG, f"send {text[:200]!r} to", name, data=abi.message_data(sector, text)
+            Command.TARGET_MSG, f"send {text[:200]!r} to", name, data=ioctl.message_data(sector, text)
         )
-        return abi.unpack_message(buffer, answer)
+        return ioctl.unpack_message(buffer, answer)
 
     # -- what there is ---------------------------------------------------------------------------
 
@@ -306,13 +306,13 @@ class DeviceMapper:
 
     def _targets(self, name: str, doing: str, flags: Flag) -> list[TargetLine]:
         answer, buffer = self._call(Command.TABLE_STATUS, doing, name, flags=flags)
-        return [TargetLine(*each) for each in abi.unpack_targets(buffer, answer)]
+        return [TargetLine(*each) for each in ioctl.unpack_targets(buffer, answer)]
 
     def deps(self, name: str, *, inactive: bool = False) -> list[tuple[int, int]]:
         """(major, minor) of each device that the live table uses."""
         flags = Flag.QUERY_INACTIVE if inactive else NOTHING
         answer, buffer = self._call(Command.TABLE_DEPS, "read the dependencies of", name, flags=flags)
-        return [(os.major(dev), os.minor(dev)) for dev in abi.unpack_deps(buffer, answer)]
+        return [(os.major(dev), os.minor(dev)) for dev in ioctl.unpack_deps(buffer, answer)]
 
     def list(self) -> list[tuple[str, int, int]]:
         """(name, major, minor) of every device, in the kernel's order: by name."""
@@ -320,12 +320,12 @@ class DeviceMapper:
 
     def _listed(self) -> Sequence[tuple[str, int, int | None]]:
         answer, buffer = self._call(Command.LIST_DEVICES, "list", "", what="devices")
-        return tuple(abi.unpack_names(buffer, answer))
+        return tuple(ioctl.unpack_names(buffer, answer))
 
     def targets(self) -> dict[str, tuple[int, int, int]]:
         """The targets that the kernel has loaded, in its order, and their versions."""
         answer, buffer = self._call(Command.LIST_VERSIONS, "list", "", what="targets")
-        return dict(abi.unpack_versions(buffer, answer))
+        return dict(ioctl.unpack_versions(buffer, answer))
 
     # -- events ----------------------------------------------------------------------------------
 
@@ -392,7 +392,7 @@ class DeviceMapper:
         target_count: int = 0,
         data: bytes = b"",
         what: str = "",
-    ) -> tuple[abi.Answer, bytearray]:
+    ) -> tuple[ioctl.Answer, bytearray]:
         """One ioctl, repeated with more room while the kernel asks for it, and when a signal broke it off.
 
         The kernel takes one of name, UUID and number; *what* names the thing in messages.
@@ -401,7 +401,7 @@ class DeviceMapper:
         if uuid and command is not Command.DEV_CREATE:
             name, what = "", what or uuid
         while True:
-            buffer = abi.pack(
+            buffer = ioctl.pack(
                 size,
                 name=name,
                 uuid=uuid,
@@ -417,7 +417,7 @@ class DeviceMapper:
                 continue  # a handler that wants the call to end has raised by now
             except OSError as error:
                 raise explained(error, doing, what or name) from error
-            answer = abi.unpack(buffer)
+            answer = ioctl.unpack(buffer)
             if Flag.BUFFER_FULL not in answer.flags:
                 return answer, buffer
             size = len(buffer) * 8

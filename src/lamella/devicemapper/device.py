@@ -7,10 +7,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lamella.devicemapper.abi import Flag
+from lamella.devicemapper.ioctl import Flag
 
 if TYPE_CHECKING:
-    from lamella.devicemapper.abi import Answer
+    from lamella.devicemapper.ioctl import Answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from lamella.driver.naming import pool_name
+from lamella.driver.device_names import pool_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lamella.block import BlockDevice
     from lamella.devicemapper.client import DeviceMapper
     from lamella.driver.options import Options
-    from lamella.driver.structure import Node
+    from lamella.driver.topology import Node
     from lamella.thin.status import PoolStatus
 
 
@@ -40,7 +40,7 @@ class PoolBackend(ABC):
     """Makes, opens, grows and removes the metadata and data devices of one pool.
 
     The driver above it knows nothing of files, logical volumes or disks. ``loop-lvm`` is
-    :class:`lamella.driver.loop_lvm.LoopLvm`.
+    :class:`lamella.driver.loop_lvm.backend.LoopLvm`.
     """
 
     mode: str

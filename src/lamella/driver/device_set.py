@@ -3,7 +3,7 @@
 
 Authority for names, numbers, checks and wording: moby v24.0.9,
 ``daemon/graphdriver/devmapper/deviceset.go``. What keeps the pool and ``state.db`` in step is
-:mod:`lamella.driver.fence`.
+:mod:`lamella.driver.transactions`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lamella.driver import fence
+from lamella.driver import transactions
 from lamella.driver.backend import PoolDevices
 from lamella.driver.open_devices import OpenDevices
 from lamella.driver.state import BASE, Device
@@ -24,9 +24,9 @@ from lamella.errors import (
     UsageError,
 )
 from lamella.fs.filesystem import of_kind
-from lamella.thin.checksum import BLOCK_SIZE
-from lamella.thin.pool import Pool, PoolOptions
-from lamella.thin.space_map_format import MAX_METADATA_BLOCKS
+from lamella.thin.engine.pool import Pool, PoolOptions
+from lamella.thin.format.checksum import BLOCK_SIZE
+from lamella.thin.format.space_map import MAX_METADATA_BLOCKS
 from lamella.units import human_size
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lamella.driver.kernel_devices import KernelDevices
     from lamella.driver.options import Options
     from lamella.driver.state import State
-    from lamella.thin.engine import ThinVolume
+    from lamella.thin.interface import ThinVolume
 
 POOL_OPTIONS = PoolOptions(zero=False, error_if_no_space=True)
 """As Docker's pools, without zeroing: every volume is opened with ``zero_fresh``, which zeroes only
@@ -119,7 +119,7 @@ class DeviceSet(OpenDevices):
             made = cls._open_user(state, backend, options, read_only=read_only)
         try:
             made.verify_base()
-            fence.compare(made.pool, state)
+            transactions.compare(made.pool, state)
             if grow and made.kernel is not None:
                 made.warnings += backend.grow_active(made.kernel.dm, options)
             elif grow:
@@ -132,7 +132,7 @@ class DeviceSet(OpenDevices):
 
                     made.warnings += sweep(made.kernel, state)
             if not read_only:
-                fence.settle(made.pool, state, discard=options.discard_on_delete)
+                transactions.settle(made.pool, state, discard=options.discard_on_delete)
                 made.retry_deletions()
         except BaseException:
             made._give_up()

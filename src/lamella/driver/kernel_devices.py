@@ -12,12 +12,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from lamella.block import holders
-from lamella.devicemapper.kernel_pool import INTERNAL, KernelPool
 from lamella.devicemapper.nodes import QUIET_COOKIE, drop_name, make_name
-from lamella.devicemapper.quick_remove import quick_remove, wait_until_gone
-from lamella.driver.naming import device_name, device_prefix
-from lamella.driver.temporary import Temporaries
+from lamella.driver.device_names import device_name, device_prefix
+from lamella.driver.temporary_snapshots import Temporaries
 from lamella.errors import BusyError, LamellaError, NotFoundError
+from lamella.thin.kernel.pool import INTERNAL, KernelPool
+from lamella.thin.kernel.removal import quick_remove, wait_until_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from lamella.driver import fence
+from lamella.driver import transactions
 from lamella.errors import BusyError, CorruptError, LamellaError, NoSpaceError, NotFoundError, ReadOnlyError
 from lamella.fs import filesystem as file_systems
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lamella.driver.options import Options
     from lamella.driver.state import Device, State
     from lamella.fs.filesystem import FileSystem
-    from lamella.thin.engine import ThinPool, ThinVolume
+    from lamella.thin.interface import ThinPool, ThinVolume
 
 MAX_DEVICE_ID = (1 << 24) - 1
 """Device ids have 24 bits."""
@@ -108,7 +108,7 @@ class OpenDevices:
         if self.kernel is not None:
             self.kernel.making(device)
         try:
-            with fence.creating(
+            with transactions.creating(
                 self.pool, self.state, device, record, discard=self.options.discard_on_delete
             ) as made:
                 yield made
@@ -168,7 +168,7 @@ class OpenDevices:
             stack.callback(volume.close)
             if self._unclean(volume):
                 if self.filesystem.written_here:
-                    from lamella.driver.recovered import Recovered
+                    from lamella.driver.journal_overlay import Recovered
 
                     volume = Recovered(volume)
                 elif kernel is not None:
@@ -297,7 +297,7 @@ class OpenDevices:
         """Delete what is marked, some of it by *decide*; nobody has any of *free* open."""
         note = None
         try:
-            fence.settle(self.pool, self.state, discard=self.options.discard_on_delete)
+            transactions.settle(self.pool, self.state, discard=self.options.discard_on_delete)
         except (BusyError, NoSpaceError, ReadOnlyError) as error:
             if not self.options.deferred_deletion:
                 raise
@@ -313,7 +313,7 @@ class OpenDevices:
             known = {look.name for look in free}
             doomed = [each for each in marked if each.hash in known or not self._is_open(each.hash)]
             if doomed:
-                note = fence.note_deletion(self.pool, self.state, doomed)
+                note = transactions.note_deletion(self.pool, self.state, doomed)
         if self.kernel is not None and self.options.deferred_removal:
             for device in marked:
                 if device not in doomed and device.hash not in self._open_volumes:
@@ -321,7 +321,7 @@ class OpenDevices:
         if note is None:
             return
         try:
-            waiting = fence.delete(self.pool, self.state, note, discard=self.options.discard_on_delete)
+            waiting = transactions.delete(self.pool, self.state, note, discard=self.options.discard_on_delete)
         except (BusyError, NoSpaceError, ReadOnlyError) as error:
             if not self.options.deferred_deletion:
                 raise
@@ -382,7 +382,7 @@ class OpenDevices:
         known = self.state.devices()
         in_pool = self.pool.device_ids()
         if self.backend.engine == "kernel":
-            from lamella.driver.temporary import Temporaries
+            from lamella.driver.temporary_snapshots import Temporaries
 
             # Also while the pool is out of the kernel: the next command that writes removes them.
             pending |= Temporaries(self.state.path.parent).ids()

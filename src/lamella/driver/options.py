@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from lamella.errors import UnsupportedError, UsageError
-from lamella.lvm.names import name_problem, reserved_reason
+from lamella.lvm.format.names import name_problem, reserved_reason
 from lamella.units import parse_size
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lamella.block import holders
-from lamella.devicemapper.kernel_pool import INTERNAL, stays_suspended
 from lamella.devicemapper.nodes import DEV_MAPPER, QUIET_COOKIE, drop_name, make_name, mapper_path
-from lamella.devicemapper.quick_remove import finish_removal
 from lamella.devicemapper.table import Thin, sole_target
+from lamella.driver.device_names import device_prefix, pool_name
 from lamella.driver.kernel_devices import of_store
-from lamella.driver.naming import device_prefix, pool_name
 from lamella.errors import BusyError, LamellaError, NotFoundError
+from lamella.thin.kernel.pool import INTERNAL, stays_suspended
+from lamella.thin.kernel.removal import finish_removal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from lamella.fs.entry import Entry, Kind, show
 from lamella.fs.ext4.pair import Ext4Pair
 from lamella.fs.ext4.reader import Reader
 from lamella.fs.reader import N
-from lamella.fs.tar_out import Out, TarWriter
+from lamella.fs.tar.write import Out, TarWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

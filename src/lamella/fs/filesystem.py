@@ -3,7 +3,7 @@
 
 An ext4 is read and written by this process, in any block device and with any engine. An XFS only a kernel
 can write; so it is mounted for each piece of work, out of everyone's sight
-(:mod:`lamella.fs.detached`), and that takes the kernel's engine.
+(:mod:`lamella.fs.mounted.detached`), and that takes the kernel's engine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lamella.fs.layer import ChangingTree, RemovalWatcher
     from lamella.fs.pair import Pair
     from lamella.fs.reader import TreeReader
-    from lamella.fs.tar_source import Read, ReadInto, Recorder
+    from lamella.fs.tar.source import Read, ReadInto, Recorder
 
 KINDS = ("ext4", "xfs")
 

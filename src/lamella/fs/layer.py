@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from lamella.errors import BadInputError
 from lamella.fs.entry import show
-from lamella.fs.tar_in import read_tar
+from lamella.fs.tar.read import read_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from lamella.fs.entry import Entry, Kind
-    from lamella.fs.tar_source import Read, ReadInto, Recorder
+    from lamella.fs.tar.source import Read, ReadInto, Recorder
 
 WHITEOUT: Final = b".wh."
 META: Final = b".wh..wh."

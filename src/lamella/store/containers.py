@@ -16,7 +16,7 @@ from lamella.store.results import ContainerSummary, parse_time, time_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lamella.driver.presence import Present
+    from lamella.driver.active_devices import Present
     from lamella.driver.state import Device, State
     from lamella.store.catalog import Catalog, Image
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from lamella.fs.tar_split import TarSplitWriter, reassemble
+from lamella.fs.tar.split import TarSplitWriter, reassemble
 from lamella.images.chain import chain_id
 from lamella.store.catalog import Layer
 from lamella.store.names import new_id
-from lamella.store.split_rows import SplitReader, SplitWriter
+from lamella.store.tar_split_rows import SplitReader, SplitWriter
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lamella.driver.state import Device, State
     from lamella.progress import Progress
     from lamella.store.catalog import Catalog
-    from lamella.thin.engine import ThinVolume
+    from lamella.thin.interface import ThinVolume
 
     class TarStream(Protocol):
         """An uncompressed tar whose end is only reached if its digest is right."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lamella.driver import options
-from lamella.driver.direct_lvm import DirectLvm
+from lamella.driver.direct_lvm.backend import DirectLvm
 from lamella.errors import ExistsError, LamellaError, UsageError
 from lamella.store.config import Config
 from lamella.store.lock import Lock

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lamella._version import __version__
-from lamella.driver.presence import present
+from lamella.driver.active_devices import present
 from lamella.driver.state import BASE
 from lamella.store.pool_health import health
 from lamella.store.results import Info, Usage
-from lamella.thin.checksum import BLOCK_SIZE
-from lamella.thin.mappings import data_blocks
-from lamella.thin.metadata import Metadata
+from lamella.thin.format.checksum import BLOCK_SIZE
+from lamella.thin.format.mappings import data_blocks
+from lamella.thin.metadata.reader import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

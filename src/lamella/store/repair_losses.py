@@ -10,9 +10,9 @@ from lamella.store.catalog import Catalog
 
 if TYPE_CHECKING:
     from lamella.driver.state import State
-    from lamella.store.repairing import Repair
-    from lamella.thin.check import CheckReport
-    from lamella.thin.repair import RepairReport
+    from lamella.store.repair import Repair
+    from lamella.thin.tools.check import CheckReport
+    from lamella.thin.tools.repair import RepairReport
 
 SHOWN = 10
 """Most problems and devices that are told one by one."""

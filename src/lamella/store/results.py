@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lamella.units import human_size
 
 if TYPE_CHECKING:
-    from lamella.thin.leaks import Leaks
+    from lamella.thin.metadata.leaks import Leaks
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.driver import modes, options
+from lamella.driver import backends, options
 from lamella.driver.state import State
 from lamella.errors import CorruptError, LamellaError, NotFoundError
 from lamella.store.config import Config
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def asked_for(place: Root, mode: str | None, given: Sequence[str]) -> tuple[str, Sequence[str]]:
     """The mode and the options that a set-up means: with those of one that did not end."""
     if mode is not None:
-        modes.check_mode(mode)
+        backends.check_mode(mode)
     config = Config.load(place.config) if place.config.exists() else None
     mode = mode or (config.mode if config else None) or options.mode_of(given) or options.LOOP
     if config is not None and config.mode == mode and not seems_complete(place):
@@ -63,7 +63,7 @@ def is_complete(place: Root) -> bool:
 
 def open_state(place: Root, config: Config, *, read_only: bool) -> State:
     """``state.db`` of a store that was set up to the end. Raises where it was not, or where it is lost."""
-    refuse_remains(place, modes.backend(config.mode, place.path))
+    refuse_remains(place, backends.backend(config.mode, place.path))
     unfinished = NotFoundError(
         f"the set-up of the store in {place.path} was not finished",
         hint=f"run it again: lamella setup {config.mode}",

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lamella.driver import engines, modes, options
+from lamella.driver import backends, engines, options
 from lamella.errors import (
     BusyError,
     LamellaError,
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from lamella.driver.backend import Engine
     from lamella.driver.device_set import DeviceSet
     from lamella.driver.state import State
-    from lamella.driver.structure import Node
+    from lamella.driver.topology import Node
     from lamella.fs.difference import Change
     from lamella.progress import Progress
     from lamella.store.catalog import Image
-    from lamella.store.growing import Growth
+    from lamella.store.grow import Growth
     from lamella.store.layers import Layers
-    from lamella.store.loading import Loader
-    from lamella.store.repairing import Repair
+    from lamella.store.load import Loader
+    from lamella.store.repair import Repair
     from lamella.store.results import ContainerSummary, ImageSummary, Info, StoreCheck, Usage
     from lamella.store.tree import Tree
     from lamella.thin.health import Diagnosis
@@ -66,7 +66,7 @@ class Store:
         self._lock = lock
         self._state = state
         self._options = options.parse(config.storage_options, config.mode)
-        self._backend = modes.backend(config.mode, root.path)
+        self._backend = backends.backend(config.mode, root.path)
         self._asked_engine = engines.asked_for(engine, config.engine)
         self._catalog = Catalog(state)
         self._devices: DeviceSet | None = None
@@ -104,7 +104,7 @@ class Store:
         cannot change is an error. *engine* is as for :meth:`open`, and is remembered if it is not "auto".
         An interrupted set-up is begun anew, or goes on where it stopped.
         """
-        from lamella.store.setting_up import set_up
+        from lamella.store.setup import set_up
 
         place = Root.at(root)
         done = set_up(
@@ -163,14 +163,14 @@ class Store:
 
         Raises what stands in the way of the set-up.
         """
-        from lamella.store.setting_up import plan
+        from lamella.store.setup import plan
 
         return plan(Root.at(root), mode=mode, storage_options=storage_options, engine=engine)
 
     @classmethod
     def abandon(cls, root: Place = None, *, wait: float = 0.0) -> list[str] | None:
         """Undo a set-up that did not end; gives what had to be left. None if there is no such thing."""
-        from lamella.store.setting_up import abandon
+        from lamella.store.setup import abandon
 
         return abandon(Root.at(root), wait=wait)
 
@@ -191,7 +191,7 @@ class Store:
         left in that new file, and nothing of the store changes. Raises :class:`BusyError` while the pool is
         in use, and :class:`CorruptError` where nothing can be saved.
         """
-        from lamella.store.repairing import repair
+        from lamella.store.repair import repair
 
         target = Path(to).absolute() if to is not None else None
         return repair(Root.at(root), to=target, agree=agree, wait=wait, progress=progress)
@@ -215,7 +215,7 @@ class Store:
         data takes what they bring. Raises :class:`lamella.errors.NoSpaceError` where the group is too small
         and :class:`ExistsError` for what is not more than there is.
         """
-        from lamella.store.growing import grow
+        from lamella.store.grow import grow
 
         return grow(
             Root.at(root), data=data, metadata=metadata, disks=disks, force=force, wait=wait, engine=engine
@@ -225,7 +225,7 @@ class Store:
         """Take away what an interrupted command left: scratch files, half-made devices, unused layers."""
         shutil.rmtree(self._root.scratch, ignore_errors=True)
         if self._root.mounts.is_dir():
-            from lamella.store import mounting
+            from lamella.store import mount as mounting
 
             mounting.tidy(self._root)
         pending = self._state.note() is not None or self._state.devices(deleted=True)
@@ -268,7 +268,7 @@ class Store:
             )
         self._backend.engine = self.engine
         if self.engine == "kernel":
-            from lamella.store import taking_down
+            from lamella.store import deactivate as taking_down
 
             taking_down.free(self._root, unmount=force)
         if self._devices is not None:
@@ -330,7 +330,7 @@ class Store:
 
     @cached_property
     def _loader(self) -> Loader:
-        from lamella.store.loading import Loader
+        from lamella.store.load import Loader
 
         return Loader(self._state, self._catalog, self._layers)
 
@@ -398,7 +398,7 @@ class Store:
 
         *format* is "docker-archive", "oci-archive" or "oci-dir".
         """
-        from lamella.store.saving import save
+        from lamella.store.save import save
 
         save(self._catalog, self._layers, names, out, format, progress)
 
@@ -411,7 +411,7 @@ class Store:
 
     def remove_image(self, name: str, force: bool = False) -> list[str]:
         """Remove a name or a whole image, by Docker's rules; gives the lines that Docker prints."""
-        from lamella.store import mounting
+        from lamella.store import mount as mounting
         from lamella.store.images import Removal
 
         self._writable()
@@ -435,8 +435,8 @@ class Store:
 
     def inspect(self, name: str) -> dict[str, Any]:
         """Everything known of a container or an image, as ``docker inspect`` has it."""
-        from lamella.driver.naming import device_name
-        from lamella.driver.presence import present_device
+        from lamella.driver.active_devices import present_device
+        from lamella.driver.device_names import device_name
         from lamella.store import containers, images
 
         thing = self._find(name)
@@ -483,7 +483,7 @@ class Store:
 
     def containers(self) -> list[ContainerSummary]:
         """All containers, the newest first."""
-        from lamella.driver.presence import present
+        from lamella.driver.active_devices import present
         from lamella.store.containers import summary
 
         here = present(self._root.path)
@@ -499,7 +499,7 @@ class Store:
         folder; what else holds it keeps it until it lets go (``dm.use_deferred_deletion``), and is told of
         in what this gives.
         """
-        from lamella.store import mounting
+        from lamella.store import mount as mounting
 
         self._writable()
         try:
@@ -552,7 +552,7 @@ class Store:
         *folder* None is ``mnt/ID`` in the store's folder; *options* are as mount(8) takes them and come
         after ``dm.mountopt``.
         """
-        from lamella.store.mounting import mount
+        from lamella.store.mount import mount
 
         self._writable()
         thing = self._find(name)
@@ -574,7 +574,7 @@ class Store:
 
         Gives warnings: who keeps the device. The pool need not work, and is not opened.
         """
-        from lamella.store.taking_down import unmount
+        from lamella.store.deactivate import unmount
 
         return unmount(Root.at(root), name, lazy=lazy, wait=wait)
 
@@ -587,7 +587,7 @@ class Store:
     def node(self, name: str) -> Path:
         """Where the block device of a container or an image is when it is active."""
         from lamella.devicemapper.nodes import mapper_path
-        from lamella.driver.naming import device_name
+        from lamella.driver.device_names import device_name
 
         return mapper_path(device_name(self.root, self._device_of(self._find(name))))
 
@@ -600,13 +600,13 @@ class Store:
         *unmount* what is mounted in the store's folder first. Gives what was done, in lines. Raises
         :class:`BusyError` naming who uses what, before anything is taken down.
         """
-        from lamella.store.taking_down import deactivate
+        from lamella.store.deactivate import deactivate
 
         return deactivate(Root.at(root), names, unmount=unmount, wait=wait)
 
     def resize(self, name: str, size: int, *, more: bool = False) -> int:
         """Make a container *size* bytes, or that much *more*, also while it is mounted; gives its size."""
-        from lamella.store.resizing import resize
+        from lamella.store.resize import resize
 
         self._writable()
         container = self._catalog.find_container(name)
@@ -639,7 +639,7 @@ class Store:
         *path* is absolute in the container; symlinks on its way are followed inside it. Files become
         root's unless *keep_owner*; a tar stream always keeps its owners.
         """
-        from lamella.store.copying import copy_in
+        from lamella.store.copy import copy_in
 
         self._writable()
         device = self._catalog.find_container(container).device
@@ -647,13 +647,13 @@ class Store:
 
     def copy_out(self, name: str, path: bytes, target: str | os.PathLike[str] | BinaryIO) -> None:
         """Copy a file or a folder out of a container or an image, to a place here or as a tar stream."""
-        from lamella.store.copying import copy_out
+        from lamella.store.copy import copy_out
 
         copy_out(self.devices, self._tree_device(name), name, path, target)
 
     def diff(self, container: str) -> list[Change]:
         """What differs between a container and its image: kind "A", "C" or "D", and the path."""
-        from lamella.store.changed import container_changes
+        from lamella.store.diff import container_changes
 
         found = self._catalog.find_container(container)
         return container_changes(self.devices, self._catalog.device_of(found.top), found.device)
@@ -672,7 +672,7 @@ class Store:
 
         *changes* are Dockerfile instructions for the new image's configuration.
         """
-        from lamella.store.committing import commit
+        from lamella.store.commit import commit
 
         self._writable()
         return commit(
@@ -723,12 +723,12 @@ class Store:
 
     def map(self) -> list[Node]:
         """What stands on what: the disks or files, each with the volumes, pool and devices on it."""
-        from lamella.store.mapping import whole
+        from lamella.store.topology import whole
 
         return whole(self._root.path, self._catalog, self.devices)
 
     def check(self, *, progress: Progress = QUIET) -> StoreCheck:
         """Verify everything and change nothing; damage is listed, not raised."""
-        from lamella.store.checking import check
+        from lamella.store.check import check
 
         return check(self._state, self._catalog, self._backend, lambda: self.devices, progress)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from lamella.thin.checksum import BLOCK_SIZE
+from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.status import PoolMode, parse_status
 from lamella.units import human_size
 
 if TYPE_CHECKING:
+    from lamella.thin.format.superblock import Superblock
     from lamella.thin.status import PoolStatus
-    from lamella.thin.superblock import Superblock
 
 LOW_PERCENT = 80
 """From here on a pool is called nearly full; it is also where LVM's autoextend begins by default."""

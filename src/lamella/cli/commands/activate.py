@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         import sys
 
         from lamella.store.root import Root
-        from lamella.store.unit import unit
+        from lamella.store.systemd_unit import unit
 
         module = sys.argv[0].endswith("__main__.py")
         program = [sys.executable, "-m", "lamella"] if module else [sys.argv[0]]

@@ -12,7 +12,7 @@ from lamella.units import human_size
 if TYPE_CHECKING:
     import argparse
 
-    from lamella.driver.structure import Node
+    from lamella.driver.topology import Node
 
 EXAMPLE = """\
 example:
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from lamella.driver.structure import lines
+    from lamella.driver.topology import lines
 
     with open_store(args, read_only=True) as store:
         roots = store.map()

@@ -16,16 +16,16 @@ from lamella.errors import LamellaError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lamella.cli.dmsetup.backend import Source
     from lamella.cli.dmsetup.options import Options
-    from lamella.cli.dmsetup.source import Source
 
 FAILED = 1
 
 
 def main_dmsetup(argv: Sequence[str]) -> int:
     """Run ``dmsetup`` with its arguments (without the name) and return its exit code."""
+    from lamella.cli.dmsetup.backend import FailedError, source
     from lamella.cli.dmsetup.options import UnclearError, parse
-    from lamella.cli.dmsetup.source import FailedError, source
     from lamella.cli.dmsetup.usage import usage
 
     try:
@@ -76,7 +76,7 @@ def _find(command: str) -> Callable[[Source, Options], None] | None:
         return info
     if command not in ("table", "status", "ls", "deps", "targets", "version"):
         return None
-    from lamella.cli.dmsetup import lines
+    from lamella.cli.dmsetup import commands
 
-    found: Callable[[Source, Options], None] = getattr(lines, command)
+    found: Callable[[Source, Options], None] = getattr(commands, command)
     return found

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lamella.cli.dmsetup.source import FailedError, shown
+from lamella.cli.dmsetup.backend import FailedError, shown
 from lamella.devicemapper.nodes import unmangled
 from lamella.errors import NotFoundError
 

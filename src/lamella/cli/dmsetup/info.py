@@ -6,11 +6,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli.dmsetup.source import asked, look_up, shown
+from lamella.cli.dmsetup.backend import asked, look_up, shown
 
 if TYPE_CHECKING:
+    from lamella.cli.dmsetup.backend import Source
     from lamella.cli.dmsetup.options import Options
-    from lamella.cli.dmsetup.source import Source
     from lamella.devicemapper.device import DeviceInfo
 
 

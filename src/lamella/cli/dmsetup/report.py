@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from lamella.cli.dmsetup.backend import FieldError, asked, look_up
 from lamella.cli.dmsetup.fields import FIELDS, SECTIONS, Cell, Field, help_text
-from lamella.cli.dmsetup.source import FieldError, asked, look_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from lamella.cli.dmsetup.backend import Source
     from lamella.cli.dmsetup.options import Options
-    from lamella.cli.dmsetup.source import Source
     from lamella.devicemapper.device import DeviceInfo
 
 DEFAULT = ("name", "major", "minor", "attr", "open", "segments", "events", "uuid")

@@ -9,15 +9,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lamella.cli.dmsetup.backend import shown
 from lamella.cli.dmsetup.options import UnclearError
-from lamella.cli.dmsetup.source import shown
 from lamella.errors import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from lamella.cli.dmsetup.backend import Source
     from lamella.cli.dmsetup.options import Options
-    from lamella.cli.dmsetup.source import Source
     from lamella.devicemapper.device import DeviceInfo
 
 FEATURES = (

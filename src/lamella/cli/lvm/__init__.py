@@ -10,22 +10,22 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.catalogue import COMMANDS
+from lamella.cli.lvm.syntax.commands import COMMANDS
 from lamella.errors import LamellaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lamella.cli.lvm.arguments import Arguments
     from lamella.cli.lvm.context import Context
+    from lamella.cli.lvm.syntax.parse import Arguments
 
 FAILED = 5
 
 
 def main_lvm(command: str, argv: Sequence[str]) -> int:
     """Run LVM2's *command* with its arguments and return its exit code."""
-    from lamella.cli.lvm.arguments import ArgumentFault, parse
-    from lamella.cli.lvm.syntax import find_command
+    from lamella.cli.lvm.syntax.grammar import find_command
+    from lamella.cli.lvm.syntax.parse import ArgumentFault, parse
 
     known = find_command(command) if command in COMMANDS else None
     if known is None:
@@ -40,7 +40,7 @@ def main_lvm(command: str, argv: Sequence[str]) -> int:
     if args.has("version"):
         return _version()
     if any(args.has(name) for name in ("help", "help2", "longhelp")):
-        from lamella.cli.lvm.usage import full_usage
+        from lamella.cli.lvm.syntax.usage import full_usage
 
         sys.stdout.write(full_usage(known, long=args.has("longhelp")))
         return 0

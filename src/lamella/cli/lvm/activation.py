@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from lamella.cli.lvm.context import Context
-    from lamella.devicemapper.activation import KernelActivator
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.activation.activator import KernelActivator
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 
 NO_KERNEL = "Cannot {} {}: this needs device-mapper of the kernel, and root."
 
@@ -26,9 +26,9 @@ def make_activator(context: Context) -> KernelActivator | None:
 
     if not context.activation or not Path("/dev/mapper/control").exists():
         return None
-    from lamella.devicemapper.activation import KernelActivator
     from lamella.devicemapper.client import DeviceMapper
-    from lamella.devicemapper.wanted import Settings
+    from lamella.lvm.activation.activator import KernelActivator
+    from lamella.lvm.activation.device_tree import Settings
 
     if not DeviceMapper.available():
         return None
@@ -40,7 +40,7 @@ def make_activator(context: Context) -> KernelActivator | None:
     args, config = context.args, context.config
 
     def threshold(group: VolumeGroup, lv: LogicalVolume) -> int:
-        from lamella.lvm.profile import auto_extend
+        from lamella.lvm.session.profile import auto_extend
 
         return auto_extend(config, lv.profile or group.profile, context.profile_folders).threshold
 
@@ -148,7 +148,7 @@ def _read_only(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
 
 def _component(context: Context, activator: KernelActivator, found: FoundGroup, lv: LogicalVolume) -> bool:
     """Whether a pool's part is to be activated by itself, read-only: the user is asked."""
-    from lamella.devicemapper.wanted import part_layer
+    from lamella.lvm.activation.device_tree import part_layer
 
     full = f"{found.group.name}/{lv.name}"
     layer = part_layer(found.group, lv)

@@ -20,20 +20,20 @@ from lamella.errors import (
     ReadOnlyError,
     UsageError,
 )
-from lamella.lvm.config import Config
 from lamella.lvm.report.units import Units, parse_units
+from lamella.lvm.session.config import Config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from lamella.block.device import BlockDevice
-    from lamella.cli.lvm.arguments import Arguments
-    from lamella.devicemapper.activation import KernelActivator
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.environment import Environment
-    from lamella.lvm.notice import Notice
+    from lamella.cli.lvm.syntax.parse import Arguments
+    from lamella.lvm.activation.activator import KernelActivator
+    from lamella.lvm.disks.notice import Notice
+    from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.report.view import GroupView, Surroundings
-    from lamella.lvm.session import Session
+    from lamella.lvm.session.environment import Environment
+    from lamella.lvm.session.session import Session
 
 INDENT = "  "
 OWN_WORDS = (UsageError, NotFoundError, NoSpaceError, ExistsError, BusyError, ReadOnlyError)
@@ -79,7 +79,7 @@ class Context:
         name = self.args.text("commandprofile") or self.args.text("profile")
         is_for_group = self.args.command.name in ("vgchange", "lvchange", "lvcreate", "vgcreate")
         if name and not (is_for_group and not self.args.has("commandprofile")):
-            from lamella.lvm.profile import load_profile
+            from lamella.lvm.session.profile import load_profile
 
             try:
                 layer = load_profile(name, self._folders(config))
@@ -122,7 +122,7 @@ class Context:
     @cached_property
     def folders(self) -> Environment:
         """Host, and the folders for backups whether backups are wanted or not."""
-        from lamella.lvm.environment import Environment
+        from lamella.lvm.session.environment import Environment
 
         return Environment.located(self.config, state_root(self.args), self.command_line)
 
@@ -155,9 +155,9 @@ class Context:
     def session(self) -> Session:
         """The disks and what is on them."""
         if self._session is None:
-            from lamella.lvm.devices import same_file
-            from lamella.lvm.disk import open_shared
-            from lamella.lvm.session import Session
+            from lamella.lvm.disks.disk import open_shared
+            from lamella.lvm.disks.scan import same_file
+            from lamella.lvm.session.session import Session
 
             paths = find_devices(self.args, self.config, self.environment)
             paths += [path for path in self.extra_devices if not any(same_file(path, each) for each in paths)]
@@ -202,13 +202,13 @@ class Context:
     @cached_property
     def around(self) -> Surroundings:
         """Where reports get what is not in the metadata."""
-        from lamella.cli.lvm.surroundings import make
+        from lamella.lvm.report.sources import make
 
         return make(self)
 
     def view(self, found: FoundGroup) -> GroupView:
         """A group for a report."""
-        from lamella.cli.lvm.surroundings import group_view
+        from lamella.lvm.report.sources import group_view
 
         return group_view(found, self.around)
 

@@ -15,14 +15,20 @@ from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
 from lamella.errors import NotFoundError
-from lamella.lvm.config import Config, config_folder
-from lamella.lvm.device_list import ENVIRONMENT, NAME, change_list, disks_of_machine, read_devices_file
+from lamella.lvm.session.config import Config, config_folder
+from lamella.lvm.session.device_list import (
+    ENVIRONMENT,
+    NAME,
+    change_list,
+    disks_of_machine,
+    read_devices_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lamella.cli.lvm.arguments import Arguments
-    from lamella.lvm.environment import Environment
+    from lamella.cli.lvm.syntax.parse import Arguments
+    from lamella.lvm.session.environment import Environment
 
 
 def state_root(args: Arguments) -> Path:

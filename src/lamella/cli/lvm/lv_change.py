@@ -5,17 +5,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.choose import choose_volumes, volumes_of
 from lamella.cli.lvm.context import Failed
 from lamella.cli.lvm.lv_create import read_ahead
+from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.cli.lvm.vg_options import metadata_profile
 from lamella.errors import LamellaError
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.lv_operations import LvChanges
-    from lamella.lvm.model import LogicalVolume
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume
+    from lamella.lvm.operations.logical_volumes import LvChanges
 
 CHANGES = (
     *("contiguous", "permission", "readahead", "setactivationskip", "zero", "persistent", "addtag", "deltag"),
@@ -59,7 +59,7 @@ def lvchange(context: Context) -> None:
 
 
 def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str | None) -> None:
-    from lamella.lvm.lv_operations import change_lv
+    from lamella.lvm.operations.logical_volumes import change_lv
 
     args = context.args
     full = f"{found.group.name}/{lv.name}"
@@ -103,7 +103,7 @@ def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str
 
 
 def _changes(context: Context, full: str, lv: LogicalVolume, profile: str | None) -> LvChanges:
-    from lamella.lvm.lv_operations import LvChanges
+    from lamella.lvm.operations.logical_volumes import LvChanges
 
     args = context.args
     policy = args.text("alloc") or None

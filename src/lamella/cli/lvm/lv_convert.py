@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from lamella.block.device import BlockDevice
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.model import LogicalVolume, ThinPoolSegment, VolumeGroup
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume, ThinPoolSegment, VolumeGroup
 
 
 def lvconvert(context: Context) -> None:
@@ -82,7 +82,7 @@ def _to_pool(context: Context) -> None:
 def _convert(
     context: Context, found: FoundGroup, lv: LogicalVolume, metadata: str, profile: str, disks: list[str]
 ) -> None:
-    from lamella.lvm.thin_pools import convert_to_pool
+    from lamella.lvm.operations.thin_pools import convert_to_pool
 
     group = found.group
     request = pool_options.pool_request(
@@ -112,7 +112,7 @@ def _swap(context: Context) -> None:
 
 
 def _swap_in(context: Context, found: FoundGroup, pool: LogicalVolume, metadata: str) -> None:
-    from lamella.lvm.thin_pools import swap_metadata
+    from lamella.lvm.operations.thin_pools import swap_metadata
 
     full = f"{found.group.name}/{pool.name}"
     other = _find(found, metadata)
@@ -123,7 +123,7 @@ def _swap_in(context: Context, found: FoundGroup, pool: LogicalVolume, metadata:
 
 
 def _repair(context: Context) -> None:
-    from lamella.lvm.thin_pools import repair_pool
+    from lamella.lvm.operations.thin_pools import repair_pool
 
     group, name = one_volume(context, context.args.positionals[0])
     with context.editing(group) as found:
@@ -146,8 +146,8 @@ def _repairer(
     """
 
     def run(damaged: BlockDevice, target: BlockDevice) -> None:
-        from lamella.thin.dump import Overrides
-        from lamella.thin.repair import repair
+        from lamella.thin.tools.dump import Overrides
+        from lamella.thin.tools.repair import repair
 
         chunks = group.lvs[pool.data].extents * group.extent_sectors // pool.chunk_sectors
         # An id of 0 says that another program than LVM counts; with messages unsent the pool is behind.

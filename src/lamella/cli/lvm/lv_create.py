@@ -13,16 +13,16 @@ from lamella.cli.lvm.lv_sizes import check_size_options, extents_to_create, name
 from lamella.cli.lvm.names import volume_name
 from lamella.cli.lvm.vg_options import metadata_profile
 from lamella.errors import NotFoundError, UnsupportedError
-from lamella.lvm.names import is_valid_name, reserved_reason
+from lamella.lvm.format.names import is_valid_name, reserved_reason
+from lamella.lvm.operations.sizes import parse_size, stripe_boundary, to_extents
 from lamella.lvm.report.units import human
-from lamella.lvm.sizes import parse_size, stripe_boundary, to_extents
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.model import LogicalVolume
-    from lamella.lvm.notice import Notice
-    from lamella.lvm.thin_volumes import ThinRequest
+    from lamella.lvm.disks.notice import Notice
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume
+    from lamella.lvm.operations.thin_volumes import ThinRequest
 
 SECTOR = 512
 PAGE_SECTORS = 8
@@ -204,7 +204,7 @@ def _zeroing(context: Context) -> tuple[bool, bool]:
 
 
 def _plain(context: Context, found: FoundGroup, name: str, profile: str, disks: list[str]) -> LogicalVolume:
-    from lamella.lvm.lv_operations import LvRequest, check_new_name, create_lv
+    from lamella.lvm.operations.logical_volumes import LvRequest, check_new_name, create_lv
 
     args, group = context.args, found.group
     if name:
@@ -271,8 +271,8 @@ def _overprovisioning(context: Context, found: FoundGroup, lv: LogicalVolume | N
 
 
 def _pool(context: Context, found: FoundGroup, name: str, profile: str, disks: list[str]) -> LogicalVolume:
-    from lamella.lvm.lv_operations import check_new_name
-    from lamella.lvm.thin_pools import create_pool
+    from lamella.lvm.operations.logical_volumes import check_new_name
+    from lamella.lvm.operations.thin_pools import create_pool
 
     group = found.group
     if name:
@@ -293,8 +293,8 @@ def _pool(context: Context, found: FoundGroup, name: str, profile: str, disks: l
 def _thin(
     context: Context, found: FoundGroup, pool: str, name: str, profile: str, disks: list[str]
 ) -> LogicalVolume:
-    from lamella.lvm.lv_operations import check_new_name
-    from lamella.lvm.thin_volumes import create_thin
+    from lamella.lvm.operations.logical_volumes import check_new_name
+    from lamella.lvm.operations.thin_volumes import create_thin
 
     group = found.group
     if name:
@@ -326,7 +326,7 @@ def _find_pool(found: FoundGroup, name: str) -> LogicalVolume:
 
 
 def _thin_request(context: Context, name: str, profile: str) -> ThinRequest:
-    from lamella.lvm.thin_volumes import ThinRequest
+    from lamella.lvm.operations.thin_volumes import ThinRequest
 
     args = context.args
     skip = args.yes("setactivationskip") if args.has("setactivationskip") else None
@@ -348,8 +348,8 @@ def _thin_request(context: Context, name: str, profile: str) -> ThinRequest:
 def _snapshot(
     context: Context, found: FoundGroup, origin: str, pool: str, name: str, profile: str
 ) -> LogicalVolume:
-    from lamella.lvm.lv_operations import check_new_name
-    from lamella.lvm.thin_volumes import create_external_snapshot, create_snapshot
+    from lamella.lvm.operations.logical_volumes import check_new_name
+    from lamella.lvm.operations.thin_volumes import create_external_snapshot, create_snapshot
 
     group = found.group
     lv = group.lvs.get(origin)

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.choose import choose_volumes, volumes_of
 from lamella.cli.lvm.reports import lvs
-from lamella.cli.lvm.shown import Sizes, time_text
-from lamella.lvm.model import StripedSegment, ThinPoolSegment, ThinSegment
+from lamella.cli.lvm.size_format import Sizes, time_text
+from lamella.cli.lvm.targets import choose_volumes, volumes_of
+from lamella.lvm.format.model import StripedSegment, ThinPoolSegment, ThinSegment
 from lamella.lvm.report import lv_kinds
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.model import Area, LogicalVolume, Segment
+    from lamella.lvm.format.model import Area, LogicalVolume, Segment
     from lamella.lvm.report.view import GroupView
 
 SECTOR = 512

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.choose import choose_volumes, volumes_of
 from lamella.cli.lvm.context import Failed
 from lamella.cli.lvm.names import volume_name
+from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.errors import LamellaError, NotFoundError
-from lamella.lvm.lv_operations import check_removable, forget_lv
+from lamella.lvm.operations.logical_volumes import check_removable, forget_lv
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.model import LogicalVolume
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume
 
 
 def lvremove(context: Context) -> None:
@@ -124,7 +124,7 @@ def _next(found: FoundGroup, waiting: list[str]) -> str:
 
 
 def _remove(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool) -> None:
-    from lamella.lvm.thin_volumes import remove_any
+    from lamella.lvm.operations.thin_volumes import remove_any
 
     group = found.group
     if lv.thin_pool is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.context import BadCommand, Failed
 from lamella.cli.lvm.names import group_name, volume_name
-from lamella.lvm.names import is_valid_name, reserved_reason
+from lamella.lvm.format.names import is_valid_name, reserved_reason
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def lvrename(context: Context) -> None:
     """Give a volume another name: ``lvrename VG OLD NEW`` or ``lvrename VG/OLD VG/NEW``."""
-    from lamella.lvm.lv_operations import rename_lv
+    from lamella.lvm.operations.logical_volumes import rename_lv
 
     group, old, new = _names(context)
     with context.editing(group) as found:

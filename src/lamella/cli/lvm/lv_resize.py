@@ -11,17 +11,17 @@ from lamella.cli.lvm.lv_create import policy
 from lamella.cli.lvm.lv_sizes import check_size_options, extents_to_resize, named_ranges
 from lamella.cli.lvm.names import one_volume
 from lamella.errors import NoSpaceError
-from lamella.lvm.file_system import FileSystem, check, find_file_system, grow, shrink
-from lamella.lvm.model import StripedSegment
-from lamella.lvm.names import dm_name
+from lamella.lvm.disks.fsadm import FileSystem, check, find_file_system, grow, shrink
+from lamella.lvm.format.model import StripedSegment
+from lamella.lvm.format.names import dm_name
 from lamella.lvm.report.units import human
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.extent_ranges import PvRanges
-    from lamella.lvm.lv_operations import GrowRequest
-    from lamella.lvm.model import LogicalVolume
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume
+    from lamella.lvm.operations.extent_ranges import PvRanges
+    from lamella.lvm.operations.logical_volumes import GrowRequest
 
 
 SECTOR = 512
@@ -76,7 +76,7 @@ def _resize(context: Context) -> None:
 def _request(
     context: Context, ranges: PvRanges | None, approximate: bool, *, tell: bool = True
 ) -> GrowRequest:
-    from lamella.lvm.lv_operations import GrowRequest
+    from lamella.lvm.operations.logical_volumes import GrowRequest
 
     args = context.args
     stripes = args.number("stripes")
@@ -122,7 +122,7 @@ def _shown(found: FoundGroup, extents: int) -> str:
 
 
 def _volume(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
-    from lamella.lvm.lv_operations import check_resizable, resize_lv
+    from lamella.lvm.operations.logical_volumes import check_resizable, resize_lv
 
     args, group = context.args, found.group
     if args.has("poolmetadatasize"):
@@ -217,7 +217,7 @@ def _say_changed(context: Context, found: FoundGroup, name: str, old: int, new: 
 
 
 def _pool(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
-    from lamella.lvm.thin_pools import resize_pool
+    from lamella.lvm.operations.thin_pools import resize_pool
 
     args, group = context.args, found.group
     pool = lv.thin_pool
@@ -273,9 +273,9 @@ def _metadata_extents(context: Context, found: FoundGroup, metadata: LogicalVolu
 
 def _usage(context: Context, found: FoundGroup, lv: LogicalVolume) -> tuple[tuple[int, int], tuple[int, int]]:
     """(used, total) of a pool's data and of its metadata: from the kernel, or from the metadata itself."""
-    from lamella.cli.lvm.thin_usage import read_usage
-    from lamella.lvm.thin_messages import live_status
-    from lamella.lvm.volume_device import open_lv
+    from lamella.lvm.disks.volume_device import open_lv
+    from lamella.lvm.operations.thin_messages import live_status
+    from lamella.lvm.report.thin_usage import read_usage
 
     full = f"{found.group.name}/{lv.name}"
     pool = lv.thin_pool
@@ -293,7 +293,7 @@ def _usage(context: Context, found: FoundGroup, lv: LogicalVolume) -> tuple[tupl
 
 
 def _by_policy(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
-    from lamella.lvm.thin_pools import grow_by_policy
+    from lamella.lvm.operations.thin_pools import grow_by_policy
 
     pool = lv.thin_pool
     if pool is None:

@@ -6,13 +6,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.lvm.operations.sizes import percent_of, to_extents
 from lamella.lvm.report.units import human
-from lamella.lvm.sizes import percent_of, to_extents
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.extent_ranges import PvRanges
-    from lamella.lvm.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.operations.extent_ranges import PvRanges
 
 
 def check_size_options(context: Context) -> None:
@@ -31,8 +31,8 @@ def named_ranges(context: Context, found: object, names: list[str]) -> PvRanges 
     """The disks and extents that positional arguments restrict the command to; None without any."""
     if not names:
         return None
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.extent_ranges import parse_pv_ranges
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.operations.extent_ranges import parse_pv_ranges
 
     assert isinstance(found, FoundGroup)
     return parse_pv_ranges(found, names, context.notice)

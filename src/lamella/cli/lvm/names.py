@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.context import BadCommand
 from lamella.errors import NotFoundError
-from lamella.lvm.names import is_valid_name
+from lamella.lvm.format.names import is_valid_name
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.model import LogicalVolume
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume
 
 DEVICES = "/dev/"
 

@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.context import Failed
 from lamella.errors import NotFoundError
-from lamella.lvm.sizes import to_extents
+from lamella.lvm.operations.sizes import to_extents
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.config import Config
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.extent_ranges import PvRanges
-    from lamella.lvm.model import LogicalVolume
-    from lamella.lvm.notice import Notice
-    from lamella.lvm.profile import AutoExtend
-    from lamella.lvm.thin_pools import PoolRequest
+    from lamella.lvm.disks.notice import Notice
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume
+    from lamella.lvm.operations.extent_ranges import PvRanges
+    from lamella.lvm.operations.thin_pools import PoolRequest
+    from lamella.lvm.session.config import Config
+    from lamella.lvm.session.profile import AutoExtend
 
 SECTOR = 512
 
 
 def _settings(context: Context, profile: str) -> Config:
     """The configuration under a profile. One that is missing counts as empty."""
-    from lamella.lvm.profile import load_profile
+    from lamella.lvm.session.profile import load_profile
 
     if not profile:
         return context.config
@@ -39,7 +39,7 @@ def pool_request(
 ) -> PoolRequest:
     """How a pool is to be made, from options first, then profile, then configuration."""
     from lamella.cli.lvm.lv_create import policy, stripe_options
-    from lamella.lvm.thin_pools import PoolRequest
+    from lamella.lvm.operations.thin_pools import PoolRequest
 
     args = context.args
     config = _settings(context, profile or found.group.profile)
@@ -72,7 +72,7 @@ def pool_request(
 
 def leave_room(context: Context, found: FoundGroup, extents: int, request: PoolRequest) -> int:
     """Extents for data, once metadata and its spare have had theirs, where all free space is asked for."""
-    from lamella.lvm.thin_sizes import pool_sizes
+    from lamella.lvm.operations.thin_sizes import pool_sizes
 
     sizes = pool_sizes(
         extents,
@@ -91,15 +91,15 @@ def leave_room(context: Context, found: FoundGroup, extents: int, request: PoolR
 
 def auto_extend(context: Context, found: FoundGroup, pool: LogicalVolume) -> AutoExtend:
     """When and by how much a pool grows by policy."""
-    from lamella.lvm.profile import auto_extend as of_profile
+    from lamella.lvm.session.profile import auto_extend as of_profile
 
     return of_profile(context.config, pool.profile or found.group.profile, context.profile_folders)
 
 
 def check_room(context: Context, found: FoundGroup, pool_lv: LogicalVolume) -> None:
     """Refuse a new volume in a pool that, as the kernel says, is too full by the policy for its extension."""
-    from lamella.lvm.thin_messages import live_status
-    from lamella.lvm.thin_pools import metadata_threshold
+    from lamella.lvm.operations.thin_messages import live_status
+    from lamella.lvm.operations.thin_pools import metadata_threshold
 
     pool, status = pool_lv.thin_pool, live_status(context.session, found, pool_lv)
     if pool is None or status is None or not status.total_data or not status.total_metadata:
@@ -119,7 +119,7 @@ def overprovisioning(context: Context, found: FoundGroup, lv: LogicalVolume | No
     """What there is to say when thin volumes promise more than there is."""
     if not any(one.thin_pool is not None for one in found.group.lvs.values()):
         return []
-    from lamella.lvm.thin_volumes import overprovisioning as of_group
+    from lamella.lvm.operations.thin_volumes import overprovisioning as of_group
 
     def settings(pool: LogicalVolume) -> tuple[int, int]:
         found_settings = auto_extend(context, found, pool)

@@ -7,22 +7,22 @@ import os
 from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
-from lamella.cli.lvm.choose import choose_disks
 from lamella.cli.lvm.context import Failed
 from lamella.cli.lvm.device_list import remember_files
+from lamella.cli.lvm.targets import choose_disks
 from lamella.errors import LamellaError, UsageError
 from lamella.lvm.report.units import human
 
 if TYPE_CHECKING:
-    from lamella.cli.lvm.choose import ChosenDisk
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.disk import Disk
+    from lamella.cli.lvm.targets import ChosenDisk
+    from lamella.lvm.disks.disk import Disk
+    from lamella.lvm.disks.scan import FoundGroup
 
 
 def pvremove(context: Context) -> None:
     """Wipe the labels of disks that no group uses."""
-    from lamella.lvm.pv_operations import remove_pv
+    from lamella.lvm.operations.physical_volumes import remove_pv
 
     args = context.args
     removed = []
@@ -67,7 +67,7 @@ def pvresize(context: Context) -> None:
 
 
 def _resize(context: Context, chosen: ChosenDisk, size: int) -> bool:
-    from lamella.lvm.pv_operations import resize_pv
+    from lamella.lvm.operations.physical_volumes import resize_pv
 
     disk = chosen.disk
     real = disk.size
@@ -132,8 +132,8 @@ def pvchange(context: Context) -> None:
 
 
 def _change(context: Context, chosen: ChosenDisk) -> bool:
-    from lamella.lvm.pv_operations import change_pv
-    from lamella.lvm.pv_orphan import change_orphan
+    from lamella.lvm.operations.physical_volumes import change_pv
+    from lamella.lvm.operations.pv_orphan import change_orphan
 
     args = context.args
     disk = chosen.disk

@@ -21,7 +21,7 @@ def pvck(context: Context) -> None:
             hint="use vgck --updatemetadata, or pvcreate --restorefile and vgcfgrestore from a backup",
         )
     if args.has("dump"):
-        from lamella.cli.lvm.dump import dump
+        from lamella.lvm.format.dump import dump
 
         dump(context, args.positionals[0])
         return
@@ -30,7 +30,7 @@ def pvck(context: Context) -> None:
 
 
 def _labels(context: Context, path: str) -> None:
-    from lamella.lvm.disk import Disk
+    from lamella.lvm.disks.disk import Disk
 
     try:
         disk = Disk.open(path, open_disk)

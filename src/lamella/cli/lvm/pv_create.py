@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lamella.cli.lvm.device_list import remember_files
 from lamella.cli.lvm.pv_options import check_uuid_options, pv_options, read_restore_file, require_disks
 from lamella.errors import LamellaError
-from lamella.lvm.ids import is_uuid, with_dashes, without_dashes
+from lamella.lvm.format.ids import is_uuid, with_dashes, without_dashes
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def pvcreate(context: Context) -> None:
     """Each disk by itself: what goes wrong with one does not stop the others."""
-    from lamella.lvm.pv_operations import create_pv
+    from lamella.lvm.operations.physical_volumes import create_pv
 
     args = context.args
     check_uuid_options(context)

@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.reports import disks_to_report, pvs
-from lamella.cli.lvm.shown import Sizes
+from lamella.cli.lvm.size_format import Sizes
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.model import PhysicalVolume
+    from lamella.lvm.format.model import PhysicalVolume
     from lamella.lvm.report.view import GroupView
 
 SECTOR = 512

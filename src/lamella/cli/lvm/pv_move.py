@@ -14,14 +14,14 @@ from lamella.cli.lvm.lv_create import policy
 from lamella.cli.lvm.lv_sizes import named_ranges
 from lamella.cli.lvm.names import skip_dev
 from lamella.errors import UnsupportedError
-from lamella.lvm.names import is_valid_name
+from lamella.lvm.format.names import is_valid_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.model import PhysicalVolume
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import PhysicalVolume
 
 INTERVAL = 15
 """Seconds between two lines of progress, where no terminal is written to."""
@@ -43,8 +43,8 @@ def pvmove(context: Context) -> None:
 
 
 def _move(context: Context, found: FoundGroup, text: str, path: str, volume: str) -> None:
-    from lamella.lvm.extent_ranges import parse_pv_ranges
-    from lamella.lvm.pv_move import MoveRequest, move_extents
+    from lamella.lvm.operations.extent_ranges import parse_pv_ranges
+    from lamella.lvm.operations.pv_move import MoveRequest, move_extents
 
     args = context.args
     if volume and volume not in found.group.lvs:
@@ -125,7 +125,7 @@ def _volume(context: Context, group: str) -> str:
 
 def _begun(context: Context, text: str) -> None:
     """``pvmove`` alone and ``pvmove --abort``: our own moves leave nothing behind that could go on."""
-    from lamella.lvm.pv_move import pvmove_volumes
+    from lamella.lvm.operations.pv_move import pvmove_volumes
 
     group, path = _find_source(context, text) if text else ("", "")
     for found in context.groups():

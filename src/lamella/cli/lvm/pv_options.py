@@ -12,13 +12,13 @@ from lamella.errors import LamellaError
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.model import VolumeGroup
-    from lamella.lvm.pv_operations import PvOptions
+    from lamella.lvm.format.model import VolumeGroup
+    from lamella.lvm.operations.physical_volumes import PvOptions
 
 
 def pv_options(context: Context, *, uuid: str = "", restore: VolumeGroup | None = None) -> PvOptions:
     """What the options and settings say about new physical volumes."""
-    from lamella.lvm.pv_operations import PvOptions
+    from lamella.lvm.operations.physical_volumes import PvOptions
 
     args, config = context.args, context.config
     copies = config.number("metadata/pvmetadatacopies")
@@ -69,7 +69,7 @@ def read_restore_file(context: Context) -> VolumeGroup | None:
     """The group in ``--restorefile``."""
     if not context.args.has("restorefile"):
         return None
-    from lamella.lvm.backup import read_backup
+    from lamella.lvm.session.backup import read_backup
 
     try:
         return read_backup(context.args.text("restorefile"))

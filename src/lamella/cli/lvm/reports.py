@@ -7,8 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.choose import choose_groups, choose_volumes
 from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.targets import choose_groups, choose_volumes
 from lamella.errors import UsageError
 from lamella.lvm.report import report as reporting
 from lamella.lvm.report.fields import field_list
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.disk import Disk
+    from lamella.lvm.disks.disk import Disk
     from lamella.lvm.report.view import DeviceInfo, GroupView
 
 
@@ -168,7 +168,7 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
 
     *arguments* name disks or tags; without any, all count. What is not found counts as a failure.
     """
-    from lamella.cli.lvm.surroundings import device_info
+    from lamella.lvm.report.sources import device_info
 
     scan = context.session.scan
     wanted = _wanted_disks(context, arguments)
@@ -199,8 +199,8 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
 
 def loose_view(context: Context, disks: list[Disk]) -> GroupView:
     """Disks of no group, for a report."""
-    from lamella.cli.lvm.surroundings import device_info
-    from lamella.lvm.model import PhysicalVolume
+    from lamella.lvm.format.model import PhysicalVolume
+    from lamella.lvm.report.sources import device_info
     from lamella.lvm.report.view import GroupView
 
     loose, devices = [], {}

@@ -7,14 +7,14 @@ import os
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.context import BadCommand
-from lamella.cli.lvm.shown import Sizes
+from lamella.cli.lvm.size_format import Sizes
 from lamella.errors import LamellaError, NotFoundError
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.disk import Disk
-    from lamella.lvm.model import LogicalVolume
+    from lamella.lvm.disks.disk import Disk
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume
     from lamella.lvm.report.view import GroupView
 
     _Line = tuple[str, FoundGroup | None, str, int, int]
@@ -101,7 +101,7 @@ def _renew_hints(context: Context) -> None:
 
     LVM2 writes them at once in the first case. Only its commands read them, and the next one does.
     """
-    from lamella.lvm.hints import renew, taken_back
+    from lamella.lvm.disks.hints import renew, taken_back
 
     around = context.environment
     if not context.args.positionals:

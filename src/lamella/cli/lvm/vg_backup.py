@@ -8,20 +8,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.choose import choose_groups
 from lamella.cli.lvm.context import BadCommand, Failed
 from lamella.cli.lvm.names import group_name
+from lamella.cli.lvm.targets import choose_groups
 from lamella.errors import LamellaError
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.backup import ArchiveFile
-    from lamella.lvm.model import VolumeGroup
+    from lamella.lvm.format.model import VolumeGroup
+    from lamella.lvm.session.backup import ArchiveFile
 
 
 def vgcfgbackup(context: Context) -> None:
     """Write the metadata of groups to files."""
-    from lamella.lvm.backup import write_backup
+    from lamella.lvm.session.backup import write_backup
 
     args = context.args
     groups = choose_groups(context, args.positionals)
@@ -61,8 +61,8 @@ def vgcfgrestore(context: Context) -> None:
         place = context.environment.backup_dir or Path(context.config.text("backup/backup_dir"))
         path = str(place / name)
     backup = _read(name, path)
-    from lamella.lvm.group_operations import restore_group
-    from lamella.lvm.locks import group_lock
+    from lamella.lvm.operations.volume_groups import restore_group
+    from lamella.lvm.session.locks import group_lock
 
     folder = None if context.test else context.environment.lock_dir
     with context.session.all_locked(), group_lock(folder, name, write=True):
@@ -75,7 +75,7 @@ def vgcfgrestore(context: Context) -> None:
 
 
 def _read(name: str, path: str) -> VolumeGroup:
-    from lamella.lvm.backup import read_backup
+    from lamella.lvm.session.backup import read_backup
 
     if not os.path.exists(path):
         raise Failed(
@@ -93,7 +93,7 @@ def _read(name: str, path: str) -> VolumeGroup:
 
 
 def _list(context: Context) -> None:
-    from lamella.lvm.backup import ArchiveFile, list_backups, read_backup
+    from lamella.lvm.session.backup import ArchiveFile, list_backups, read_backup
 
     args = context.args
     if args.has("file"):

@@ -5,27 +5,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.choose import choose_groups
 from lamella.cli.lvm.context import BadCommand, Failed
 from lamella.cli.lvm.names import group_not_found, skip_dev
+from lamella.cli.lvm.targets import choose_groups
 from lamella.cli.lvm.vg_create import INVALID
 from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile
 from lamella.errors import LamellaError, NotFoundError, UnsupportedError, UsageError
-from lamella.lvm.ids import is_uuid, with_dashes, without_dashes
-from lamella.lvm.model import RESIZEABLE
-from lamella.lvm.names import is_valid_name
+from lamella.lvm.format.ids import is_uuid, with_dashes, without_dashes
+from lamella.lvm.format.model import RESIZEABLE
+from lamella.lvm.format.names import is_valid_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.group_operations import GroupChanges
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.operations.volume_groups import GroupChanges
 
 
 def vgrename(context: Context) -> None:
     """Give a group, named or by its UUID, another name."""
-    from lamella.lvm.group_operations import rename_group
+    from lamella.lvm.operations.volume_groups import rename_group
 
     old_text, new_text = context.args.positionals
     old, new = skip_dev(old_text), skip_dev(new_text)
@@ -54,7 +54,7 @@ def _groups(context: Context, *, every: bool = False) -> list[FoundGroup]:
 
 def vgexport(context: Context) -> None:
     """Mark groups so that this host leaves them alone until ``vgimport``."""
-    from lamella.lvm.group_export import export_group
+    from lamella.lvm.operations.group_export import export_group
 
     args = context.args
     if not args.positionals and not args.has("all") and not args.has("select"):
@@ -67,7 +67,7 @@ def vgexport(context: Context) -> None:
 
 def vgimport(context: Context) -> None:
     """Undo ``vgexport``."""
-    from lamella.lvm.group_export import import_group
+    from lamella.lvm.operations.group_export import import_group
 
     args = context.args
     if not args.positionals and not args.has("all") and not args.has("select"):
@@ -126,7 +126,7 @@ def vgchange(context: Context) -> None:
 
 
 def _change(context: Context, name: str) -> None:
-    from lamella.lvm.group_operations import change_group
+    from lamella.lvm.operations.volume_groups import change_group
 
     with context.session.editing(name) as found:
         if not change_group(context.session, found, _changes(context, found)):
@@ -135,7 +135,7 @@ def _change(context: Context, name: str) -> None:
 
 
 def _changes(context: Context, found: FoundGroup) -> GroupChanges:
-    from lamella.lvm.group_operations import GroupChanges
+    from lamella.lvm.operations.volume_groups import GroupChanges
 
     args, group = context.args, found.group
     if args.text("alloc") == "inherit":

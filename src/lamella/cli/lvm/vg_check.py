@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.choose import choose_groups
 from lamella.cli.lvm.names import group_name, group_not_found
+from lamella.cli.lvm.targets import choose_groups
 from lamella.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def vgck(context: Context) -> None:
 
 
 def _update(context: Context) -> None:
-    from lamella.lvm.group_operations import update_metadata
+    from lamella.lvm.operations.volume_groups import update_metadata
 
     name = group_name(context.args.positionals[0])
     try:

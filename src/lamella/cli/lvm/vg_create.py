@@ -11,7 +11,7 @@ from lamella.cli.lvm.names import group_name, group_not_found, skip_dev
 from lamella.cli.lvm.pv_options import pv_options, require_disks
 from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile
 from lamella.errors import NotFoundError
-from lamella.lvm.names import is_valid_name
+from lamella.lvm.format.names import is_valid_name
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -29,7 +29,7 @@ def check_new_group_name(text: str) -> str:
 
 def vgcreate(context: Context) -> None:
     """Make a group; disks become physical volumes where they are none yet."""
-    from lamella.lvm.group_operations import DEFAULT_EXTENT, GroupOptions, create_group
+    from lamella.lvm.operations.volume_groups import DEFAULT_EXTENT, GroupOptions, create_group
 
     args, config = context.args, context.config
     name = check_new_group_name(args.positionals[0])
@@ -60,7 +60,7 @@ def vgcreate(context: Context) -> None:
 
 def vgextend(context: Context) -> None:
     """Take disks into a group, or with ``--restoremissing`` trust them again."""
-    from lamella.lvm.group_operations import extend_group, restore_missing
+    from lamella.lvm.operations.volume_groups import extend_group, restore_missing
 
     args = context.args
     name = group_name(args.positionals[0])

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.choose import choose_groups
 from lamella.cli.lvm.lv_display import show_volume
 from lamella.cli.lvm.reports import vgs
-from lamella.cli.lvm.shown import Sizes
-from lamella.lvm.model import RESIZEABLE, WRITE
+from lamella.cli.lvm.size_format import Sizes
+from lamella.cli.lvm.targets import choose_groups
+from lamella.lvm.format.model import RESIZEABLE, WRITE
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.devices import FoundGroup
+    from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.report.view import GroupView
 
 

@@ -30,7 +30,7 @@ def metadata_profile(context: Context) -> str | None:
     name = args.text("metadataprofile") or args.text("profile")
     if not name:
         return None
-    from lamella.lvm.profile import find_profile, load_profile, unprofilable
+    from lamella.lvm.session.profile import find_profile, load_profile, unprofilable
 
     try:
         path = find_profile(name, context.profile_folders)

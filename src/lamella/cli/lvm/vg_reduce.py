@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.choose import choose_groups
 from lamella.cli.lvm.context import Failed
 from lamella.cli.lvm.names import group_name, group_not_found
+from lamella.cli.lvm.targets import choose_groups
 from lamella.errors import LamellaError, NotFoundError
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.devices import FoundGroup
-    from lamella.lvm.model import PhysicalVolume
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import PhysicalVolume
 
 
 def vgreduce(context: Context) -> None:
@@ -34,7 +34,7 @@ def vgreduce(context: Context) -> None:
 
 
 def _remove_missing(context: Context, found: FoundGroup) -> None:
-    from lamella.lvm.group_operations import remove_missing
+    from lamella.lvm.operations.volume_groups import remove_missing
 
     name = found.group.name
     force = context.args.has("force")
@@ -48,7 +48,7 @@ def _remove_missing(context: Context, found: FoundGroup) -> None:
 
 
 def _reduce(context: Context, found: FoundGroup) -> None:
-    from lamella.lvm.group_operations import reduce_group
+    from lamella.lvm.operations.volume_groups import reduce_group
 
     for pv in _chosen(context, found):
         try:
@@ -93,7 +93,7 @@ def vgremove(context: Context) -> None:
 
 def _remove(context: Context, name: str) -> None:
     from lamella.cli.lvm.lv_remove import remove_all
-    from lamella.lvm.group_operations import remove_group
+    from lamella.lvm.operations.volume_groups import remove_group
 
     force = context.args.has("force")
     with context.session.editing(name, missing_ok=force) as found:

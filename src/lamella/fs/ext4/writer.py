@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lamella.block import BlockDevice
-    from lamella.fs.tar_source import Read, ReadInto, Recorder
+    from lamella.fs.tar.source import Read, ReadInto, Recorder
 
 
 def apply_layer(

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lamella.block.system import explain
 from lamella.errors import MissingError, UnsupportedError, UsageError
-from lamella.fs import detached, mount
-from lamella.fs.directory.pair import DirectoryPair
-from lamella.fs.directory.reader import DirectoryReader
-from lamella.fs.directory.tree import DirectoryTree
 from lamella.fs.entry import Entry, Kind
 from lamella.fs.filesystem import Condition, FileSystem
-from lamella.fs.grow_mounted import grow_mounted
+from lamella.fs.mounted import detached, mount
+from lamella.fs.mounted.grow import grow_mounted
+from lamella.fs.mounted.pair import DirectoryPair
+from lamella.fs.mounted.reader import DirectoryReader
+from lamella.fs.mounted.tree import DirectoryTree
 from lamella.fs.xfs.log import is_clean
 from lamella.fs.xfs.superblock import read_superblock
 

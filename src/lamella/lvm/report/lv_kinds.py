@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lamella.lvm.report.vg_values import POLICY_LETTERS
 
 if TYPE_CHECKING:
-    from lamella.lvm.model import LogicalVolume, ThinPoolSegment
+    from lamella.lvm.format.model import LogicalVolume, ThinPoolSegment
     from lamella.lvm.report.view import GroupView, KernelState
 
 POOL_KINDS = ("thin-pool", "cache-pool", "vdo-pool")

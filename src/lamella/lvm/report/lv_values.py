@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lamella.block.device import SECTOR
-from lamella.lvm.names import dm_name
+from lamella.lvm.format.names import dm_name
 from lamella.lvm.report import lv_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lamella.lvm.model import LogicalVolume
+    from lamella.lvm.format.model import LogicalVolume
     from lamella.lvm.report.view import GroupView, Row
 
     LvCall = Callable[[GroupView, LogicalVolume], Any]

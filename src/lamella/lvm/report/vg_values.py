@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lamella.lvm.model import RESIZEABLE, WRITE
+from lamella.lvm.format.model import RESIZEABLE, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lamella.lvm.model import LogicalVolume, PhysicalVolume, Segment, VolumeGroup
+    from lamella.lvm.format.model import LogicalVolume, PhysicalVolume, Segment, VolumeGroup
 
 Run = tuple[int, int, "LogicalVolume | None", "Segment | None", int]
 """First extent, count, the volume and segment that use it (None: free), first extent in that volume."""

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dmsetup table``, ``status``, ``ls``, ``deps``, ``targets`` and ``version``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from lamella.cli.dmsetup.backend import asked, look_up, shown
+from lamella.cli.dmsetup.info import print_info
+from lamella.cli.dmsetup.options import UnclearError
+from lamella.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.cli.dmsetup.backend import Source
+    from lamella.cli.dmsetup.options import Options
+    from lamella.devicemapper.device import DeviceInfo, TargetLine
+
+NOTHING = "No devices found\n"
+NUMBERING = ("devno", "devname", "blkdevname")
+
+
+def table(devices: Source, options: Options) -> None:
+    """What each device is mapped to."""
+    _lines(devices, options, of_table=True)
+
+
+def status(devices: Source, options: Options) -> None:
+    """How each target is."""
+    _lines(devices, options, of_table=False)
+
+
+def _lines(devices: Source, options: Options, *, of_table: bool) -> None:
+    names, several = asked(options, devices)
+    if not names:
+        sys.stdout.write(NOTHING)
+        return
+    concise: list[str] = []
+    for name in names:
+        info = look_up(devices, name, options, "table" if of_table else "")
+        inactive = "inactive" in options
+        if of_table:
+            found = [_without_keys(line, options) for line in devices.table(info.name, inactive=inactive)]
+        else:
+            found = [
+                line.line
+                for line in devices.status(info.name, flush="noflush" not in options, inactive=inactive)
+            ]
+        kept = [line for line in found if not options.target or line.split(" ", 3)[2] == options.target]
+        if of_table and "concise" in options:
+            concise.append(_concise(info, kept, options))
+            continue
+        if options.target and not kept:
+            continue
+        verbose = "verbose" in options
+        if verbose:
+            print_info(devices, info, options)
+        prefix = f"{name}: " if several and not verbose else ""
+        for line in kept or [""]:
+            sys.stdout.write(f"{prefix}{line}\n")
+        if several and verbose:
+            sys.stdout.write("\n")
+    if concise:
+        sys.stdout.write(";".join(concise) + "\n")
+
+
+def _without_keys(line: TargetLine, options: Options) -> str:
+    """The line with a crypt target's key as zeros, unless it is asked for; names of keys stay."""
+    if line.kind != "crypt" or "showkeys" in options:
+        return line.line
+    cipher, _, rest = line.text.partition(" ")
+    key, blank, rest = rest.partition(" ")
+    hidden = key if key.startswith(":") else "0" * len(key)
+    return f"{line.start} {line.length} {line.kind} {cipher} {hidden}{blank}{rest}"
+
+
+def _concise(info: DeviceInfo, found: Sequence[str], options: Options) -> str:
+    mode = "ro" if info.read_only else "rw"
+    head = f"{shown(info.name, options)},{shown(info.uuid, options)},{info.minor},{mode}"
+    return ",".join([head, *found])
+
+
+def deps(devices: Source, options: Options) -> None:
+    """Which devices each is mapped to."""
+    numbering = _numbering(options)
+    names, several = asked(options, devices)
+    if not names:
+        sys.stdout.write(NOTHING)
+    for name in names:
+        info = look_up(devices, name, options, "deps")
+        found = devices.deps(info.name, inactive="inactive" in options)
+        verbose = "verbose" in options
+        if verbose:
+            print_info(devices, info, options)
+        prefix = f"{name}: " if several and not verbose else ""
+        used = "".join(f" ({_number(devices, each, numbering, ', ')})" for each in found)
+        sys.stdout.write(f"{prefix}{len(found)} dependencies\t:{used}\n")
+        if several and verbose:
+            sys.stdout.write("\n")
+
+
+def ls(devices: Source, options: Options) -> None:
+    """Which devices there are; ``--tree``: and what stands on what."""
+    if "tree" in options:
+        from lamella.cli.dmsetup.tree import print_tree
+
+        print_tree(devices, options)
+        return
+    numbering = _numbering(options)
+    names = devices.names()
+    if not names:
+        sys.stdout.write(NOTHING)
+    for name in names:
+        between = ":"
+        try:
+            info = devices.info(name)
+            if options.target:
+                if options.target not in {line.kind for line in devices.status(name, flush=False)}:
+                    continue
+                between = ", "
+        except NotFoundError:
+            continue  # it went meanwhile
+        number = _number(devices, (info.major, info.minor), numbering, between)
+        sys.stdout.write(f"{shown(name, options)}\t({number})\n")
+
+
+def _numbering(options: Options) -> str:
+    words = [word for text in options.fields for word in text.split(",") if word]
+    for word in words:
+        if word not in NUMBERING:
+            raise UnclearError(f"Option not recognised: {word}.")
+    return "blkdevname" if "blkdevname" in words else "devname" if "devname" in words else "devno"
+
+
+def _number(devices: Source, number: tuple[int, int], numbering: str, between: str) -> str:
+    """A device in a list: by number, or by one of its names."""
+    own = devices.block_name(*number) if numbering != "devno" else None
+    if own is None:
+        return f"{number[0]}{between}{number[1]}"
+    if numbering == "blkdevname" or not own.startswith("dm-"):
+        return own
+    return devices.info(number=number).name
+
+
+def targets(devices: Source, options: Options) -> None:
+    """Which targets the kernel has."""
+    for name, version in devices.targets().items():
+        sys.stdout.write(f"{name:<16} v{'.'.join(map(str, version))}\n")
+
+
+def version(devices: Source, options: Options) -> None:
+    """Whose versions are spoken to."""
+    from lamella._version import __version__
+
+    sys.stdout.write(f"Library version:   1.02.185 (options and output), Lamella {__version__}\n")
+    sys.stdout.write(f"Driver version:    {'.'.join(map(str, devices.version))}\n")

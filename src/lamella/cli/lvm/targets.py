@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which groups, volumes and disks a command's arguments mean: names, tags, ``-S``, or all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lamella.block.opening import is_remote
+from lamella.cli.lvm.names import Named, group_name, group_not_found, volume_name
+from lamella.errors import LamellaError, NotFoundError
+from lamella.lvm.report.view import Row
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.context import Context
+    from lamella.lvm.disks.disk import Disk
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume
+    from lamella.lvm.report.selection import Selection
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class ChosenGroup:
+    """A group, and the volumes in it that are meant; *lvs* None: all."""
+
+    found: FoundGroup
+    lvs: list[LogicalVolume] | None = None
+    unknown: list[str] = field(default_factory=list)
+    """Volumes that were named and are not there."""
+
+
+def choose_groups(
+    context: Context, arguments: list[str], *, required: bool = False, exported_ok: bool = True
+) -> list[FoundGroup]:
+    """Groups named (or tagged) by *arguments*; without any, all that ``-S`` lets through.
+
+    What is not found is reported and counted as a failure. Without *exported_ok*, exported groups are
+    left out, and named ones reported.
+    """
+    groups = context.groups()
+    chosen: list[FoundGroup] = []
+    if not arguments and not required:
+        chosen = [one for one in groups if exported_ok or not one.group.exported]
+    names = [one for one in arguments if not one.startswith("@")]
+    tags = {one[1:] for one in arguments if one.startswith("@")}
+    wanted: list[str] = []
+    for text in names:
+        try:
+            wanted.append(group_name(text))
+        except LamellaError as error:
+            context.fail(error.message)
+    for name in wanted:
+        found = _usable_group(context, name, exported_ok=exported_ok)
+        if found is None:
+            continue
+        if found not in chosen:
+            chosen.append(found)
+    chosen += [one for one in groups if tags & set(one.group.tags) and one not in chosen]
+    return [one for one in chosen if _selected(context, "vg", one)]
+
+
+def _usable_group(context: Context, name: str, *, exported_ok: bool = False) -> FoundGroup | None:
+    """The group called *name*, or None after saying why it cannot be used."""
+    try:
+        found = context.find_group(name)
+    except NotFoundError:
+        context.fail(group_not_found(name))
+        return None
+    except LamellaError as error:
+        context.fail(f"{error.message}\nCannot process volume group {name}")
+        return None
+    if context.session.is_foreign(found.group) and not context.args.has("foreign"):
+        _foreign(context, found)
+        return None
+    if not exported_ok and _exported(context, found):
+        return None
+    return found
+
+
+def _foreign(context: Context, found: FoundGroup) -> None:
+    own = context.environment.system_id
+    ours = f"local system ID {own}" if own else "unknown local system ID"
+    context.fail(f"Cannot access VG {found.group.name} with system ID {found.group.system_id} with {ours}.")
+
+
+def _selected(context: Context, kind: str, found: FoundGroup) -> bool:
+    if kind != "vg" or not context.args.has("select") or context.name.startswith("lv"):
+        return True
+    selection = _parse(context.args.text("select"), "vg")
+    view = context.view(found)
+    if _of_volumes(selection):
+        return any(selection.holds(Row(view, lv)) for lv in view.visible_lvs)
+    return selection.holds(Row(view))
+
+
+def _parse(text: str, kind: str) -> Selection:
+    from lamella.lvm.report.selection import Selection
+
+    return Selection.parse(text, kind)
+
+
+def _of_volumes(selection: Selection) -> bool:
+    from lamella.lvm.report.fields import fields
+
+    return any(fields()[name].section.startswith("lv") for name in selection.fields)
+
+
+def choose_volumes(context: Context, arguments: list[str], *, hidden: bool = False) -> list[ChosenGroup]:
+    """Volumes named by *arguments*: ``vg``, ``vg/lv``, ``@tag``; without any, all of all groups.
+
+    What is not found is reported and counted as a failure. With *hidden*, a group stands for its
+    hidden volumes as well.
+    """
+    named: list[Named] = []
+    for text in arguments:
+        try:
+            named.append(volume_name(text))
+        except LamellaError as error:
+            context.fail(error.message)
+    if arguments and not named:
+        return []
+    if not arguments:
+        return [ChosenGroup(found) for found in context.groups() if not found.group.exported]
+    whole: dict[str, bool] = {}
+    wanted: dict[str, list[str]] = {}
+    for one in named:
+        if one.tag:
+            continue
+        whole.setdefault(one.vg, False)
+        if one.lv:
+            wanted.setdefault(one.vg, []).append(one.lv)
+        else:
+            whole[one.vg] = True
+    chosen = []
+    for name, all_of_it in whole.items():
+        found = _usable_group(context, name)
+        if found is None:
+            continue
+        chosen.append(_in_group(context, found, all_of_it, wanted.get(name, [])))
+    _tagged(context, {one.tag for one in named if one.tag}, chosen)
+    return chosen
+
+
+def _exported(context: Context, found: FoundGroup) -> bool:
+    """Whether the group is exported, so that its volumes are left alone; says so."""
+    if found.group.exported:
+        context.fail(f"Volume group {found.group.name} is exported")
+    return found.group.exported
+
+
+def _in_group(context: Context, found: FoundGroup, all_of_it: bool, names: list[str]) -> ChosenGroup:
+    if all_of_it:
+        return ChosenGroup(found)
+    lvs, unknown = [], []
+    for name in dict.fromkeys(names):
+        lv = found.group.lvs.get(name)
+        if lv is None:
+            unknown.append(name)
+            context.fail(f'Failed to find logical volume "{found.group.name}/{name}"')
+        else:
+            lvs.append(lv)
+    return ChosenGroup(found, lvs, unknown)
+
+
+def _tagged(context: Context, tags: set[str], chosen: list[ChosenGroup]) -> None:
+    if not tags:
+        return
+    for found in context.groups():
+        there = next((one for one in chosen if one.found is found), None)
+        if tags & set(found.group.tags):
+            if there is None:
+                chosen.append(ChosenGroup(found))
+            else:
+                there.lvs = None
+            continue
+        lvs = [lv for lv in found.group.lvs.values() if tags & set(lv.tags)]
+        if not lvs:
+            continue
+        if there is None:
+            chosen.append(ChosenGroup(found, lvs))
+        elif there.lvs is not None:
+            there.lvs += [lv for lv in lvs if lv not in there.lvs]
+
+
+def volumes_of(context: Context, chosen: ChosenGroup, *, hidden: bool = False) -> list[LogicalVolume]:
+    """The volumes themselves, those that ``-S`` lets through, in the group's order."""
+    view = context.view(chosen.found)
+    if chosen.lvs is not None:
+        lvs = [lv for lv in view.reportable_lvs if lv in chosen.lvs]
+    else:
+        lvs = view.reportable_lvs if hidden else view.visible_lvs
+    if context.args.has("select"):
+        selection = _parse(context.args.text("select"), "lv")
+        lvs = [lv for lv in lvs if selection.holds(Row(view, lv))]
+    return lvs
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class ChosenDisk:
+    """A physical volume, and the group that it belongs to, if any."""
+
+    disk: Disk
+    found: FoundGroup | None
+
+
+def choose_disks(context: Context, arguments: list[str], *, select: bool = False) -> list[ChosenDisk]:
+    """Physical volumes named (or tagged) by *arguments*, first those of groups; without any, all.
+
+    What is not found, or belongs to an exported group, is reported and counted as a failure.
+    """
+    scan = context.session.scan
+    tags = {one[1:] for one in arguments if one.startswith("@")}
+    wanted = []
+    for path in arguments:
+        if path.startswith("@"):
+            continue
+        disk = scan.disk(path)
+        if disk is None and not is_remote(path) and not os.path.exists(path):
+            context.fail(f"Cannot use {path}: device not found")
+        elif disk is None or disk.label is None:
+            context.fail(f'Failed to find physical volume "{path}".')
+        else:
+            wanted.append(disk)
+    chosen = []
+    for found in context.groups():
+        view = context.view(found)
+        for pv in found.group.pvs:
+            disk = found.disks.get(pv.uuid)
+            if disk is None or (arguments and disk not in wanted and not tags & set(pv.tags)):
+                continue
+            if select and context.args.has("select"):
+                row = Row(view, pv=pv, device=view.devices.get(pv.uuid))
+                if not _parse(context.args.text("select"), "pv").holds(row):
+                    continue
+            if found.group.exported:
+                if arguments:
+                    context.fail(f"Cannot use PV {disk.path} in exported VG {found.group.name}.")
+                continue
+            chosen.append(ChosenDisk(disk, found))
+    if not (select and context.args.has("select")):
+        chosen += [ChosenDisk(disk, None) for disk in scan.orphans if not arguments or disk in wanted]
+    return chosen

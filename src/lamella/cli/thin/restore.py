@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``thin_restore``: the XML that ``thin_dump`` writes made into metadata."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from lamella.cli.thin.arguments import add_output, number, open_output, open_text, parser
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    made = parser("thin_restore", "Make thin provisioning metadata from XML.")
+    flag = made.add_argument
+    flag("-i", "--input", required=True, metavar="FILE", help="the XML file to read")
+    add_output(made)
+    flag("--data-block-size", type=number(32), metavar="SECTORS", help="the data block size to write")
+    flag("--nr-data-blocks", type=number(64), metavar="NUM", help="the number of data blocks to write")
+    flag("--transaction-id", type=number(64), metavar="NUM", help="the transaction id to write")
+    return made.parse_args(argv)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Restore as *argv* says; returns the exit code."""
+    args = _parse(argv)
+    with open_text(args.input) as source, open_output(args.output, not_same_as=args.input) as target:
+        from lamella.thin.tools.dump import Overrides
+        from lamella.thin.tools.restore import restore_xml
+
+        overrides = Overrides(args.transaction_id, args.data_block_size, args.nr_data_blocks)
+        report = restore_xml(source.read, target, overrides=overrides, name=args.input)
+    if not args.quiet:
+        for dev_id, described, actual in report.corrected:
+            print(
+                f"device {dev_id} says {described} mapped blocks, but has {actual}: corrected",
+                file=sys.stderr,
+            )
+    return 0

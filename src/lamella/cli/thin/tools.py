@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The thin tools, with the arguments, output and exit codes of thin-provisioning-tools.
+
+Exit codes: 0 done, 1 failed or damage found, 2 wrong usage. Results go to standard output, everything else
+to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from lamella.errors import LamellaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+FAILED = 1
+
+
+def main(name: str, argv: Sequence[str]) -> int:
+    """Run the thin tool *name* with *argv* (without the name) and return its exit code."""
+    tools = {
+        "thin_check": main_thin_check,
+        "thin_dump": main_thin_dump,
+        "thin_repair": main_thin_repair,
+        "thin_restore": main_thin_restore,
+    }
+    return tools[name](argv)
+
+
+def main_thin_check(argv: Sequence[str]) -> int:
+    """``thin_check``: check metadata in a file or device."""
+    from lamella.cli.thin.check import run
+
+    return _guarded(run, argv)
+
+
+def main_thin_dump(argv: Sequence[str]) -> int:
+    """``thin_dump``: write metadata as text."""
+    from lamella.cli.thin.dump import run
+
+    return _guarded(run, argv)
+
+
+def main_thin_restore(argv: Sequence[str]) -> int:
+    """``thin_restore``: make metadata from text."""
+    from lamella.cli.thin.restore import run
+
+    return _guarded(run, argv)
+
+
+def main_thin_repair(argv: Sequence[str]) -> int:
+    """``thin_repair``: save what can be saved of damaged metadata."""
+    from lamella.cli.thin.repair import run
+
+    return _guarded(run, argv)
+
+
+def _guarded(run: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
+    """Run a tool; its errors become one message and an exit code."""
+    # numpy's linear algebra, which nothing here uses, would start a thread for each processor.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        code = run(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read our output has left; nothing more can be said to them.
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
+        return FAILED
+    except LamellaError as error:
+        print(error.message, file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        return FAILED
+    except SystemExit as end:
+        # argparse leaves so, after --help, --version and wrong usage.
+        return end.code if isinstance(end.code, int) else FAILED
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        print(f"the system refused{where}: {error.strerror or error}", file=sys.stderr)
+        return FAILED
+    except MemoryError:
+        print("not enough memory for metadata of this size", file=sys.stderr)
+        return FAILED

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""More room for a pool: how sizes are asked for, and how a volume group gives it.
+
+A loop-lvm pool's files grow with ``dm.loopdatasize`` and ``dm.loopmetadatasize``
+(:meth:`lamella.driver.loop_lvm.backend.LoopLvm.grow`); what is here says by how much, for both ways.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from lamella.errors import ExistsError, NoSpaceError, UsageError
+from lamella.units import human_size, parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.driver.direct_lvm.group import Disks
+    from lamella.driver.direct_lvm.record import Record
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume
+    from lamella.lvm.session.activator import Activator
+    from lamella.lvm.session.session import Session
+
+_PERCENT = re.compile(r"\+(\d{1,6})%(FREE)?", re.IGNORECASE)
+
+
+def wanted_size(text: str, now: int, *, free: int | None = None) -> int:
+    """The bytes that *text* asks for, of something that has *now* bytes.
+
+    ``100G`` is a total, ``+10G`` and ``+20%`` are more of it, ``+50%FREE`` is a share of *free*, bytes of a
+    volume group. Raises :class:`UsageError` for anything else, and :class:`ExistsError` for what is not more.
+    """
+    share = _PERCENT.fullmatch(text.strip())
+    if share is not None and share[2]:
+        if free is None:
+            raise UsageError(f"{text}: there is no volume group that has free space", hint="write it as +10G")
+        size = now + free * int(share[1]) // 100
+    elif share is not None:
+        size = now + now * int(share[1]) // 100
+    elif text.strip().startswith("+"):
+        size = now + parse_size(text.strip()[1:])
+    else:
+        size = parse_size(text)
+    if size <= now:
+        raise ExistsError(
+            f"{text} is not more than the {human_size(now)} that are there; a pool can only grow",
+            hint="give a larger size, or one with a plus sign: +10G, +20%",
+        )
+    return size
+
+
+class GroupGrowth:
+    """Growing a pool in a volume group, with *activator* also while the kernel has it active."""
+
+    def __init__(self, disks: Disks, record: Record, activator: Activator | None) -> None:
+        self.disks = disks
+        self.record = record
+        self.activator = activator
+
+    def run(
+        self, *, data: str, metadata: str, paths: Sequence[str], force: bool
+    ) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Take *paths* into the group, then grow; (data, metadata) in bytes before and after.
+
+        *data* and *metadata* are as :func:`wanted_size` has them, "" for no growth; where only disks are
+        named, data takes what they bring. Raises :class:`NoSpaceError` where the group has no room.
+        """
+        with self._session(paths) as session:
+            new = self._look_at(session, paths, force)
+            with session.all_locked(), session.editing(self.record.group) as found:
+                if new:
+                    self._take_in(session, found, new, force)
+                return self._grow(session, found, data, metadata, only_disks=bool(paths))
+
+    def _session(self, paths: Sequence[str]) -> Session:
+        from lamella.driver.direct_lvm.group import open_disk
+        from lamella.lvm.disks.disk import open_shared
+        from lamella.lvm.session.session import Session
+
+        looked, _ = self.disks.find(self.record.group, self.record.disks)
+        known = looked.paths
+        looked.close()
+        return Session(
+            list(dict.fromkeys([*known, *paths])),
+            self.disks.environment,
+            opener=open_disk if self.activator is None else open_shared,
+            activator=self.activator,
+        )
+
+    def _look_at(self, session: Session, paths: Sequence[str], force: bool) -> list[str]:
+        """Those of *paths* that are not in the group yet. Raises for what must not be used."""
+        from lamella.driver.direct_lvm.preflight import check, check_free_to_write, look_at_all
+
+        group = session.find(self.record.group)
+        there = {disk.path for disk in group.disks.values()}
+        new = [path for path in paths if path not in there]
+        reports = look_at_all(new, self.disks.opener)
+        check(reports, force=force, own=list(self.record.disks.values()))
+        for path in new:
+            check_free_to_write(path, self.disks.opener)
+        return new
+
+    def _take_in(self, session: Session, found: FoundGroup, paths: list[str], force: bool) -> None:
+        from lamella.lvm.format.ids import new_uuid
+        from lamella.lvm.operations.physical_volumes import PvOptions, create_pv
+        from lamella.lvm.operations.volume_groups import extend_group
+        from lamella.lvm.session.device_list import change_list
+
+        uuids = {path: self.record.disks.get(path) or new_uuid() for path in paths}
+        if self.record.made:  # written down first, so that a teardown knows them however this ends
+            self.record.disks.update(uuids)
+            self.record.save(self.disks.root / "direct-lvm.json")
+        change_list(self.disks.list_path, paths)
+        for path, uuid in uuids.items():
+            label = session.find_disk(path).label
+            if label is None or label.uuid != uuid:
+                create_pv(session, path, PvOptions(uuid=uuid, zero=True, force=int(force), yes=force))
+        extend_group(session, found, paths)
+
+    def _grow(
+        self, session: Session, found: FoundGroup, data: str, metadata: str, *, only_disks: bool
+    ) -> tuple[tuple[int, int], tuple[int, int]]:
+        from lamella.driver.direct_lvm.group import pool_of
+        from lamella.lvm.operations.thin_pools import resize_pool
+
+        lv, segment = pool_of(found, self.record.pool)
+        group = found.group
+        parts = group.lvs[segment.data], group.lvs[segment.metadata]
+        before = group.size_of(parts[0]), group.size_of(parts[1])
+        extent = group.extent_size
+        free = group.free_extents() * extent
+        extents: list[int | None] = [None, None]
+        if metadata:
+            extents[1] = -(-wanted_size(metadata, before[1], free=free) // extent)
+        if data or only_disks:
+            wanted = wanted_size(data or "+100%FREE", before[0], free=free)
+            share = not data or data.upper().endswith("FREE")
+            extents[0] = wanted // extent if share else -(-wanted // extent)
+            if share and extents[1] is None:
+                extents = [self._beside_metadata(found, lv, extents[0] or 0), None]
+        try:
+            resize_pool(session, found, lv, data_extents=extents[0], metadata_extents=extents[1])
+        except NoSpaceError as error:
+            raise NoSpaceError(
+                error.message,
+                hint=f"volume group {group.name} has {human_size(free)} free; give it another disk with: "
+                "lamella grow --disk DISK",
+            ) from error
+        return before, (group.size_of(parts[0]), group.size_of(parts[1]))
+
+    @staticmethod
+    def _beside_metadata(found: FoundGroup, lv: LogicalVolume, data: int) -> int:
+        """*data* extents, or fewer, so that the metadata and its spare can grow as these need."""
+        from lamella.lvm.operations.thin_sizes import estimate
+
+        group, segment = found.group, lv.thin_pool
+        assert segment is not None
+        metadata = group.lvs[segment.metadata].extents
+        needed = -(-estimate(data, group.extent_sectors, segment.chunk_sectors) // group.extent_sectors)
+        return data - 2 * max(0, needed - metadata)

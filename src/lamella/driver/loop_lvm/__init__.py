@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""loop-lvm: the pool lies in two sparse files."""

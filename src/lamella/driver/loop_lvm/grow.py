@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A loop-lvm pool grows while the kernel has it: the file, its loop device, and the pool's table.
+
+The kernel takes note of a larger data device by the length of a new table, and of a larger metadata device
+whenever the pool is resumed; both bring a pool that was full back to where it can be written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lamella.block import SECTOR, FileDevice
+from lamella.block.loop import find, set_capacity
+from lamella.devicemapper.table import ThinPool, parse_target
+from lamella.thin.format.checksum import BLOCK_SIZE
+from lamella.thin.format.space_map import MAX_METADATA_BLOCKS
+from lamella.thin.status import PoolMode, parse_status
+from lamella.units import human_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lamella.devicemapper.client import DeviceMapper
+    from lamella.driver.options import Options
+
+
+def grow_active(dm: DeviceMapper, name: str, data: Path, metadata: Path, options: Options) -> list[str]:
+    """Make the files of the pool that is active as *name* as large as *options* ask for; gives warnings.
+
+    What an earlier call was cut off from is made good: a file or a loop device that is larger than the pool.
+    """
+    warnings = []
+    for path, key, size in (
+        (metadata, "dm.loopmetadatasize", options.loop_metadata_size),
+        (data, "dm.loopdatasize", options.loop_data_size),
+    ):
+        now = path.stat().st_size
+        if key in options.given and size < now:
+            warnings.append(shrinking(str(path), now, key, size))
+        if key in options.given and size > now:
+            with FileDevice(path, lock=False) as file:  # the loop device has the lock
+                file.resize(size)
+        for loop in find(path):
+            set_capacity(loop)
+    target = parse_target(dm.table(name)[0].line)
+    assert isinstance(target, ThinPool)
+    length = data.stat().st_size // SECTOR
+    blocks = min(metadata.stat().st_size // BLOCK_SIZE, MAX_METADATA_BLOCKS)
+    status = parse_status(dm.status(name, flush=False)[0].text)
+    if status.mode is not PoolMode.FAIL and (length > target.length or blocks > status.total_metadata):
+        dm.reload(name, [replace(target, length=max(length, target.length))], freeze=False)
+    return warnings
+
+
+def shrinking(name: str, now: int, key: str, wanted: int) -> str:
+    """What is said of a file that would have to become smaller."""
+    asked = f"{key} asks for {human_size(wanted)}"
+    return f"Can't shrink loopback file {name}: it has {human_size(now)}, and {asked}"

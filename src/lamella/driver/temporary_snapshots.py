@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel's engine makes in passing, remembered so that a killed process leaves nothing behind.
+
+Under ``run/temporary`` of the state root: a file for each temporary thin device, named by its id and
+locked for as long as its maker lives; ``suspended`` with the name of a device that is held still for a
+snapshot; ``held`` while the pool's metadata is held. What is written there and whose lock can be had is a
+dead process's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from lamella.block.file import sync_directory
+from lamella.block.system import explain
+from lamella.errors import LamellaError, NoSpaceError, NotFoundError, ReadOnlyError
+from lamella.thin.kernel.pool import Guard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from lamella.thin.kernel.pool import KernelPool
+
+LAST_ID = (1 << 24) - 1
+_SUSPENDED = "suspended"
+_HELD = "held"
+
+
+class Temporaries(Guard):
+    """The temporary things of the pool of the store in *root*. Set ``pool`` before use."""
+
+    pool: KernelPool
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "run" / "temporary"
+
+    # -- what the pool asks ----------------------------------------------------------------------
+
+    @contextmanager
+    def suspending(self, name: str) -> Iterator[None]:
+        """One at a time: *name* is written down for as long as the device is suspended."""
+        with self._locked(_SUSPENDED) as file:
+            self._resume_left(file)
+            os.pwrite(file, name.encode(), 0)
+            try:
+                yield
+            finally:
+                os.ftruncate(file, 0)
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """One at a time: a pool has one held metadata snapshot."""
+        with self._locked(_HELD) as file:
+            self._release_left(file)
+            os.pwrite(file, b"held", 0)
+            try:
+                yield
+            finally:
+                os.ftruncate(file, 0)
+
+    def _resume_left(self, file: int) -> None:
+        name = os.pread(file, 4096, 0).decode()
+        if name:
+            with suppress(NotFoundError):
+                if self.pool.dm.info(name).suspended:
+                    self.pool.dm.resume(name)
+            os.ftruncate(file, 0)
+
+    def _release_left(self, file: int) -> None:
+        if os.pread(file, 16, 0):
+            with suppress(NotFoundError, ReadOnlyError, NoSpaceError):
+                self.pool.release_metadata_snap()
+            os.ftruncate(file, 0)
+
+    # -- temporary snapshots ---------------------------------------------------------------------
+
+    @contextmanager
+    def snapshot(self, origin_id: int, taken: Callable[[], set[int]]) -> Iterator[int]:
+        """A snapshot of *origin_id* for as long as the block lasts; gives its id.
+
+        *taken* tells ids that may not be used; the highest free one is.
+        """
+        with self._locked("lock"):
+            used = taken() | {int(name) for name in self._numbers()}
+            dev_id = next((number for number in range(LAST_ID, 0, -1) if number not in used), 0)
+            if not dev_id:
+                raise NoSpaceError("the pool has no free device id", hint="remove images or containers")
+            path = self.folder / str(dev_id)
+            file = _open(path, create=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            sync_directory(self.folder)
+            self.pool.create_snap(dev_id, origin_id)
+            yield dev_id
+        finally:
+            # What cannot be removed now stays written down, and the next command removes it.
+            with suppress(LamellaError):
+                self._remove(dev_id)
+                path.unlink()
+            os.close(file)
+
+    def ids(self) -> set[int]:
+        """Ids of the temporary devices that are written down, of living processes and dead ones."""
+        return {int(name) for name in self._numbers()}
+
+    def clear(self) -> None:
+        """Take away what dead processes left; what living ones have is left alone."""
+        if not self.folder.exists():
+            return
+        with self._locked(_SUSPENDED, wait=False) as file:
+            if file >= 0:
+                self._resume_left(file)
+        with self._locked(_HELD, wait=False) as file:
+            if file >= 0:
+                self._release_left(file)
+        if not self._numbers():
+            return
+        with self._locked("lock"):
+            for name in self._numbers():
+                with self._locked(name, wait=False) as file:
+                    if file >= 0:
+                        self._remove(int(name))
+                        (self.folder / name).unlink(missing_ok=True)
+
+    def _remove(self, dev_id: int) -> None:
+        self.pool.release(dev_id)
+        with suppress(NotFoundError):
+            self.pool.delete(dev_id)
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def _numbers(self) -> list[str]:
+        try:
+            return [name for name in os.listdir(self.folder) if name.isdigit()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise explain(error, "list", str(self.folder)) from error
+
+    @contextmanager
+    def _locked(self, name: str, *, wait: bool = True) -> Iterator[int]:
+        """The file *name*, open and locked; without *wait* -1 if somebody else has it locked."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise explain(error, "create", str(self.folder)) from error
+        file = _open(self.folder / name, create=True)
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield -1
+                return
+            yield file
+        finally:
+            os.close(file)
+
+
+def _open(path: Path, *, create: bool) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+    except OSError as error:
+        raise explain(error, "open", str(path)) from error

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fence between the pool and ``state.db``: the pool's transaction id, and a note.
+
+A change of the device list goes so:
+
+1. ``state.db``: a note of what is about to change, with the transaction id that it will have;
+2. the pool: the change and the raised transaction id, in one commit;
+3. ``state.db``: the outcome and the new transaction id, and the note is gone.
+
+Whatever moment the power goes or the process dies, opening finds one of four states:
+
+===========================  ==============================================================
+no note, ids equal           clean
+a note, pool's id unchanged  step 2 did not happen, or only half of it (a flush commits too)
+a note, pool's id one ahead  step 3 did not happen
+anything else                somebody else changed one of the two: explained, and left alone
+===========================  ==============================================================
+
+In both cases with a note, a device being made is taken away again (whoever asked for it never got
+an answer), and a device being deleted is deleted: it was marked, and with that gone, before.
+
+The kernel's pool cannot do step 2 in one commit: each message is one. What was made is then deleted where
+the user engine would abort; and the order of the messages (the device first, the transaction id last)
+leaves the same four states.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lamella.driver.state import Note
+from lamella.errors import (
+    BusyError,
+    CorruptError,
+    LamellaError,
+    NoSpaceError,
+    NotFoundError,
+    ReadOnlyError,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator, Sequence
+
+    from lamella.driver.state import Device, State
+    from lamella.thin.interface import ThinPool
+
+
+def compare(pool: ThinPool, state: State) -> None:
+    """Raise :class:`CorruptError` unless the pool and ``state.db`` belong together."""
+    stored = state.pool().transaction_id
+    note = state.note()
+    allowed = {stored} if note is None else {stored, note.transaction_id}
+    if (note is None or note.transaction_id == stored + 1) and pool.transaction_id in allowed:
+        return
+    if note is None:
+        known = f"state.db ended with transaction {stored}"
+    else:
+        known = f"state.db ended with transaction {stored} and noted transaction {note.transaction_id}"
+    raise CorruptError(
+        f"the pool is at transaction {pool.transaction_id}, but {known}: one was changed without the other",
+        hint="if state.db or the pool's files were restored from a backup, restore the other to the same "
+        "moment. If another program used the pool, its devices are still in it: see thin_dump. Nothing was "
+        "changed",
+    )
+
+
+def settle(pool: ThinPool, state: State, *, discard: bool = False) -> bool:
+    """End a transaction that was cut short; whether there was one. :func:`compare` comes before it.
+
+    *discard* gives the space of deleted devices, and what was never committed, back to the host. Every
+    step may be repeated, so being cut short in here does no harm.
+    """
+    note = state.note()
+    if note is None:
+        return False
+    if note.action == "create":
+        _take_back(pool, state, note, discard=discard)
+    else:
+        delete(pool, state, note, discard=discard)
+    return True
+
+
+@contextmanager
+def creating(
+    pool: ThinPool,
+    state: State,
+    device: Device,
+    record: Callable[[sqlite3.Connection, Device], None] | None = None,
+    *,
+    discard: bool = False,
+) -> Iterator[Device]:
+    """Make *device* in the block, which changes the pool but does not commit it.
+
+    Gives the device as it will be recorded. What the block writes to ``state.db``, and what *record*
+    adds once the device is there, appear together with it. A failing block leaves both as they were;
+    *discard* gives the space that it wrote to back to the host. A device that takes the place of one of the
+    same name leaves that one's number to *record*.
+    """
+    settle(pool, state, discard=discard)
+    old = pool.transaction_id
+    note = Note(old + 1, "create", ((device.hash, device.device_id),))
+    made = replace(device, transaction_id=note.transaction_id)
+    with state.transaction():
+        state.set_note(note)
+    try:
+        with state.transaction() as connection:
+            yield made
+            pool.set_transaction_id(old, note.transaction_id)
+            pool.commit()
+            state.put_device(made)
+            state.set_pool(transaction_id=note.transaction_id, next_device_id=device.device_id)
+            state.clear_note()
+            if record:
+                record(connection, made)
+    except BaseException:
+        # The error is what the caller must see. If even going back fails (a dead disk), the note
+        # stays, and the next opening goes back.
+        with suppress(LamellaError):
+            pool.abort()
+            _take_back(pool, state, note, discard=discard)
+        raise
+
+
+def note_deletion(pool: ThinPool, state: State, devices: Sequence[Device]) -> Note:
+    """Write down, inside a transaction, that *devices* are being deleted, which are marked by then.
+
+    There may be no other note: :func:`settle` comes before. :func:`delete` comes next.
+    """
+    note = Note(pool.transaction_id + 1, "delete", tuple((d.hash, d.device_id) for d in devices))
+    state.set_note(note)
+    return note
+
+
+def delete(pool: ThinPool, state: State, note: Note, *, discard: bool) -> list[str]:
+    """Delete the devices of a *note* that is durable, all in one transaction of the pool.
+
+    Gives the names of those that are open, and stay marked.
+    """
+    open_ = []
+    for name, device_id in note.devices:
+        try:
+            _delete(pool, device_id, discard=discard)
+        except BusyError:
+            open_.append(name)
+    reached = pool.transaction_id
+    if reached < note.transaction_id:
+        pool.set_transaction_id(reached, note.transaction_id)
+        reached = note.transaction_id
+    pool.commit()
+    # Until this is durable, the note is: whoever opens the store after a crash comes here again.
+    with state.transaction(lazy=True):
+        for name, _ in note.devices:
+            if name not in open_:
+                state.drop_device(name)
+        state.set_pool(transaction_id=reached)
+        state.clear_note()
+    return open_
+
+
+def _take_back(pool: ThinPool, state: State, note: Note, *, discard: bool) -> None:
+    if discard:
+        # First of all: where the host's disk is full, all that follows may depend on this.
+        pool.trim()
+    for _, device_id in note.devices:
+        _delete(pool, device_id, discard=discard)
+    pool.commit()
+    with state.transaction():
+        state.set_pool(transaction_id=pool.transaction_id)
+        state.clear_note()
+
+
+def _delete(pool: ThinPool, device_id: int, *, discard: bool) -> None:
+    """Delete the device unless it went before, or never came; a full pool may then well refuse to look."""
+    try:
+        pool.delete(device_id, discard=discard)
+    except NotFoundError:
+        pass
+    except (NoSpaceError, ReadOnlyError):
+        if pool.has_device(device_id):
+            raise

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What LVM does with a thin pool around its activation: check its metadata, compare transaction ids, send
+what is queued.
+
+The check is the one of :mod:`lamella.thin.tools.check`, in place of the program ``thin_check``, with the
+policy of LVM2's default options: metadata that is found sound loses its ``needs_check`` flag, and leaked
+space is given back, as newer thin-provisioning-tools 1.x do with these; any other stays as it is and its
+pool is not activated.
+"""
+
+from __future__ import annotations
+
+import errno
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lamella.errors import CorruptError, LamellaError, NoSpaceError, ReadOnlyError
+
+if TYPE_CHECKING:
+    from lamella.devicemapper.client import DeviceMapper
+    from lamella.lvm.format.model import LogicalVolume, ThinPoolSegment, VolumeGroup
+
+BLOCK = 4096
+
+
+def check_metadata(node: str, *, write: bool = True) -> bool:
+    """Whether the pool metadata on the block device *node* is sound, or empty as that of a new pool.
+
+    With *write*, sound metadata loses its ``needs_check`` flag, and gets back what has leaked. Leaks do not
+    make it unsound: the kernel leaves them after a power cut, and they only cost space.
+    """
+    from lamella.block.file import FileDevice
+    from lamella.thin.tools.check import check
+    from lamella.thin.tools.repair_in_place import clear_needs_check, repair_leaks
+
+    device = FileDevice(node, read_only=not write, lock=False)
+    try:
+        if not any(device.read(0, BLOCK)):
+            return True
+        report = check(device)
+        if not (report.ok or report.only_space_maps):
+            return False
+        if write:
+            if report.only_space_maps:
+                with suppress(NoSpaceError):  # full metadata: the space stays lost until it has grown
+                    repair_leaks(device, report)
+            clear_needs_check(device)
+        return True
+    finally:
+        device.close()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """A live pool's status line, as far as activation asks for it."""
+
+    text: str
+    transaction_id: int = -1
+    """-1: the pool has failed and does not tell."""
+    read_only: bool = False
+    needs_check: bool = False
+
+    @property
+    def failed(self) -> bool:
+        return self.transaction_id < 0
+
+
+def pool_state(dm: DeviceMapper, name: str) -> PoolState:
+    """The state of the pool that is device *name*."""
+    lines = dm.status(name)
+    text = lines[0].text if lines else ""
+    words = text.split()
+    if not words or not words[0].isdigit():
+        return PoolState(text)
+    return PoolState(text, int(words[0]), "ro" in words, "needs_check" in words)
+
+
+def agree(dm: DeviceMapper, name: str, segment: ThinPoolSegment) -> bool:
+    """Whether the messages queued in *segment* are yet to be sent to the pool that is device *name*.
+
+    Raises :class:`CorruptError` if the pool's transaction id fits neither before nor after them. An id
+    of 0 in the text means that the pool is another program's: nothing is checked.
+    """
+    if not segment.transaction_id and not segment.messages:
+        return False
+    state = pool_state(dm, name)
+    info = dm.info(name)
+    if state.failed:
+        raise CorruptError(
+            f"Thin pool {name} ({info.number}) has failed: its status is {state.text!r}",
+            hint="dmesg says why; deactivate it, and repair it: lvconvert --repair VG/POOL",
+        )
+    if state.transaction_id == segment.transaction_id:
+        return False
+    expected = segment.transaction_id - bool(segment.messages)
+    if state.transaction_id != expected:
+        raise CorruptError(
+            f"Thin pool {name} ({info.number}) transaction_id is {state.transaction_id}, while expected "
+            f"{expected}.",
+            hint="see which of the two is newer: vgcfgrestore --list VG, thin_dump; then mend the older",
+        )
+    if segment.messages and state.read_only:
+        raise ReadOnlyError(
+            f"Cannot send messages to thin pool {name} in read only state.",
+            hint="see why: dmsetup status, dmesg; repair it: lvconvert --repair VG/POOL",
+        )
+    return bool(segment.messages)
+
+
+def send(dm: DeviceMapper, group: VolumeGroup, pool_lv: LogicalVolume, name: str) -> None:
+    """Send what is queued for *pool_lv* to the pool that is device *name*, and raise its transaction id.
+
+    A snapshot's origin that is active is suspended for its message, with its file system frozen. Each message
+    is a commit of the pool's; so what was carried out before an interruption is passed over, as LVM2 does.
+    """
+    segment = pool_lv.thin_pool
+    assert segment is not None
+    for verb, what in segment.messages:
+        if verb == "delete":
+            _once(dm, name, f"delete {what}", done=errno.ENODATA)
+            continue
+        thin = group.lvs[str(what)].thin if str(what) in group.lvs else None
+        if thin is None:
+            raise CorruptError(
+                f"thin pool {group.name}/{pool_lv.name} has a message for {what}, which is not thin",
+                hint="restore the group's metadata from a backup",
+            )
+        if not thin.origin:
+            _once(dm, name, f"create_thin {thin.device_id}", done=errno.EEXIST)
+            continue
+        _snapshot(dm, group, name, thin.device_id, thin.origin)
+    dm.message(name, f"set_transaction_id {segment.transaction_id - 1} {segment.transaction_id}")
+
+
+def _snapshot(dm: DeviceMapper, group: VolumeGroup, pool: str, device_id: int, origin_name: str) -> None:
+    from lamella.lvm.activation.device_tree import top_uuid
+
+    origin = group.lvs[origin_name]
+    if origin.thin is None:
+        raise CorruptError(
+            f"{group.name}/{origin_name}, the origin of a snapshot, is no thin volume",
+            hint="restore the group's metadata from a backup",
+        )
+    text = f"create_snap {device_id} {origin.thin.device_id}"
+    active = dm.find(uuid=top_uuid(group, origin))
+    if active is None or active.suspended:
+        _once(dm, pool, text, done=errno.EEXIST)
+        return
+    from lamella.lvm.activation.memory_lock import held_for
+
+    with held_for([active.number]), dm.suspended(active.name):
+        _once(dm, pool, text, done=errno.EEXIST)
+
+
+def _once(dm: DeviceMapper, pool: str, text: str, *, done: int) -> None:
+    """Send a message, unless the kernel's answer *done* says that it was carried out already."""
+    try:
+        dm.message(pool, text)
+    except LamellaError as error:
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno != done:
+            raise
+
+
+def explain_refusal(error: LamellaError, full_name: str) -> CorruptError:
+    """A pool that the check found damaged, in LVM2's words."""
+    return CorruptError(
+        f"Check of pool {full_name} failed (status:1). Manual repair required!",
+        hint=error.hint or f"lvconvert --repair {full_name}",
+    )

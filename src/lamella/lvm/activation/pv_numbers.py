@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The disks of a volume group as device-mapper needs them: "major:minor", files through loop devices."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lamella.block.device import SECTOR
+from lamella.block.opening import is_remote
+from lamella.block.system import block_device_size
+from lamella.errors import MissingError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from lamella.block.loop import LoopDevice
+    from lamella.lvm.disks.disk import Disk
+    from lamella.lvm.disks.scan import FoundGroup
+
+
+def wait_until_files_are_free(found: FoundGroup) -> None:
+    """Wait for loop devices that nothing in the kernel uses any more; udev may be looking at them."""
+    files = [disk.path for disk in found.disks.values() if os.path.isfile(disk.path)]
+    if files:
+        from lamella.block.loop import wait_until_free
+
+        wait_until_free(*files)
+
+
+class GroupDisks(Mapping[str, str]):
+    """ "major:minor" by the physical volume's UUID, found out when asked.
+
+    A plain file is attached to a loop device, which goes by itself when nothing uses it any more; keep
+    this open until the tables that name it are loaded. Missing disks are not in it. Raises
+    :class:`UnsupportedError` for a disk behind NBD, which has no block device here.
+    """
+
+    def __init__(self, found: FoundGroup) -> None:
+        self._found = found
+        self._known: dict[str, str] = {}
+        self._loops: list[LoopDevice] = []
+
+    def __getitem__(self, uuid: str) -> str:
+        if uuid not in self._known:
+            self._known[uuid] = self._number(self._found.disks[uuid])
+        return self._known[uuid]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found.disks)
+
+    def __len__(self) -> int:
+        return len(self._found.disks)
+
+    def _number(self, disk: Disk) -> str:
+        path = disk.path
+        if is_remote(path):
+            raise UnsupportedError(
+                f"{path} of volume group {self._found.group.name} is an NBD address, not a block device",
+                hint="attach it first (nbd-client), or let lamella open the volumes itself (--engine user)",
+            )
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise MissingError(f"cannot find {path}: {os.strerror(error.errno or 0)}") from error
+        if stat.S_ISBLK(status.st_mode):
+            return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+        from lamella.block.loop import attach
+
+        loop = attach(path, locked=disk.locked_file)
+        self._loops.append(loop)
+        if block_device_size(loop.fd) < status.st_size // SECTOR * SECTOR:
+            loop.set_capacity()  # the file has grown since
+        major, minor = loop.device
+        return f"{major}:{minor}"
+
+    def close(self) -> None:
+        """Let go of loop devices; those that a table uses stay."""
+        for loop in self._loops:
+            loop.close()
+        self._loops.clear()
+        self._known.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

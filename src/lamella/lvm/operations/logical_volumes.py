@@ -1,0 +1,534 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make, resize, rename, change and remove logical volumes.
+
+Thin ones: :mod:`lamella.lvm.operations.thin_volumes`.
+
+Every function works inside :meth:`lamella.lvm.session.session.Session.editing` and commits, unless it says
+that it does not. Sizes are extents where named so, else bytes. Words are LVM2's.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lamella.block.device import SECTOR
+from lamella.errors import (
+    BusyError,
+    ExistsError,
+    LamellaError,
+    MissingError,
+    NoSpaceError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+)
+from lamella.lvm.disks.notice import Notice
+from lamella.lvm.disks.signatures import find_signatures, wipe_signature
+from lamella.lvm.disks.volume_device import open_lv
+from lamella.lvm.format.group_reader import merged
+from lamella.lvm.format.ids import new_uuid
+from lamella.lvm.format.model import (
+    READ,
+    VISIBLE,
+    WRITE,
+    LogicalVolume,
+    StripedSegment,
+    VolumeGroup,
+)
+from lamella.lvm.format.names import name_problem, reserved_reason
+from lamella.lvm.operations.allocation import allocate
+from lamella.lvm.operations.lv_changes import LvChanges as LvChanges
+from lamella.lvm.operations.lv_changes import change_lv as change_lv
+from lamella.lvm.operations.lv_changes import dm_major, users_of_pool
+from lamella.lvm.operations.physical_volumes import Confirm, change_tags, never
+from lamella.lvm.report.units import human
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.operations.extent_ranges import PvRanges
+    from lamella.lvm.session.session import Session
+
+ZEROED = 4096
+"""Bytes at a new volume's start that LVM clears."""
+DEFAULT_STRIPE = 64 << 10
+_NUMBERED = re.compile(r"lvol(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class LvRequest:
+    """What lvcreate was asked for, for a linear or striped volume."""
+
+    extents: int
+    name: str = ""
+    """"" for the next ``lvolN``."""
+    stripes: int = 1
+    stripe_size: int = DEFAULT_STRIPE
+    policy: str = ""
+    ranges: PvRanges | None = None
+    approximate: bool = False
+    """Take less if the group has less ("100%FREE")."""
+    tags: Sequence[str] = ()
+    writable: bool = True
+    read_ahead: int | None = None
+    major: int | None = None
+    minor: int | None = None
+    profile: str = ""
+    activation_skip: bool = False
+    autoactivation: bool = True
+    zero: bool = True
+    wipe_signatures: bool = True
+    cling_tags: Sequence[str] = ()
+    activate: bool = True
+    """Let the kernel have it, where the session has an activator."""
+
+
+# -- finding and naming ------------------------------------------------------------------------------
+
+
+def find_lv(found: FoundGroup, name: str) -> LogicalVolume:
+    """The volume called *name*. Raises :class:`NotFoundError` in LVM2's words."""
+    lv = found.group.lvs.get(name)
+    if lv is None:
+        raise NotFoundError(
+            f'Failed to find logical volume "{found.group.name}/{name}"',
+            hint=f"lvs -a {found.group.name} lists its volumes",
+        )
+    return lv
+
+
+def free_name(group: VolumeGroup) -> str:
+    """The name that LVM gives a volume without one: ``lvol`` and one more than the highest number."""
+    highest = -1
+    for name in group.lvs:
+        match = _NUMBERED.match(name)
+        if match:
+            highest = max(highest, int(match[1]))
+    return f"lvol{highest + 1}"
+
+
+def check_new_name(group: VolumeGroup, name: str) -> None:
+    """Raise unless a new volume may be called *name*."""
+    if problem := name_problem(name, "name"):
+        raise UsageError(
+            f'Logical volume name "{name}" is invalid: {problem}.',
+            hint="use letters, digits and _+.- and no hyphen at the start",
+        )
+    if reason := reserved_reason(name):
+        raise UsageError(reason, hint="LVM uses such names for the parts of volumes")
+    if name in group.lvs:
+        raise ExistsError(
+            f'Logical Volume "{name}" already exists in volume group "{group.name}"',
+            hint="choose another name",
+        )
+    if any(old.name == name for old in group.historical):
+        raise ExistsError(
+            f'historical Logical Volume "{name}" already exists in volume group "{group.name}"',
+            hint="choose another name",
+        )
+
+
+def check_volume_count(group: VolumeGroup, more: int = 1) -> None:
+    """Raise if the group's ``max_lv`` leaves no room for *more* volumes."""
+    if group.max_lv and len(group.visible_lvs()) + more > group.max_lv:
+        raise NoSpaceError(
+            f"Maximum number of logical volumes ({group.max_lv}) reached in volume group {group.name}",
+            hint="vgchange --logicalvolume raises the limit",
+        )
+
+
+def new_lv(session: Session, name: str, *, writable: bool = True, visible: bool = True) -> LogicalVolume:
+    """A volume without segments, marked with this host and the present time. Not yet in any group."""
+    environment = session.environment
+    status = [READ] + [WRITE] * writable + [VISIBLE] * visible
+    return LogicalVolume(
+        name=name,
+        uuid=new_uuid(),
+        status=status,
+        creation_time=environment.now(),
+        creation_host=environment.host,
+    )
+
+
+def require_simple(group: VolumeGroup, lv: LogicalVolume, doing: str) -> None:
+    """Raise :class:`UnsupportedError` for a volume that is, or is part of, something only LVM2 changes."""
+    for segment in lv.segments:
+        if not isinstance(segment, StripedSegment):
+            raise UnsupportedError(
+                f"cannot {doing} {group.name}/{lv.name}: it is of type {segment.kind}",
+                hint="Lamella reads such volumes but leaves changes to LVM2",
+            )
+    for user, segment, _role in group.users().get(lv.name, ()):
+        if segment.kind in ("snapshot", "mirror", "cache", "cache-pool", "writecache", "vdo", "vdo-pool") or (
+            segment.kind.startswith("raid") or segment.kind == "integrity"
+        ):
+            raise UnsupportedError(
+                f"cannot {doing} {group.name}/{lv.name}: {user.name} ({segment.kind}) is built on it",
+                hint="Lamella reads such volumes but leaves changes to LVM2",
+            )
+
+
+# -- making ------------------------------------------------------------------------------------------
+
+
+def create_lv(
+    session: Session, found: FoundGroup, request: LvRequest, *, confirm: Confirm = never, yes: bool = False
+) -> LogicalVolume:
+    """A new linear or striped volume; afterwards zeroed and cleared of signatures as asked, then activated.
+
+    If the kernel should have it and cannot, or old signatures are to stay, the volume is removed again.
+    """
+    group = found.group
+    name = request.name or free_name(group)
+    if request.name:
+        check_new_name(group, name)
+    check_volume_count(group)
+    stripe_size = check_stripes(session, group, request.stripes, request.stripe_size, request.ranges)
+    if request.policy != "anywhere":
+        available = len(request.ranges) if request.ranges is not None else len(group.pvs)
+        if request.stripes > available:
+            raise UsageError(
+                f"Number of stripes ({request.stripes}) must not exceed number of physical volumes "
+                f"({available})",
+                hint="name more physical volumes, or use fewer stripes",
+            )
+    if request.extents <= 0:
+        raise UsageError("Unable to create new logical volume with no extents.", hint="give a larger size")
+    if not request.approximate and group.free_extents() < request.extents:
+        raise NoSpaceError(
+            f'Volume group "{group.name}" has insufficient free space ({group.free_extents()} extents): '
+            f"{request.extents} required.",
+            hint="ask for less, or add a physical volume with vgextend",
+        )
+    found_extents = allocate(
+        group,
+        request.extents,
+        stripes=request.stripes,
+        policy=request.policy,
+        ranges=request.ranges,
+        approximate=request.approximate,
+        cling_tags=request.cling_tags,
+        name=name,
+    )
+    lv = new_lv(session, name, writable=request.writable)
+    lv.segments = merged(found_extents.segments(0, stripe_size // SECTOR))
+    lv.allocation_policy = "" if request.policy == "inherit" else request.policy
+    lv.profile = request.profile
+    lv.read_ahead = request.read_ahead
+    if request.minor is not None:
+        lv.major, lv.minor = dm_major() if request.major is None else request.major, request.minor
+        lv.status.append("FIXED_MINOR")
+    if request.activation_skip:
+        lv.flags.append("ACTIVATION_SKIP")
+    if not request.autoactivation:
+        lv.flags.append("NOAUTOACTIVATE")
+    change_tags(lv.tags, request.tags, ())
+    group.lvs[name] = lv
+    session.commit(found, ())
+    wiped = wipe_lv(
+        session,
+        found,
+        lv,
+        zero=request.zero,
+        wipe_signatures=request.wipe_signatures,
+        confirm=confirm,
+        yes=yes,
+    )
+    if not request.activate or session.kernel(found) is None:
+        return lv
+    # Cleared before it is active: nobody who looks at new devices sees what was there.
+    try:
+        if not wiped:
+            raise BusyError("Aborting. Failed to wipe start of new LV.", hint="wipefs it, or answer y")
+        session.activate(found, [name])
+    except LamellaError:
+        forget_lv(group, lv)
+        session.commit(found, ())
+        raise
+    return lv
+
+
+def check_stripes(
+    session: Session, group: VolumeGroup, stripes: int, stripe_size: int, ranges: PvRanges | None
+) -> int:
+    """The stripe size to use, in bytes (0 for one stripe). Raises in LVM2's words if it cannot be."""
+    if not 1 <= stripes <= 128:
+        raise UsageError(f"Number of stripes ({stripes}) must be between 1 and 128.", hint="give another -i")
+    if stripes == 1:
+        return 0
+    if stripe_size < 4096 or stripe_size & (stripe_size - 1):
+        raise UsageError(f"Invalid stripe size {human(stripe_size)}.", hint="give a power of two from 4k on")
+    if stripe_size > group.extent_size:
+        said = (
+            f"Reducing requested stripe size {human(stripe_size)} to maximum, physical extent size "
+            f"{human(group.extent_size)}."
+        )
+        session.say(Notice("stripes", said, level="print"))
+        return group.extent_size
+    return stripe_size
+
+
+def wipe_lv(
+    session: Session,
+    found: FoundGroup,
+    lv: LogicalVolume,
+    *,
+    zero: bool,
+    wipe_signatures: bool,
+    confirm: Confirm = never,
+    yes: bool = False,
+) -> bool:
+    """Clear a new volume's signatures (after asking) and its first 4096 bytes. Does not commit.
+
+    False if a signature was to stay; nothing is zeroed then where the session has an activator.
+    """
+    if session.test or not (zero or wipe_signatures) or not lv.writable:
+        return True
+    kernel = session.kernel(found) is not None
+    left = 0
+    device = open_lv(found, lv.name)
+    if wipe_signatures:
+        try:
+            signatures = find_signatures(device)
+        except MissingError as error:
+            session.say(Notice("signature", f"WARNING: {error.message}."))
+            signatures = []
+        path = f"/dev/{found.group.name}/{lv.name}"
+        for signature in signatures:
+            question = (
+                f"WARNING: {signature.type} signature detected on {path} at offset {signature.offset}. "
+                "Wipe it? [y/n]: "
+            )
+            if not yes and not confirm(question):
+                session.say(Notice("signature", f"Aborted wiping of {signature.type}.", level="error"))
+                left += 1
+                if kernel:
+                    continue
+                break
+            said = f"Wiping {signature.type} signature on {path}."
+            session.say(Notice("signature", said, level="print"))
+            wipe_signature(device, signature)
+    if left and kernel:
+        many = "s" if left > 1 else ""
+        for line in (
+            f"{left} existing signature{many} left on the device.",
+            f"Failed to wipe signatures on logical volume {found.group.name}/{lv.name}.",
+        ):
+            session.say(Notice("signature", line, level="error"))
+        return False
+    if zero:
+        device.write_zeros(0, min(ZEROED, device.size))
+        device.flush()
+    return not left
+
+
+# -- resizing ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class GrowRequest:
+    """How to find further extents; 0 stripes means "as the last segment has them"."""
+
+    stripes: int = 0
+    stripe_size: int = 0
+    policy: str = ""
+    ranges: PvRanges | None = None
+    approximate: bool = False
+    cling_tags: Sequence[str] = ()
+
+
+def grow_extents(
+    session: Session,
+    group: VolumeGroup,
+    lv: LogicalVolume,
+    extents: int,
+    request: GrowRequest | None = None,
+) -> int:
+    """Add *extents* to a linear or striped volume; the number that it got. Does not commit."""
+    request = request or GrowRequest()
+    last = lv.segments[-1]
+    shapes = {
+        (len(each.mapped), each.stripe_size) for each in lv.segments if isinstance(each, StripedSegment)
+    }
+    if (not request.stripes and len({count for count, _size in shapes}) > 1) or (
+        not request.stripe_size and len({size for _count, size in shapes if size}) > 1
+    ):
+        raise UsageError(
+            "Please specify number of stripes (-i) and stripesize (-I)",
+            hint="the volume's segments differ in these",
+        )
+    stripes = request.stripes or max(len(last.areas()), 1)
+    stripe_size = 0
+    if stripes > 1:
+        own = last.stripe_size * SECTOR if isinstance(last, StripedSegment) else 0
+        stripe_size = check_stripes(
+            session, group, stripes, request.stripe_size or own or DEFAULT_STRIPE, request.ranges
+        )
+    if not request.approximate and group.free_extents() < extents:
+        raise NoSpaceError(
+            f"Insufficient free space: {extents} extents needed, but only {group.free_extents()} available",
+            hint="ask for less, or add a physical volume with vgextend",
+        )
+    result = allocate(
+        group,
+        extents,
+        stripes=stripes,
+        policy=request.policy or lv.allocation_policy,
+        ranges=request.ranges,
+        volume=lv,
+        approximate=request.approximate,
+        cling_tags=request.cling_tags,
+    )
+    lv.segments = merged([*lv.segments, *result.segments(lv.extents, stripe_size // SECTOR)])
+    return result.extents
+
+
+def shrink_extents(lv: LogicalVolume, extents: int) -> None:
+    """Take *extents* off a linear or striped volume's end. Does not commit."""
+    left = extents
+    while left:
+        last = lv.segments[-1]
+        if last.extent_count <= left:
+            left -= last.extent_count
+            lv.segments.pop()
+            continue
+        stripes = max(len(last.mapped), 1)
+        if left % stripes:
+            raise UsageError(
+                f"Segment extent reduction {left} not divisible by #stripes {stripes}",
+                hint="round the size to a multiple of the stripes",
+            )
+        last.extent_count -= left
+        left = 0
+
+
+def check_resizable(group: VolumeGroup, lv: LogicalVolume) -> None:
+    """Raise LVM2's refusals for a volume that is not to be resized."""
+    for user, segment, role in group.users().get(lv.name, ()):
+        if role == "external_origin":
+            raise BusyError(
+                f"Cannot resize external origin logical volume {group.name}/{lv.name}.",
+                hint=f"the thin volume {user.name} reads from it",
+            )
+        if segment.kind == "thin-pool" and role in ("metadata", "pool"):
+            raise UsageError(
+                f"Can't resize internal logical volume {group.name}/{lv.name}.",
+                hint=f"resize the pool {group.name}/{user.name}",
+            )
+    if "LOCKED" in lv.status:
+        raise BusyError(f"Can't resize locked logical volume {group.name}/{lv.name}.", hint="finish pvmove")
+
+
+def resize_lv(
+    session: Session, found: FoundGroup, lv: LogicalVolume, extents: int, request: GrowRequest | None = None
+) -> int:
+    """Make a linear, striped or thin volume *extents* long; the length that it has now.
+
+    A thin pool is resized with :func:`lamella.lvm.operations.thin_pools.resize_pool`. Shrinking cuts off what
+    lies behind; whoever asks has made sure that nothing is lost.
+    """
+    group = found.group
+    check_resizable(group, lv)
+    if extents <= 0:
+        raise UsageError(
+            f"New size of 0 not permitted for {group.name}/{lv.name}.", hint="lvremove removes it"
+        )
+    now = lv.extents
+    if extents == now:
+        return now
+    thin = lv.thin
+    if thin is not None:
+        thin.extent_count = extents
+    else:
+        require_simple(group, lv, "resize")
+        if extents > now:
+            grow_extents(session, group, lv, extents - now, request)
+        else:
+            shrink_extents(lv, now - extents)
+    session.commit(found, [lv.name])
+    return lv.extents
+
+
+# -- renaming and removing --------------------------------------------------------------------
+
+
+def rename_lv(session: Session, found: FoundGroup, lv: LogicalVolume, new: str) -> None:
+    """Give a volume another name, and its hidden parts with it."""
+    group = found.group
+    check_new_name(group, new)
+    if not group.is_visible(lv):
+        raise UsageError(
+            f'Cannot rename internal LV "{lv.name}".', hint="rename the volume that it is part of"
+        )
+    if "LOCKED" in lv.status:
+        raise BusyError(f"Cannot rename locked LV {lv.name}", hint="finish pvmove")
+    old = lv.name
+    for part in _hidden_parts(group, lv):
+        if part.name.startswith(old + "_"):
+            group.rename_lv(part, new + part.name[len(old) :])
+    group.rename_lv(lv, new)
+    session.commit(found, users_of_pool(group, lv))
+
+
+def _hidden_parts(group: VolumeGroup, lv: LogicalVolume) -> list[LogicalVolume]:
+    """Everything hidden that *lv* is built on, however deep."""
+    parts: list[LogicalVolume] = []
+    todo = [lv]
+    while todo:
+        for segment in todo.pop().segments:
+            for role, name in segment.references():
+                part = group.lvs.get(name)
+                if role in ("message", "thin_pool") or part is None or part.visible or part in parts:
+                    continue
+                parts.append(part)
+                todo.append(part)
+    return parts
+
+
+def check_removable(group: VolumeGroup, lv: LogicalVolume) -> None:
+    """Raise LVM2's refusals for a volume that something else still needs."""
+    full = f"{group.name}/{lv.name}"
+    for user, segment, role in group.users().get(lv.name, ()):
+        if role == "external_origin":
+            raise BusyError(
+                f"Can't remove external origin logical volume {full}.",
+                hint=f"remove the thin volume {user.name} first",
+            )
+        if role in ("metadata", "pool", "data") and segment.kind in ("thin-pool", "cache-pool"):
+            raise UsageError(
+                f"Can't remove logical volume {full} used by a pool.", hint=f"remove {user.name} instead"
+            )
+        if segment.kind == "snapshot" or role in ("area", "metadata_area"):
+            raise UnsupportedError(
+                f"Can't remove logical volume {full}: {user.name} ({segment.kind}) is built on it",
+                hint="Lamella leaves snapshots of the old kind, raids and caches to LVM2",
+            )
+    if "LOCKED" in lv.status:
+        raise BusyError(f"Can't remove locked logical volume {full}.", hint="finish pvmove")
+    for segment in lv.segments:
+        if not isinstance(segment, StripedSegment):
+            raise UnsupportedError(
+                f"cannot remove {full}: it is of type {segment.kind}",
+                hint="Lamella reads such volumes but leaves changes to LVM2",
+            )
+
+
+def forget_lv(group: VolumeGroup, lv: LogicalVolume) -> None:
+    """Drop a volume from the group's list and from what refers to it as an origin. Does not commit."""
+    del group.lvs[lv.name]
+    for other in group.lvs.values():
+        thin = other.thin
+        if thin is not None:
+            thin.origin = "" if thin.origin == lv.name else thin.origin
+            thin.merge = "" if thin.merge == lv.name else thin.merge
+
+
+def remove_lv(session: Session, found: FoundGroup, lv: LogicalVolume) -> None:
+    """Remove a linear or striped volume; the kernel loses it first."""
+    check_removable(found.group, lv)
+    session.deactivate(found, [lv.name])
+    forget_lv(found.group, lv)
+    session.commit(found, ())

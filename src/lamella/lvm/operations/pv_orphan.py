@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Change a physical volume that belongs to no group (pvchange). Works inside ``Session.all_locked``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.errors import NotFoundError
+from lamella.lvm.format.ids import new_uuid
+from lamella.lvm.format.metadata_area import IGNORED, AreaHeader, Slot
+
+if TYPE_CHECKING:
+    from lamella.lvm.disks.disk import Disk
+    from lamella.lvm.session.session import Session
+
+
+def change_orphan(
+    session: Session, disk: Disk, *, new_identity: bool = False, metadata_ignore: bool | None = None
+) -> bool:
+    """Give the disk another UUID, or let its metadata areas be ignored or used; whether anything changed."""
+    if disk.label is None:
+        raise NotFoundError(f"{disk.path} is not a physical volume", hint="pvs lists physical volumes")
+    changed = False
+    if metadata_ignore is not None:
+        for copy in disk.copies:
+            if copy.header is None or copy.ignored == metadata_ignore:
+                continue
+            flags = IGNORED if metadata_ignore else 0
+            copy.header = AreaHeader(copy.start, copy.header.size, Slot(flags=flags))
+            if not session.test:
+                disk.write_header(copy)
+            changed = True
+    if new_identity:
+        disk.label.uuid = new_uuid()
+        changed = True
+    if changed and not session.test:
+        disk.writer.flush()
+        disk.write_label()
+    return changed or metadata_ignore is not None

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What LVM has to tell a thin pool: queued in the group's text, then carried out, by the kernel where it
+has the pool, else by the user-space engine.
+
+LVM2 writes "create" and "delete" messages into the pool's segment together with a raised transaction
+id, sends them when it next changes something in the active pool, and takes them out again. A pool whose
+own id equals the text's has them behind it; one whose id is one less still needs them; any other id
+means that the two do not belong together. So a cut at any moment is made good by the next LVM2 or
+Lamella that changes the pool.
+
+A pool with transaction id 0 in the text belongs to somebody else (Docker, containerd, Lamella's own
+store): LVM checks nothing then, and makes no thin volumes in it once its own id has moved.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lamella.errors import BusyError, CorruptError, ReadOnlyError, UsageError
+from lamella.lvm.disks.volume_device import open_lv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume, ThinPoolSegment
+    from lamella.lvm.session.session import Session
+    from lamella.thin.engine.pool import Pool
+    from lamella.thin.status import PoolStatus
+
+BLOCK = 4096
+
+
+def _segment(found: FoundGroup, pool_lv: LogicalVolume) -> ThinPoolSegment:
+    segment = pool_lv.thin_pool
+    if segment is None:
+        raise UsageError(
+            f"{found.group.name}/{pool_lv.name} is not a thin pool.", hint=f"lvs {found.group.name}"
+        )
+    return segment
+
+
+@contextmanager
+def opened_pool(found: FoundGroup, pool_lv: LogicalVolume, *, read_only: bool = False) -> Iterator[Pool]:
+    """The pool itself, open in the user-space engine; changes are committed at the end.
+
+    A pool that was never used has empty metadata and is formatted first, as the kernel does it.
+    """
+    from lamella.thin.engine.pool import Pool, PoolOptions
+
+    segment = _segment(found, pool_lv)
+    metadata = open_lv(found, segment.metadata, read_only=read_only)
+    data = open_lv(found, segment.data, read_only=read_only)
+    options = PoolOptions(
+        zero=segment.zero,
+        discards="passdown"
+        if segment.discards == "passdown"
+        else "nopassdown"
+        if segment.discards == "nopassdown"
+        else "ignore",
+        error_if_no_space="ERROR_WHEN_FULL" in pool_lv.flags,
+    )
+    if not read_only and not any(metadata.read(0, BLOCK)):
+        pool = Pool.create(metadata, data, chunk_size=segment.chunk_size, options=options)
+    else:
+        pool = Pool.open(metadata, data, options=options, read_only=read_only)
+    with pool:
+        yield pool
+
+
+def queue_create(segment: ThinPoolSegment, lv: LogicalVolume) -> None:
+    """Note that a thin device for *lv* is to be made. Does not commit."""
+    _raise_id(segment)
+    segment.messages.append(("create", lv.name))
+
+
+def queue_delete(segment: ThinPoolSegment, device_id: int) -> None:
+    """Note that a thin device is to be deleted. Does not commit."""
+    _raise_id(segment)
+    segment.messages.append(("delete", device_id))
+
+
+def _raise_id(segment: ThinPoolSegment) -> None:
+    if not segment.messages:
+        segment.transaction_id += 1
+
+
+def live_status(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> PoolStatus | None:
+    """The state of the pool in the kernel; None if the kernel does not have it."""
+    from lamella.thin.status import parse_status
+
+    kernel = session.kernel(found)
+    text = kernel.pool_status(found, pool_lv.name) if kernel is not None else None
+    return None if text is None else parse_status(text)
+
+
+def check_own(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> None:
+    """Raise unless LVM may make thin volumes in the pool: its transaction id must be the text's."""
+    segment = _segment(found, pool_lv)
+    status = live_status(session, found, pool_lv)
+    if status is not None:
+        if status.mode_word != "rw" and status.mode_word != "out_of_data_space":
+            raise ReadOnlyError(
+                f"thin pool {found.group.name}/{pool_lv.name} takes no changes: its status in the kernel is "
+                f"{status.line().strip()}",
+                hint="dmesg says why; deactivate it, and lvconvert --repair it",
+            )
+        _check_id(found, pool_lv, segment, status.transaction_id)
+        return
+    if not any(open_lv(found, segment.metadata, read_only=True).read(0, BLOCK)):
+        return
+    with opened_pool(found, pool_lv, read_only=True) as pool:
+        _check_id(found, pool_lv, segment, pool.transaction_id)
+
+
+def _check_id(found: FoundGroup, pool_lv: LogicalVolume, segment: ThinPoolSegment, own: int) -> None:
+    expected = segment.transaction_id
+    if own == expected or (segment.messages and own == expected - 1):
+        return
+    name = f"{found.group.name}/{pool_lv.name}"
+    if expected == 0:
+        raise BusyError(
+            f"thin pool {name} is managed by another program (its transaction_id is {own}, LVM's is 0)",
+            hint="make volumes with that program, or make a pool of your own",
+        )
+    raise CorruptError(
+        f"Thin pool {name} transaction_id is {own}, while expected {expected}.",
+        hint="see which of the two is newer: vgcfgrestore --list, thin_dump; then repair the older",
+    )
+
+
+def send_messages(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> None:
+    """Carry out what is queued, and commit the text without it. Nothing to do without messages."""
+    segment = _segment(found, pool_lv)
+    if not segment.messages or session.test:
+        return
+    kernel = session.kernel(found)
+    if kernel is not None and kernel.pool_status(found, pool_lv.name) is not None:
+        kernel.send_messages(found, pool_lv.name)
+    else:
+        _send_in_user_space(found, pool_lv, segment)
+    segment.messages = []
+    session.commit(found, ())
+
+
+def _send_in_user_space(found: FoundGroup, pool_lv: LogicalVolume, segment: ThinPoolSegment) -> None:
+    group = found.group
+    with opened_pool(found, pool_lv) as pool:
+        _check_id(found, pool_lv, segment, pool.transaction_id)
+        if pool.transaction_id != segment.transaction_id:
+            for verb, what in segment.messages:
+                if verb == "delete":
+                    if int(what) in pool.devices():
+                        pool.delete(int(what))
+                    continue
+                thin = group.lvs[str(what)].thin
+                if thin is None:
+                    raise CorruptError(
+                        f"thin pool {group.name}/{pool_lv.name} has a message for {what}, which is not thin",
+                        hint="restore the group's metadata from a backup",
+                    )
+                origin = group.lvs[thin.origin].thin if thin.origin else None
+                if origin is not None:
+                    pool.create_snap(thin.device_id, origin.device_id)
+                else:
+                    pool.create_thin(thin.device_id)
+            pool.set_transaction_id(pool.transaction_id, segment.transaction_id)

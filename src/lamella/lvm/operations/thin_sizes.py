@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LVM2's rules for a thin pool's chunk size and metadata size. Sizes in sectors unless named otherwise.
+
+Authority: lib/metadata/thin_manip.c (update_thin_pool_params), libdm/libdevmapper.h.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lamella.block.device import SECTOR
+from lamella.errors import UsageError
+from lamella.lvm.disks.notice import Notice
+from lamella.lvm.report.units import human
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KIB = 1024 // SECTOR
+MIB = 1024 * KIB
+MIN_CHUNK = 64 * KIB
+MAX_CHUNK = 1024 * MIB
+GENERIC_CHUNK = 64 * KIB
+PERFORMANCE_CHUNK = 512 * KIB
+MIN_METADATA = 2 * MIB
+OPTIMAL_METADATA = 128 * MIB
+ALIGNED_CHUNK = 1024 * KIB
+MAX_METADATA = 255 * ((1 << 14) - 64) * 4 * KIB
+"""The largest metadata that dm-thin uses."""
+CROPPED_METADATA = 255 * (1 << 14) * 4 * KIB - 256 * 1024
+"""What older LVM2 cut metadata to (``allocation/thin_pool_crop_metadata``)."""
+MAX_SPARE = 16 * 1024 * MIB
+BYTES_PER_CHUNK = 64
+"""Metadata that LVM reckons with for every chunk of data."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSizes:
+    """What a pool gets: chunk in sectors, metadata in extents, and the crop flag for the text."""
+
+    chunk_sectors: int
+    metadata_extents: int
+    crop_metadata: bool | None
+
+
+def estimate(data_extents: int, extent_sectors: int, size: int) -> int:
+    """Metadata for chunks of *size*, or the chunk for metadata of *size*: the relation is symmetric."""
+    return data_extents * extent_sectors // (size * (SECTOR // BYTES_PER_CHUNK))
+
+
+def estimate_chunk(data_extents: int, extent_sectors: int, metadata: int) -> int:
+    """The smallest chunk with which *metadata* sectors suffice, as LVM rounds it."""
+    chunk = estimate(data_extents, extent_sectors, metadata)
+    if chunk >= ALIGNED_CHUNK:
+        chunk = _round(chunk, ALIGNED_CHUNK)
+    else:
+        chunk = 1 << max(chunk - 1, 0).bit_length()
+    return min(max(chunk, MIN_CHUNK), MAX_CHUNK)
+
+
+def check_chunk(chunk_sectors: int) -> None:
+    """Raise :class:`UsageError` unless dm-thin can use the chunk size."""
+    if not MIN_CHUNK <= chunk_sectors <= MAX_CHUNK:
+        raise UsageError(
+            f"Chunk size must be in the range {human(MIN_CHUNK * SECTOR)} to {human(MAX_CHUNK * SECTOR)}.",
+            hint="give another --chunksize",
+        )
+    if chunk_sectors % MIN_CHUNK:
+        raise UsageError(
+            f"Chunk size must be a multiple of {human(MIN_CHUNK * SECTOR)}.",
+            hint="give another --chunksize",
+        )
+
+
+def pool_sizes(
+    data_extents: int,
+    extent_sectors: int,
+    say: Callable[[Notice], None],
+    *,
+    chunk_sectors: int = 0,
+    metadata_extents: int = 0,
+    existing_metadata: str = "",
+    chunk_policy: str = "generic",
+    crop: bool = False,
+    zero: bool = True,
+) -> PoolSizes:
+    """Choose what was left open, check what was given, and say what LVM2 says.
+
+    Parameters: *chunk_sectors* and *metadata_extents*, 0 to choose; *existing_metadata*, the name of
+    a volume (``vg/lv``) that is to become the metadata, which is never resized; *chunk_policy*,
+    "generic" or "performance"; *crop*, cut metadata to what the oldest kernels take.
+    """
+    maximum = CROPPED_METADATA if crop else MAX_METADATA
+    warn = _warner(say)
+    if chunk_sectors:
+        check_chunk(chunk_sectors)
+    if metadata_extents:
+        metadata = metadata_extents * extent_sectors
+        suggested = estimate_chunk(data_extents, extent_sectors, metadata)
+        if not chunk_sectors:
+            chunk_sectors = suggested
+        elif chunk_sectors < suggested:
+            warn(f"WARNING: Chunk size is smaller then suggested minimum size {human(suggested * SECTOR)}.")
+    elif chunk_sectors:
+        metadata = estimate(data_extents, extent_sectors, chunk_sectors)
+        if metadata > maximum:
+            suggested = estimate_chunk(data_extents, extent_sectors, maximum)
+            warn(
+                "WARNING: Chunk size is too small for pool, suggested minimum is "
+                f"{human(suggested * SECTOR)}."
+            )
+    else:
+        chunk_sectors = PERFORMANCE_CHUNK if chunk_policy == "performance" else GENERIC_CHUNK
+        metadata = estimate(data_extents, extent_sectors, chunk_sectors)
+        while metadata > OPTIMAL_METADATA and chunk_sectors < MAX_CHUNK:
+            chunk_sectors <<= 1
+            metadata >>= 1
+    metadata = _round(metadata, extent_sectors)
+    largest_data = maximum * chunk_sectors * (SECTOR // BYTES_PER_CHUNK)
+    metadata = _bounded(metadata, maximum, extent_sectors, metadata_extents, existing_metadata, say)
+    cropped: bool | None = crop if metadata > CROPPED_METADATA else None
+    if largest_data // extent_sectors < data_extents:
+        raise UsageError(
+            f"Selected chunk size {human(chunk_sectors * SECTOR)} cannot address more then "
+            f"{human(largest_data * SECTOR)} of thin pool data space.",
+            hint="give a larger --chunksize",
+        )
+    say(
+        Notice(
+            "thin",
+            f"Thin pool volume with chunk size {human(chunk_sectors * SECTOR)} can address at most "
+            f"{human(largest_data * SECTOR)} of data.",
+            level="print",
+        )
+    )
+    if chunk_sectors > data_extents * extent_sectors:
+        raise UsageError(
+            "Size of thin-pool data volume cannot be smaller than chunk size "
+            f"{human(chunk_sectors * SECTOR)}.",
+            hint="give a smaller --chunksize or a larger pool",
+        )
+    if zero and chunk_sectors >= PERFORMANCE_CHUNK:
+        warn(
+            f"WARNING: Pool zeroing and {human(chunk_sectors * SECTOR)} large chunk size slows down "
+            "thin provisioning."
+        )
+        warn(
+            "WARNING: Consider disabling zeroing (-Zn) or using smaller chunk size "
+            f"(<{human(PERFORMANCE_CHUNK * SECTOR)})."
+        )
+    return PoolSizes(chunk_sectors, -(-metadata // extent_sectors), cropped)
+
+
+def _bounded(
+    metadata: int,
+    maximum: int,
+    extent_sectors: int,
+    given_extents: int,
+    existing: str,
+    say: Callable[[Notice], None],
+) -> int:
+    largest, smallest = _round(maximum, extent_sectors), _round(MIN_METADATA, extent_sectors)
+    if metadata > largest:
+        if existing:
+            text = (
+                f"Size {human(metadata * SECTOR)} of pool metadata volume {existing} is bigger then maximum "
+                f"usable size {human(largest * SECTOR)}."
+            )
+            say(Notice("thin", text, level="print"))
+            return metadata
+        if given_extents:
+            text = (
+                f"Reducing pool metadata size {human(metadata * SECTOR)} to maximum usable size "
+                f"{human(largest * SECTOR)}."
+            )
+            say(Notice("thin", text, level="print"))
+        return largest
+    if metadata < smallest:
+        if existing:
+            raise UsageError(
+                f"Can't use volume {existing} with size {human(metadata * SECTOR)} as pool metadata. "
+                f"Minimal required size is {human(smallest * SECTOR)}.",
+                hint="give a larger --poolmetadata volume",
+            )
+        if given_extents:
+            text = (
+                f"Extending pool metadata size {human(metadata * SECTOR)} to required minimal size "
+                f"{human(smallest * SECTOR)}."
+            )
+            say(Notice("thin", text, level="print"))
+        return smallest
+    return metadata
+
+
+def _round(size: int, step: int) -> int:
+    return -(-size // step) * step
+
+
+def _warner(say: Callable[[Notice], None]) -> Callable[[str], None]:
+    def warn(text: str) -> None:
+        say(Notice("thin", text))
+
+    return warn

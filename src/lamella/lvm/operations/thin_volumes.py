@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Thin volumes and snapshots: make and remove them, and warn when they promise too much.
+
+Every function works inside :meth:`lamella.lvm.session.session.Session.editing` and commits as often, and in
+the order, that LVM2 does. Changes inside a pool are carried out by the user-space engine
+(:mod:`lamella.lvm.operations.thin_messages`), or by the kernel where it has the pool, unless *apply* is
+False: then they stay queued in the group's text, and LVM2 carries them out with its next change in the pool.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lamella.errors import BusyError, LamellaError, UsageError
+from lamella.lvm.disks.notice import Notice
+from lamella.lvm.format.group_reader import MAX_DEVICE_ID
+from lamella.lvm.format.model import (
+    WRITE,
+    LogicalVolume,
+    ThinPoolSegment,
+    ThinSegment,
+    VolumeGroup,
+)
+from lamella.lvm.operations.logical_volumes import (
+    check_new_name,
+    check_volume_count,
+    forget_lv,
+    free_name,
+    new_lv,
+    remove_lv,
+)
+from lamella.lvm.operations.physical_volumes import change_tags
+from lamella.lvm.operations.thin_messages import (
+    check_own,
+    live_status,
+    queue_create,
+    queue_delete,
+    send_messages,
+)
+from lamella.lvm.operations.thin_pools import pool_metadata_names, spare_of
+from lamella.lvm.report.units import human
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.session.session import Session
+
+
+# -- thin volumes ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ThinRequest:
+    """Options of a thin volume or snapshot."""
+
+    name: str = ""
+    tags: Sequence[str] = ()
+    writable: bool = True
+    read_ahead: int | None = None
+    activation_skip: bool | None = None
+    """None: snapshots are skipped, as LVM2 has it by default."""
+    autoactivation: bool = True
+    profile: str = ""
+    apply: bool = True
+    """Make the device in the pool now; False leaves the message for LVM2."""
+    activate: bool = True
+    """Let the kernel have it, where the session has an activator and it is not to be skipped."""
+    activate_skipped: bool = False
+    """Even if it is to be skipped later on."""
+
+
+def create_thin(
+    session: Session,
+    found: FoundGroup,
+    pool_lv: LogicalVolume,
+    extents: int,
+    request: ThinRequest | None = None,
+) -> LogicalVolume:
+    """A new, empty thin volume of *extents* in the pool."""
+    segment = _own_pool(session, found, pool_lv)
+    group = found.group
+    chunk = segment.chunk_sectors
+    if chunk > group.extent_sectors:
+        size = extents * group.extent_sectors
+        rounded = -(-size // chunk) * chunk // group.extent_sectors
+        if rounded != extents:
+            said = f"Rounding size ({extents} extents) up to chunk boundary size ({rounded} extents)."
+            session.say(Notice("thin", said, level="print"))
+            extents = rounded
+    return _new_thin(session, found, pool_lv, extents, request or ThinRequest())
+
+
+def create_snapshot(
+    session: Session, found: FoundGroup, origin: LogicalVolume, request: ThinRequest | None = None
+) -> LogicalVolume:
+    """A thin snapshot of the thin volume *origin*, in the same pool."""
+    thin = origin.thin
+    if thin is None:
+        raise UsageError(
+            f"{found.group.name}/{origin.name} is not a thin volume", hint="give --thinpool for others"
+        )
+    pool_lv = found.group.lvs[thin.pool]
+    _own_pool(session, found, pool_lv)
+    return _new_thin(session, found, pool_lv, origin.extents, request or ThinRequest(), origin=origin)
+
+
+def create_external_snapshot(
+    session: Session,
+    found: FoundGroup,
+    origin: LogicalVolume,
+    pool_lv: LogicalVolume,
+    request: ThinRequest | None = None,
+) -> LogicalVolume:
+    """A thin volume in the pool that reads what it has not written itself from the read-only *origin*."""
+    if WRITE in origin.status:
+        raise UsageError(
+            "Cannot use writable LV as the external origin.",
+            hint=f"lvchange -pr {found.group.name}/{origin.name} first",
+        )
+    if origin.thin_pool is not None or not found.group.is_visible(origin):
+        raise UsageError(
+            f"{found.group.name}/{origin.name} cannot be an external origin", hint="give a plain volume"
+        )
+    _own_pool(session, found, pool_lv)
+    return _new_thin(session, found, pool_lv, origin.extents, request or ThinRequest(), external=origin)
+
+
+def _own_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> ThinPoolSegment:
+    """The pool's segment, with nothing queued any more and sure to be LVM's own."""
+    segment = pool_lv.thin_pool
+    if segment is None:
+        raise UsageError(
+            f"Logical volume {found.group.name}/{pool_lv.name} is not a thin pool.",
+            hint=f"lvs {found.group.name} shows which are",
+        )
+    if not session.test:
+        check_own(session, found, pool_lv)
+    return segment
+
+
+def _new_thin(
+    session: Session,
+    found: FoundGroup,
+    pool_lv: LogicalVolume,
+    extents: int,
+    request: ThinRequest,
+    *,
+    origin: LogicalVolume | None = None,
+    external: LogicalVolume | None = None,
+) -> LogicalVolume:
+    group = found.group
+    pool = pool_lv.thin_pool
+    assert pool is not None
+    if request.name:
+        check_new_name(group, request.name)
+    check_volume_count(group)
+    if extents <= 0:
+        raise UsageError("Unable to create new logical volume with no extents.", hint="give a larger size")
+    if request.apply:
+        send_messages(session, found, pool_lv)
+    lv = new_lv(session, request.name or free_name(group), writable=request.writable)
+    change_tags(lv.tags, request.tags, ())
+    lv.read_ahead = request.read_ahead
+    lv.profile = request.profile
+    skip = origin is not None if request.activation_skip is None else request.activation_skip
+    lv.flags = ["ACTIVATION_SKIP"] * skip + ["NOAUTOACTIVATE"] * (not request.autoactivation)
+    segment = ThinSegment("thin", 0, extents)
+    segment.pool = pool_lv.name
+    segment.transaction_id = pool.transaction_id - bool(pool.messages)
+    segment.device_id = _free_device_id(group, pool_lv)
+    if origin is not None and origin.thin is not None:
+        segment.origin = origin.name
+        segment.external_origin = origin.thin.external_origin
+    elif external is not None:
+        segment.external_origin = external.name
+    lv.segments = [segment]
+    group.lvs[lv.name] = lv
+    queue_create(pool, lv)
+    session.commit(found, [pool_lv.name])
+    if request.apply:
+        _carry_out(session, found, pool_lv, lv)
+    if request.activate and (not skip or request.activate_skipped):
+        session.activate(found, [lv.name])
+    return lv
+
+
+def _carry_out(session: Session, found: FoundGroup, pool_lv: LogicalVolume, lv: LogicalVolume) -> None:
+    """Make the device of the new volume. What the kernel refuses is taken out of the text again."""
+    try:
+        send_messages(session, found, pool_lv)
+    except LamellaError:
+        pool, status = pool_lv.thin_pool, live_status(session, found, pool_lv)
+        assert pool is not None
+        if status is not None and pool.messages and status.transaction_id != pool.transaction_id:
+            forget_lv(found.group, lv)
+            pool.messages.remove(("create", lv.name))
+            pool.transaction_id -= not pool.messages
+            session.commit(found, [pool_lv.name])
+        raise
+
+
+def _free_device_id(group: VolumeGroup, pool_lv: LogicalVolume) -> int:
+    highest = 0
+    for lv in group.thin_volumes(pool_lv):
+        if lv.thin is not None:
+            highest = max(highest, lv.thin.device_id)
+    if highest >= MAX_DEVICE_ID:
+        raise UsageError("Cannot find free device_id.", hint="the pool has used up its 2^24 device ids")
+    return highest + 1
+
+
+# -- removing ----------------------------------------------------------------------------------------
+
+
+def remove_thin(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply: bool = True) -> None:
+    """Remove a thin volume or snapshot, and its device in the pool; the kernel loses it first."""
+    group = found.group
+    thin = lv.thin
+    if thin is None:
+        raise UsageError(f"{group.name}/{lv.name} is not a thin volume", hint=f"lvs {group.name}")
+    for user, _segment, role in group.users().get(lv.name, ()):
+        if role == "external_origin":
+            raise BusyError(
+                f"Can't remove external origin logical volume {group.name}/{lv.name}.",
+                hint=f"remove {user.name} first",
+            )
+    pool_lv = group.lvs[thin.pool]
+    pool = pool_lv.thin_pool
+    assert pool is not None
+    if apply:
+        if not session.test:
+            check_own(session, found, pool_lv)
+        send_messages(session, found, pool_lv)
+    session.deactivate(found, [lv.name])
+    forget_lv(group, lv)
+    if ("create", lv.name) in pool.messages:
+        pool.messages.remove(("create", lv.name))
+        if not pool.messages:
+            pool.transaction_id -= 1
+    else:
+        queue_delete(pool, thin.device_id)
+    session.commit(found, ())
+    if apply:
+        send_messages(session, found, pool_lv)
+
+
+def remove_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> None:
+    """Remove a thin pool with all its volumes, and the spare if no pool is left."""
+    group = found.group
+    segment = pool_lv.thin_pool
+    if segment is None:
+        raise UsageError(f"{group.name}/{pool_lv.name} is not a thin pool.", hint=f"lvs {group.name}")
+    thins = group.thin_volumes(pool_lv)
+    users = group.users()
+    for lv in thins:
+        for user, _segment, role in users.get(lv.name, ()):
+            if role == "external_origin" and user not in thins:
+                raise BusyError(
+                    f"Can't remove external origin logical volume {group.name}/{lv.name}.",
+                    hint=f"remove {user.name} first",
+                )
+    session.deactivate(found, [*(lv.name for lv in thins), pool_lv.name])
+    for lv in thins:
+        forget_lv(group, lv)
+    if thins:
+        segment.messages = []
+        session.commit(found, ())
+    forget_lv(group, pool_lv)
+    for name in (segment.data, segment.metadata):
+        forget_lv(group, group.lvs[name])
+    spare = spare_of(group)
+    if spare is not None and not pool_metadata_names(group):
+        forget_lv(group, spare)
+    session.commit(found, ())
+
+
+def remove_any(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply: bool = True) -> None:
+    """Remove a volume of any type that Lamella can change. The spare may be removed by its name too."""
+    if lv.thin is not None:
+        remove_thin(session, found, lv, apply=apply)
+    elif lv.thin_pool is not None:
+        remove_pool(session, found, lv)
+    else:
+        remove_lv(session, found, lv)
+
+
+# -- promises ----------------------------------------------------------------------------------------
+
+
+def overprovisioning(
+    group: VolumeGroup,
+    lv: LogicalVolume | None,
+    autoextend: Callable[[LogicalVolume], tuple[int, int]],
+) -> list[Notice]:
+    """What LVM2 says when thin volumes promise more than there is.
+
+    *lv* is the thin volume or pool that has just been made or grown; *autoextend* gives a pool's
+    (threshold, percent), from its profile or ``lvm.conf``.
+    """
+    pool_lv = None
+    if lv is not None:
+        pool_lv = group.lvs[lv.thin.pool] if lv.thin is not None else lv if lv.thin_pool else None
+    promised = there = 0
+    if pool_lv is not None:
+        there = group.size_of(pool_lv)
+        promised = sum(group.size_of(thin) for thin in group.thin_volumes(pool_lv))
+        if promised <= there:
+            return []
+    highest, lowest, others = 0, 100, 0
+    for other in group.lvs.values():
+        if other.thin_pool is None:
+            continue
+        threshold, percent = autoextend(other)
+        highest, lowest = max(highest, threshold), min(lowest, percent)
+        if other is pool_lv:
+            continue
+        others += 1
+        there += group.size_of(other)
+        promised += sum(group.size_of(thin) for thin in group.thin_volumes(other))
+    if promised <= there:
+        return []
+    unprotected = highest > 99 or not lowest
+    size, free = group.extents * group.extent_size, group.free_extents() * group.extent_size
+    if size < promised:
+        limit, words = size, " and the size of whole volume group"
+    elif free < promised:
+        limit, words = free, " and the amount of free space in volume group" if free else ""
+    elif unprotected:
+        limit, words = there, ""
+    else:
+        return []
+    which = "s" if others else f" {group.name}/{pool_lv.name}" if pool_lv is not None else ""
+    shown = human(limit) if limit else "no free space in volume group"
+    said = [
+        Notice(
+            "thin",
+            f"WARNING: Sum of all thin volume sizes ({human(promised)}) exceeds the size of thin pool"
+            f"{which}{words} ({shown}).",
+        )
+    ]
+    if unprotected:
+        lines = ["WARNING: You have not turned on protection against thin pools running out of space."]
+        if highest > 99:
+            lines.append(
+                "WARNING: Set activation/thin_pool_autoextend_threshold below 100 to trigger automatic "
+                "extension of thin pools before they get full."
+            )
+        if not lowest:
+            lines.append(
+                "WARNING: Set activation/thin_pool_autoextend_percent above 0 to specify by how much to "
+                "extend thin pools reaching the threshold."
+            )
+        said += [Notice("thin", line, level="print") for line in lines]
+    return said

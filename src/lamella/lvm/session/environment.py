@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a command on volume groups has to know of the machine that it runs on."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lamella.lvm.format.group_writer import Header
+    from lamella.lvm.session.config import Config
+
+LVM_ETC = Path("/etc/lvm")
+LVM_LOCKS = Path("/run/lock/lvm")
+LVM_RUN = Path("/run/lvm")
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+@dataclass(slots=True)
+class Environment:
+    """Host, folders and defaults; the command line sets what its options and ``lvm.conf`` say.
+
+    A folder that is None is not used: no locks are taken there, no backups written, no hints emptied.
+    Sizes are sectors where named so, else bytes.
+    """
+
+    command_line: str = "lamella"
+    """As typed, for the description in metadata and backups."""
+    host: str = field(default_factory=lambda: os.uname().nodename)
+    lock_dir: Path | None = None
+    hints_dir: Path | None = None
+    """Where LVM2 keeps its hints (:mod:`lamella.lvm.disks.hints`); None where there are none to take back."""
+    backup_dir: Path | None = None
+    archive_dir: Path | None = None
+    retain_min: int = 10
+    retain_days: int = 30
+    """How many archives of a group to keep at least, and for how many days."""
+    system_id: str = ""
+    """This host's system ID; groups that carry another one are foreign."""
+    pv_min_size: int = 2 << 20
+    sys_block: Path = Path("/sys/block")
+    now: Callable[[], int] = _now
+
+    @classmethod
+    def detect(cls, state_root: Path | None = None, command_line: str = "lamella") -> Environment:
+        """LVM2's own folders where it is installed and we are root, else folders under *state_root*."""
+        if uses_lvm_folders():
+            return cls(
+                command_line,
+                lock_dir=LVM_LOCKS,
+                backup_dir=LVM_ETC / "backup",
+                archive_dir=LVM_ETC / "archive",
+                hints_dir=LVM_RUN,
+            )
+        if state_root is None:
+            return cls(command_line)
+        return cls(
+            command_line,
+            lock_dir=state_root / "run" / "lvm",
+            backup_dir=state_root / "lvm" / "backup",
+            archive_dir=state_root / "lvm" / "archive",
+        )
+
+    @classmethod
+    def located(cls, config: Config, state_root: Path | None, command_line: str) -> Environment:
+        """:meth:`detect`, with the folders that LVM2's settings name, whether they are to be used or not."""
+        found = cls.detect(state_root, command_line)
+        if found.lock_dir == LVM_LOCKS:
+            found.lock_dir = Path(config.text("global/locking_dir"))
+            found.backup_dir = Path(config.text("backup/backup_dir"))
+            found.archive_dir = Path(config.text("backup/archive_dir"))
+        return found
+
+    @classmethod
+    def configured(cls, config: Config, state_root: Path | None, command_line: str) -> Environment:
+        """:meth:`located`, with what LVM2's settings say of backups, hints, sizes and the system ID."""
+        found = cls.located(config, state_root, command_line)
+        found.set_up(config)
+        return found
+
+    def set_up(self, config: Config) -> None:
+        """Take over what LVM2's settings say beside the folders, and give up those that they do not use."""
+        if not config.flag("backup/backup"):
+            self.backup_dir = None
+        if not config.flag("backup/archive"):
+            self.archive_dir = None
+        if config.text("devices/hints") == "none":
+            self.hints_dir = None
+        self.retain_min = config.number("backup/retain_min")
+        self.retain_days = config.number("backup/retain_days")
+        self.pv_min_size = config.number("devices/pv_min_size") * 1024
+        self.system_id = configured_system_id(config)
+
+    def header(self, description: str) -> Header:
+        """The header of a text that is written now."""
+        from lamella.lvm.format.group_writer import Header
+
+        names = os.uname()
+        system = " ".join((names.sysname, self.host, names.release, names.version, names.machine))
+        return Header(description, self.host, system, self.now(), system_id=self.system_id)
+
+
+def configured_system_id(config: Config) -> str:
+    """This host's system ID, from where ``global/system_id_source`` says; "" for none."""
+    match config.text("global/system_id_source"):
+        case "lvmlocal":
+            return config.text("local/system_id")
+        case "uname":
+            return os.uname().nodename
+        case "machineid":
+            try:
+                return Path("/etc/machine-id").read_text("ascii").strip()
+            except OSError:
+                return ""
+    return ""
+
+
+def uses_lvm_folders() -> bool:
+    """Whether LVM2's own folders are used: we are root, and it is installed."""
+    if os.geteuid() != 0:
+        return False
+    if LVM_ETC.is_dir():
+        return True
+    import shutil
+
+    return shutil.which("lvm", path=_search_path()) is not None
+
+
+def _search_path() -> str:
+    return os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Profiles: small files of settings, for one command or attached to a group or volume in its metadata.
+
+A profile NAME is the file ``NAME.profile`` in ``/etc/lvm/profile`` (``config/profile_dir``), or in
+the folder ``lvm/profile`` of Lamella's state root.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.errors import NotFoundError, UsageError
+from lamella.lvm.session.config import PROFILABLE, Config, read_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.lvm.format.text import Section
+
+SUFFIX = ".profile"
+
+
+@dataclass(frozen=True, slots=True)
+class AutoExtend:
+    """A pool is extended by *percent* once it is *threshold* per cent full; 100: never."""
+
+    threshold: int = 100
+    percent: int = 20
+
+
+def find_profile(name: str, folders: Sequence[Path]) -> Path:
+    """The file of profile *name*. Raises :class:`NotFoundError`, in LVM2's words."""
+    if not name or "/" in name or name.startswith("."):
+        raise UsageError(f"Invalid profile name {name}.", hint="give a name, without a folder")
+    for folder in folders:
+        path = folder / (name + SUFFIX)
+        if path.is_file():
+            return path
+    where = folders[0] if folders else Path()
+    raise NotFoundError(
+        f"{where / (name + SUFFIX)}: stat failed: No such file or directory",
+        hint=f"write the profile as a file {name}{SUFFIX} in that folder",
+    )
+
+
+def load_profile(name: str, folders: Sequence[Path]) -> Section:
+    """The settings of profile *name*."""
+    return read_file(find_profile(name, folders))
+
+
+def auto_extend(config: Config, profile: str, folders: Sequence[Path]) -> AutoExtend:
+    """A pool's settings: those of its profile, then those of the configuration.
+
+    A profile that is named but not there counts as empty, as with LVM2.
+    """
+    settings = config
+    if profile:
+        try:
+            settings = config.with_layer(load_profile(profile, folders), first=True)
+        except NotFoundError:
+            settings = config
+    return AutoExtend(
+        settings.number("activation/thin_pool_autoextend_threshold"),
+        settings.number("activation/thin_pool_autoextend_percent"),
+    )
+
+
+def unprofilable(section: Section) -> list[str]:
+    """Settings of a profile that a metadata profile cannot hold."""
+    found = []
+    for name, content in section.items():
+        if not isinstance(content, dict):
+            found.append(name)
+            continue
+        for key in content:
+            path = f"{name}/{key}"
+            if path not in PROFILABLE and not key.startswith(("cache_", "vdo_")):
+                found.append(path)
+    return found
+
+
+def profile_text(threshold: int, percent: int) -> str:
+    """The text of a profile that extends pools."""
+    return (
+        "activation {\n"
+        f"  thin_pool_autoextend_threshold={threshold}\n"
+        f"  thin_pool_autoextend_percent={percent}\n"
+        "}\n"
+    )

@@ -1,0 +1,407 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One command's work on some disks: scan, lock, check that a change is allowed, commit, back up."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from lamella.errors import (
+    BusyError,
+    CorruptError,
+    NotFoundError,
+    ReadOnlyError,
+    UnsupportedError,
+    UsageError,
+)
+from lamella.lvm.disks.disk import Disk, Opener, is_block_device, open_file, open_shared
+from lamella.lvm.disks.hints import taken_back
+from lamella.lvm.disks.kernel_active import refuse_active
+from lamella.lvm.disks.scan import FoundGroup, Scan, same_file, scan
+from lamella.lvm.format.model import WRITE, WRITE_LOCKED
+from lamella.lvm.session.backup import archive_text, backup_after, remove_backup, text_before
+from lamella.lvm.session.commit import commit_group, forget_group
+from lamella.lvm.session.locks import global_lock, group_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from lamella.block.device import BlockDevice
+    from lamella.lvm.disks.notice import Notice
+    from lamella.lvm.format.model import VolumeGroup
+    from lamella.lvm.session.activator import Activator
+    from lamella.lvm.session.environment import Environment
+
+
+class Session:
+    """The disks that a command may use, and what it found on them.
+
+    Parameters: *paths* of files, devices and whatever else *opener* understands; *given*, devices
+    that are open already, by path; *test* lets every commit change nothing on disk (``--test``);
+    *say* is handed every notice as it comes up; *activator* changes the kernel's devices along with
+    the groups: without one, a group that the kernel uses is refused; *locked*: the caller holds the locks on
+    the set of physical volumes and on the groups that are changed, over several sessions.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        environment: Environment,
+        *,
+        opener: Opener = open_file,
+        given: Mapping[str, BlockDevice] | None = None,
+        test: bool = False,
+        say: Callable[[Notice], None] | None = None,
+        activator: Activator | None = None,
+        locked: bool = False,
+    ) -> None:
+        self.paths = list(paths)
+        self.environment = environment
+        self.opener = open_shared if activator is not None and opener is open_file else opener
+        self.given = dict(given or {})
+        self.test = test
+        self.notices: list[Notice] = []
+        self.activator = activator
+        self._lock_dir = None if test or locked else environment.lock_dir
+        self._say = say
+        self._scan: Scan | None = None
+        self._writers: dict[str, BlockDevice] = {}
+        """Disks that are open for writing, over all scans."""
+        self._global_held = False
+        self._archived: set[str] = set()
+        self._before: dict[str, tuple[str, str]] = {}
+        self._changed: dict[str, VolumeGroup] = {}
+        self._writes: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every disk that was opened here; volumes opened on them are of no use any more."""
+        if self._scan is not None:
+            self._scan.close()
+            self._scan = None
+        for device in self._writers.values():
+            device.close()
+        self._writers.clear()
+
+    def say(self, notice: Notice) -> None:
+        """Keep a notice and hand it on."""
+        self.notices.append(notice)
+        if self._say is not None:
+            self._say(notice)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    @property
+    def scan(self) -> Scan:
+        """What is on the disks; read at first use."""
+        return self._scan if self._scan is not None else self.rescan()
+
+    def rescan(self) -> Scan:
+        """Read the disks anew. Disks that are open for writing stay so, and with them volumes on them."""
+        again = self._scan is not None
+        if self._scan is not None:
+            for disk in self._scan.disks:
+                writer = disk.take_writer()
+                if writer is not None:
+                    self._writers[disk.path] = writer
+            self._scan.close()
+            self._scan = None
+        self._scan = scan(
+            self.paths,
+            opener=self.opener,
+            given={**self._writers, **self.given},
+            min_size=self.environment.pv_min_size,
+            system_id=self.environment.system_id,
+        )
+        if not again:
+            for notice in self._scan.all_notices():
+                self.say(notice)
+        return self._scan
+
+    def find(self, name: str) -> FoundGroup:
+        """The group called *name* (or with that UUID). Raises :class:`NotFoundError`."""
+        found = self.scan.named(name) or [each for each in self.scan.groups if each.group.uuid == name]
+        if not found:
+            raise NotFoundError(
+                f'Volume group "{name}" not found', hint="vgs lists the volume groups on these devices"
+            )
+        if len(found) > 1:
+            own = [each for each in found if not self.is_foreign(each.group)]
+            if len(own) != 1:
+                raise UsageError(
+                    f"Multiple VGs found with the same name: {name}.",
+                    hint="give the UUID: vgrename UUID NEWNAME, or use fewer devices",
+                )
+            found = own
+        return found[0]
+
+    def find_disk(self, path: str) -> Disk:
+        """The disk at *path*, scanned or not yet. Raises if it cannot be opened."""
+        known = self.scan.disk(path)
+        if known is not None:
+            return known
+        for other, error in self.scan.unreadable:
+            if same_file(other, path):
+                raise error
+        disk = Disk.open(path, self.opener, self._writers.get(path) or self.given.get(path))
+        self.scan.disks.append(disk)
+        return disk
+
+    def is_foreign(self, group: VolumeGroup) -> bool:
+        """Whether the group belongs to another host."""
+        return bool(group.system_id) and group.system_id != self.environment.system_id
+
+    # -- changing --------------------------------------------------------------------------------
+
+    @contextmanager
+    def all_locked(self, *, keep_hints: bool = False) -> Iterator[None]:
+        """Hold the lock on the set of physical volumes; scan again under it.
+
+        LVM2's hints are taken back, also with ``--test``, as LVM2 does it; *keep_hints* is for changes after
+        which each disk still has the UUID and the group that it had.
+        """
+        if self._global_held:
+            yield
+            return
+        around = self.environment
+        command = (around.command_line.split() or [""])[0]
+        with (
+            global_lock(self._lock_dir, write=True),
+            taken_back(None if keep_hints else around.hints_dir, command, lock=around.lock_dir is not None),
+        ):
+            self._global_held = True
+            try:
+                self.rescan()
+                yield
+            finally:
+                self._global_held = False
+
+    @contextmanager
+    def editing(
+        self,
+        name: str,
+        *,
+        missing_ok: bool = False,
+        exported_ok: bool = False,
+        read_only_ok: bool = False,
+        unknown_ok: bool = False,
+        active_ok: bool = False,
+    ) -> Iterator[FoundGroup]:
+        """Lock the group, read it anew, check that it may be changed, and write its backup at the end.
+
+        Raises LVM2's refusals: not found, foreign, shared, clustered, exported, read-only, missing
+        disks, unknown segments, duplicate disks; and :class:`BusyError` for an active group where there
+        is no activator.
+        """
+        with ExitStack() as held:
+            held.enter_context(group_lock(self._lock_dir, name, write=True))
+            if not self._global_held:
+                self.rescan()
+            found = self.find(name)
+            self.check_access(found, exported_ok=exported_ok)
+            self._check_change(found, missing_ok, read_only_ok, unknown_ok)
+            if not active_ok and self.kernel(found) is None:
+                refuse_active(found.group.name, found.group.uuid, self.environment.sys_block)
+            if self.environment.archive_dir is not None and not self.test:
+                self._before[found.group.uuid] = (
+                    found.group.name,
+                    text_before(found.group, self.environment),
+                )
+            yield found
+            self._back_up()
+
+    def check_access(self, found: FoundGroup, *, exported_ok: bool = False) -> None:
+        """Raise LVM2's refusal if the group is another host's, managed by lvmlockd, or exported."""
+        group = found.group
+        if group.shared:
+            raise UnsupportedError(
+                f"Cannot access VG {group.name} with lock type {group.lock_type} that requires lvmlockd.",
+                hint="use LVM2 with lvmlockd on a host of its cluster",
+            )
+        if group.clustered:
+            raise UnsupportedError(
+                f"Cannot access clustered volume group {group.name}", hint="vgchange -cn with LVM2 first"
+            )
+        if self.is_foreign(group):
+            own = (
+                f"local system ID {self.environment.system_id}"
+                if self.environment.system_id
+                else "unknown local system ID"
+            )
+            raise ReadOnlyError(
+                f"Cannot access VG {group.name} with system ID {group.system_id} with {own}.",
+                hint="only the host that owns the group may change it",
+            )
+        if group.exported and not exported_ok:
+            raise ReadOnlyError(f"Volume group {group.name} is exported", hint="vgimport it first")
+
+    def _check_change(
+        self, found: FoundGroup, missing_ok: bool, read_only_ok: bool, unknown_ok: bool
+    ) -> None:
+        group = found.group
+        if not read_only_ok and WRITE not in group.status and WRITE_LOCKED not in group.flags:
+            raise ReadOnlyError(f"Volume group {group.name} is read-only.", hint="it lacks the WRITE flag")
+        if found.partial and not missing_ok:
+            raise CorruptError(
+                f"Cannot change VG {group.name} while PVs are missing.",
+                hint="See vgreduce --removemissing and vgextend --restoremissing.",
+            )
+        if not unknown_ok:
+            for lv in group.lvs.values():
+                if any(not is_known_type(segment.kind) for segment in lv.segments):
+                    raise UnsupportedError(
+                        f"Cannot change VG {group.name} with unknown segments in it!",
+                        hint=f"logical volume {lv.name} was made by a newer LVM2; change it with that",
+                    )
+        doubled = {disk.label.uuid for disk in self.scan.duplicates if disk.label is not None}
+        if any(pv.uuid in doubled for pv in group.pvs):
+            raise BusyError(
+                f"Cannot update volume group {group.name} with duplicate PV devices.",
+                hint="leave out the copies: name the right devices with --devices",
+            )
+
+    @contextmanager
+    def creating(self, name: str) -> Iterator[None]:
+        """Hold the global lock and that of a group that is to be made; write its backup at the end."""
+        with self.all_locked(), group_lock(self._lock_dir, name, write=True):
+            yield
+            self._back_up()
+
+    def commit(self, found: FoundGroup, changed: Sequence[str] | None = None) -> None:
+        """Write the group as it now is. The first commit of a command archives what was before.
+
+        *changed* are the volumes whose tables in the kernel have to follow; None: all that are active.
+        """
+        group = found.group
+        if self.test:
+            group.seqno += 1
+            return
+        self._archive(found)
+        count = self._writes.get(group.uuid, 0) + 1
+        self._writes[group.uuid] = count
+        numbered = "" if count == 1 else f"[{count}]"
+        header = self.environment.header(f"Write{numbered} from {self.environment.command_line}.")
+        kernel = self.kernel(found) if changed is None or changed else None
+        commit_group(found, header, self.say, kernel.changing(found, changed) if kernel is not None else None)
+        self._changed[group.uuid] = group
+
+    # -- what the kernel has ------------------------------------------------------------------------
+
+    def kernel(self, found: FoundGroup) -> Activator | None:
+        """The activator, for a group on block devices, or one that the kernel has something of.
+
+        Volumes on plain files are not activated just because they are made or changed.
+        """
+        activator = self.activator
+        if activator is None or all(is_block_device(disk.path) for disk in found.disks.values()):
+            return activator
+        return activator if activator.active_in(found) else None
+
+    def is_active(self, found: FoundGroup, name: str) -> bool:
+        """Whether the kernel has the volume."""
+        kernel = self.kernel(found)
+        return kernel is not None and kernel.is_active(found, name)
+
+    def has_device(self, found: FoundGroup, name: str) -> bool:
+        """Whether the kernel has the volume, or a layer of it below others."""
+        kernel = self.kernel(found)
+        return kernel is not None and name in kernel.active_in(found)
+
+    def refuse_active(self, found: FoundGroup, said: str = "") -> None:
+        """Raise :class:`BusyError` if the kernel has a volume of the group."""
+        kernel = self.kernel(found)
+        if kernel is not None and kernel.active_in(found):
+            name = found.group.name
+            raise BusyError(
+                said or f'Volume group "{name}" has active logical volumes', hint=f"vgchange -an {name}"
+            )
+
+    def activate(self, found: FoundGroup, names: Sequence[str]) -> None:
+        """Let the kernel have these volumes; nothing without an activator, or with ``--test``."""
+        kernel = self.kernel(found)
+        if kernel is not None and not self.test:
+            kernel.activate(found, names)
+
+    def deactivate(self, found: FoundGroup, names: Sequence[str]) -> None:
+        """Take from the kernel those of these volumes that it has.
+
+        If one is in use, :class:`BusyError` is raised and all stay.
+        """
+        kernel = self.kernel(found)
+        if kernel is None or self.test:
+            return
+        active = [name for name in names if kernel.is_active(found, name)]
+        for name in active:
+            kernel.check_unused(found, name)
+        if active:
+            kernel.deactivate(found, active)
+
+    def drop_disks(self, disks: Sequence[Disk]) -> None:
+        """Let disks forget the group that they have left. Call it after the commit that let them go."""
+        if not self.test:
+            forget_group(disks)
+
+    def remove_group(self, found: FoundGroup) -> None:
+        """Take the group off all its disks, which become free physical volumes."""
+        if self.test:
+            return
+        self._archive(found)
+        forget_group(found.disks.values())
+        self._changed.pop(found.group.uuid, None)
+        remove_backup(found.group.name, self.environment)
+
+    def _archive(self, found: FoundGroup) -> None:
+        """Keep the text of the group as it was when the command began."""
+        group = found.group
+        if group.uuid in self._archived:
+            return
+        self._archived.add(group.uuid)
+        before = self._before.get(group.uuid)
+        if before is not None:
+            archive_text(*before, self.environment)
+
+    def _back_up(self) -> None:
+        for group in self._changed.values():
+            backup_after(group, self.environment)
+        self._changed.clear()
+        self._writes.clear()
+        self._archived.clear()
+        self._before.clear()
+
+
+KNOWN_TYPES = frozenset(
+    (
+        "striped",
+        "linear",
+        "error",
+        "zero",
+        "free",
+        "snapshot",
+        "mirror",
+        "thin",
+        "thin-pool",
+        "cache",
+        "cache-pool",
+        "writecache",
+        "vdo",
+        "vdo-pool",
+        "integrity",
+    )
+)
+
+
+def is_known_type(kind: str) -> bool:
+    """Whether LVM2 2.03 knows the segment type."""
+    return kind in KNOWN_TYPES or kind.startswith("raid")

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The check of a whole store: the pool, the record of it, and the file system on every device."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lamella.errors import LamellaError
+from lamella.store.pool_health import health
+from lamella.store.results import StoreCheck
+from lamella.thin.health import Severity
+from lamella.thin.tools.check import CheckOptions
+from lamella.thin.tools.check import check as check_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lamella.block import BlockDevice
+    from lamella.driver.backend import PoolBackend
+    from lamella.driver.device_set import DeviceSet
+    from lamella.driver.state import State
+    from lamella.progress import Progress
+    from lamella.store.catalog import Catalog
+
+
+def check(
+    state: State,
+    catalog: Catalog,
+    backend: PoolBackend,
+    open_devices: Callable[[], DeviceSet],
+    progress: Progress,
+) -> StoreCheck:
+    """Examine everything and change nothing; damage is listed, not raised."""
+    found = StoreCheck([], [])
+    progress.start("check", None)
+    wrong = state.integrity_problems()
+    found.problems.extend(wrong)
+    found.looked_at.append(("record", f"{state.path}, {'damaged' if wrong else 'sound'}"))
+    with suppress(LamellaError):  # the pool's opening below says it
+        found.problems.extend(backend.problems())
+    try:
+        devices = open_devices()
+    except LamellaError as error:
+        found.problems.append(error.message)
+        _check_unopened(backend, found)
+    else:
+        _check_state(devices, found)
+        with devices.pool.metadata_view() as view:
+            _check_pool(view.device, found, snapshot=view.snapshot)
+        _check_record(state, catalog, devices, found)
+        _check_file_systems(state, devices, found, progress)
+    progress.done()
+    return found
+
+
+def _check_unopened(backend: PoolBackend, found: StoreCheck) -> None:
+    """The pool's own check, of a pool that the driver refuses to open."""
+    try:
+        devices = backend.open(read_only=True)
+    except LamellaError as error:
+        if error.message not in found.problems:
+            found.problems.append(error.message)
+        return
+    try:
+        _check_pool(devices.metadata, found)
+    finally:
+        devices.close()
+
+
+def _check_state(devices: DeviceSet, found: StoreCheck) -> None:
+    """The pool's state: a problem where something of it no longer works."""
+    state = health(devices)
+    if not state.summary:
+        return
+    found.advice.extend(state.commands)
+    if state.severity is Severity.BROKEN:
+        found.problems.append(f"the pool {state.summary}")
+    else:
+        found.looked_at.append(("state", f"the pool {state.summary}"))
+
+
+def _check_pool(metadata: BlockDevice, found: StoreCheck, *, snapshot: bool = False) -> None:
+    report = check_metadata(metadata, CheckOptions(snapshot=snapshot))
+    if snapshot:
+        what = "the pool is active in the kernel: its reference counts are checked when it is not"
+        found.looked_at.append(("held", f"{what} (lamella deactivate)"))
+    problems = [f"{report.name}: {problem}" for problem in report.problems]
+    found.leaks = report.leaks
+    if report.only_space_maps:
+        found.harmless.extend(problems)
+        what = f"{report.leaks}" if report.leaks else "nothing, but totals are wrong"
+        found.looked_at.append(("leaked", f"{what}; no data is in danger"))
+    else:
+        found.problems.extend(problems)
+    if not report.ok and "lamella repair" not in found.advice:
+        found.advice.append("lamella repair")
+    if report.superblock is not None:
+        found.looked_at.append(
+            (
+                "pool",
+                f"transaction {report.superblock.transaction_id}, {len(report.devices)} devices, "
+                f"{report.mappings} mappings, {report.nodes} nodes",
+            )
+        )
+
+
+def _check_record(state: State, catalog: Catalog, devices: DeviceSet, found: StoreCheck) -> None:
+    note = state.note()
+    if note is not None:
+        found.looked_at.append(
+            (
+                "interrupted",
+                f"transaction {note.transaction_id}; the next command that writes puts it in order",
+            )
+        )
+    unknown, lost = devices.strangers()
+    found.problems.extend(
+        f"the pool has the thin device {number}, which is not in {state.path.name}" for number in unknown
+    )
+    found.problems.extend(
+        f"the pool lacks the thin device {device.device_id}, which {state.path.name} calls {device.hash}"
+        for device in lost
+        if not device.deleted
+    )
+    unused = catalog.unused_tops()
+    if unused and note is None:
+        found.looked_at.append(("unused", f"{len(unused)} layers; the next command that writes removes them"))
+    images, containers = len(catalog.images()), len(catalog.containers())
+    layers = len(catalog.layers())
+    found.looked_at.append(("contents", f"{images} images, {layers} layers, {containers} containers"))
+
+
+def _check_file_systems(state: State, devices: DeviceSet, found: StoreCheck, progress: Progress) -> None:
+    wanted = state.pool().base_uuid
+    present = devices.pool.devices()
+    looked = 0
+    for device in state.devices(deleted=False):
+        if device.device_id not in present:
+            continue
+        looked += 1
+        progress.advance(1)
+        try:
+            with devices.volume(device.hash) as volume:
+                left = devices.filesystem.condition(volume)
+        except LamellaError as error:
+            found.problems.append(f"device {device.hash}: {error.message}")
+            continue
+        if left.uuid != wanted:
+            found.problems.append(
+                f"device {device.hash}: its file system has the UUID {left.uuid}, the base device's {wanted}"
+            )
+        if left.errors:
+            found.problems.append(f"device {device.hash}: a kernel has found errors in its file system")
+    found.looked_at.append(("file systems", f"{looked} of {devices.filesystem.kind}"))

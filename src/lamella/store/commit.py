@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An image made of a container."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from lamella.block.system import explain
+from lamella.errors import LamellaError, NotFoundError, UsageError
+from lamella.fs.difference import write_layer
+from lamella.images.chain import chain_id
+from lamella.images.digest import digest_of
+from lamella.images.platform import Platform
+from lamella.images.reference import Reference
+from lamella.store.catalog import Image, now
+from lamella.store.containers import run_config
+from lamella.store.diff import both
+from lamella.store.dockerfile_instructions import apply_changes
+from lamella.store.images import document
+from lamella.store.results import time_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from io import BufferedRandom
+    from pathlib import Path
+    from typing import Any
+
+    from lamella.driver.device_set import DeviceSet
+    from lamella.driver.state import State
+    from lamella.progress import Progress
+    from lamella.store.catalog import Catalog, Container, Layer
+    from lamella.store.layers import Layers
+
+EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+"""Diff id of a tar without entries (1024 zero bytes): such a layer is not added to an image."""
+
+
+def commit(
+    state: State,
+    catalog: Catalog,
+    layers: Layers,
+    devices: DeviceSet,
+    scratch: Path,
+    container: Container,
+    name: str | None,
+    *,
+    message: str,
+    author: str,
+    changes: Sequence[str],
+    progress: Progress,
+) -> str:
+    """Make the image and give its id. The new layer is unpacked anew, so it is what others will unpack."""
+    reference = Reference.parse(name) if name else None
+    if reference is not None and reference.digest:
+        raise UsageError("refusing to create a tag with a digest reference", hint="name it as NAME:TAG")
+    config = apply_changes(_without_container(run_config(container)), changes)
+    layer = _layer(catalog, layers, devices, scratch, container, progress)
+    try:
+        body = json.dumps(_document(catalog, container, config, layer, message, author)).encode()
+        chain = catalog.chain(layer.chain_id if layer else container.top)
+        size = sum(one.size for one in chain)
+        created = json.loads(body)["created"]
+        top = chain[-1].chain_id if chain else None
+        image = Image(digest_of(body), body, top, created, size, len(chain), now())
+        with state.transaction():
+            catalog.add_image(image)
+            if reference is not None:
+                catalog.set_reference(reference, image.id)
+    except BaseException:
+        # The error is what the caller must see; what cannot be undone now is at the next opening.
+        with suppress(LamellaError):
+            layers.drop_unused()
+        raise
+    return image.id
+
+
+def _layer(
+    catalog: Catalog,
+    layers: Layers,
+    devices: DeviceSet,
+    scratch: Path,
+    container: Container,
+    progress: Progress,
+) -> Layer | None:
+    """The layer of the container's changes; None if there are none."""
+    with _spool(scratch) as spool:
+        hashing = _Hashing(spool, scratch)
+        with both(devices, catalog.device_of(container.top), container.device) as pair:
+            write_layer(pair, hashing)
+        diff_id = hashing.digest()
+        if diff_id == EMPTY_LAYER:
+            return None
+        known = catalog.layer(chain_id(container.top, diff_id))
+        if known is not None:
+            return known
+        spool.seek(0)
+        progress.start(f"layer {diff_id[7:19]}", os.fstat(spool.fileno()).st_size)
+        # As large as the container: what fitted there must fit here.
+        size = devices.get(container.device).size
+        made = layers.unpack(container.top, diff_id, spool, progress, size=size)
+        progress.done()
+        return made
+
+
+def _spool(folder: Path) -> BufferedRandom:
+    try:
+        descriptor, path = tempfile.mkstemp(dir=folder)
+        os.unlink(path)
+        return open(descriptor, "w+b")
+    except OSError as error:
+        raise explain(error, "make a temporary file in", str(folder)) from error
+
+
+class _Hashing:
+    """A spool file that knows its digest."""
+
+    def __init__(self, file: BufferedRandom, folder: Path) -> None:
+        self._file = file
+        self._folder = folder
+        self._hash = hashlib.sha256()
+
+    def write(self, data: bytes, /) -> None:
+        self._hash.update(data)
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise explain(error, "write a temporary file in", str(self._folder)) from error
+
+    def digest(self) -> str:
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise explain(error, "write a temporary file in", str(self._folder)) from error
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+def _without_container(config: dict[str, Any]) -> dict[str, Any]:
+    """A container's configuration without what belongs to the one container."""
+    return {key: value for key, value in config.items() if key not in ("Hostname", "Image")}
+
+
+def _document(
+    catalog: Catalog,
+    container: Container,
+    config: dict[str, Any],
+    layer: Layer | None,
+    message: str,
+    author: str,
+) -> dict[str, Any]:
+    """The new image's configuration: the old one's, with one more step in its history."""
+    try:
+        base = document(catalog.find_image(container.image))
+    except NotFoundError:  # it was removed by force; its layers are still here
+        here = Platform.here()
+        base = {"architecture": here.architecture, "os": here.os}
+        if here.variant:
+            base["variant"] = here.variant
+    created = time_text(datetime.now(UTC))
+    step: dict[str, Any] = {"created": created, "created_by": _command(config)}
+    if author:
+        step["author"] = author
+    if message:
+        step["comment"] = message
+    if layer is None:
+        step["empty_layer"] = True
+    chain = catalog.chain(layer.chain_id if layer else container.top)
+    made = {key: value for key, value in base.items() if key not in ("id", "parent", "container_config")}
+    history = base.get("history")
+    made |= {
+        "created": created,
+        "author": author or base.get("author", ""),
+        "comment": message,
+        "container": container.id,
+        "config": config,
+        "history": [
+            *(history or [{"created": created, "created_by": ""} for _ in catalog.chain(container.top)]),
+            step,
+        ],
+        "rootfs": {"type": "layers", "diff_ids": [one.diff_id for one in chain]},
+    }
+    return {key: value for key, value in made.items() if value != ""}
+
+
+def _command(config: dict[str, Any]) -> str:
+    return " ".join(config.get("Cmd") or [])

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copying between this machine and a container, by the rules of ``docker cp``.
+
+Which source lands where: moby v24.0.9, ``pkg/archive/copy.go``. A source that ends in ``/.`` stands
+for the content of a directory; a target that ends in ``/`` has to be a directory.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lamella.block.system import explain
+from lamella.errors import NotFoundError, UsageError
+from lamella.fs.entry import Entry, Kind, show
+from lamella.fs.tar.read import read_tar
+from lamella.fs.tar.write import TarWriter
+from lamella.store.host_files import HostPayload, host_entries, write_host_tree
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from lamella.driver.device_set import DeviceSet
+    from lamella.fs.filesystem import FileSystem
+    from lamella.fs.layer import ChangingTree, FilePayload
+    from lamella.fs.reader import TreeReader
+    from lamella.thin.interface import ThinVolume
+
+
+def copy_in(
+    devices: DeviceSet,
+    device: str,
+    name: str,
+    source: str | os.PathLike[str] | BinaryIO,
+    path: bytes,
+    *,
+    keep_owner: bool,
+) -> None:
+    """Copy a file, folder or tar stream to *path* of the container *name*; all of it or nothing."""
+    with devices.volume(device, read_only=False) as volume:
+        if isinstance(source, str | os.PathLike):
+            _copy_host_in(devices.filesystem, volume, name, os.fsencode(source), path, keep_owner=keep_owner)
+        else:
+            _copy_tar_in(devices.filesystem, volume, name, source, path)
+
+
+def _copy_host_in(
+    filesystem: FileSystem, volume: ThinVolume, name: str, source: bytes, path: bytes, *, keep_owner: bool
+) -> None:
+    contents_only, follow = _is_contents(source), _asserts_directory(source)
+    try:
+        found = os.stat(source) if follow else os.lstat(source)
+    except OSError as error:
+        raise explain(error, "read", show(source)) from error
+    is_directory = stat.S_ISDIR(found.st_mode)
+    base = os.path.basename(os.path.abspath(source))
+    with filesystem.reader(volume) as reader:
+        target, existing = _place(reader, name, path, base, is_directory, contents_only)
+    with filesystem.tree(volume) as tree:
+        for entry, where in host_entries(source, follow=follow, keep_owner=keep_owner):
+            if not entry.path and existing and is_directory:
+                continue  # a directory that is there keeps its attributes
+            moved = _moved(entry, target)
+            if entry.kind is Kind.FILE and entry.stored:
+                payload = HostPayload(where, entry)
+                try:
+                    _put(tree, moved, payload)
+                finally:
+                    payload.close()
+            else:
+                _put(tree, moved, None)
+
+
+def _copy_tar_in(
+    filesystem: FileSystem, volume: ThinVolume, name: str, stream: BinaryIO, path: bytes
+) -> None:
+    with filesystem.reader(volume) as reader:
+        target, inode = reader.resolve(path)
+    if inode.kind is not Kind.DIRECTORY:
+        raise UsageError(
+            f"destination {name}:{show(path)} must be a directory",
+            hint="a tar stream is unpacked into a directory",
+        )
+    with filesystem.tree(volume) as tree:
+        for entry, payload in read_tar(stream, name="the tar stream"):
+            if not entry.path:
+                continue
+            moved = _moved(entry, target)
+            _put(tree, moved, payload)
+
+
+def _moved(entry: Entry, target: bytes) -> Entry:
+    """The entry with its place in the container instead of in its source."""
+    moved = replace(entry, path=_join(target, entry.path))
+    if entry.kind is Kind.HARDLINK:
+        moved.target = _join(target, entry.target)
+    return moved
+
+
+def _put(tree: ChangingTree, entry: Entry, payload: FilePayload | None) -> None:
+    """Put one entry, but never a directory in place of something else, nor the other way round."""
+    present = tree.kind_of(entry.path)
+    if present is not None and (present is Kind.DIRECTORY) != (entry.kind is Kind.DIRECTORY):
+        old, new = (
+            ("directory", "non-directory") if present is Kind.DIRECTORY else ("non-directory", "directory")
+        )
+        raise UsageError(
+            f"cannot overwrite {old} {show(entry.path)!r} with {new}",
+            hint="remove it first, or copy to another place",
+        )
+    tree.put(entry, payload)
+
+
+def _place(
+    reader: TreeReader[Any], name: str, path: bytes, base: bytes, is_directory: bool, contents_only: bool
+) -> tuple[bytes, bool]:
+    """The real path that a source called *base* is copied to, and whether that is a directory already."""
+    try:
+        target, inode = reader.resolve(path)
+    except NotFoundError:
+        head, _, last = path.rstrip(b"/").rpartition(b"/")
+        try:
+            parent, above = reader.resolve(head)
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"Could not find the file {show(head) or '/'} in container {name}",
+                hint="the directory to copy into has to be there",
+            ) from error
+        if above.kind is not Kind.DIRECTORY or last in (b".", b".."):
+            raise
+        if not is_directory and path.endswith(b"/"):
+            raise NotFoundError(
+                f"destination directory {show(path)} does not exist in container {name}",
+                hint="leave out the slash to copy to a file of that name",
+            ) from None
+        return _join(parent, last), False
+    if inode.kind is not Kind.DIRECTORY:
+        if is_directory:
+            raise UsageError(
+                f"cannot copy a directory to the file {name}:{show(path)}", hint="choose another target"
+            )
+        return target, False
+    if is_directory and contents_only:
+        return target, True
+    return _join(target, base), False
+
+
+def copy_out(
+    devices: DeviceSet, device: str, name: str, path: bytes, target: str | os.PathLike[str] | BinaryIO
+) -> None:
+    """Copy *path* of the container or image *name* to *target* here, or as a tar stream into *target*."""
+    with devices.volume(device) as volume, devices.filesystem.reader(volume) as reader:
+        follow = _asserts_directory(path)
+        try:
+            real, inode = reader.resolve(path, follow=follow)
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"Could not find the file {show(path)} in container {name}", hint=f"see: lamella ls {name}:/"
+            ) from error
+        is_directory = inode.kind is Kind.DIRECTORY
+        base = real.rpartition(b"/")[2]
+        contents_only = _is_contents(path) or not real
+        if isinstance(target, str | os.PathLike):
+            place, existing = _place_here(os.fsencode(target), base, is_directory, contents_only)
+            write_host_tree(reader, real, place, into_existing=existing)
+        else:
+            _write_tar(reader, real, b"" if contents_only else base, target)
+
+
+def _place_here(target: bytes, base: bytes, is_directory: bool, contents_only: bool) -> tuple[bytes, bool]:
+    """As :func:`_place`, on this machine."""
+    if os.path.isdir(target):
+        if is_directory and contents_only:
+            return target, True
+        return os.path.join(target, base), False
+    if os.path.lexists(target):
+        if is_directory:
+            raise UsageError(
+                f"cannot copy a directory to the file {show(target)}", hint="choose another target"
+            )
+        return target, False
+    parent = os.path.dirname(os.path.abspath(target))
+    if not os.path.isdir(parent) or (target.endswith(b"/") and not is_directory):
+        missing = parent if not os.path.isdir(parent) else target
+        raise NotFoundError(f"there is no directory {show(missing)}", hint="make it first")
+    return target.rstrip(b"/") or b"/", False
+
+
+def _write_tar(reader: TreeReader[Any], real: bytes, base: bytes, out: BinaryIO) -> None:
+    """*real* and what is below it as a tar in which it is called *base*."""
+    with TarWriter(out) as tar:
+        for entry in reader.walk(real):
+            if entry.kind is Kind.SOCKET:
+                continue
+            moved = replace(entry, path=_join(base, entry.path[len(real) :].lstrip(b"/")))
+            if entry.kind is Kind.HARDLINK:
+                moved.target = _join(base, entry.target[len(real) :].lstrip(b"/"))
+            tar.add(moved, reader.read(entry.path) if entry.kind is Kind.FILE else ())
+
+
+def _join(head: bytes, tail: bytes) -> bytes:
+    return head + b"/" + tail if head and tail else head or tail
+
+
+def _is_contents(path: bytes) -> bool:
+    """Whether the last component is ``.``: the content of a directory, not the directory itself."""
+    return path.rpartition(b"/")[2] == b"."
+
+
+def _asserts_directory(path: bytes) -> bool:
+    """Whether the path can only name a directory."""
+    return path.endswith(b"/") or path.rpartition(b"/")[2] in (b".", b"..")

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""More room for a store's pool, while containers run on it: its files, or its volumes and their disks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lamella.driver import backends
+from lamella.driver.direct_lvm.grow import wanted_size
+from lamella.driver.options import LOOP
+from lamella.errors import LamellaError, NotFoundError, UsageError
+from lamella.store.config import Config
+from lamella.store.lock import Lock
+from lamella.units import human_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.store.root import Root
+
+
+@dataclass
+class Growth:
+    """What the pool's devices had, and what they have now; bytes."""
+
+    data: tuple[int, int]
+    metadata: tuple[int, int]
+    state: str = ""
+    """The pool's state afterwards, in a word; empty if it could not be opened."""
+    warnings: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        shown = []
+        for what, (before, after) in (("data", self.data), ("metadata", self.metadata)):
+            change = f"{human_size(before)} -> {human_size(after)}" if before != after else human_size(after)
+            shown.append(f"{what}: {change}")
+        return shown
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return {
+            "data": {"before": self.data[0], "after": self.data[1]},
+            "metadata": {"before": self.metadata[0], "after": self.metadata[1]},
+            "state": self.state,
+            "warnings": self.warnings,
+        }
+
+
+def grow(
+    place: Root,
+    *,
+    data: str,
+    metadata: str,
+    disks: Sequence[str],
+    force: bool,
+    wait: float,
+    engine: str,
+) -> Growth:
+    """Grow the pool of the store at *place*; see :meth:`lamella.store.Store.grow`."""
+    config = Config.load(place.config)
+    if not (data or metadata or disks):
+        raise UsageError("nothing was asked to grow", hint="lamella grow --data +20%, or --metadata +100%")
+    if config.mode == LOOP:
+        if disks:
+            raise UsageError(
+                "a loop-lvm pool lies in two files and takes no disks", hint="lamella grow --data SIZE"
+            )
+        return _grow_files(place, data, metadata, wait, engine)
+    done = _grow_volumes(place, config, data, metadata, disks, force, wait)
+    return _take_note(place, done, wait, engine)
+
+
+def _grow_files(place: Root, data: str, metadata: str, wait: float, engine: str) -> Growth:
+    from lamella.driver.loop_lvm.backend import LoopLvm
+    from lamella.store.store import Store
+
+    backend = LoopLvm(place.path)
+    before = []
+    given = []
+    for path, text, key in (
+        (backend.data, data, "dm.loopdatasize"),
+        (backend.metadata, metadata, "dm.loopmetadatasize"),
+    ):
+        if not path.exists():
+            raise NotFoundError(f"cannot grow the pool: {path} is missing", hint="restore it from a backup")
+        before.append(path.stat().st_size)
+        if text:
+            given.append(f"{key}={wanted_size(text, before[-1])}")
+    with Store.setup(place.path, mode=LOOP, storage_options=given, wait=wait, engine=engine) as store:
+        state, warnings = store.health().state, list(store.warnings)
+    after = backend.data.stat().st_size, backend.metadata.stat().st_size
+    return Growth((before[0], after[0]), (before[1], after[1]), state, warnings)
+
+
+def _grow_volumes(
+    place: Root, config: Config, data: str, metadata: str, disks: Sequence[str], force: bool, wait: float
+) -> Growth:
+    from lamella.driver.direct_lvm.backend import DirectLvm
+    from lamella.driver.direct_lvm.preflight import absolute
+
+    lock = Lock(place.lock, exclusive=True, wait=wait)
+    try:
+        backend = backends.backend(config.mode, place.path)
+        assert isinstance(backend, DirectLvm)
+        paths = [absolute(disk) for disk in disks]
+        before, after = backend.extend(data=data, metadata=metadata, paths=paths, force=force)
+    finally:
+        lock.release()
+    return Growth((before[0], after[0]), (before[1], after[1]))
+
+
+def _take_note(place: Root, done: Growth, wait: float, engine: str) -> Growth:
+    """Let the pool use its larger volumes; if it cannot be opened now, the next opening does that."""
+    from lamella.store.store import Store
+
+    try:
+        with Store.open(place.path, wait=wait, engine=engine) as store:
+            done.state = store.health().state
+            done.warnings = list(store.warnings)
+    except LamellaError as error:
+        done.warnings.append(f"the volumes have grown; the pool itself: {error.message}")
+    return done

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The repair of a store's pool: checked, mended into a new place, compared with ``state.db``, swapped in.
+
+The damaged metadata is only ever read, and stays where the result says. What takes its place has passed
+the check of a whole pool and belongs to this store; whatever fails on the way leaves all as it was.
+
+Leaked space is no damage, and is given back in place (:mod:`lamella.store.repair_leaks`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from lamella.block import FileDevice
+from lamella.block.system import explain
+from lamella.driver import backends, options
+from lamella.errors import BusyError, CorruptError, ExistsError
+from lamella.store.config import Config
+from lamella.store.lock import Lock
+from lamella.store.repair_leaks import copy_in_order, put_in_order
+from lamella.store.repair_losses import SHOWN, tell_losses
+from lamella.store.set_up_state import open_state
+from lamella.thin.tools.check import CheckOptions
+from lamella.thin.tools.check import check as check_metadata
+from lamella.thin.tools.dump import Overrides
+from lamella.thin.tools.repair import repair as repair_metadata
+from lamella.thin.tools.repair_in_place import clear_needs_check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lamella.driver.backend import PoolBackend, PoolDevices
+    from lamella.driver.options import Options
+    from lamella.driver.state import State
+    from lamella.progress import Progress
+    from lamella.store.root import Root
+    from lamella.thin.metadata.leaks import Leaks
+    from lamella.thin.tools.check import CheckReport
+
+Verdict = Literal["sound", "needs-check", "leaks", "damaged"]
+
+
+@dataclass
+class Repair:
+    """What a repair found, and what became of it."""
+
+    verdict: Verdict
+    problems: list[str] = field(default_factory=list)
+    """What the check of the pool's metadata found."""
+    devices: int = 0
+    """Devices in the mended metadata."""
+    mappings: int = 0
+    """Chunks that these map."""
+    lost: list[str] = field(default_factory=list)
+    """What is missing in the mended metadata, with the names of the images and containers concerned."""
+    remarks: list[str] = field(default_factory=list)
+    refusal: str = ""
+    """Why the mended metadata may not take the place of the damaged; empty if it may."""
+    written: str = ""
+    """Where the mended metadata was written on demand."""
+    kept: str = ""
+    """Where the damaged metadata is now. Empty: in its place, nothing of the store was changed."""
+    cleared: bool = False
+    """Whether the mark that the pool needs a check was taken away."""
+    marked: bool = False
+    """Whether the pool carries the mark that it needs a check."""
+    leaks: Leaks | None = None
+    """What has leaked; None where the counts were not compared."""
+    given_back: bool = False
+    """Whether that is free again."""
+
+    def lines(self) -> list[str]:
+        """For people, in the order in which things happened."""
+        if self.verdict == "sound":
+            return ["The pool's metadata is sound: there is nothing to repair."]
+        if self.verdict == "needs-check":
+            return ["The pool's metadata is sound, but marked: writing it failed once, and it needs a check."]
+        if self.verdict == "leaks":
+            what = f"space has leaked: {self.leaks}" if self.leaks else "totals of its space are wrong"
+            marked = (
+                ["It is also marked: writing it failed once, and it needs a check."] if self.marked else []
+            )
+            return [f"The pool is sound, but {what}. No data is in danger.", *marked]
+        shown = [f"damaged: {problem}" for problem in _few(self.problems, "problems")]
+        shown.append(f"saved: {self.devices} devices, {self.mappings} mappings")
+        shown += [f"lost: {one}" for one in _few(self.lost, "devices")] or ["lost: nothing"]
+        shown += self.remarks
+        return shown
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        shown = {key: value for key, value in vars(self).items() if key != "leaks"}
+        return {**shown, "leaked": self.leaks.as_dict() if self.leaks is not None else None}
+
+
+def _few(texts: list[str], what: str) -> list[str]:
+    more = len(texts) - SHOWN
+    return texts if more <= 0 else [*texts[:SHOWN], f"{more} more {what}"]
+
+
+def repair(
+    place: Root,
+    *,
+    to: Path | None,
+    agree: Callable[[Repair], bool],
+    wait: float,
+    progress: Progress,
+) -> Repair:
+    """Check the pool of the store at *place*, and mend it into a new place.
+
+    With *to*, a file that must not exist, the result stays there and the store is not changed. Otherwise
+    *agree* is shown what was found and says whether it takes its place. Raises :class:`BusyError` while the
+    pool is in use, also by the kernel, :class:`CorruptError` where nothing can be saved, and whatever
+    opening the devices raises.
+    """
+    config = Config.load(place.config)
+    lock = Lock(place.lock, exclusive=True, wait=wait)
+    try:
+        state = open_state(place, config, read_only=True)
+        try:
+            backend = backends.backend(config.mode, place.path)
+            parsed = options.parse(config.storage_options, config.mode)
+            return _Run(place, state, backend, parsed, to, progress).run(agree)
+        finally:
+            state.close()
+    finally:
+        lock.release()
+
+
+class _Run:
+    def __init__(
+        self,
+        place: Root,
+        state: State,
+        backend: PoolBackend,
+        parsed: Options,
+        to: Path | None,
+        progress: Progress,
+    ) -> None:
+        self.place = place
+        self.state = state
+        self.backend = backend
+        self.parsed = parsed
+        self.to = to
+        self.progress = progress
+
+    def run(self, agree: Callable[[Repair], bool]) -> Repair:
+        self.progress.start("repair", None)
+        devices = self._open(read_only=True)
+        try:
+            self._check_sizes(devices)
+            report = check_metadata(devices.metadata)
+            if not report.ok and not report.only_space_maps:
+                return self._mend(devices, report, agree)
+            if report.only_space_maps and self.to is not None:
+                found = self._in_place(report)
+                target = self._target()
+                copy_in_order(devices.metadata, report, target)
+                found.written = str(target)
+                return found
+        finally:
+            devices.close()
+            self.progress.done()
+        return self._mend_in_place(report, agree)
+
+    def _open(self, *, read_only: bool) -> PoolDevices:
+        try:
+            return self.backend.open(read_only=read_only)
+        except BusyError as error:
+            raise BusyError(
+                f"cannot repair the pool while it is in use: {error.message}",
+                hint="stop what uses it (lamella deactivate takes it out of the kernel), then repair it",
+            ) from error
+
+    def _check_sizes(self, devices: PoolDevices) -> None:
+        """Raise where no repair of metadata helps: there is less data than it tells of."""
+        found = check_metadata(devices.metadata, CheckOptions(superblock_only=True))
+        chunk = self._chunk(found)
+        if found.superblock is None or found.superblock.data_sm_root.nr_blocks <= devices.data.size // chunk:
+            return
+        raise CorruptError(
+            f"the pool's data device has {devices.data.size} bytes, and the pool recorded "
+            f"{found.superblock.data_sm_root.nr_blocks * chunk}: it was cut off, or is another pool's",
+            hint=f"give {devices.data.name} back its size; repairing the metadata would not help",
+        )
+
+    def _chunk(self, found: CheckReport) -> int:
+        if found.superblock is not None:
+            return found.superblock.data_block_size * 512
+        return self.backend.chunk_size(self.parsed)
+
+    def _foreign(self, transaction_id: int) -> str:
+        """Why metadata at that transaction is not of this ``state.db``, or ""."""
+        note = self.state.note()
+        allowed = {self.state.pool().transaction_id} | ({note.transaction_id} if note else set())
+        if transaction_id in allowed:
+            return ""
+        wanted = " or ".join(map(str, sorted(allowed)))
+        return (
+            f"it is at transaction {transaction_id}, and state.db at {wanted}: one of the two is of another "
+            "moment, or the pool is another store's"
+        )
+
+    # -- sound, but marked, or with leaks --------------------------------------------------------
+
+    def _mend_in_place(self, report: CheckReport, agree: Callable[[Repair], bool]) -> Repair:
+        found = self._in_place(report)
+        if found.verdict == "sound" or self.to is not None or found.refusal or not agree(found):
+            return found
+        devices = self._open(read_only=False)
+        try:
+            put_in_order(devices.metadata)
+        finally:
+            devices.close()
+        found.given_back = found.verdict == "leaks"
+        found.cleared = found.marked
+        return found
+
+    def _in_place(self, report: CheckReport) -> Repair:
+        """What there is to say of a pool that is not damaged."""
+        fields = report.superblock
+        assert fields is not None
+        found = Repair("sound", marked=fields.needs_check, leaks=report.leaks)
+        if report.only_space_maps:
+            found.verdict, found.problems = "leaks", [str(problem) for problem in report.problems]
+        elif found.marked:
+            found.verdict = "needs-check"
+        if found.verdict != "sound":
+            found.refusal = self._foreign(fields.transaction_id)
+        return found
+
+    # -- damaged ---------------------------------------------------------------------------------
+
+    def _mend(self, devices: PoolDevices, report: CheckReport, agree: Callable[[Repair], bool]) -> Repair:
+        target = self._target()
+        try:
+            found = self._mend_into(target, devices, report)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+        if self.to is not None:
+            found.written = str(target)
+            return found
+        try:
+            if found.refusal or not agree(found):
+                return found
+            devices.close()  # twice does no harm
+            found.kept = self.backend.replace_metadata(target)
+            return found
+        finally:
+            target.unlink(missing_ok=True)
+
+    def _target(self) -> Path:
+        if self.to is not None:
+            if self.to.exists():
+                raise ExistsError(f"{self.to} exists already", hint="name a file that does not: --to FILE")
+            return self.to
+        target = self.backend.repaired_metadata(self.place.path)
+        try:
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            target.unlink(missing_ok=True)  # of a repair that was cut off
+        except OSError as error:
+            raise explain(error, "make room for", str(target)) from error
+        return target
+
+    def _mend_into(self, target: Path, devices: PoolDevices, report: CheckReport) -> Repair:
+        chunk = self._chunk(report)
+        fallback = Overrides(
+            self.state.pool().transaction_id, chunk // 512, devices.data.size // chunk
+        )  # for a superblock that is gone
+        with FileDevice.create(target, devices.metadata.size) as file:
+            known = {device.device_id for device in self.state.devices()}
+            mended = repair_metadata(devices.metadata, file, fallback=fallback, expected=known)
+            file.flush()
+            sound = check_metadata(file)
+            if not sound.ok:
+                raise CorruptError(
+                    f"the repair of {devices.metadata.name} did not make it sound: {sound.problems[0]}",
+                    hint="keep the damaged metadata, and restore a backup of it",
+                )
+            clear_needs_check(file)
+        found = Repair(
+            "damaged",
+            problems=[str(problem) for problem in report.problems],
+            devices=len(sound.devices),
+            mappings=sum(details.mapped_blocks for details in sound.devices.values()),
+        )
+        tell_losses(self.state, mended, sound, found)
+        found.refusal = found.refusal or self._foreign(mended.header.transaction_id)
+        return found

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making a container larger: while it is mounted, by the kernel; else on a snapshot that takes its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lamella.block import holders
+from lamella.driver.active_devices import present_device
+from lamella.driver.options import BASE_MAX
+from lamella.errors import ReadOnlyError, UsageError
+from lamella.units import human_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lamella.driver.active_devices import Present
+    from lamella.driver.device_set import DeviceSet
+
+SECTOR = 512
+
+
+def resize(root: Path, devices: DeviceSet, device: str, size: int, *, name: str) -> None:
+    """Make *device*, that of the container called *name*, *size* bytes.
+
+    Once more with the same size ends what an interruption cut short.
+    """
+    old = devices.get(device)
+    if size < old.size:
+        raise UsageError(
+            f"{name} has {human_size(old.size)}, and cannot be made smaller",
+            hint=f"give more than {old.size} bytes; or copy its files into a new container",
+        )
+    if size % SECTOR or size > BASE_MAX:
+        raise UsageError(
+            f"a container cannot have {size} bytes",
+            hint=f"give a multiple of {SECTOR}, up to {human_size(BASE_MAX)}",
+        )
+    here = present_device(root, device)
+    point = _mount_point(here, name) if here is not None else None
+    if here is None or point is None:
+        devices.grow(device, size)
+        return
+    kernel = devices.kernel
+    if kernel is None:
+        raise UsageError(f"{name} is mounted", hint="resize it with --engine kernel, or unmount it first")
+    from lamella.fs.mounted.grow import grow_mounted
+
+    table = kernel.pool.table_for(old.device_id, size)
+    kernel.pool.awake(lambda: kernel.dm.reload(here.name, [table]))
+    # Before the file system: one that is larger than its device could not be mounted again.
+    with devices.state.transaction():
+        devices.state.put_device(replace(old, size=size))
+    kind = devices.state.pool().base_filesystem
+    grow_mounted(point, kind, size, device=(here.major, here.minor))
+
+
+def _mount_point(here: Present, name: str) -> str | None:
+    """A folder through which the mounted file system can be reached, in whatever mount namespace it is."""
+    for line in reversed(here.mounts):
+        if not line.read_only:
+            return line.point
+    if here.mounts:
+        raise ReadOnlyError(
+            f"{name} is mounted read-only at {here.points[-1]}", hint="unmount it, and resize it then"
+        )
+    for holder in holders.mounted(here.major, here.minor):
+        return f"/proc/{holder.process}/root{holder.where}"
+    return None

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making a store, making it larger, and undoing what was begun: behind :meth:`lamella.store.Store.setup`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lamella.driver import backends, engines, options
+from lamella.driver.state import State
+from lamella.errors import BusyError, ExistsError, LamellaError
+from lamella.store.config import Config
+from lamella.store.lock import Lock
+from lamella.store.set_up_state import asked_for, is_complete, refuse_remains, seems_complete
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.driver.backend import PoolBackend
+    from lamella.driver.device_set import DeviceSet
+    from lamella.progress import Progress
+    from lamella.store.root import Root
+
+
+@dataclass
+class SetUp:
+    """An open store's parts, as a set-up leaves them."""
+
+    config: Config
+    lock: Lock
+    state: State
+    backend: PoolBackend
+    devices: DeviceSet
+    fresh: bool
+    """It was made, and not only opened."""
+    warnings: list[str] = field(default_factory=list)
+
+
+def set_up(
+    place: Root,
+    *,
+    mode: str | None,
+    storage_options: Sequence[str],
+    engine: str,
+    progress: Progress,
+    wait: float,
+) -> SetUp:
+    """Make the store, or open the one that is there, changed as the options ask."""
+    mode, storage_options = asked_for(place, mode, storage_options)
+    backend = backends.backend(mode, place.path)
+    there = seems_complete(place)
+    wanted = options.parse(storage_options, mode, partial=there)
+    known = Config.load(place.config).engine if place.config.exists() else ""
+    asked = engines.asked_for(engine, known)
+    if not there:
+        backend.engine = engines.choose(asked, backend, wanted)
+        engines.check_filesystem(backend.engine, wanted)
+        backend.release_unfinished()
+        backend.preflight(wanted)
+    place.make()
+    lock = Lock(place.lock, exclusive=True, wait=wait)
+    try:
+        if is_complete(place):
+            return _again(place, lock, mode, storage_options, engine)
+        if there:  # so nothing of what a new one needs was looked at
+            raise BusyError(f"the store in {place.path} was removed meanwhile", hint="set it up again")
+        refuse_remains(place, backend)
+        continued = backend.begun()
+        if backend.engine == "kernel":
+            _take_down(backend, place)
+        backend.restart()
+        place.clear_state()
+        kept = engine if engine != "auto" else known
+        config = Config(mode, tuple(storage_options), kept)
+        config.save(place.config)
+        state = State.create(place.state)
+        try:
+            from lamella.driver.device_set import DeviceSet
+
+            progress.start("set-up", None)
+            devices = DeviceSet.create(state, backend, wanted)
+            progress.done()
+        except BaseException:
+            state.close()
+            with suppress(LamellaError):  # what cannot be undone now, the next set-up goes on from
+                if backend.engine == "kernel":
+                    _take_down(backend, place)
+                if not continued:
+                    backend.remove()
+                    place.clear_state()
+                    place.config.unlink(missing_ok=True)
+            raise
+    except BaseException:
+        lock.release()
+        raise
+    return SetUp(config, lock, state, backend, devices, fresh=True)
+
+
+def _again(place: Root, lock: Lock, mode: str, storage_options: Sequence[str], engine: str) -> SetUp:
+    config = Config.load(place.config)
+    if mode != config.mode:
+        raise ExistsError(
+            f"the store in {place.path} is set up as {config.mode}, not as {mode}",
+            hint="use another --root for another mode",
+        )
+    new = options.parse(storage_options, mode, partial=True)
+    before = options.parse(config.storage_options, mode)
+    backend = backends.backend(mode, place.path)
+    backend.check_unchanged(before, new)
+    if "dm.blocksize" in new.given and new.chunk_size != before.chunk_size:
+        raise ExistsError(
+            f"the pool has a block size of {before.chunk_size} bytes, which cannot be changed",
+            hint="leave dm.blocksize out, or set up another store with it",
+        )
+    merged = Config(
+        config.mode,
+        tuple(options.merge(config.storage_options, storage_options)),
+        engine if engine != "auto" else config.engine,
+    )
+    wanted = options.parse(merged.storage_options, mode)
+    backend.engine = engines.choose(engines.asked_for(engine, config.engine), backend, wanted)
+    warnings = []
+    state = State.open(place.state)
+    try:
+        from lamella.driver.device_set import DeviceSet
+
+        devices = DeviceSet.open(state, backend, wanted, grow=True)
+        try:
+            if "dm.basesize" in new.given:
+                devices.grow_base(new.base_size)
+            if "dm.mkfsarg" in new.given and new.mkfs_args != before.mkfs_args:
+                warnings.append("Base device already exists: dm.mkfsarg will be ignored.")
+            kind = devices.filesystem.kind
+            if "dm.fs" in new.given and new.filesystem != kind:
+                warnings.append(
+                    f"Base device already exists and has filesystem {kind} on it. User specified filesystem "
+                    f"{new.filesystem} will be ignored."
+                )
+            if merged != config:
+                merged.save(place.config)
+        except BaseException:
+            devices.close()
+            raise
+    except BaseException:
+        state.close()
+        raise
+    return SetUp(merged, lock, state, backend, devices, fresh=False, warnings=warnings)
+
+
+def plan(
+    place: Root, *, mode: str | None, storage_options: Sequence[str], engine: str
+) -> tuple[list[str], list[str]]:
+    """What a set-up would find, and the commands of other tools that it equals. Writes nothing."""
+    mode, storage_options = asked_for(place, mode, storage_options)
+    backend = backends.backend(mode, place.path)
+    wanted = options.parse(storage_options, mode)
+    backend.engine = engines.choose(engines.asked_for(engine), backend, wanted)
+    return backend.preflight(wanted), backend.plan(wanted)
+
+
+def abandon(place: Root, *, wait: float) -> list[str] | None:
+    """Undo a set-up that did not end; gives what had to be left. None if there is no such thing."""
+    if not place.config.exists() or seems_complete(place):
+        return None
+    lock = Lock(place.lock, exclusive=True, wait=wait)
+    try:
+        config = Config.load(place.config)
+        if is_complete(place):
+            return None
+        backend = backends.backend(config.mode, place.path)
+        if engines.kernel_can():
+            _take_down(backend, place)
+        left = backend.remove()
+        place.clear_state()
+        place.clear_rest()
+        return left
+    finally:
+        lock.release()
+
+
+def _take_down(backend: PoolBackend, place: Root) -> None:
+    """Take out of the kernel what an earlier set-up put there."""
+    from lamella.devicemapper.client import DeviceMapper
+    from lamella.driver.kernel_devices import deactivate_all
+
+    with DeviceMapper() as dm:
+        deactivate_all(dm, backend, place.path)

@@ -1,0 +1,535 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metadata of a running pool: the transaction that is open, its commit and its abort.
+
+Everything that changes is new blocks in memory until :meth:`LiveMetadata.commit` writes them, flushes,
+and only then overwrites the superblock that makes them count. Whoever opens the metadata after a crash
+finds the last committed transaction, whole. What a transaction means (times, roots, reference counts)
+is the kernel's ``drivers/md/dm-thin-metadata.c``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lamella.errors import BusyError, CorruptError, ExistsError, NotFoundError, UnsupportedError, UsageError
+from lamella.thin.engine.block_cache import BlockStore
+from lamella.thin.engine.device_map import DeviceMap, PageBudget
+from lamella.thin.engine.space_map_disk import DataSpaceMap, MetadataSpaceMap
+from lamella.thin.engine.tree_update import TreeWriter
+from lamella.thin.format import superblock as superblock_format
+from lamella.thin.format.checksum import BLOCK_SIZE, SUPERBLOCK_XOR
+from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, MAPPING, TIME_BITS, TIME_MASK
+from lamella.thin.format.space_map import MAX_METADATA_BLOCKS, SpaceMapRoot
+from lamella.thin.format.superblock import NEEDS_CHECK, Superblock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    import numpy.typing as npt
+
+    from lamella.block import BlockDevice
+
+MAX_DEVICE_ID = (1 << 24) - 1
+MAX_MAPPED = 1 << 48
+"""More chunks than this no device can have mapped: they would be more than 2**64 bytes."""
+MAX_RESERVE = 4096
+PAGE_LIMIT = 6144
+"""Most map pages held (8 KiB each) before clean ones go, and changed ones go into the tree."""
+LEAF_UNITS = 83
+"""Mappings that fill a metadata block at worst: no leaf is less than a third full."""
+PAGE_LEAVES = 8
+PAGE_UNITS = PAGE_LEAVES * LEAF_UNITS
+"""What a map page's first change counts against the room that was found, in mappings."""
+SPILL = 8192
+"""Most changed blocks held before they are written ahead of the commit (32 MiB)."""
+_NO_ROOT = SpaceMapRoot(0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDetails:
+    """What the pool records of one thin device."""
+
+    mapped_blocks: int
+    """Chunks that are mapped."""
+    transaction_id: int
+    """The pool's transaction id when the device was created."""
+    creation_time: int
+    snapshotted_time: int
+    """Mappings older than this may be shared."""
+
+
+class Device:
+    """One thin device of a running pool."""
+
+    __slots__ = (
+        "changed", "creation_time", "dev_id", "gone", "map", "mapped", "opens", "snapshotted_time",
+        "transaction_id",
+    )  # fmt: skip
+
+    def __init__(self, dev_id: int, details: DeviceDetails) -> None:
+        self.dev_id = dev_id
+        self.opens = 0
+        self.gone = False
+        self.map: DeviceMap | None = None
+        self.load(details)
+
+    def load(self, details: DeviceDetails) -> None:
+        self.mapped = details.mapped_blocks
+        self.transaction_id = details.transaction_id
+        self.creation_time = details.creation_time
+        self.snapshotted_time = details.snapshotted_time
+        self.changed = False
+
+    def details(self) -> DeviceDetails:
+        return DeviceDetails(self.mapped, self.transaction_id, self.creation_time, self.snapshotted_time)
+
+
+class LiveMetadata:
+    """dm-thin metadata on *device*, open for changes (unless *read_only*). Made by :meth:`open` or
+    :meth:`format`."""
+
+    def __init__(self, device: BlockDevice, fields: Superblock, *, read_only: bool) -> None:
+        self.device = device
+        self.read_only = read_only
+        self.blocks = BlockStore(device)
+        self.budget = PageBudget()
+        self.pass_down = True
+        """Whether the commit hands out what discards have freed."""
+        self.devices: dict[int, Device] = {}
+        self.superblock = fields
+        self._superblock_changed = False
+        self._begin(fields)
+
+    # -- beginning -------------------------------------------------------------------------------
+
+    @classmethod
+    def format(cls, device: BlockDevice, *, chunk_sectors: int, data_chunks: int) -> LiveMetadata:
+        """Empty metadata, not yet committed."""
+        total = min(device.size // BLOCK_SIZE, MAX_METADATA_BLOCKS)
+        fields = Superblock(
+            _NO_ROOT, _NO_ROOT, 0, 0, chunk_sectors, metadata_nr_blocks=device.size // BLOCK_SIZE
+        )
+        made = cls(device, fields, read_only=False)
+        metadata = MetadataSpaceMap.create(made.blocks, total)
+        data = DataSpaceMap.create(made.blocks, metadata, data_chunks)
+        made._use(metadata, data)
+        made.mapping_root = made.top.make_empty()
+        made.details_root = made.details.make_empty()
+        made._superblock_changed = True
+        return made
+
+    @classmethod
+    def open(cls, device: BlockDevice, *, read_only: bool = False) -> LiveMetadata:
+        """The metadata on *device* as last committed.
+
+        Raises :class:`CorruptError`, or :class:`UnsupportedError` for feature flags that are not known.
+        """
+        return cls(device, cls._read_superblock(device, read_only), read_only=read_only)
+
+    @staticmethod
+    def _read_superblock(device: BlockDevice, read_only: bool) -> Superblock:
+        if device.size < BLOCK_SIZE:
+            raise CorruptError(
+                f"cannot read the superblock of {device.name}: it has only {device.size} bytes",
+                hint="give the pool's metadata device",
+            )
+        block = device.read(0, BLOCK_SIZE)
+        fields = superblock_format.unpack(block, name=device.name, read_only=read_only)
+        needed = fields.metadata_sm_root.nr_blocks
+        if needed * BLOCK_SIZE > device.size:
+            raise UsageError(
+                f"the metadata device {device.name} is too small: it has {device.size // BLOCK_SIZE} blocks, "
+                f"its metadata expects {needed}",
+                hint="it was cut off or is another device; give it back its size",
+            )
+        return fields
+
+    def _begin(self, fields: Superblock) -> None:
+        self.superblock = fields
+        self._superblock_changed = False
+        self.mapping_root = fields.mapping_root
+        self.details_root = fields.details_root
+        self.time = fields.time
+        self.transaction_id = fields.transaction_id
+        metadata = MetadataSpaceMap(self.blocks, fields.metadata_sm_root)
+        self._use(metadata, DataSpaceMap(self.blocks, metadata, fields.data_sm_root))
+
+    def _use(self, metadata: MetadataSpaceMap, data: DataSpaceMap) -> None:
+        self.metadata = metadata
+        self.data = data
+        self.budget.data_chunks = data.size
+        self.maps = TreeWriter(
+            self.blocks, metadata, MAPPING,
+            retain=lambda values: data.retain(values >> TIME_BITS),
+            replaced=lambda values: self.free_data(values, discard=False),
+            removed=lambda values: self.free_data(values, discard=self._discarding),
+        )  # fmt: skip
+        self.top = TreeWriter(
+            self.blocks, metadata, BLOCK_VALUE, retain=metadata.retain, removed=self._destroy_maps
+        )
+        self.details = TreeWriter(self.blocks, metadata, DEVICE_DETAILS)
+        self._discarding = False
+        self._to_discard: list[npt.NDArray[np.int64]] = []
+        self._changed_maps: dict[int, Device] = {}
+
+    def free_data(self, values: npt.NDArray[np.uint64], *, discard: bool) -> None:
+        """One reference less to the data blocks of mapping *values*.
+
+        With *discard* those that come free are handed out by the commit, to be discarded after it.
+        """
+        freed = self.data.release(values >> np.uint64(TIME_BITS))
+        if discard and self.pass_down and len(freed):
+            self._to_discard.append(freed)
+
+    def _destroy_maps(self, roots: npt.NDArray[Any]) -> None:
+        for root in roots.tolist():
+            self.maps.destroy(root)
+
+    # -- devices ---------------------------------------------------------------------------------
+
+    def find(self, dev_id: int) -> Device | None:
+        """The device, or None."""
+        device = self.devices.get(dev_id)
+        if device is None:
+            found = self.details.lookup(self.details_root, dev_id)
+            if found is None:
+                return None
+            details = DeviceDetails(*found.item())
+            if details.mapped_blocks > MAX_MAPPED:
+                raise self.blocks.corrupt(
+                    self.details_root, f"is the root of device details that make no sense for device {dev_id}"
+                )
+            device = self.devices[dev_id] = Device(dev_id, details)
+        return device
+
+    def get(self, dev_id: int) -> Device:
+        """The device; :class:`NotFoundError` without one."""
+        device = self.find(dev_id)
+        if device is None:
+            raise NotFoundError(
+                f"there is no thin device {dev_id} in the pool of {self.device.name}",
+                hint="list the devices with thin_ls",
+            )
+        return device
+
+    def map_of(self, device: Device) -> DeviceMap:
+        """The device's map."""
+        if device.map is None:
+            root = self.top.lookup(self.mapping_root, device.dev_id)
+            if root is None:
+                raise self.blocks.corrupt(
+                    self.mapping_root, f"is the root of a mapping tree that lacks device {device.dev_id}"
+                )
+            device.map = DeviceMap(int(root), self.budget)
+        return device.map
+
+    def note_change(self, device: Device) -> None:
+        """The device's map has got changes that its tree does not know."""
+        self._changed_maps[device.dev_id] = device
+
+    def all_details(self) -> dict[int, DeviceDetails]:
+        """Every device's details, by id."""
+        keys, values = self.details.read_range(self.details_root)
+        found = {
+            key: DeviceDetails(*value) for key, value in zip(keys.tolist(), values.tolist(), strict=True)
+        }
+        found.update((dev_id, d.details()) for dev_id, d in self.devices.items() if d.changed)
+        return found
+
+    def _check_new(self, dev_id: int) -> None:
+        if not 0 <= dev_id <= MAX_DEVICE_ID:
+            raise UsageError(f"{dev_id} is no device id", hint=f"give a number from 0 to {MAX_DEVICE_ID}")
+        if self.find(dev_id) is not None:
+            raise ExistsError(
+                f"thin device {dev_id} exists already in the pool of {self.device.name}",
+                hint="choose another id",
+            )
+
+    def _add(self, dev_id: int, root: int, details: DeviceDetails) -> None:
+        self.mapping_root = self.top.put(self.mapping_root, dev_id, root).root
+        value = (
+            details.mapped_blocks, details.transaction_id, details.creation_time, details.snapshotted_time
+        )  # fmt: skip
+        self.details_root = self.details.put(self.details_root, dev_id, value).root
+        self._superblock_changed = True
+
+    def create_thin(self, dev_id: int) -> None:
+        """A new device without mappings. Raises :class:`ExistsError`."""
+        self._check_new(dev_id)
+        self._add(dev_id, self.maps.make_empty(), DeviceDetails(0, self.transaction_id, self.time, self.time))
+
+    def create_snap(self, dev_id: int, origin_id: int) -> None:
+        """A new device that shares all of *origin_id*'s mappings."""
+        self._check_new(dev_id)
+        origin = self.get(origin_id)
+        if self.time >= TIME_MASK:
+            raise UnsupportedError(
+                f"the pool of {self.device.name} has had {self.time} snapshots; the format counts no further",
+                hint="copy its devices to a new pool",
+            )
+        root = self.map_of(origin).root
+        if origin_id in self._changed_maps:
+            self.flush_map(origin)
+            root = self.map_of(origin).root
+        self.metadata.retain((root,))
+        self.time += 1
+        origin.snapshotted_time = self.time
+        origin.changed = True
+        self._add(dev_id, root, DeviceDetails(origin.mapped, self.transaction_id, self.time, self.time))
+
+    def delete(self, dev_id: int, *, discard: bool = False) -> None:
+        """Remove a device that nobody has open; with *discard*, chunks that come free are discarded."""
+        device = self.get(dev_id)
+        if device.opens:
+            raise BusyError(
+                f"thin device {dev_id} of the pool of {self.device.name} is open",
+                hint="close it first, then delete it",
+            )
+        if dev_id in self._changed_maps:
+            self.flush_map(device)
+        self._discarding = discard
+        try:
+            self.mapping_root = self.top.remove(self.mapping_root, dev_id).root
+        finally:
+            self._discarding = False
+        self.details_root = self.details.remove(self.details_root, dev_id).root
+        if device.map is not None:
+            device.map.forget()
+        device.gone = True
+        del self.devices[dev_id]
+        self._superblock_changed = True
+
+    def set_transaction_id(self, old: int, new: int) -> None:
+        """Compare and set. Raises :class:`ExistsError` when it is not *old*."""
+        if self.transaction_id != old:
+            raise ExistsError(
+                f"the transaction id of the pool of {self.device.name} is {self.transaction_id}, not {old}",
+                hint="another program has changed the pool; look at its state first",
+            )
+        if not 0 <= new < 1 << 64:
+            raise UsageError(f"{new} is no transaction id", hint="give a number from 0 to 2**64 - 1")
+        self.transaction_id = new
+        self._superblock_changed = True
+
+    # -- maps into trees -------------------------------------------------------------------------
+
+    def _own_root(self, device: Device) -> DeviceMap:
+        """The device's map, its root's place in the top tree not shared with a held snapshot."""
+        found = self.map_of(device)
+        if self.top.shared(self.mapping_root, device.dev_id):
+            self.mapping_root = self.top.put(self.mapping_root, device.dev_id, found.root).root
+        return found
+
+    def _set_root(self, device: Device, root: int) -> None:
+        found = self.map_of(device)
+        if root != found.root:
+            found.root = root
+            self.mapping_root = self.top.put(self.mapping_root, device.dev_id, root).root
+        self._superblock_changed = True
+
+    def flush_map(self, device: Device) -> None:
+        """Bring the device's mapping tree up to date with its map in memory."""
+        changes = self._own_root(device).take_changes()
+        self._changed_maps.pop(device.dev_id, None)
+        keys, values, gone = changes
+        self._discarding = True
+        try:
+            change = self.maps.update(self.map_of(device).root, keys, values, gone)
+        finally:
+            self._discarding = False
+        self._set_root(device, change.root)
+        if self.blocks.dirty > SPILL:
+            self.blocks.write_out()
+
+    def unmap(self, device: Device, first: int, last: int) -> None:
+        """Discard the chunks *first* to *last* (included), however many, straight in the tree."""
+        if device.dev_id in self._changed_maps:
+            self.flush_map(device)
+        found = self._own_root(device)
+        keys, _ = self.maps.read_range(found.root, first, last)
+        self._discarding = True
+        try:
+            for start in range(0, len(keys), 1 << 18):
+                part = keys[start : start + (1 << 18)]
+                self.count_unmapped(device, len(part))
+                change = self.maps.update(
+                    found.root, part, np.zeros(len(part), MAPPING), np.ones(len(part), dtype=np.bool_)
+                )
+                self._set_root(device, change.root)
+        finally:
+            self._discarding = False
+        device.changed = True
+        found.forget(first, last)
+
+    def count_unmapped(self, device: Device, chunks: int) -> None:
+        """*chunks* mappings of *device* are about to go."""
+        if chunks > device.mapped:
+            raise self.blocks.corrupt(
+                self.details_root,
+                f"is the root of device details that give device {device.dev_id} too few mapped blocks",
+            )
+        device.mapped -= chunks
+        device.changed = True
+
+    def trim(self) -> None:
+        """Give memory back when the maps hold too much of it."""
+        if self.budget.held <= PAGE_LIMIT:
+            return
+        if sum(len(self.map_of(device).changed) for device in self._changed_maps.values()) > PAGE_LIMIT // 2:
+            for device in list(self._changed_maps.values()):
+                self.flush_map(device)
+        for device in self.devices.values():
+            if device.map is not None:
+                device.map.drop_clean()
+
+    # -- the transaction -------------------------------------------------------------------------
+
+    @property
+    def changed(self) -> bool:
+        """Whether a commit would have anything to write."""
+        return bool(self._superblock_changed or self._changed_maps)
+
+    @property
+    def reserve(self) -> int:
+        """Metadata blocks that the kernel keeps for its commits and reports as used."""
+        return min(MAX_RESERVE, self.metadata.size // 10)
+
+    @property
+    def free_blocks(self) -> int:
+        """Free metadata blocks, without the reserve."""
+        return max(self.metadata.free - self.reserve, 0)
+
+    def blocks_needed(self, device: Device, pages: set[int], chunks: int) -> int:
+        """A generous guess at the metadata blocks that the pending changes of all maps will take.
+
+        *chunks* more mappings of *device*, in *pages* of its map, are to change as well.
+        """
+        total = 0
+        for other in {*self._changed_maps.values(), device}:
+            changed = len(other.map.changed) if other.map is not None else 0
+            mapped = other.mapped
+            if other is device:
+                changed += len(pages - other.map.changed) if other.map is not None else len(pages)
+                mapped += chunks
+            # A full page lies in 5 to 13 leaves.
+            total += PAGE_LEAVES + min(PAGE_LEAVES * changed, mapped // LEAF_UNITS)
+        return total
+
+    def flush_maps(self) -> None:
+        """Bring all trees up to date, so that counts and roots are true."""
+        for device in list(self._changed_maps.values()):
+            self.flush_map(device)
+
+    def commit(self, flush_data: Callable[[], None]) -> npt.NDArray[np.int64]:
+        """Make everything durable. Returns data blocks, now free, that a discard asked to pass down.
+
+        *flush_data* makes the data device durable; the superblock is written after it. Whatever fails
+        leaves the committed state on disk as it was; the caller then has to :meth:`abort`.
+        """
+        self.flush_maps()
+        changed = sorted(
+            (device for device in self.devices.values() if device.changed), key=lambda d: d.dev_id
+        )
+        if changed:
+            rows = np.array(
+                [(d.mapped, d.transaction_id, d.creation_time, d.snapshotted_time) for d in changed],
+                dtype=DEVICE_DETAILS,
+            )
+            ids = np.array([device.dev_id for device in changed], dtype=np.uint64)
+            self.details_root = self.details.update(self.details_root, ids, rows).root
+        self.data.flush()
+        self.metadata.flush()
+        fields = replace(
+            self.superblock,
+            data_sm_root=self.data.root(),
+            metadata_sm_root=self.metadata.root(),
+            mapping_root=self.mapping_root,
+            details_root=self.details_root,
+            time=self.time,
+            transaction_id=self.transaction_id,
+        )
+        self.blocks.write_out()
+        flush_data()
+        self.device.flush()
+        self.device.write(0, fields.pack())
+        self.device.flush()
+        self.superblock = fields
+        self._superblock_changed = False
+        for device in changed:
+            device.changed = False
+        self.metadata.committed()
+        self.data.committed()
+        discards, self._to_discard = self._to_discard, []
+        if not discards:
+            return np.empty(0, dtype=np.int64)
+        blocks = np.unique(np.concatenate(discards))
+        return blocks[[self.data.count(block) == 0 for block in blocks.tolist()]]
+
+    def abort(self) -> None:
+        """Forget everything since the last commit. Raises when even the superblock cannot be read."""
+        self.blocks.forget()
+        self._begin(self._read_superblock(self.device, self.read_only))
+        devices, self.devices = self.devices, {}
+        self.budget.held = 0
+        for device in devices.values():
+            device.map = None
+            found = self.details.lookup(self.details_root, device.dev_id)
+            if found is None:
+                device.gone = True
+            elif device.opens:
+                device.load(DeviceDetails(*found.item()))
+                self.devices[device.dev_id] = device
+
+    def set_needs_check(self) -> None:
+        """Mark the committed metadata: nobody writes it before a check. To be called after an abort."""
+        self.superblock = replace(self.superblock, flags=self.superblock.flags | NEEDS_CHECK)
+        self.device.write(0, self.superblock.pack())
+        self.device.flush()
+
+    # -- held snapshot of the metadata -------------------------------------------------------------
+
+    def reserve_snapshot(self) -> None:
+        """Keep the committed trees, so that another program can read them. Commit right before it."""
+        if self.superblock.held_root:
+            raise BusyError(
+                f"the pool of {self.device.name} holds a metadata snapshot already",
+                hint="release it before taking another",
+            )
+        block = self.metadata.allocate_one()
+        copy = replace(self.superblock, data_sm_root=_NO_ROOT, metadata_sm_root=_NO_ROOT, blocknr=block)
+        self.blocks.put_raw(block, np.frombuffer(bytearray(copy.pack()), dtype=np.uint8), SUPERBLOCK_XOR)
+        self.metadata.retain((self.mapping_root,))
+        self.metadata.retain((self.details_root,))
+        self.superblock = replace(self.superblock, held_root=block)
+        self._superblock_changed = True
+
+    def release_snapshot(self) -> None:
+        """Give up the held trees."""
+        held = self.superblock.held_root
+        if not held:
+            raise NotFoundError(
+                f"the pool of {self.device.name} holds no metadata snapshot", hint="reserve one first"
+            )
+        block = self.blocks.raw(held, SUPERBLOCK_XOR).tobytes()
+        copy = superblock_format.decode(block)
+        self.superblock = replace(self.superblock, held_root=0)
+        self.metadata.release((held,))
+        self.blocks.drop((held,))
+        self.top.destroy(copy.mapping_root)
+        self.details.destroy(copy.details_root)
+        self._superblock_changed = True
+
+    # -- growing -----------------------------------------------------------------------------------
+
+    def extend_data(self, chunks: int) -> None:
+        self.data.extend(chunks)
+        self.budget.data_chunks = chunks
+        self._superblock_changed = True
+
+    def extend_metadata(self, blocks: int) -> None:
+        self.metadata.extend(blocks)
+        self._superblock_changed = True

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mappings of a thin device as arrays: taking values apart, and merging neighbours into runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from lamella.thin.format.node import TIME_BITS, TIME_MASK
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+class Runs(NamedTuple):
+    """Runs of mappings, all arrays of u64 and equally long; numbers count data blocks (chunks)."""
+
+    begin: npt.NDArray[np.uint64]
+    """First block of the thin device."""
+    data: npt.NDArray[np.uint64]
+    """First block of the data device."""
+    length: npt.NDArray[np.uint64]
+    time: npt.NDArray[np.uint64]
+
+
+def data_blocks(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The data blocks in values of a mapping tree."""
+    return values >> np.uint64(TIME_BITS)
+
+
+def times(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The times in values of a mapping tree."""
+    return values & np.uint64(TIME_MASK)
+
+
+def merge(
+    keys: npt.NDArray[np.uint64],
+    values: npt.NDArray[np.uint64],
+    breaks: npt.NDArray[np.int64] | None = None,
+) -> Runs:
+    """Join mappings (ascending *keys*, raw *values*) that go on in both devices with the same time.
+
+    *breaks* are positions where a run must begin, because another device's mappings do.
+    """
+    if not len(keys):
+        none = np.empty(0, dtype=np.uint64)
+        return Runs(none, none, none, none)
+    # One more data block at the same time is a value larger by exactly 2**24.
+    begins = np.ones(len(keys) + 1, dtype=np.bool_)
+    begins[1:-1] = (keys[1:] - keys[:-1] != np.uint64(1)) | (
+        values[1:] - values[:-1] != np.uint64(1 << TIME_BITS)
+    )
+    if breaks is not None:
+        begins[breaks] = True
+    edges = np.flatnonzero(begins)
+    starts = edges[:-1]
+    first = values[starts]
+    return Runs(keys[starts], data_blocks(first), np.diff(edges).astype(np.uint64), times(first))

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two lists that make a pool, wherever they are found: details of devices, and roots of mapping trees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lamella.thin.format.mappings import times
+from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, MAPPING
+from lamella.thin.metadata.btree import NO_NODE, Forest, Leaves
+from lamella.thin.metadata.findings import Problems
+from lamella.thin.metadata.node_scan import MAX_DEV_ID, find_list_nodes
+from lamella.thin.metadata.reader import Details
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    import numpy.typing as npt
+
+    from lamella.thin.metadata.block_reader import BlockReader
+
+
+@dataclass(frozen=True, slots=True)
+class DetailsList:
+    """A details tree: *whole* if nothing of it is missing."""
+
+    devices: dict[int, Details]
+    whole: bool
+
+    def age(self) -> tuple[int, int]:
+        """Larger is newer: the highest transaction id, the highest time."""
+        found = self.devices.values()
+        return (
+            max((one.transaction_id for one in found), default=0),
+            max((max(one.creation_time, one.snapshotted_time) for one in found), default=0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RootList:
+    """The top level of a mapping tree: device ids to root blocks."""
+
+    roots: dict[int, int]
+    whole: bool
+
+
+PLACES = {"details": "device details tree", "tops": "top level of the mapping tree"}
+
+
+def read_details_list(reader: BlockReader, root: int, problems: Problems) -> DetailsList:
+    """What is left of the details tree at block *root*; damage goes to *problems*."""
+    [(keys, values, whole)] = _read(reader, DEVICE_DETAILS, PLACES["details"], [root], problems)
+    return _details_list(keys, values, whole)
+
+
+def read_root_list(reader: BlockReader, root: int, problems: Problems) -> RootList:
+    """What is left of the top level at block *root*; damage goes to *problems*."""
+    [(keys, values, whole)] = _read(reader, BLOCK_VALUE, PLACES["tops"], [root], problems)
+    return RootList(dict(zip(keys.tolist(), values.tolist(), strict=True)), whole)
+
+
+def search(reader: BlockReader) -> tuple[list[DetailsList], list[RootList], list[int]]:
+    """All whole lists that are anywhere in the metadata, of the last state and of older ones.
+
+    The third result is the blocks of all nodes of devices' mapping trees.
+    """
+    nodes = find_list_nodes(reader)
+    details = [
+        _details_list(keys, values, whole)
+        for keys, values, whole in _read(
+            reader, DEVICE_DETAILS, PLACES["details"], nodes.details.tolist(), Problems()
+        )
+        if whole and len(keys) and keys[-1] <= MAX_DEV_ID
+    ]
+    tops = [
+        RootList(dict(zip(keys.tolist(), values.tolist(), strict=True)), whole)
+        for keys, values, whole in _read(reader, BLOCK_VALUE, PLACES["tops"], nodes.tops.tolist(), Problems())
+        if whole and len(keys) and keys[-1] <= MAX_DEV_ID
+    ]
+    return details, tops, nodes.mappings.tolist()
+
+
+def _details_list(keys: npt.NDArray[np.uint64], values: npt.NDArray[Any], whole: bool) -> DetailsList:
+    pairs = zip(keys.tolist(), values.tolist(), strict=True)
+    return DetailsList({key: Details(*value) for key, value in pairs}, whole)
+
+
+def _read(
+    reader: BlockReader, value: np.dtype[Any], place: str, roots: list[int], problems: Problems
+) -> list[tuple[npt.NDArray[np.uint64], npt.NDArray[Any], bool]]:
+    forest = Forest(reader, value, problems, place, keep=True)
+    pointers = np.array(roots, dtype=np.uint64)
+    forest.walk(pointers)
+    found = []
+    for node in forest.node_of(pointers).tolist():
+        chosen = np.array([node] if node != NO_NODE else [], dtype=np.int64)
+        keys, values = forest.gather(forest.leaves_of(chosen)[0])
+        found.append((keys, values, node != NO_NODE and bool(forest.whole[node])))
+    return found
+
+
+class MappingTrees:
+    """What can be told of the mapping trees at some *roots* without keeping their mappings."""
+
+    def __init__(self, reader: BlockReader, roots: Iterable[int]) -> None:
+        latest: list[npt.NDArray[np.uint64]] = []
+        blocks: list[npt.NDArray[np.int64]] = []
+
+        def note(leaves: Leaves) -> None:
+            filled = leaves.counts > 0
+            starts = np.cumsum(leaves.counts) - leaves.counts
+            blocks.append(leaves.blocks[filled])
+            if filled.any():
+                latest.append(np.maximum.reduceat(times(leaves.values), starts[filled]))
+
+        self._forest = forest = Forest(reader, MAPPING, Problems(), "mapping tree", on_leaves=note)
+        pointers = np.array(sorted(set(roots)), dtype=np.uint64)
+        forest.walk(pointers)
+        self._time = np.zeros(len(forest.blocks), dtype=np.uint64)
+        if latest:
+            leaves = forest.node_of(np.concatenate(blocks).astype(np.uint64))
+            self._time[leaves] = np.concatenate(latest)
+        edges = forest.sound_edges()
+        level_of = forest.height[edges.parent]
+        for level in range(1, int(forest.height.max(initial=0)) + 1):
+            at = level_of == level
+            np.maximum.at(self._time, edges.parent[at], self._time[edges.target[at]])
+
+    def totals(self, roots: Iterable[int]) -> list[tuple[int, bool, int]]:
+        """For each of *roots*: mappings found, whether none is missing, and their latest time."""
+        nodes = self._forest.node_of(np.array(list(roots), dtype=np.uint64))
+        present = nodes != NO_NODE
+        known = nodes[present]
+        columns = []
+        for column in (self._forest.total, self._forest.whole, self._time):
+            row = np.zeros(len(nodes), dtype=column.dtype)
+            row[present] = column[known]
+            columns.append(row.tolist())
+        return list(zip(*columns, strict=True))

@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damaged metadata read as well as it can be: what the superblock leads to, and what a search has to find.
+
+Two lists make a pool: the details of its devices and the roots of their mapping trees. Where one is
+damaged, every block is searched for older or lost copies of it (:mod:`lamella.thin.metadata.node_scan`).
+Two lists belong together when they name the same devices, and the more so the more of these have as many
+mappings as their details say; among such pairs the newer goes first, by transaction id and time. A single
+device that the chosen lists lack is taken from another list. Details that are nowhere are made up from the
+tree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from lamella.errors import CorruptError, UnsupportedError, UsageError
+from lamella.thin.format import superblock as superblock_format
+from lamella.thin.format.space_map import SpaceMapRoot
+from lamella.thin.format.superblock import Superblock
+from lamella.thin.metadata.block_reader import BlockReader
+from lamella.thin.metadata.device_lists import (
+    DetailsList,
+    MappingTrees,
+    RootList,
+    read_details_list,
+    read_root_list,
+    search,
+)
+from lamella.thin.metadata.findings import Problems
+from lamella.thin.metadata.reader import Details, Metadata
+from lamella.thin.tools.dump import Overrides
+from lamella.thin.tools.lost_trees import descendants, unchanged_snapshots
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    import numpy.typing as npt
+
+    from lamella.block import BlockDevice
+
+    Rank = tuple[bool, bool, tuple[int, int], int, int, int]
+
+_FIELDS = (
+    ("transaction_id", "transaction id", "--transaction-id"),
+    ("data_block_size", "data block size", "--data-block-size"),
+    ("nr_data_blocks", "nr data blocks", "--nr-data-blocks"),
+)
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What :func:`recover` has read."""
+
+    metadata: Metadata
+    """Ready for dumping and copying; ``problems`` has the damage."""
+    searched: bool = False
+    """Whether the superblock did not lead to both lists of devices."""
+    notes: dict[int, str] = field(default_factory=dict)
+    """Device ids that were not simply there, and what was done for them."""
+    lost: list[tuple[int, int]] = field(default_factory=list)
+    """Devices with details, but without any tree that could be found, and their mapped blocks."""
+
+
+def recover(
+    device: BlockDevice,
+    *,
+    overrides: Overrides | None = None,
+    fallback: Overrides | None = None,
+    expected: Collection[int] = (),
+) -> Recovered:
+    """Read what can be saved of the metadata on *device*, which is only read.
+
+    *overrides* go before the superblock's fields; *fallback* is used for a superblock that is gone. Lists
+    that name exactly the *expected* devices go before others that a search finds: the kernel deletes a device
+    in a commit of its own, and what was before that looks as new. Raises :class:`UsageError` naming the field
+    that is missing then, :class:`CorruptError` if no list of devices can be found, and
+    :class:`UnsupportedError` for unknown features.
+    """
+    reader = BlockReader(device)
+    return _Recovery(reader, overrides or Overrides(), fallback or Overrides(), frozenset(expected)).run()
+
+
+class _Table(NamedTuple):
+    """What is known of several lists that name the same devices."""
+
+    totals: npt.NDArray[np.int64]
+    """Mappings by list and device; -1 where some are missing."""
+    times: list[int]
+    """The latest time of each list."""
+
+
+class _Recovery:
+    def __init__(
+        self, reader: BlockReader, overrides: Overrides, fallback: Overrides, expected: frozenset[int]
+    ) -> None:
+        self.reader = reader
+        self.expected = expected
+        self.problems = Problems()
+        self.sealed = False
+        self.fields = self._read_superblock(overrides, fallback)
+        self.notes: dict[int, str] = {}
+        self.doubtful: set[int] = set()
+        """Devices whose mappings may be shared in ways that their details do not know of."""
+        self.trees: MappingTrees
+
+    # -- the superblock --------------------------------------------------------------------------
+
+    def _read_superblock(self, overrides: Overrides, fallback: Overrides) -> Superblock:
+        content = self.reader.read_one(superblock_format.LOCATION)
+        fields = superblock_format.decode(content)
+        self.sealed = superblock_format.is_sealed(content)
+        for reason in superblock_format.faults(content):
+            self.problems.add("superblock", reason)
+        if self.sealed:
+            unknown = superblock_format.unknown_features(fields)
+            if unknown:
+                raise UnsupportedError(
+                    f"cannot read the metadata {self.reader.name}: {unknown}",
+                    hint="a newer version made it; use that one",
+                )
+        chosen = self._choose(fields, overrides, fallback)
+        usable = self.sealed or fields.magic == superblock_format.MAGIC
+        version = fields.version if self.sealed and fields.version in (1, 2) else superblock_format.VERSION
+        root = replace(fields.data_sm_root, nr_blocks=chosen["nr_data_blocks"])
+        return Superblock(
+            root, SpaceMapRoot(0, 0, 0, 0),
+            # Of a superblock with a bad checksum the roots are only tried.
+            fields.mapping_root if usable else 0, fields.details_root if usable else 0,
+            chosen["data_block_size"], chosen["transaction_id"], fields.time if self.sealed else 0,
+            fields.flags & superblock_format.NEEDS_CHECK if self.sealed else 0, version=version,
+        )  # fmt: skip
+
+    def _choose(self, fields: Superblock, overrides: Overrides, fallback: Overrides) -> dict[str, int]:
+        stored = {
+            "transaction_id": fields.transaction_id,
+            "data_block_size": fields.data_block_size,
+            "nr_data_blocks": fields.data_sm_root.nr_blocks,
+        }
+        chosen = {}
+        for key, name, option in _FIELDS:
+            value = getattr(overrides, key)
+            if value is None:
+                value = stored[key] if self.sealed else getattr(fallback, key)
+            if value is None or (key == "data_block_size" and not value):
+                raise UsageError(
+                    "The following field needs to be provided on the command line due to corruption in the "
+                    f"superblock: {name}",
+                    hint=f"add {option}; the volume group's metadata or an old dump may tell the value",
+                )
+            chosen[key] = value
+        return chosen
+
+    # -- the lists -------------------------------------------------------------------------------
+
+    def run(self) -> Recovered:
+        fields = self.fields
+        # The roots of a superblock with a bad checksum are a guess, and no damage if they are wrong.
+        problems = self.problems if self.sealed else Problems()
+        details = read_details_list(self.reader, fields.details_root, problems)
+        roots = read_root_list(self.reader, fields.mapping_root, problems)
+        searched = not (self.sealed and self._agree(details, roots))
+        if searched:
+            details, roots = self._search(details, roots)
+        return self._finish(details, roots, searched)
+
+    @staticmethod
+    def _agree(details: DetailsList, roots: RootList) -> bool:
+        return details.whole and roots.whole and details.devices.keys() == roots.roots.keys()
+
+    def _search(self, details: DetailsList, roots: RootList) -> tuple[DetailsList, RootList]:
+        all_details, all_roots, nodes = search(self.reader)
+        known = [one for one in (roots, *all_roots) if one.roots]
+        self.trees = MappingTrees(self.reader, (root for one in known for root in one.roots.values()))
+        if self.sealed:
+            # Nothing in the last state is newer than its superblock says.
+            limit = self.fields.time
+            all_details = [one for one in all_details if one.age()[1] <= limit]
+            all_roots = [one for one in all_roots if self._time_of(one) <= limit]
+        if self.sealed and details.whole:
+            if not roots.whole:
+                roots = self._best_roots(details, (roots, *all_roots))
+                roots = self._fill_roots(details, roots, all_roots)
+                roots = self._adopt(details, roots, known, nodes)
+        elif self.sealed and roots.whole:
+            details = self._best_details(roots, (details, *all_details))
+        else:
+            details, roots = self._best_pair((details, *all_details), (roots, *all_roots))
+        roots = self._fill_roots(details, roots, all_roots)
+        return self._fill_details(details, roots, all_details), roots
+
+    def _time_of(self, roots: RootList) -> int:
+        return max((time for _, _, time in self.trees.totals(roots.roots.values())), default=0)
+
+    def _matches(self, details: DetailsList, roots: RootList) -> int:
+        """How many devices have all the mappings that their details say."""
+        common = [dev_id for dev_id in details.devices if dev_id in roots.roots]
+        found = self.trees.totals(roots.roots[dev_id] for dev_id in common)
+        return sum(
+            whole and total == details.devices[dev_id].mapped_blocks
+            for dev_id, (total, whole, _) in zip(common, found, strict=True)
+        )
+
+    def _best_roots(self, details: DetailsList, choices: Iterable[RootList]) -> RootList:
+        def rank(one: RootList) -> tuple[int, int, int]:
+            overlap = len(details.devices.keys() & one.roots.keys())
+            return self._matches(details, one), overlap, self._time_of(one)
+
+        own, *others = choices
+        best = max((own, *others), key=rank)
+        wanted = {dev_id: root for dev_id, root in best.roots.items() if dev_id in details.devices}
+        if best is not own:
+            found = self.trees.totals(wanted.values())
+            for (dev_id, _), (total, whole, _) in zip(wanted.items(), found, strict=True):
+                if not whole or total != details.devices[dev_id].mapped_blocks:
+                    self.doubtful.add(dev_id)
+                    self.notes[dev_id] = "its mapping tree was found by searching, and may be older"
+        return RootList(wanted, best.whole)
+
+    def _best_details(self, roots: RootList, choices: Iterable[DetailsList]) -> DetailsList:
+        def rank(one: DetailsList) -> tuple[bool, int, int, tuple[int, int]]:
+            same = one.devices.keys() == roots.roots.keys()
+            overlap = len(one.devices.keys() & roots.roots.keys())
+            return same, self._matches(one, roots), overlap, one.age()
+
+        best = max(choices, key=rank)
+        self._doubt_unless_same(best, roots)
+        wanted = {dev_id: one for dev_id, one in best.devices.items() if dev_id in roots.roots}
+        found = self.trees.totals(roots.roots[dev_id] for dev_id in wanted)
+        for (dev_id, one), (total, whole, _) in zip(wanted.items(), found, strict=True):
+            if whole and total != one.mapped_blocks:
+                self.notes[dev_id] = "its details were found by searching, and may be older"
+        return DetailsList(wanted, best.whole)
+
+    def _doubt_unless_same(self, details: DetailsList, roots: RootList) -> None:
+        """Details older than the trees may not know of the last snapshots."""
+        if details.devices.keys() != roots.roots.keys():
+            self.doubtful |= details.devices.keys() & roots.roots.keys()
+
+    def _best_pair(
+        self, all_details: tuple[DetailsList, ...], all_roots: tuple[RootList, ...]
+    ) -> tuple[DetailsList, RootList]:
+        """The newest lists that name the same devices; the superblock's own, tried first, win any tie."""
+        first = (all_details[0], all_roots[0])
+        if self._agree(*first) and 2 * self._matches(*first) >= len(first[0].devices):
+            return first
+        by_devices: dict[frozenset[int], list[RootList]] = {}
+        for one in all_roots:
+            if one.roots:
+                by_devices.setdefault(frozenset(one.roots), []).append(one)
+        tables = {devices: self._table(devices, lists) for devices, lists in by_devices.items()}
+        best: tuple[Rank, DetailsList, RootList] | None = None
+        for details in all_details:
+            devices = frozenset(details.devices)
+            if devices not in tables:
+                continue
+            count = len(devices)
+            age = details.age()
+            wanted = np.array([details.devices[dev_id].mapped_blocks for dev_id in sorted(devices)])
+            matches = (tables[devices].totals == wanted).sum(axis=1).tolist()
+            for roots, match, time in zip(by_devices[devices], matches, tables[devices].times, strict=True):
+                # Commits without a new transaction or snapshot only ever add mappings, discards apart.
+                mapped = int(wanted.sum())
+                latest = age[0], max(age[1], time)
+                rank = (2 * match >= count, devices == self.expected, latest, match, count, mapped)
+                if best is None or rank > best[0]:
+                    best = (rank, details, roots)
+        if best is not None:
+            return best[1], best[2]
+        named = [one for one in all_roots if one.roots]
+        if not named:
+            raise CorruptError(
+                f"no compatible roots found: {self.reader.name} holds no list of devices any more",
+                hint="restore a copy of the metadata",
+            )
+        newest = max(
+            named, key=lambda roots: (max(self._matches(one, roots) for one in all_details), len(roots.roots))
+        )
+        return self._best_details(newest, all_details), newest
+
+    def _table(self, devices: frozenset[int], lists: list[RootList]) -> _Table:
+        order = sorted(devices)
+        found = self.trees.totals(one.roots[dev_id] for one in lists for dev_id in order)
+        shape = (len(lists), len(order))
+        totals = np.array([total if whole else -1 for total, whole, _ in found]).reshape(shape)
+        return _Table(totals, np.array([time for _, _, time in found]).reshape(shape).max(axis=1).tolist())
+
+    def _fill_roots(self, details: DetailsList, roots: RootList, others: list[RootList]) -> RootList:
+        """Look in other lists for the trees of devices that *roots* lacks."""
+        found = dict(roots.roots)
+        for dev_id in sorted(details.devices.keys() - found.keys()):
+            wanted = details.devices[dev_id].mapped_blocks
+            choices = sorted({one.roots[dev_id] for one in others if dev_id in one.roots})
+            if not choices:
+                continue
+            known = dict(zip(choices, self.trees.totals(choices), strict=True))
+
+            def rank(root: int) -> tuple[bool, bool, int, int]:
+                total, whole, time = known[root]  # noqa: B023 - used in this turn only
+                return whole and total == wanted, whole, time, total  # noqa: B023 - as above
+
+            found[dev_id] = max(choices, key=rank)
+            self.notes[dev_id] = "its mapping tree was found by searching"
+            if not rank(found[dev_id])[0]:
+                self.doubtful.add(dev_id)
+        return RootList(found, roots.whole)
+
+    def _adopt(
+        self, details: DetailsList, roots: RootList, known: list[RootList], nodes: list[int]
+    ) -> RootList:
+        """Find whole trees, in no list at all, for devices that have not the tree that they should have."""
+        found = dict(roots.roots)
+        totals = dict(zip(found, self.trees.totals(found.values()), strict=True))
+        unsure = {
+            dev_id: one.mapped_blocks
+            for dev_id, one in details.devices.items()
+            if one.mapped_blocks and totals.get(dev_id, (0, False, 0))[:2] != (one.mapped_blocks, True)
+        }
+        if not unsure:
+            return roots
+        listed = {root for one in known for root in one.roots.values()}
+        orphans = [block for block in nodes if block not in listed]
+        by_total: dict[int, list[int]] = {}
+        counted = MappingTrees(self.reader, orphans).totals(orphans)
+        for block, (total, whole, time) in zip(orphans, counted, strict=True):
+            if whole and time <= self.fields.time:
+                by_total.setdefault(total, []).append(block)
+        choices = {dev_id: by_total[count] for dev_id, count in unsure.items() if count in by_total}
+        adopted = descendants(self.reader, found, choices)
+        found.update(adopted)
+        sure = {dev_id: root for dev_id, root in found.items() if dev_id not in unsure or dev_id in adopted}
+        times = MappingTrees(self.reader, sure.values()).totals(sure.values())
+        latest = {dev_id: time for dev_id, (_, _, time) in zip(sure, times, strict=True)}
+        twins = unchanged_snapshots(details.devices, sure, latest, unsure.keys() - adopted.keys())
+        found.update(twins)
+        for dev_id in (*adopted, *twins):
+            self.notes[dev_id] = "its mapping tree was in no list, and was found by its mappings"
+            self.doubtful.discard(dev_id)
+        return RootList(found, roots.whole)
+
+    def _fill_details(self, details: DetailsList, roots: RootList, others: list[DetailsList]) -> DetailsList:
+        """Look in other lists for the details of devices that *details* lacks; make them up otherwise."""
+        found = dict(details.devices)
+        missing = sorted(roots.roots.keys() - found.keys())
+        totals = self.trees.totals(roots.roots[dev_id] for dev_id in missing)
+        for dev_id, (total, _, time) in zip(missing, totals, strict=True):
+            choices = [one.devices[dev_id] for one in others if dev_id in one.devices]
+            self.doubtful.add(dev_id)
+            if choices:
+                found[dev_id] = max(
+                    choices,
+                    key=lambda one: (one.mapped_blocks == total, one.transaction_id, one.snapshotted_time),
+                )
+                self.notes[dev_id] = "its details were found by searching"
+            else:
+                found[dev_id] = Details(total, self.fields.transaction_id, time, time)
+                self.notes[dev_id] = "its details were lost and have been made up"
+        return DetailsList(found, details.whole)
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _finish(self, details: DetailsList, roots: RootList, searched: bool) -> Recovered:
+        devices = {dev_id: one for dev_id, one in details.devices.items() if dev_id in roots.roots}
+        lost = [
+            (dev_id, one.mapped_blocks)
+            for dev_id, one in sorted(details.devices.items())
+            if dev_id not in roots.roots
+        ]
+        if details.devices and not devices:
+            raise CorruptError(
+                f"no compatible roots found: no mapping tree of any device is left in {self.reader.name}",
+                hint="restore a copy of the metadata",
+            )
+        fields = self.fields
+        if not self.sealed:
+            fields.time = max(details.age()[1], self._time_of(roots))
+        if self.doubtful:
+            # A time after all of their mappings makes the kernel copy whatever might be shared.
+            fields.time += 1
+            for dev_id in self.doubtful & devices.keys():
+                devices[dev_id] = devices[dev_id]._replace(snapshotted_time=fields.time)
+        metadata = Metadata(self.reader, fields, tolerant=True)
+        metadata.problems.merge(self.problems)
+        metadata.details = dict(sorted(devices.items()))
+        metadata.roots = {dev_id: roots.roots[dev_id] for dev_id in metadata.details}
+        for dev_id, _ in lost:
+            metadata.problems.add(f"thin device {dev_id}", "it has details, but no mapping tree")
+        return Recovered(metadata, searched, self.notes, lost)

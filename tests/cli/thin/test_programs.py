@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``thin_check`` and ``thin_dump`` as commands: arguments, output and exit codes, beside the real ones."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lamella.cli.thin.tools import main, main_thin_check, main_thin_dump
+from tests.thin.kernel_made import KernelMade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+RUN = [
+    sys.executable,
+    "-c",
+    "import sys; from lamella.cli.thin.tools import main; sys.exit(main(sys.argv[1], sys.argv[2:]))",
+]
+
+
+@pytest.fixture
+def made(fixture_dir: Callable[[str], Path]) -> KernelMade:
+    return KernelMade.read(fixture_dir("thin-a.tar.zst") / "thin-a")
+
+
+@pytest.fixture
+def part(fixture_dir: Callable[[str], Path], tmp_path: Path) -> Callable[[str], str]:
+    """``part("damaged/zeroed")``: the path of a copy of that metadata of thin-a."""
+
+    def copy(name: str) -> str:
+        target = tmp_path / f"{name.replace('/', '-')}.bin"
+        shutil.copyfile(fixture_dir("thin-a.tar.zst") / "thin-a" / name / "meta.bin", target)
+        return str(target)
+
+    return copy
+
+
+def test_a_sound_pool(
+    part: Callable[[str], str], made: KernelMade, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main_thin_check([part("clean")]) == 0
+    out, err = capfd.readouterr()
+    assert out == f"TRANSACTION_ID=7\nMETADATA_FREE_BLOCKS={made.free_blocks}\n"
+    assert err.splitlines() == [
+        "device details tree", "mapping tree", "data space map", "metadata space map"
+    ]  # fmt: skip
+
+
+def test_quiet(part: Callable[[str], str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main_thin_check(["-q", part("clean")]) == 0
+    assert main_thin_check(["-q", part("damaged/zeroed")]) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_held_snapshot(part: Callable[[str], str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main_thin_check(["-m", part("held")]) == 0
+    assert main_thin_check(["-m", part("clean")]) == 1
+    assert "no current metadata snap" in capfd.readouterr().err
+
+
+def test_a_live_pool_may_be_looked_at_by_its_snapshot_only(part: Callable[[str], str]) -> None:
+    path = part("held")
+    with open(path, "rb") as pool:
+        fcntl.flock(pool, fcntl.LOCK_EX)
+        assert main_thin_check([path]) == 1
+        assert main_thin_dump([path]) == 1
+        assert main_thin_check(["-m", path]) == 0
+        assert main_thin_dump(["-m", "-o", os.devnull, path]) == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["clean", "held", *(f"damaged/{what}" for what in (
+        "bottom_leaf", "data_sm_bitmap_btree_root", "data_sm_refcount_root", "details_root", "leak_held_root",
+        "mapping_root", "meta_sm_index", "needs_check", "sb_csum", "transaction_id", "zeroed",
+    ))],
+)  # fmt: skip
+def test_exit_codes_are_the_real_ones(
+    tool: Callable[[str], str], part: Callable[[str], str], name: str
+) -> None:
+    """The two where ours is stricter (data counts, magic) are in the test below."""
+    path = part(name)
+    for options in ([], ["--skip-mappings"], ["--super-block-only"], ["--ignore-non-fatal-errors"]):
+        real = subprocess.run([tool("thin_check"), *options, path], capture_output=True).returncode
+        assert main_thin_check([*options, path]) == real, options
+    real = subprocess.run([tool("thin_dump"), path], capture_output=True).returncode
+    assert main_thin_dump(["-o", os.devnull, path]) == real
+
+
+def test_ours_sees_what_the_real_one_does_not(part: Callable[[str], str]) -> None:
+    assert main_thin_check([part("damaged/data_refcount_mismatch")]) == 1
+    assert main_thin_check([part("damaged/sb_magic")]) == 1
+
+
+def test_damage_is_printed(
+    part: Callable[[str], str], made: KernelMade, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main_thin_check([part("damaged/bottom_leaf")]) == 1
+    told = capfd.readouterr().err.splitlines()
+    assert f"mapping tree, block {made.leaf}: bad checksum in btree node" in told
+    assert main_thin_check([part("damaged/sb_csum")]) == 1
+    assert "bad checksum in superblock" in capfd.readouterr().err
+    assert main_thin_dump([part("damaged/sb_csum")]) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "bad checksum in superblock" in err
+
+
+def test_clearing_needs_check(
+    tool: Callable[[str], str], part: Callable[[str], str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = part("damaged/needs_check")
+    assert main_thin_check([path]) == 0
+    assert "needs_check flag is set" in capfd.readouterr().err
+    assert main_thin_check(["--clear-needs-check-flag", path]) == 0
+    assert "Cleared needs_check flag" in capfd.readouterr().err
+    with open(path, "rb") as cleared:
+        assert cleared.read(8)[4:] == bytes(4)
+    subprocess.run([tool("thin_check"), "-q", path], check=True)
+
+
+@pytest.mark.parametrize("option", ["--clear-needs-check-flag", "--auto-repair"])
+@pytest.mark.parametrize("what", ["zeroed", "bottom_leaf", "data_refcount_mismatch", "sb_csum", "sb_magic"])
+def test_nothing_is_written_to_damaged_metadata(part: Callable[[str], str], option: str, what: str) -> None:
+    path = part(f"damaged/{what}")
+    with open(path, "r+b") as file:
+        before = file.read()
+    assert main_thin_check([option, path]) == 1
+    with open(path, "rb") as file:
+        assert file.read() == before
+
+
+def test_auto_repair(tool: Callable[[str], str], part: Callable[[str], str]) -> None:
+    path = part("damaged/leak_held_root")
+    assert main_thin_check([path]) == 1
+    assert main_thin_check(["--ignore-non-fatal-errors", path]) == 0
+    assert main_thin_check(["--auto-repair", path]) == 0
+    assert main_thin_check([path]) == 0
+    subprocess.run([tool("thin_check"), "-q", path], check=True)
+    flagged = part("damaged/needs_check")
+    assert main_thin_check(["--auto-repair", flagged]) == 0
+    with open(flagged, "rb") as cleared:
+        assert cleared.read(8)[4:] == bytes(4)
+
+
+def test_repair_of_a_file_in_use_is_refused(part: Callable[[str], str]) -> None:
+    path = part("damaged/needs_check")
+    with open(path, "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert main_thin_check([path]) == 0
+        assert main_thin_check(["--clear-needs-check-flag", path]) == 1
+
+
+@pytest.mark.parametrize("run", [main_thin_check, main_thin_dump])
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "INPUT"),
+        (["--bogus", "x"], 2, "--bogus"),
+        (["a", "b"], 2, "b"),
+        (["/nonexistent"], 1, "Couldn't find input file '/nonexistent'"),
+        (["/tmp"], 1, "Not a block device or regular file '/tmp'."),
+        (["/dev/null"], 1, "Not a block device or regular file '/dev/null'."),
+    ],
+)
+def test_wrong_usage(
+    run: Callable[[list[str]], int],
+    arguments: list[str],
+    code: int,
+    words: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert run(arguments) == code
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--auto-repair", "-m"],
+        ["--auto-repair", "--skip-mappings"],
+        ["--auto-repair", "--override-mapping-root", "0"],
+        ["--clear-needs-check-flag", "-m"],
+        ["--override-details-root", "x"],
+        ["--override-details-root", str(2**64)],
+    ],
+)
+def test_options_that_exclude_each_other(
+    arguments: list[str], part: Callable[[str], str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main_thin_check([*arguments, part("clean")]) == 2
+    assert arguments[0] in capfd.readouterr().err
+
+
+def test_xml_and_tiny_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "dump.xml"
+    path.write_text('<superblock uuid="">')
+    assert main_thin_check([str(path)]) == 1
+    assert "Metadata device/file too small.  Is this binary metadata?" in capfd.readouterr().err
+    path.write_bytes(b'<superblock uuid="">'.ljust(8192))
+    assert main_thin_check([str(path)]) == 1
+    assert (
+        "This looks like XML.  This tool only supports the binary metadata format." in capfd.readouterr().err
+    )
+    assert main_thin_dump([str(path)]) == 1
+    assert "bad checksum in superblock" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["thin_check", "thin_dump"])
+def test_version_and_help(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    for option in ("-V", "--version"):
+        assert main(name, [option]) == 0
+        first = capfd.readouterr().out.split()[0]
+        # LVM reads three numbers, and wants at least 0.3.2 before it passes --clear-needs-check-flag.
+        assert tuple(int(number) for number in first.split(".")) >= (1, 0, 0)
+    assert main(name, ["-h"]) == 0
+    assert "--skip-mappings" in capfd.readouterr().out
+
+
+# -- thin_dump -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "recorded"),
+    [
+        ("clean", [], "clean/thin_dump.txt"),
+        ("clean", ["--format", "human_readable"], "clean/thin_dump.human.txt"),
+        ("clean", ["-q", "--skip-mappings"], "clean/thin_dump.skipmap.txt"),
+        ("clean", ["--dev-id", "{made.devices[0]}", "--dev-id={made.devices[2]}"], "clean/thin_dump.dev.txt"),
+        ("held", ["-m"], "held/msnap.thin_dump.txt"),
+        ("held", ["-m{made.held_root}"], "held/msnap.thin_dump.txt"),
+        ("held", ["-m={made.held_root}"], "held/msnap.thin_dump.txt"),
+        ("held", ["--metadata-snap={made.held_root}"], "held/msnap.thin_dump.txt"),
+        ("damaged/bottom_leaf", ["-r"], "damaged/bottom_leaf/thin_dump.repair.txt"),
+    ],
+)
+def test_dump_prints_what_the_real_one_printed(
+    part: Callable[[str], str],
+    made: KernelMade,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    name: str,
+    options: list[str],
+    recorded: str,
+) -> None:
+    options = [option.format(made=made) for option in options]
+    expected = (made.folder / recorded).read_text().split("\n", 2)[2]
+    path = part(name)
+    assert main_thin_dump([*options, path]) == 0
+    assert capfd.readouterr().out == expected
+    target = tmp_path / "out.txt"
+    assert main_thin_dump([*options, "-o", str(target), path]) == 0
+    assert target.read_text() == expected
+    assert capfd.readouterr().out == ""
+
+
+def test_dump_overrides(
+    part: Callable[[str], str], made: KernelMade, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = [
+        "--transaction-id",
+        "99",
+        "--nr-data-blocks",
+        "5",
+        "--data-block-size",
+        "256",
+        "--dev-id",
+        "4242",
+    ]
+    assert main_thin_dump([*options, part("clean")]) == 0
+    assert capfd.readouterr().out == (
+        f'<superblock uuid="" time="{made.time}" transaction="99" flags="0" version="2" '
+        'data_block_size="256" nr_data_blocks="5">\n</superblock>\n'
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["-f", "custom"], ["--dev-id", "x"], ["-r", "-m"], ["--metadata-snap=x"], ["--transaction-id", "-1"]],
+)
+def test_dump_wrong_usage(options: list[str], part: Callable[[str], str]) -> None:
+    assert main_thin_dump([*options, part("held")]) == 2
+
+
+def test_dump_to_a_place_that_does_not_exist(
+    part: Callable[[str], str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main_thin_dump(["-o", "/nonexistent/out.xml", part("clean")]) == 1
+    assert "/nonexistent/out.xml" in capfd.readouterr().err
+    if os.path.exists("/dev/full"):
+        assert main_thin_dump(["-o", "/dev/full", part("clean")]) == 1
+
+
+def test_a_reader_that_leaves(part: Callable[[str], str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([*RUN, "thin_dump", part("clean")], stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert done.returncode != 0
+    assert done.stderr == b""
+
+
+def test_on_a_block_device(part: Callable[[str], str], tool: Callable[[str], str]) -> None:
+    if os.geteuid() != 0 or not os.path.exists("/dev/loop-control"):
+        pytest.skip("loop devices need root")
+    made = subprocess.run(
+        [tool("losetup"), "-f", "--show", part("damaged/needs_check")], capture_output=True, text=True
+    )
+    if made.returncode:
+        pytest.skip(f"no loop device to be had: {made.stderr.strip()}")
+    device = made.stdout.strip()
+    try:
+        assert main_thin_check([device]) == 0
+        assert main_thin_check(["--clear-needs-check-flag", device]) == 0
+        assert main_thin_dump(["-o", os.devnull, device]) == 0
+        subprocess.run([tool("thin_check"), "-q", device], check=True)
+    finally:
+        subprocess.run([tool("losetup"), "-d", device], check=True)
+
+
+def test_help_needs_no_numpy() -> None:
+    script = (
+        "import sys; from lamella.cli.thin.tools import main; "
+        "main('thin_check', ['-V']); sys.exit('numpy' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LVM2's settings, filters and profiles, and the lists of disks."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lamella.errors import NotFoundError, UsageError
+from lamella.lvm.session.config import DEFAULTS, Config, accepts, parse_text
+from lamella.lvm.session.profile import (
+    AutoExtend,
+    auto_extend,
+    find_profile,
+    load_profile,
+    profile_text,
+    unprofilable,
+)
+from tests.lvm.oracle import ours, real
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_layers(tmp_path: Path) -> None:
+    (tmp_path / "lvm.conf").write_text('# units = "k"\nglobal {\n\tunits = "m"\n\tsuffix = 0\n}\n')
+    config = Config.load('global/units="g"', tmp_path)
+    assert config.text("global/units") == "g"
+    assert not config.flag("global/suffix")
+    assert config.number("backup/retain_min") == DEFAULTS["backup/retain_min"] == 10
+    profile = config.with_layer(parse_text("global { units = b suffix = 1 }"))
+    assert (profile.text("global/units"), profile.flag("global/suffix")) == ("g", True)
+    assert config.with_layer(parse_text("global { units = b }"), first=True).text("global/units") == "b"
+
+
+def test_kinds_of_values(tmp_path: Path) -> None:
+    config = Config.load('global { activation = "no" suffix = "on" } devices { filter = "a|x|" }', tmp_path)
+    assert not config.flag("global/activation")
+    assert config.flag("global/suffix")
+    assert config.strings("devices/filter") == ["a|x|"]
+    assert config.strings("devices/global_filter") == ["a|.*|"]
+    bad = Config.load('global{activation="x"} backup { retain_days = "many" }', tmp_path)
+    with pytest.raises(UsageError, match='Found string value "x"'):
+        bad.flag("global/activation")
+    with pytest.raises(UsageError, match="expected integer value"):
+        bad.number("backup/retain_days")
+
+
+@pytest.mark.parametrize("text", ["x", "foo{bar", "global{units=}", '"', "a=[1", "{}"])
+def test_bad_text_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_text(text)
+    assert ours(["lvs"], ["/dev/null"], config=text).code in (3, 5)
+
+
+def test_filters() -> None:
+    assert accepts(["a|^/dev/sd|", "r|.*|"], "/dev/sda")
+    assert not accepts(["a|^/dev/sd|", "r|.*|"], "/dev/loop0")
+    assert accepts([], "/dev/x")
+    assert not accepts(["r(loop)"], "/dev/loop1")
+    for bad in ("x|a|", "a", "a|b", "a|[|"):
+        with pytest.raises(UsageError):
+            accepts([bad], "/dev/x")
+
+
+def test_defaults_are_those_of_the_real_one() -> None:
+    """``lvmconfig --type default`` prints comments with values; ours are the same."""
+    lines = real(["lvmconfig", "--type", "default"], ["/dev/null"]).out.splitlines()
+    section, theirs = "", {}
+    for line in lines:
+        text = line.strip().lstrip("# ").strip()
+        if text.endswith("{"):
+            section = text[:-1].strip()
+        elif "=" in text:
+            name, _, value = text.partition("=")
+            theirs[f"{section}/{name}"] = value
+    compared = 0
+    for path, default in DEFAULTS.items():
+        if path in theirs and not path.startswith(("config/", "devices/use_devicesfile")):
+            shown = json.dumps(default) if isinstance(default, str | list) else str(default)
+            assert theirs[path] == shown, path
+            compared += 1
+    assert compared > 40
+
+
+def test_profiles(tmp_path: Path) -> None:
+    (tmp_path / "mine.profile").write_text(profile_text(80, 20))
+    config = Config.load("", tmp_path)
+    folders = [tmp_path]
+    assert unprofilable(load_profile("mine", folders)) == []
+    assert auto_extend(config, "mine", folders) == AutoExtend(80, 20)
+    assert auto_extend(config, "", folders) == auto_extend(config, "gone", folders) == AutoExtend(100, 20)
+    (tmp_path / "bad.profile").write_text("global { units = k }")
+    assert unprofilable(load_profile("bad", folders)) == ["global/units"]
+    with pytest.raises(NotFoundError, match="stat failed"):
+        find_profile("gone", folders)
+    for name in ("", "../mine", ".mine"):
+        with pytest.raises(UsageError):
+            find_profile(name, folders)
+
+
+def test_units_and_columns_from_the_configuration(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with disk.open("wb") as stream:
+        stream.truncate(64 << 20)
+    assert ours(["vgcreate", "v", str(disk)], [str(disk)]).code == 0
+    got = ours(
+        ["vgs"],
+        [str(disk)],
+        config='global{units="b" suffix=0} report{vgs_cols="vg_name,vg_size" headings=0}',
+    )
+    assert got.out == "  v  62914560\n"  # as wide as the heading that is not there
