@@ -48,15 +48,20 @@ def main_lvm(command: str, argv: Sequence[str]) -> int:
 
 
 def _run(command: str, args: Arguments, argv: Sequence[str]) -> int:
-    from lamella.cli.lvm.context import BadCommand, Context, Failed
+    from lamella.cli.lvm.context import Context
+    from lamella.cli.lvm.errors import BadCommand
 
     context: Context | None = None
     try:
         context = Context(command, args, argv)
-        if not context.activation:
-            context.warn("WARNING: Activation disabled. No device-mapper interaction will be attempted.")
+        if not context.config.flag("global/activation"):
+            context.console.warn(
+                "WARNING: Activation disabled. No device-mapper interaction will be attempted."
+            )
         if context.test:
-            context.warn("TEST MODE: Metadata will NOT be updated and volumes will not be (de)activated.")
+            context.console.warn(
+                "TEST MODE: Metadata will NOT be updated and volumes will not be (de)activated."
+            )
         module = import_module(f"lamella.cli.lvm.{COMMANDS[command]}")
         run: Callable[[Context], None] = getattr(module, command)
         run(context)
@@ -65,27 +70,20 @@ def _run(command: str, args: Arguments, argv: Sequence[str]) -> int:
         _say(error)
         sys.stderr.write(f"  Run `{command} --help' for more information.\n")
         return error.exit_code
-    except Failed as error:
-        if error.message:
-            _say(error)
-        return FAILED
     except LamellaError as error:
         _say(error)
         return FAILED
     finally:
         if context is not None:
             context.close()
-    return FAILED if context.failures else 0
+    return FAILED if context.console.failures else 0
 
 
 def _say(error: LamellaError) -> None:
-    from lamella.cli.lvm.context import OWN_WORDS
+    from lamella.cli.lvm.console import error_lines
 
     sys.stdout.flush()
-    lines = error.message.split("\n") if error.message else []
-    if error.hint and not isinstance(error, OWN_WORDS):
-        lines.append(error.hint)
-    sys.stderr.write("".join(f"  {line}\n" for line in lines))
+    sys.stderr.write("".join(f"  {line}\n" for line in error_lines(error)))
 
 
 def _version() -> int:

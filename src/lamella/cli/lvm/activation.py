@@ -6,6 +6,7 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from lamella.cli.lvm.kernel import NO_KERNEL
 from lamella.errors import BusyError, LamellaError, PermissionDeniedError
 
 if TYPE_CHECKING:
@@ -16,42 +17,6 @@ if TYPE_CHECKING:
     from lamella.lvm.activation.activator import KernelActivator
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
-
-NO_KERNEL = "Cannot {} {}: this needs device-mapper of the kernel, and root."
-
-
-def make_activator(context: Context) -> KernelActivator | None:
-    """The kernel's device-mapper with what the settings say; None where it is not to be used."""
-    from pathlib import Path
-
-    if not context.activation or not Path("/dev/mapper/control").exists():
-        return None
-    from lamella.devicemapper.client import DeviceMapper
-    from lamella.lvm.activation.activator import KernelActivator
-    from lamella.lvm.activation.device_tree import Settings
-
-    if not DeviceMapper.available():
-        return None
-    try:
-        dm = DeviceMapper()
-    except LamellaError as error:
-        context.verbose(error.message)
-        return None
-    args, config = context.args, context.config
-
-    def threshold(group: VolumeGroup, lv: LogicalVolume) -> int:
-        from lamella.lvm.session.profile import auto_extend
-
-        return auto_extend(config, lv.profile or group.profile, context.profile_folders).threshold
-
-    mode = args.text("activationmode") or config.text("activation/activation_mode")
-    partial = args.has("partial") or mode == "partial"
-    settings = Settings(threshold, partial=partial, read_only=args.has("readonly"))
-    checks = config.find("global/thin_check_executable") != ""
-    wanted = (config.flag("activation/monitoring") or args.has("monitor")) and not args.has(
-        "ignoremonitoring"
-    )
-    return KernelActivator(dm, settings, check_pools=checks, monitor=wanted, warn=context.warn)
 
 
 @contextmanager
@@ -77,7 +42,7 @@ def _skipped(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
         return False
     full = f"{found.group.name}/{lv.name}"
     if "ACTIVATION_SKIP" in lv.flags and not context.args.has("ignoreactivationskip"):
-        context.verbose(f"ACTIVATION_SKIP flag set for LV {full}, skipping activation.")
+        context.console.verbose(f"ACTIVATION_SKIP flag set for LV {full}, skipping activation.")
         return True
     if context.args.text("activate") != "ay":
         return False
@@ -100,7 +65,7 @@ def _listed(context: Context, found: FoundGroup, lv: LogicalVolume, setting: str
 
 def change_activation(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> None:
     """``lvchange -a``: each volume by itself; what fails is said and counted."""
-    if not context.activation or context.test:
+    if not context.config.flag("global/activation") or context.test:
         return
     names = [lv.name for lv in lvs]
     with _locked(context, found.group.name) as fresh, _together(context):
@@ -126,7 +91,7 @@ def _one(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
         if not activating:
             activator.deactivate(found, [lv.name])
         elif not _listed(context, found, lv, "activation/volume_list"):
-            context.fail(f"Not activating {full} since it does not pass activation filter.")
+            context.console.fail(f"Not activating {full} since it does not pass activation filter.")
             return False
         else:
             read_only = _read_only(context, found, lv)
@@ -134,7 +99,7 @@ def _one(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
                 return False
             activator.activate(found, [lv.name], read_only=read_only)
     except LamellaError as error:
-        context.fail_with(error)
+        context.console.fail_with(error)
         return False
     return True
 
@@ -153,7 +118,7 @@ def _component(context: Context, activator: KernelActivator, found: FoundGroup, 
     full = f"{found.group.name}/{lv.name}"
     layer = part_layer(found.group, lv)
     if not layer:
-        context.fail(f"Operation not permitted on hidden LV {full}.")
+        context.console.fail(f"Operation not permitted on hidden LV {full}.")
         return False
     holder = next(
         one
@@ -162,12 +127,12 @@ def _component(context: Context, activator: KernelActivator, found: FoundGroup, 
     )
     if activator.is_active(found, lv.name):
         return True
-    if not context.ask("Do you want to activate component LV in read-only mode? [y/n]: "):
-        context.fail(f"{full} not activated.")
+    if not context.console.ask("Do you want to activate component LV in read-only mode? [y/n]: "):
+        context.console.fail(f"{full} not activated.")
         return False
-    context.print("Allowing activation of component LV.")
+    context.console.print("Allowing activation of component LV.")
     if activator.is_active(found, holder.name):
-        context.fail(
+        context.console.fail(
             f"Activation of logical volume {full} is prohibited while logical volume "
             f"{found.group.name}/{holder.name} is active."
         )
@@ -178,7 +143,7 @@ def _component(context: Context, activator: KernelActivator, found: FoundGroup, 
 def change_group_activation(context: Context, found: FoundGroup) -> None:
     """``vgchange -a`` for one group."""
     group = found.group
-    if context.activation and not context.test:
+    if context.config.flag("global/activation") and not context.test:
         with _locked(context, group.name) as fresh:
             group = fresh.group
             if _activating(context) or _idle(context, fresh):
@@ -190,7 +155,7 @@ def change_group_activation(context: Context, found: FoundGroup) -> None:
             active = active_count(context, fresh)
     else:
         active = 0
-    context.print(f'{active} logical volume(s) in volume group "{group.name}" now active')
+    context.console.print(f'{active} logical volume(s) in volume group "{group.name}" now active')
 
 
 def _of_group(group: VolumeGroup) -> list[LogicalVolume]:
@@ -218,10 +183,12 @@ def _idle(context: Context, found: FoundGroup) -> bool:
         try:
             activator.check_unused(found, lv.name)
         except BusyError as error:
-            context.warn(error.message)
+            context.console.warn(error.message)
             count += 1
     if count:
-        context.fail(f'Can\'t deactivate volume group "{group.name}" with {count} open logical volume(s)')
+        context.console.fail(
+            f'Can\'t deactivate volume group "{group.name}" with {count} open logical volume(s)'
+        )
     return not count
 
 
@@ -247,4 +214,4 @@ def refresh(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> No
             try:
                 activator.refresh(fresh, [name])
             except LamellaError as error:
-                context.fail_with(error)
+                context.console.fail_with(error)

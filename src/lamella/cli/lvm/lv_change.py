@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.context import Failed
+from lamella.cli.lvm.errors import Failed
 from lamella.cli.lvm.lv_create import read_ahead
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.cli.lvm.vg_options import metadata_profile
@@ -55,7 +55,7 @@ def lvchange(context: Context) -> None:
                 for name in names:
                     _change(context, found, found.group.lvs[name], profile)
         except LamellaError as error:
-            context.fail_with(error)
+            context.console.fail_with(error)
 
 
 def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str | None) -> None:
@@ -78,14 +78,14 @@ def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str
         moves = changes.minor is not None and context.session.is_active(found, lv.name)
         if moves:
             question = f"Logical volume {full} will be deactivated temporarily. Continue? [y/n]: "
-            if not context.confirm(question):
+            if not context.console.confirm(question):
                 raise Failed(f"{full} device number not changed.")
             context.session.deactivate(found, [lv.name])
         changed = change_lv(context.session, found, lv, changes)
         if moves:
             context.session.activate(found, [lv.name])
     except LamellaError as error:
-        context.fail_with(error)
+        context.console.fail_with(error)
         return
     repeated = (
         "addtag",
@@ -99,7 +99,7 @@ def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str
         context.session.commit(found, ())  # as LVM2, which writes tags whether they are new or not
         changed = True
     if changed:
-        context.print(f"Logical volume {full} changed.")
+        context.console.print(f"Logical volume {full} changed.")
 
 
 def _changes(context: Context, full: str, lv: LogicalVolume, profile: str | None) -> LvChanges:
@@ -158,4 +158,4 @@ def _of_kernel(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) ->
     for lv in lvs:
         active = view.active(lv)
         if (args.has("poll") and not active) or (args.has("monitor") and not active and lv.thin_pool is None):
-            context.fail(f"Logical volume {found.group.name}/{lv.name} is not active.")
+            context.console.fail(f"Logical volume {found.group.name}/{lv.name} is not active.")

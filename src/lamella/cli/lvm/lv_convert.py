@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm import pool_options
-from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.lv_sizes import named_ranges
 from lamella.cli.lvm.names import one_volume, volume_name
 from lamella.cli.lvm.vg_options import metadata_profile
@@ -94,14 +94,14 @@ def _convert(
 
     def agree() -> None:
         target = "thin pool's data and metadata volumes" if metadata else "thin pool's data volume"
-        context.warn(f"WARNING: Converting {both} to {target} with metadata wiping.")
-        context.warn("THIS WILL DESTROY CONTENT OF LOGICAL VOLUME (filesystem etc.)")
-        if not context.ask(f"Do you really want to convert {both}? [y/n]: "):
+        context.console.warn(f"WARNING: Converting {both} to {target} with metadata wiping.")
+        context.console.warn("THIS WILL DESTROY CONTENT OF LOGICAL VOLUME (filesystem etc.)")
+        if not context.console.ask(f"Do you really want to convert {both}? [y/n]: "):
             raise Failed("Conversion aborted.")
 
     pool = convert_to_pool(context.session, found, lv, other, request, agree=agree)
-    context.notices(pool_options.overprovisioning(context, found, pool))
-    context.print(f"Converted {both} to thin pool.")
+    context.console.notices(pool_options.overprovisioning(context, found, pool))
+    context.console.print(f"Converted {both} to thin pool.")
 
 
 def _swap(context: Context) -> None:
@@ -117,7 +117,9 @@ def _swap_in(context: Context, found: FoundGroup, pool: LogicalVolume, metadata:
     full = f"{found.group.name}/{pool.name}"
     other = _find(found, metadata)
     volume = f"{found.group.name}/{metadata}"
-    if not context.ask(f"Do you want to swap metadata of {full} pool with metadata volume {volume}? [y/n]: "):
+    if not context.console.ask(
+        f"Do you want to swap metadata of {full} pool with metadata volume {volume}? [y/n]: "
+    ):
         raise Failed("Conversion aborted.")
     swap_metadata(context.session, found, pool, other)
 
@@ -154,6 +156,6 @@ def _repairer(
         known = pool.transaction_id and not pool.messages
         fallback = Overrides(pool.transaction_id if known else None, pool.chunk_sectors, chunks)
         for outcome in repair(damaged, target, fallback=fallback).incomplete:
-            context.warn(f"WARNING: {outcome}.")
+            context.console.warn(f"WARNING: {outcome}.")
 
     return run

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm import pool_options
-from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.lv_sizes import check_size_options, extents_to_create, named_ranges
 from lamella.cli.lvm.names import volume_name
 from lamella.cli.lvm.vg_options import metadata_profile
@@ -47,7 +47,7 @@ def lvcreate(context: Context) -> None:
             lv = _pool(context, found, name or pool, profile, disks)
         else:
             lv = _plain(context, found, name, profile, disks)
-    context.print(f'Logical volume "{lv.name}" created.')
+    context.console.print(f'Logical volume "{lv.name}" created.')
 
 
 # -- what is meant -----------------------------------------------------------------------------------
@@ -151,7 +151,9 @@ def read_ahead(context: Context) -> int | None:
     sectors = parse_size(text, unit="s").size // SECTOR
     rounded = max(sectors // PAGE_SECTORS * PAGE_SECTORS, PAGE_SECTORS) if sectors else 0
     if rounded != sectors:
-        context.warn(f"WARNING: Overriding readahead to {rounded} sectors, a multiple of 4K page size.")
+        context.console.warn(
+            f"WARNING: Overriding readahead to {rounded} sectors, a multiple of 4K page size."
+        )
     return rounded
 
 
@@ -172,7 +174,7 @@ def _minor(context: Context) -> tuple[int | None, int | None]:
         return None, None
     if args.has("major") and args.number("major"):
         major = args.number("major")
-        context.warn(
+        context.console.warn(
             f"WARNING: Ignoring supplied major number {major} - kernel assigns major numbers dynamically. "
             "Using major number 0 instead."
         )
@@ -213,7 +215,7 @@ def _plain(context: Context, found: FoundGroup, name: str, profile: str, disks: 
     extents, approximate = extents_to_create(context, group, ranges)
     stripes, stripe_size = stripe_options(context)
     limit = group.free_extents() if approximate else None
-    extents = stripe_boundary(extents, stripes, group.extent_size, say=context.print, limit=limit)
+    extents = stripe_boundary(extents, stripes, group.extent_size, say=context.console.print, limit=limit)
     major, minor = _minor(context)
     zero, wipe = _zeroing(context)
     writable = args.text("permission") != "r"
@@ -238,10 +240,10 @@ def _plain(context: Context, found: FoundGroup, name: str, profile: str, disks: 
         tuple(context.config.strings("allocation/cling_tag_list")),
         _activating(context),
     )
-    lv = create_lv(context.session, found, request, confirm=context.ask, yes=args.has("yes"))
+    lv = create_lv(context.session, found, request, confirm=context.console.ask, yes=args.has("yes"))
     if not zero or not writable:
-        context.warn(f"WARNING: Logical volume {group.name}/{lv.name} not zeroed.")
-    context.notices(_overprovisioning(context, found, None))
+        context.console.warn(f"WARNING: Logical volume {group.name}/{lv.name} not zeroed.")
+    context.console.notices(_overprovisioning(context, found, None))
     return lv
 
 
@@ -253,11 +255,11 @@ def stripe_options(context: Context) -> tuple[int, int]:
     size = args.size("stripesize", default)
     if stripes == 1:
         if args.has("stripesize"):
-            context.print("Ignoring stripesize argument with single stripe.")
+            context.console.print("Ignoring stripesize argument with single stripe.")
         return 1, default
     if not args.has("stripesize"):
         end = "." if context.name == "lvcreate" else ""
-        context.print(f"Using default stripesize {human(size)}{end}")
+        context.console.print(f"Using default stripesize {human(size)}{end}")
     elif size < 4096 or size & (size - 1):
         raise BadCommand(f"Invalid stripe size {human(size)}.")
     return stripes, size
@@ -284,9 +286,11 @@ def _pool(context: Context, found: FoundGroup, name: str, profile: str, disks: l
     if approximate and context.args.extents().of in ("FREE", "PVS"):
         extents = pool_options.leave_room(context, found, extents, request)
     limit = group.free_extents() if approximate else None
-    extents = stripe_boundary(extents, request.stripes, group.extent_size, say=context.print, limit=limit)
+    extents = stripe_boundary(
+        extents, request.stripes, group.extent_size, say=context.console.print, limit=limit
+    )
     lv = create_pool(context.session, found, name, extents, replace(request, activate=_activating(context)))
-    context.notices(_overprovisioning(context, found, lv))
+    context.console.notices(_overprovisioning(context, found, lv))
     return lv
 
 
@@ -309,9 +313,9 @@ def _thin(
     size = context.args.size("virtualsize")
     if not size:
         raise BadCommand("--virtualsize may not be zero.")
-    extents = to_extents(size, group.extent_size, say=context.print)
+    extents = to_extents(size, group.extent_size, say=context.console.print)
     lv = create_thin(context.session, found, pool_lv, extents, _thin_request(context, name, profile))
-    context.notices(_overprovisioning(context, found, lv))
+    context.console.notices(_overprovisioning(context, found, lv))
     return lv
 
 
@@ -378,5 +382,5 @@ def _snapshot(
         )
     else:
         made = create_snapshot(context.session, found, lv, request)
-    context.notices(_overprovisioning(context, found, made))
+    context.console.notices(_overprovisioning(context, found, made))
     return made

@@ -6,10 +6,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.reports import lvs
-from lamella.cli.lvm.size_format import Sizes, time_text
+from lamella.cli.lvm.size_format import Sizes
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.lvm.format.model import StripedSegment, ThinPoolSegment, ThinSegment
 from lamella.lvm.report import lv_kinds
+from lamella.lvm.report.values import show_time
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -44,12 +45,12 @@ def _colon(context: Context, view: GroupView, lv: LogicalVolume) -> None:
     parts += [3 if lv.writable else 1, 1 if state else 0, -1, state.open_count if state else 0]
     parts += [lv.extents * view.group.extent_sectors, lv.extents, -1, 0, ahead]
     parts += [state.major if state else -1, state.minor if state else -1]
-    context.print(":".join(str(part) for part in parts))
+    context.console.print(":".join(str(part) for part in parts))
 
 
 def show_volume(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolume) -> None:
     """The block of lines about one volume."""
-    say = context.print
+    say = context.console.print
     group = view.group
     visible = view.visible(lv) and lv_kinds.kind_of(lv) not in lv_kinds.POOL_KINDS
     say("--- Logical volume ---" if view.visible(lv) else "--- Internal logical volume ---")
@@ -63,7 +64,11 @@ def show_volume(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolu
     if lv.writable and state is not None and state.read_only:
         access += " (activated read only)"
     say(f"LV Write Access        {access}")
-    host = f"{lv.creation_host}, {time_text(context, lv.creation_time)}" if lv.creation_time else ", "
+    host = (
+        f"{lv.creation_host}, {show_time(lv.creation_time, view.around.time_format)}"
+        if lv.creation_time
+        else ", "
+    )
     say(f"LV Creation host, time {host}")
     _relations(context, view, lv)
     if view.around.activation:
@@ -102,7 +107,7 @@ def show_volume(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolu
 
 def _relations(context: Context, view: GroupView, lv: LogicalVolume) -> None:
     """What it is a snapshot of, which pool it is in, or what it is made of."""
-    say = context.print
+    say = context.console.print
     pool, thin = lv.thin_pool, lv.thin
     if lv.name in view.snapshot_origins:
         say("LV snapshot status     source of")
@@ -122,7 +127,7 @@ def _relations(context: Context, view: GroupView, lv: LogicalVolume) -> None:
 
 
 def _maps(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolume) -> None:
-    say = context.print
+    say = context.console.print
     say("--- Segments ---")
     for segment in lv.segments:
         word = "Virtual" if isinstance(segment, ThinSegment) else "Logical"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.context import Failed
+from lamella.cli.lvm.errors import Failed
 from lamella.cli.lvm.names import volume_name
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.errors import LamellaError, NotFoundError
@@ -49,10 +49,10 @@ def _remove_from(context: Context, group: str, names: list[str]) -> None:
     try:
         with context.editing(group) as found:
             for name in [name for name in names if name not in found.group.lvs]:
-                context.fail(f'Failed to find logical volume "{group}/{name}"')
+                context.console.fail(f'Failed to find logical volume "{group}/{name}"')
             remove_named(context, found, list(dict.fromkeys(names)))
     except LamellaError as error:
-        context.fail_with(error)
+        context.console.fail_with(error)
 
 
 def remove_all(context: Context, found: FoundGroup) -> None:
@@ -81,7 +81,7 @@ def remove_named(context: Context, found: FoundGroup, names: list[str], *, asked
             _finish(context, found, plain)
             _remove(context, found, lv, asked)
         except LamellaError as error:
-            context.fail_with(error)
+            context.console.fail_with(error)
     _finish(context, found, plain)
 
 
@@ -91,7 +91,7 @@ def _finish(context: Context, found: FoundGroup, plain: list[str]) -> None:
         return
     context.session.commit(found, ())
     for name in plain:
-        context.print(f'Logical volume "{name}" successfully removed.')
+        context.console.print(f'Logical volume "{name}" successfully removed.')
     plain.clear()
 
 
@@ -104,7 +104,7 @@ def _let_go(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool)
     full = f"{found.group.name}/{lv.name}"
     kernel.check_unused(found, lv.name)
     question = f"Do you really want to remove active logical volume {full}? [y/n]: "
-    if not asked and found.group.is_visible(lv) and not context.confirm(question):
+    if not asked and found.group.is_visible(lv) and not context.console.confirm(question):
         raise Failed(f"Logical volume {full} not removed.")
     session.deactivate(found, [lv.name])
 
@@ -135,15 +135,15 @@ def _remove(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool)
                 f'Removing pool "{group.name}/{lv.name}" will remove {count} dependent volume(s). '
                 "Proceed? [y/n]: "
             )
-            if not context.confirm(question):
+            if not context.console.confirm(question):
                 raise Failed(f'Logical volume "{lv.name}" not removed.')
         for one in (*inside, lv):
             _let_go(context, found, one, asked)
         names = [one.name for one in inside]
         remove_any(context.session, found, lv)
         for name in names:
-            context.print(f'Logical volume "{name}" successfully removed.')
+            context.console.print(f'Logical volume "{name}" successfully removed.')
     else:
         _let_go(context, found, lv, asked)
         remove_any(context.session, found, lv)
-    context.print(f'Logical volume "{lv.name}" successfully removed.')
+    context.console.print(f'Logical volume "{lv.name}" successfully removed.')

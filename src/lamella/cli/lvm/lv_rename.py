@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import group_name, volume_name
 from lamella.lvm.format.names import is_valid_name, reserved_reason
 
@@ -25,7 +25,7 @@ def lvrename(context: Context) -> None:
         if lv is None:
             raise Failed(f'Existing logical volume "{old}" not found in volume group "{group}"')
         rename_lv(context.session, found, lv, new)
-    context.print(f'Renamed "{old}" to "{new}" in volume group "{group}"')
+    context.console.print(f'Renamed "{old}" to "{new}" in volume group "{group}"')
 
 
 def _names(context: Context) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm import pool_options
-from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.lv_create import policy
 from lamella.cli.lvm.lv_sizes import check_size_options, extents_to_resize, named_ranges
 from lamella.cli.lvm.names import one_volume
@@ -58,7 +58,7 @@ def _resize(context: Context) -> None:
         else:
             changed = _volume(context, found, lv, disks)
         if changed:
-            context.notices(pool_options.overprovisioning(context, found, lv))
+            context.console.notices(pool_options.overprovisioning(context, found, lv))
             node = f"/dev/mapper/{dm_name(group, name)}"
     if changed:
         shown = name
@@ -68,7 +68,7 @@ def _resize(context: Context) -> None:
             and not (args.has("size") or args.has("extents"))
         ):
             shown = lv.thin_pool.metadata
-        context.print(f"Logical volume {group}/{shown} successfully resized.")
+        context.console.print(f"Logical volume {group}/{shown} successfully resized.")
         if args.has("resizefs") and not context.test:
             grow(find_file_system(node))
 
@@ -84,7 +84,7 @@ def _request(
     if stripes > 1 and not size:
         size = context.config.number("metadata/stripesize") * 1024
         if tell:
-            context.print(f"Using default stripesize {human(size)}")
+            context.console.print(f"Using default stripesize {human(size)}")
     tags = tuple(context.config.strings("allocation/cling_tag_list"))
     return GrowRequest(stripes, size, policy(context), ranges, approximate, tags)
 
@@ -111,9 +111,9 @@ def _agree_to_reduce(context: Context, found: FoundGroup, lv: LogicalVolume, wan
         return
     full = f"{found.group.name}/{lv.name}"
     opened = " and open" if kernel.is_open(found, lv.name) else ""
-    context.warn(f"WARNING: Reducing active{opened} logical volume to {_shown(found, wanted)}.")
-    context.warn("THIS MAY DESTROY YOUR DATA (filesystem etc.)")
-    if not context.confirm(f"Do you really want to reduce {full}? [y/n]: "):
+    context.console.warn(f"WARNING: Reducing active{opened} logical volume to {_shown(found, wanted)}.")
+    context.console.warn("THIS MAY DESTROY YOUR DATA (filesystem etc.)")
+    if not context.console.confirm(f"Do you really want to reduce {full}? [y/n]: "):
         raise Failed(f"Logical volume {full} NOT reduced.")
 
 
@@ -145,7 +145,7 @@ def _volume(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[
     if approximate and wanted > now and lv.thin is None and not group.free_extents():
         raise NoSpaceError(f"Insufficient free space: {wanted - now} extents needed, but only 0 available")
     if wanted < now and system is not None:
-        shrink(system, wanted * group.extent_size, confirm=context.confirm)
+        shrink(system, wanted * group.extent_size, confirm=context.console.confirm)
     resize_lv(context.session, found, lv, wanted, _request(context, ranges, approximate))
     _say_changed(context, found, lv.name, now, lv.extents)
     return True
@@ -174,12 +174,12 @@ def _on_stripes(context: Context, lv: LogicalVolume, wanted: int) -> int:
         return wanted
     if wanted > now and not context.args.has("stripesize") and not context.args.has("stripes"):
         size = last.stripe_size * SECTOR if isinstance(last, StripedSegment) else 0
-        context.print(f"Using stripesize of last segment {human(size)}")
+        context.console.print(f"Using stripesize of last segment {human(size)}")
     rest = wanted % stripes
     if not rest:
         return wanted
     rounded = wanted + stripes - rest
-    context.print(
+    context.console.print(
         f"Rounding size ({wanted} extents) up to stripe boundary size for segment ({rounded} extents)."
     )
     return rounded
@@ -208,9 +208,11 @@ def _say_changed(context: Context, found: FoundGroup, name: str, old: int, new: 
     extent = found.group.extent_size
     full = f"{found.group.name}/{name}"
     if old == new:
-        context.print(f"Size of logical volume {full} unchanged from {human(old * extent)} ({old} extents).")
+        context.console.print(
+            f"Size of logical volume {full} unchanged from {human(old * extent)} ({old} extents)."
+        )
         return
-    context.print(
+    context.console.print(
         f"Size of logical volume {full} changed from {human(old * extent)} ({old} extents) "
         f"to {human(new * extent)} ({new} extents)."
     )
@@ -262,7 +264,9 @@ def _metadata_extents(context: Context, found: FoundGroup, metadata: LogicalVolu
     extent = found.group.extent_size
     extents = -(-asked.size // extent)
     if extents * extent != asked.size:
-        context.print(f"Rounding size to boundary between physical extents: {human(extents * extent)}.")
+        context.console.print(
+            f"Rounding size to boundary between physical extents: {human(extents * extent)}."
+        )
     if asked.sign == "-":
         raise BadCommand("Can't reduce size of metadata volume.")
     wanted = metadata.extents + extents if asked.sign == "+" else extents

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.lvm.operations.sizes import percent_of, to_extents
 from lamella.lvm.report.units import human
 
@@ -35,7 +35,7 @@ def named_ranges(context: Context, found: object, names: list[str]) -> PvRanges 
     from lamella.lvm.operations.extent_ranges import parse_pv_ranges
 
     assert isinstance(found, FoundGroup)
-    return parse_pv_ranges(found, names, context.notice)
+    return parse_pv_ranges(found, names, context.console.notice)
 
 
 def extents_to_create(
@@ -44,7 +44,7 @@ def extents_to_create(
     """(extents, whether fewer will do) that lvcreate is asked for."""
     args = context.args
     if args.has("size"):
-        return to_extents(args.size("size"), group.extent_size, say=context.print), False
+        return to_extents(args.size("size"), group.extent_size, say=context.console.print), False
     asked = args.extents()
     free = group.free_extents()
     match asked.of:
@@ -54,7 +54,7 @@ def extents_to_create(
             extents = percent_of(asked.number, group.extents)
             if extents > free:
                 room = human(free * group.extent_size)
-                context.print(f"Reducing {asked} to remaining free space {room} in VG.")
+                context.console.print(f"Reducing {asked} to remaining free space {room} in VG.")
                 extents = free
         case "FREE":
             extents = percent_of(asked.number, free)
@@ -91,7 +91,7 @@ def extents_to_resize(
             room = group.free_extents() + lv.extents
             if asked.of == "VG" and not sign and amount > room:
                 shown = human(room * group.extent_size)
-                context.print(f"Reducing {asked.number}%VG to remaining free space {shown} in VG.")
+                context.console.print(f"Reducing {asked.number}%VG to remaining free space {shown} in VG.")
                 amount = room
     now = lv.extents
     if sign == "+":
@@ -116,7 +116,9 @@ def _whole_extents(context: Context, group: VolumeGroup, size: int, sign: str) -
     extent = group.extent_size
     extents = size // extent if sign == "-" else -(-size // extent)
     if extents * extent != size:
-        context.print(f"Rounding size to boundary between physical extents: {human(extents * extent)}.")
+        context.console.print(
+            f"Rounding size to boundary between physical extents: {human(extents * extent)}."
+        )
     return extents
 
 

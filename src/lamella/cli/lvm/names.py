@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.context import BadCommand
+from lamella.cli.lvm.errors import BadCommand
 from lamella.errors import NotFoundError
 from lamella.lvm.format.names import is_valid_name
 

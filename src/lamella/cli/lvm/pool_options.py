@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.context import Failed
+from lamella.cli.lvm.errors import Failed
 from lamella.errors import NotFoundError
 from lamella.lvm.operations.sizes import to_extents
 
@@ -46,7 +46,9 @@ def pool_request(
     chunk = args.size("chunksize", config.number("allocation/thin_pool_chunk_size") * 1024)
     metadata = 0
     if args.has("poolmetadatasize"):
-        metadata = to_extents(args.size("poolmetadatasize"), found.group.extent_size, say=context.print)
+        metadata = to_extents(
+            args.size("poolmetadatasize"), found.group.extent_size, say=context.console.print
+        )
     count, size = stripe_options(context) if stripes else (1, 64 << 10)
     error_when_full = config.flag("activation/error_when_full")
     return PoolRequest(

@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
-from lamella.cli.lvm.context import Failed
 from lamella.cli.lvm.device_list import remember_files
+from lamella.cli.lvm.errors import Failed
 from lamella.cli.lvm.targets import choose_disks
 from lamella.errors import LamellaError, UsageError
 from lamella.lvm.report.units import human
@@ -30,20 +30,20 @@ def pvremove(context: Context) -> None:
     with context.session.all_locked():
         for path in dict.fromkeys(args.positionals):
             if not is_remote(path) and not os.path.exists(path):
-                context.fail(f"No device found for {path}.")
+                context.console.fail(f"No device found for {path}.")
                 continue
             disk = context.session.scan.disk(path)
             if disk is not None and disk.label is None and args.count("force") < 2:
-                context.fail(f"No PV found on device {path}.")
+                context.console.fail(f"No PV found on device {path}.")
                 continue
             try:
                 if disk is not None and disk.label is not None:
-                    remove_pv(context.session, path, force=args.count("force"), confirm=context.ask)
+                    remove_pv(context.session, path, force=args.count("force"), confirm=context.console.ask)
             except LamellaError as error:
-                context.fail_with(error)
+                context.console.fail_with(error)
                 continue
             removed.append(os.path.abspath(path))
-            context.print(f'Labels on physical volume "{path}" successfully wiped.')
+            context.console.print(f'Labels on physical volume "{path}" successfully wiped.')
     if not context.test:
         remember_files(args, [], removed)
 
@@ -58,12 +58,14 @@ def pvresize(context: Context) -> None:
         for chosen in choose_disks(context, context.args.positionals):
             if _resize(context, chosen, size):
                 done += 1
-                context.print(f'Physical volume "{chosen.disk.path}" changed')
+                context.console.print(f'Physical volume "{chosen.disk.path}" changed')
             else:
                 failed += 1
-    context.print(f"{done} physical volume(s) resized or updated / {failed} physical volume(s) not resized")
+    context.console.print(
+        f"{done} physical volume(s) resized or updated / {failed} physical volume(s) not resized"
+    )
     if failed:
-        context.failures += 1
+        context.console.failures += 1
 
 
 def _resize(context: Context, chosen: ChosenDisk, size: int) -> bool:
@@ -74,14 +76,18 @@ def _resize(context: Context, chosen: ChosenDisk, size: int) -> bool:
     if size and size != real:
         word = "is less than" if size < real else "exceeds"
         if size > real:
-            context.warn(f"WARNING: {disk.path}: Overriding real size {human(real)}. You could lose data.")
+            context.console.warn(
+                f"WARNING: {disk.path}: Overriding real size {human(real)}. You could lose data."
+            )
         question = (
             f"{disk.path}: Requested size {human(size)} {word} real size {human(real)}. Proceed?  [y/n]: "
         )
-        if not context.ask(question):
-            context.warn(f"Physical Volume {disk.path} not resized.")
+        if not context.console.ask(question):
+            context.console.warn(f"Physical Volume {disk.path} not resized.")
             return False
-        context.warn(f"WARNING: {disk.path}: Pretending size is {size // 512} not {real // 512} sectors.")
+        context.console.warn(
+            f"WARNING: {disk.path}: Pretending size is {size // 512} not {real // 512} sectors."
+        )
     try:
         if chosen.found is None:
             resize_pv(context.session, disk, None, size)
@@ -90,7 +96,7 @@ def _resize(context: Context, chosen: ChosenDisk, size: int) -> bool:
                 _leave_an_extent(found, disk, size or real)
                 resize_pv(context.session, disk, found, size)
     except LamellaError as error:
-        context.warn_with(error)
+        context.console.warn_with(error)
         return False
     return True
 
@@ -115,17 +121,17 @@ def pvchange(context: Context) -> None:
             try:
                 changed = _change(context, chosen)
             except LamellaError as error:
-                context.fail_with(error)
-                context.warn(f"Physical volume {chosen.disk.path} not changed")
+                context.console.fail_with(error)
+                context.console.warn(f"Physical volume {chosen.disk.path} not changed")
                 failed += 1
                 continue
             if changed:
                 done += 1
-                context.print(f'Physical volume "{chosen.disk.path}" changed')
+                context.console.print(f'Physical volume "{chosen.disk.path}" changed')
             else:
                 failed += 1
-                context.print(f"Physical volume {chosen.disk.path} not changed")
-    context.print(
+                context.console.print(f"Physical volume {chosen.disk.path} not changed")
+    context.console.print(
         f"{done} physical volume{'' if done == 1 else 's'} changed / "
         f"{failed} physical volume{'' if failed == 1 else 's'} not changed"
     )

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.context import Failed, open_disk
+from lamella.cli.lvm.errors import Failed
 from lamella.errors import LamellaError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -21,28 +22,59 @@ def pvck(context: Context) -> None:
             hint="use vgck --updatemetadata, or pvcreate --restorefile and vgcfgrestore from a backup",
         )
     if args.has("dump"):
-        from lamella.lvm.format.dump import dump
-
-        dump(context, args.positionals[0])
+        _dump(context, args.positionals[0])
         return
     for path in args.positionals:
         _labels(context, path)
+
+
+def _dump(context: Context, path: str) -> None:
+    """Print what ``--dump`` asks for; its content goes to ``--file`` where that is given."""
+    from lamella.lvm.disks.disk import open_file
+    from lamella.lvm.format.dump import dump, parse_settings
+
+    args, what = context.args, context.args.text("dump")
+    try:
+        device = open_file(path, True)
+    except LamellaError as error:
+        raise Failed(f"Cannot access {path}.") from error
+    with device:
+        content = dump(device, what, parse_settings(args.text("settings")), context.console.print)
+    if content is None:
+        return
+    if args.has("file"):
+        _write(args.text("file"), content)
+    elif what in ("metadata", "metadata_area"):
+        text = content.decode("utf-8", "replace")
+        if what == "metadata":
+            context.console.print("---")
+        sys.stdout.write(text)
+        if what == "metadata":
+            context.console.print("---")
+
+
+def _write(path: str, content: bytes) -> None:
+    try:
+        with open(path, "xb") as stream:
+            stream.write(content)
+    except OSError as error:
+        raise Failed(f"Failed to write {path}: {error.strerror}") from error
 
 
 def _labels(context: Context, path: str) -> None:
     from lamella.lvm.disks.disk import Disk
 
     try:
-        disk = Disk.open(path, open_disk)
+        disk = Disk.open(path)
     except LamellaError:
-        context.warn(f"Cannot use {path}: device not found.")
+        context.console.warn(f"Cannot use {path}: device not found.")
         return
     try:
-        context.notices(disk.notices)
+        context.console.notices(disk.notices)
         if disk.label is None:
             raise Failed(f"Could not find LVM label on {path}")
-        context.print(f"Found label on {path}, sector {disk.label.sector}, type=LVM2 001")
+        context.console.print(f"Found label on {path}, sector {disk.label.sector}, type=LVM2 001")
         for copy in disk.copies:
-            context.print(f"Found text metadata area: offset={copy.start}, size={copy.size}")
+            context.console.print(f"Found text metadata area: offset={copy.start}, size={copy.size}")
     finally:
         disk.close()

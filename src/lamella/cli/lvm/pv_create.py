@@ -29,11 +29,11 @@ def pvcreate(context: Context) -> None:
     with context.session.all_locked():
         for path in dict.fromkeys(args.positionals):
             try:
-                create_pv(context.session, path, options, confirm=context.ask)
+                create_pv(context.session, path, options, confirm=context.console.ask)
             except LamellaError as error:
-                context.fail_with(error)
+                context.console.fail_with(error)
                 continue
             made.append(path)
-            context.print(f'Physical volume "{path}" successfully created.')
+            context.console.print(f'Physical volume "{path}" successfully created.')
     if not context.test:
         remember_files(args, made)

@@ -30,9 +30,11 @@ def pvdisplay(context: Context) -> None:
             if not _selected(context, view, pv):
                 continue
             if view.vg is not None and view.vg.exported and not args.has("short"):
-                context.print(f'Physical volume "{pv.device}" of volume group "{view.vg.name}" is exported')
+                context.console.print(
+                    f'Physical volume "{pv.device}" of volume group "{view.vg.name}" is exported'
+                )
             if view.vg is None and not args.has("short"):
-                context.print(f'"{pv.device}" is a new physical volume of "{sizes.show(pv.size)}"')
+                context.console.print(f'"{pv.device}" is a new physical volume of "{sizes.show(pv.size)}"')
             if args.has("colon"):
                 _colon(context, view, pv)
             elif args.has("short"):
@@ -59,7 +61,7 @@ def _free(view: GroupView, pv: PhysicalVolume) -> int:
 
 def _short(context: Context, sizes: Sizes, view: GroupView, pv: PhysicalVolume) -> None:
     room = pv.size if view.vg is None else _free(view, pv) * view.vg.extent_size
-    context.print(f'Device "{pv.device}" has a capacity of {sizes.show(room)}')
+    context.console.print(f'Device "{pv.device}" has a capacity of {sizes.show(room)}')
 
 
 def _colon(context: Context, view: GroupView, pv: PhysicalVolume) -> None:
@@ -70,12 +72,12 @@ def _colon(context: Context, view: GroupView, pv: PhysicalVolume) -> None:
     allocatable = 8 if group and pv.allocatable else 0
     parts += [allocatable | (2 if group and group.exported else 0), allocatable, -1]
     parts += [group.extent_sectors // 2 if group else 0, pv.pe_count if group else 0, free, used, pv.uuid]
-    context.print(":".join(str(part) for part in parts))
+    context.console.print(":".join(str(part) for part in parts))
 
 
 def _full(context: Context, sizes: Sizes, view: GroupView, pv: PhysicalVolume) -> None:
     group = view.vg
-    say = context.print
+    say = context.console.print
     name = "" if group is None else f"{group.name} (exported)" if group.exported else group.name
     say("--- NEW Physical volume ---" if group is None else "--- Physical volume ---")
     say(f"PV Name               {'[unknown]' if pv.missing else pv.device}")
@@ -101,7 +103,7 @@ def _full(context: Context, sizes: Sizes, view: GroupView, pv: PhysicalVolume) -
 
 
 def _maps(context: Context, view: GroupView, pv: PhysicalVolume) -> None:
-    say = context.print
+    say = context.console.print
     say("--- Physical Segments ---")
     for start, count, lv, segment, _at in view.runs(pv):
         if not count:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
-from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.lv_create import policy
 from lamella.cli.lvm.lv_sizes import named_ranges
 from lamella.cli.lvm.names import skip_dev
@@ -49,7 +49,7 @@ def _move(context: Context, found: FoundGroup, text: str, path: str, volume: str
     args = context.args
     if volume and volume not in found.group.lvs:
         raise Failed(f"Logical volume {volume} not found.")
-    ((source, runs),) = parse_pv_ranges(found, [text], context.notice, allocatable_only=False)
+    ((source, runs),) = parse_pv_ranges(found, [text], context.console.notice, allocatable_only=False)
     request = MoveRequest(
         source,
         runs,
@@ -61,7 +61,7 @@ def _move(context: Context, found: FoundGroup, text: str, path: str, volume: str
     progress = None if args.has("background") else _progress(context, path)
     move_extents(context.session, found, request, progress)
     if not args.has("background") and not context.test:
-        context.print(f"{path}: Moved: 100.00%")
+        context.console.print(f"{path}: Moved: 100.00%")
 
 
 def _progress(context: Context, path: str) -> Callable[[int, int], None]:
@@ -74,7 +74,7 @@ def _progress(context: Context, path: str) -> Callable[[int, int], None]:
         now = time.monotonic()
         if done < total and interval and now - last >= interval:
             last = now
-            context.print(f"{path}: Moved: {100 * done / total:.2f}%")
+            context.console.print(f"{path}: Moved: {100 * done / total:.2f}%")
             sys.stdout.flush()
 
     return tell
@@ -138,7 +138,7 @@ def _begun(context: Context, text: str) -> None:
                     hint="LVM2 has to finish or abort it",
                 )
     if path:
-        context.print(f"{path}: No pvmove in progress - already finished or aborted.")
+        context.console.print(f"{path}: No pvmove in progress - already finished or aborted.")
 
 
 def _shown(pv: PhysicalVolume | None) -> str:

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
-from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.errors import LamellaError
 
 if TYPE_CHECKING:

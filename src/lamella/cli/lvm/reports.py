@@ -7,13 +7,14 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.targets import choose_groups, choose_volumes
 from lamella.errors import UsageError
 from lamella.lvm.report import report as reporting
 from lamella.lvm.report.fields import field_list
 from lamella.lvm.report.layout import Layout
 from lamella.lvm.report.report import HelpAsked, Request, UnknownFieldError
+from lamella.lvm.report.sources import time_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,9 +56,9 @@ def make_request(context: Context, kind: str) -> Request:
         layout,
         binary,
         args.text("reportformat") or config.text("report/output_format"),
-        verbose=context.verbosity > 0,
+        verbose=context.console.verbosity > 0,
         hidden=args.has("all"),
-        time_format=context.around.time_format,
+        time_format=time_format(context.config),
         buffered=not args.has("unbuffered") and config.flag("report/buffered"),
     )
     if args.text("select").strip() and len(args.texts("select")) == 1:
@@ -85,7 +86,7 @@ def checked(context: Context, request: Request) -> str:
         sys.stdout.write(field_list())
         raise Failed from None
     except UnknownFieldError as error:
-        context.warn(f"{error.message}\n{error.hint}")
+        context.console.warn(f"{error.message}\n{error.hint}")
         raise Failed from error
     except BadCommand:
         raise
@@ -115,7 +116,7 @@ def print_report(
         found = reporting.build(request, views, bare)
     except UsageError as error:
         raise Failed(error.message) from error
-    context.write(found.text(request))
+    sys.stdout.write(found.text(request))
 
 
 def _helped(context: Context) -> bool:
@@ -225,9 +226,9 @@ def _wanted_disks(context: Context, arguments: list[str]) -> list[Disk]:
             continue
         disk = context.session.scan.disk(path)
         if disk is None and not os.path.exists(path):
-            context.fail(f"Cannot use {path}: device not found")
+            context.console.fail(f"Cannot use {path}: device not found")
         elif disk is None or (disk.label is None and not context.args.has("all")):
-            context.fail(f'Failed to find physical volume "{path}".')
+            context.console.fail(f'Failed to find physical volume "{path}".')
         elif disk not in found:
             found.append(disk)
     return found

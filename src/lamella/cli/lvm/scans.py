@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.context import BadCommand
+from lamella.cli.lvm.errors import BadCommand
 from lamella.cli.lvm.size_format import Sizes
 from lamella.errors import LamellaError, NotFoundError
 
@@ -43,9 +43,9 @@ def pvscan(context: Context) -> None:
     if only_free and only_exported:
         raise BadCommand("Options -e and -n are incompatible")
     if only_free:
-        context.warn("WARNING: only considering physical volumes in no volume group")
+        context.console.warn("WARNING: only considering physical volumes in no volume group")
     if only_exported:
-        context.warn("WARNING: only considering physical volumes of exported volume group(s)")
+        context.console.warn("WARNING: only considering physical volumes of exported volume group(s)")
     rows: list[_Line] = []
     in_use = free_space = free_count = 0
     if not only_free:
@@ -68,10 +68,10 @@ def pvscan(context: Context) -> None:
             free_space += size
             free_count += 1
     if not rows:
-        context.print("No matching physical volumes found")
+        context.console.print("No matching physical volumes found")
         return
     _print_disks(context, sizes, rows)
-    context.print(
+    context.console.print(
         f"Total: {len(rows)} [{sizes.show(in_use + free_space)}] / in use: {len(rows) - free_count} "
         f"[{sizes.show(in_use)}] / in no VG: {free_count} [{sizes.show(free_space)}]"
     )
@@ -83,17 +83,19 @@ def _print_disks(context: Context, sizes: Sizes, rows: list[_Line]) -> None:
     widest_group = max(widest_group, len(ORPHANS)) + 6
     for name, found, uuid, size, free in rows:
         if context.args.has("short"):
-            context.print(name)
+            context.console.print(name)
             continue
         shown = (
             f"PV {name:<{widest}} with UUID {uuid}  " if context.args.has("uuid") else f"PV {name:<{widest}} "
         )
         room = f" / {sizes.show(free)} free" if free >= 0 else ""
         if found is not None and found.group.exported:
-            context.print(f"{shown}   is in exported VG {found.group.name} [{sizes.show(size)}{room}]")
+            context.console.print(
+                f"{shown}   is in exported VG {found.group.name} [{sizes.show(size)}{room}]"
+            )
             continue
         where = f"VG {found.group.name}" if found is not None else ""
-        context.print(f"{shown}  {where:<{widest_group}}lvm2 [{sizes.show(size)}{room}]")
+        context.console.print(f"{shown}  {where:<{widest_group}}lvm2 [{sizes.show(size)}{room}]")
 
 
 def _renew_hints(context: Context) -> None:
@@ -126,18 +128,18 @@ def _autoactivate(context: Context) -> None:
         if found is None:
             continue
         state = f"incomplete (need {len(found.missing)})" if found.partial else "is complete"
-        context.print(f"{own} PV {path} online, VG {found.group.name} {state}.")
+        context.console.print(f"{own} PV {path} online, VG {found.group.name} {state}.")
         named.append(found)
     for found in context.groups():
         if context.args.positionals and found not in named:
             continue
         if found.partial or found.group.exported or context.session.is_foreign(found.group):
             continue
-        context.print(f"{own} VG {found.group.name} run autoactivation.")
+        context.console.print(f"{own} VG {found.group.name} run autoactivation.")
         try:
             change_group_activation(context, found)
         except LamellaError as error:
-            context.fail_with(error)
+            context.console.fail_with(error)
 
 
 def _of_disk(context: Context) -> None:
@@ -150,19 +152,19 @@ def _of_disk(context: Context) -> None:
         if found is None:
             continue
         if context.args.has("listvg"):
-            context.print(f"VG {found.group.name}")
+            context.console.print(f"VG {found.group.name}")
             continue
         uuid = disk.label.uuid
         names = [lv.name for _start, _count, lv, _segment in found.group.extent_map().get(uuid, ())]
         for name in dict.fromkeys(names):
-            context.print(f"{found.group.name}/{name}")
+            context.console.print(f"{found.group.name}/{name}")
 
 
 def vgscan(context: Context) -> None:
     """List volume groups."""
     for found in context.groups():
         kind = "exported volume group" if found.group.exported else "volume group"
-        context.print(f'Found {kind} "{found.group.name}" using metadata type {found.group.format}')
+        context.console.print(f'Found {kind} "{found.group.name}" using metadata type {found.group.format}')
 
 
 def lvscan(context: Context) -> None:
@@ -174,7 +176,7 @@ def lvscan(context: Context) -> None:
         view = context.view(found)
         lvs = view.reportable_lvs if context.args.has("all") else view.visible_lvs
         for lv in lvs:
-            context.print(_volume_line(sizes, view, lv))
+            context.console.print(_volume_line(sizes, view, lv))
 
 
 def _volume_line(sizes: Sizes, view: GroupView, lv: LogicalVolume) -> str:
@@ -194,13 +196,13 @@ def lvmdiskscan(context: Context) -> None:
     sizes = Sizes(context.units)
     only = context.args.has("lvmpartition")
     if only:
-        context.warn("WARNING: only considering LVM devices")
+        context.console.warn("WARNING: only considering LVM devices")
     disks = [disk for disk in context.session.scan.disks if not only or disk.label is not None]
     widest = max((len(disk.path) for disk in disks), default=0)
     counts = [0, 0, 0, 0]
     for disk in disks:
         mark = "LVM physical volume" if disk.label is not None else ""
-        context.print(f"{disk.path:<{widest}} [{sizes.show(disk.size):>15}] {mark}")
+        context.console.print(f"{disk.path:<{widest}} [{sizes.show(disk.size):>15}] {mark}")
         partition = _is_partition(disk.path)
         whole = not partition and not disk.path.startswith("/dev/loop")
         if disk.label is None:
@@ -208,10 +210,10 @@ def lvmdiskscan(context: Context) -> None:
         else:
             counts[2 if whole else 3] += 1
     if not only:
-        context.print(f"{counts[0]} disk{'' if counts[0] == 1 else 's'}")
-        context.print(f"{counts[1]} partition{'' if counts[1] == 1 else 's'}")
-    context.print(f"{counts[2]} LVM physical volume whole disk{'' if counts[2] == 1 else 's'}")
-    context.print(f"{counts[3]} LVM physical volume{'' if counts[3] == 1 else 's'}")
+        context.console.print(f"{counts[0]} disk{'' if counts[0] == 1 else 's'}")
+        context.console.print(f"{counts[1]} partition{'' if counts[1] == 1 else 's'}")
+    context.console.print(f"{counts[2]} LVM physical volume whole disk{'' if counts[2] == 1 else 's'}")
+    context.console.print(f"{counts[3]} LVM physical volume{'' if counts[3] == 1 else 's'}")
 
 
 def _is_partition(path: str) -> bool:

@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes and times as the display commands and messages print them."""
+"""Sizes as the display commands and messages print them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lamella.lvm.report.units import Units, human
-
-if TYPE_CHECKING:
-    from lamella.cli.lvm.context import Context
 
 _SHORT = {"k": "KiB", "m": "MiB", "g": "GiB", "t": "TiB", "p": "PiB", "e": "EiB"}
 _SHORT_SI = {"K": "kB", "M": "MB", "G": "GB", "T": "TB", "P": "PB", "E": "EB"}
@@ -36,10 +31,3 @@ class Sizes:
         whole = units.letter in "bBsS" and not units.custom
         number = str(size // units.factor) if whole or not size else f"{size / units.factor:.2f}"
         return f"{number} {mark}" if units.suffix else number
-
-
-def time_text(context: Context, seconds: int) -> str:
-    """A time as ``lvdisplay`` prints it."""
-    from lamella.lvm.report.values import show_time
-
-    return show_time(seconds, context.around.time_format)

@@ -49,7 +49,7 @@ def choose_groups(
         try:
             wanted.append(group_name(text))
         except LamellaError as error:
-            context.fail(error.message)
+            context.console.fail(error.message)
     for name in wanted:
         found = _usable_group(context, name, exported_ok=exported_ok)
         if found is None:
@@ -63,12 +63,12 @@ def choose_groups(
 def _usable_group(context: Context, name: str, *, exported_ok: bool = False) -> FoundGroup | None:
     """The group called *name*, or None after saying why it cannot be used."""
     try:
-        found = context.find_group(name)
+        found = context.session.find(name)
     except NotFoundError:
-        context.fail(group_not_found(name))
+        context.console.fail(group_not_found(name))
         return None
     except LamellaError as error:
-        context.fail(f"{error.message}\nCannot process volume group {name}")
+        context.console.fail(f"{error.message}\nCannot process volume group {name}")
         return None
     if context.session.is_foreign(found.group) and not context.args.has("foreign"):
         _foreign(context, found)
@@ -81,7 +81,9 @@ def _usable_group(context: Context, name: str, *, exported_ok: bool = False) -> 
 def _foreign(context: Context, found: FoundGroup) -> None:
     own = context.environment.system_id
     ours = f"local system ID {own}" if own else "unknown local system ID"
-    context.fail(f"Cannot access VG {found.group.name} with system ID {found.group.system_id} with {ours}.")
+    context.console.fail(
+        f"Cannot access VG {found.group.name} with system ID {found.group.system_id} with {ours}."
+    )
 
 
 def _selected(context: Context, kind: str, found: FoundGroup) -> bool:
@@ -117,7 +119,7 @@ def choose_volumes(context: Context, arguments: list[str], *, hidden: bool = Fal
         try:
             named.append(volume_name(text))
         except LamellaError as error:
-            context.fail(error.message)
+            context.console.fail(error.message)
     if arguments and not named:
         return []
     if not arguments:
@@ -145,7 +147,7 @@ def choose_volumes(context: Context, arguments: list[str], *, hidden: bool = Fal
 def _exported(context: Context, found: FoundGroup) -> bool:
     """Whether the group is exported, so that its volumes are left alone; says so."""
     if found.group.exported:
-        context.fail(f"Volume group {found.group.name} is exported")
+        context.console.fail(f"Volume group {found.group.name} is exported")
     return found.group.exported
 
 
@@ -157,7 +159,7 @@ def _in_group(context: Context, found: FoundGroup, all_of_it: bool, names: list[
         lv = found.group.lvs.get(name)
         if lv is None:
             unknown.append(name)
-            context.fail(f'Failed to find logical volume "{found.group.name}/{name}"')
+            context.console.fail(f'Failed to find logical volume "{found.group.name}/{name}"')
         else:
             lvs.append(lv)
     return ChosenGroup(found, lvs, unknown)
@@ -217,9 +219,9 @@ def choose_disks(context: Context, arguments: list[str], *, select: bool = False
             continue
         disk = scan.disk(path)
         if disk is None and not is_remote(path) and not os.path.exists(path):
-            context.fail(f"Cannot use {path}: device not found")
+            context.console.fail(f"Cannot use {path}: device not found")
         elif disk is None or disk.label is None:
-            context.fail(f'Failed to find physical volume "{path}".')
+            context.console.fail(f'Failed to find physical volume "{path}".')
         else:
             wanted.append(disk)
     chosen = []
@@ -235,7 +237,7 @@ def choose_disks(context: Context, arguments: list[str], *, select: bool = False
                     continue
             if found.group.exported:
                 if arguments:
-                    context.fail(f"Cannot use PV {disk.path} in exported VG {found.group.name}.")
+                    context.console.fail(f"Cannot use PV {disk.path} in exported VG {found.group.name}.")
                 continue
             chosen.append(ChosenDisk(disk, found))
     if not (select and context.args.has("select")):

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.device_list import state_root
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import group_name
 from lamella.cli.lvm.targets import choose_groups
 from lamella.errors import LamellaError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
     from lamella.lvm.format.model import VolumeGroup
     from lamella.lvm.session.backup import ArchiveFile
+    from lamella.lvm.session.environment import Environment
 
 
 def vgcfgbackup(context: Context) -> None:
@@ -32,19 +34,26 @@ def vgcfgbackup(context: Context) -> None:
         name = found.group.name
         if template:
             path = Path(template.replace("%s", name))
-        elif (folder := context.folders.backup_dir) is not None:
+        elif (folder := _folders(context).backup_dir) is not None:
             path = folder / name
         else:
-            context.fail(f"No folder for the backup of {name}: name a file with -f.")
+            context.console.fail(f"No folder for the backup of {name}: name a file with -f.")
             continue
         description = "" if template else f"Created *after* executing '{context.command_line}'"
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_backup(found.group, path, context.environment, description)
         except LamellaError as error:
-            context.fail_with(error)
+            context.console.fail_with(error)
             continue
-        context.print(f'Volume group "{name}" successfully backed up.')
+        context.console.print(f'Volume group "{name}" successfully backed up.')
+
+
+def _folders(context: Context) -> Environment:
+    """The folders for backups and archives, whether the settings want any to be written or not."""
+    from lamella.lvm.session.environment import Environment
+
+    return Environment.located(context.config, state_root(context.args), context.command_line)
 
 
 def vgcfgrestore(context: Context) -> None:
@@ -69,9 +78,9 @@ def vgcfgrestore(context: Context) -> None:
         try:
             restore_group(context.session, backup, force=args.has("force"))
         except LamellaError as error:
-            context.warn_with(error)
+            context.console.warn_with(error)
             raise Failed("" if error.message == "Restore failed." else "Restore failed.") from error
-    context.print(f"Restored volume group {name}.")
+    context.console.print(f"Restored volume group {name}.")
 
 
 def _read(name: str, path: str) -> VolumeGroup:
@@ -101,15 +110,15 @@ def _list(context: Context) -> None:
         group = read_backup(path)
         found = [ArchiveFile(Path(path), -1, group.name, group.description, group.creation_time)]
     else:
-        found = list_backups(group_name(args.positionals[0]), context.folders)
+        found = list_backups(group_name(args.positionals[0]), _folders(context))
         if not found:
-            context.print(f"No archives found in {context.folders.archive_dir}.")
+            context.console.print(f"No archives found in {_folders(context).archive_dir}.")
     for one in found:
         _describe(context, one)
 
 
 def _describe(context: Context, one: ArchiveFile) -> None:
-    say = context.print
+    say = context.console.print
     say(" ")
     say(f"File:\t\t{one.path}")
     say(f"VG name:    \t{one.group}")

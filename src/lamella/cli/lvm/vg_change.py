@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.context import BadCommand, Failed
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import group_not_found, skip_dev
 from lamella.cli.lvm.targets import choose_groups
 from lamella.cli.lvm.vg_create import INVALID
@@ -37,14 +37,14 @@ def vgrename(context: Context) -> None:
         raise Failed("Old and new volume group names must differ")
     with context.session.all_locked():
         try:
-            name = context.find_group(old).group.name
+            name = context.session.find(old).group.name
         except NotFoundError as error:
             raise Failed(group_not_found(old)) from error
         if context.session.scan.named(new):
             raise Failed(f'New volume group "{new}" already exists')
         with context.session.editing(old, exported_ok=True) as found:
             rename_group(context.session, found, new)
-    context.print(f'Volume group "{name}" successfully renamed to "{new}"')
+    context.console.print(f'Volume group "{name}" successfully renamed to "{new}"')
 
 
 def _groups(context: Context, *, every: bool = False) -> list[FoundGroup]:
@@ -93,9 +93,9 @@ def _each(
         with context.session.editing(name, **allowed) as found:
             change(found)
     except LamellaError as error:
-        context.fail_with(error)
+        context.console.fail_with(error)
         return
-    context.print(f'Volume group "{name}" successfully {word}')
+    context.console.print(f'Volume group "{name}" successfully {word}')
 
 
 def vgchange(context: Context) -> None:
@@ -122,7 +122,7 @@ def vgchange(context: Context) -> None:
         try:
             _change(context, chosen.group.name)
         except LamellaError as error:
-            context.fail_with(error)
+            context.console.fail_with(error)
 
 
 def _change(context: Context, name: str) -> None:
@@ -131,7 +131,7 @@ def _change(context: Context, name: str) -> None:
     with context.session.editing(name) as found:
         if not change_group(context.session, found, _changes(context, found)):
             context.session.commit(found, ())  # as LVM2, which writes tags whether they are new or not
-    context.print(f'Volume group "{name}" successfully changed')
+    context.console.print(f'Volume group "{name}" successfully changed')
 
 
 def _changes(context: Context, found: FoundGroup) -> GroupChanges:
@@ -178,9 +178,9 @@ def _confirm_system_id(context: Context, name: str) -> None:
     if wanted == own:
         return
     if not own:
-        context.warn("WARNING: No local system ID is set.")
-    context.warn(f"WARNING: Volume group {name} might become inaccessible from this machine.")
-    if not context.ask(f"Set foreign system ID {wanted} on volume group {name}? [y/n]: "):
+        context.console.warn("WARNING: No local system ID is set.")
+    context.console.warn(f"WARNING: Volume group {name} might become inaccessible from this machine.")
+    if not context.console.ask(f"Set foreign system ID {wanted} on volume group {name}? [y/n]: "):
         raise Failed(f"Volume group {name} system ID not changed.")
 
 
@@ -192,7 +192,7 @@ def _activate(context: Context) -> None:
         try:
             change_group_activation(context, chosen)
         except LamellaError as error:
-            context.fail_with(error)
+            context.console.fail_with(error)
 
 
 def _monitor(context: Context, found: FoundGroup) -> None:
@@ -204,7 +204,7 @@ def _monitor(context: Context, found: FoundGroup) -> None:
     monitor(context, found, list(found.group.lvs.values()))
     count = len(context.activator.active_in(found))
     word = "monitored" if context.args.yes("monitor") else "unmonitored"
-    context.print(f'{count} logical volume(s) in volume group "{found.group.name}" {word}')
+    context.console.print(f'{count} logical volume(s) in volume group "{found.group.name}" {word}')
 
 
 def _refresh(context: Context) -> None:
@@ -215,4 +215,4 @@ def _refresh(context: Context) -> None:
         try:
             refresh(context, chosen, list(chosen.group.lvs.values()))
         except LamellaError as error:
-            context.fail_with(error)
+            context.console.fail_with(error)

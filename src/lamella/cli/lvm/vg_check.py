@@ -21,9 +21,11 @@ def vgck(context: Context) -> None:
     for found in choose_groups(context, context.args.positionals, exported_ok=False):
         if found.missing:
             count = len(found.missing)
-            context.fail(f"The volume group is missing {count} physical volume{'' if count == 1 else 's'}.")
+            context.console.fail(
+                f"The volume group is missing {count} physical volume{'' if count == 1 else 's'}."
+            )
         elif found.damaged or found.stale:
-            context.failures += 1
+            context.console.failures += 1
 
 
 def _update(context: Context) -> None:
@@ -31,7 +33,7 @@ def _update(context: Context) -> None:
 
     name = group_name(context.args.positionals[0])
     try:
-        context.find_group(name)
+        context.session.find(name)
     except NotFoundError as error:
         raise NotFoundError(group_not_found(name)) from error
     with context.session.editing(name, missing_ok=True, exported_ok=True) as found:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.context import BadCommand, Failed
 from lamella.cli.lvm.device_list import remember_files
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import group_name, group_not_found, skip_dev
 from lamella.cli.lvm.pv_options import pv_options, require_disks
 from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile
@@ -52,8 +52,8 @@ def vgcreate(context: Context) -> None:
     )
     require_disks(context, disks)
     with context.session.creating(name):
-        create_group(context.session, name, disks, options, pv_options(context), confirm=context.ask)
-    context.print(f'Volume group "{name}" successfully created')
+        create_group(context.session, name, disks, options, pv_options(context), confirm=context.console.ask)
+    context.console.print(f'Volume group "{name}" successfully created')
     if not context.test:
         remember_files(args, disks)
 
@@ -69,7 +69,7 @@ def vgextend(context: Context) -> None:
     restoring = args.has("restoremissing")
     with context.session.all_locked():
         try:
-            context.find_group(name)
+            context.session.find(name)
         except NotFoundError as error:
             raise Failed(group_not_found(name)) from error
         with context.session.editing(name, missing_ok=restoring) as found:
@@ -81,7 +81,7 @@ def vgextend(context: Context) -> None:
                         raise Failed(f"WARNING: PV {path} not found in VG {name}\nNo PV has been restored.")
                     restore_missing(context.session, found, pv)
             else:
-                extend_group(context.session, found, disks, pv_options(context), confirm=context.ask)
-    context.print(f'Volume group "{name}" successfully extended')
+                extend_group(context.session, found, disks, pv_options(context), confirm=context.console.ask)
+    context.console.print(f'Volume group "{name}" successfully extended')
     if not context.test:
         remember_files(args, disks)

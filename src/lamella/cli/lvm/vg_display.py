@@ -34,7 +34,7 @@ def vgdisplay(context: Context) -> None:
             _short(context, sizes, view)
         else:
             _full(context, sizes, view)
-            if context.verbosity > 0:
+            if context.console.verbosity > 0:
                 for lv in view.reportable_lvs:
                     if view.visible(lv):
                         show_volume(context, sizes, view, lv)
@@ -58,7 +58,7 @@ def _short(context: Context, sizes: Sizes, view: GroupView) -> None:
     group = view.group
     used = _used(view)
     extent = group.extent_size
-    context.print(
+    context.console.print(
         f'"{group.name}" {sizes.show(group.extents * extent):<9} [{sizes.show(used * extent):<9} used / '
         f"{sizes.show((group.extents - used) * extent)} free]"
     )
@@ -79,12 +79,12 @@ def _colon(context: Context, view: GroupView) -> None:
     parts += [group.max_pv, len(group.pvs), len(group.pvs) - len(view.missing)]
     parts += [group.extents * group.extent_sectors // 2, group.extent_sectors // 2]
     parts += [group.extents, used, group.extents - used, group.uuid]
-    context.print(":".join(str(part) for part in parts))
+    context.console.print(":".join(str(part) for part in parts))
 
 
 def _full(context: Context, sizes: Sizes, view: GroupView) -> None:
     group = view.group
-    say = context.print
+    say = context.console.print
     used = _used(view)
     free = group.extents - used
     areas = sum(device.mda_count for device in view.devices.values())
@@ -117,7 +117,7 @@ def _full(context: Context, sizes: Sizes, view: GroupView) -> None:
 
 
 def _disks(context: Context, view: GroupView) -> None:
-    say = context.print
+    say = context.console.print
     say("--- Physical volumes ---")
     for pv in view.group.pvs:
         free = pv.pe_count - view.used.get(pv.uuid, 0)

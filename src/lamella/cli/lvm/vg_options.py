@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.context import Failed
+from lamella.cli.lvm.errors import Failed
 from lamella.errors import NotFoundError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.context import Failed
+from lamella.cli.lvm.errors import Failed
 from lamella.cli.lvm.names import group_name, group_not_found
 from lamella.cli.lvm.targets import choose_groups
 from lamella.errors import LamellaError, NotFoundError
@@ -23,7 +23,7 @@ def vgreduce(context: Context) -> None:
     missing = args.has("removemissing")
     with context.session.all_locked():
         try:
-            context.find_group(name)
+            context.session.find(name)
         except NotFoundError as error:
             raise Failed(group_not_found(name)) from error
         with context.session.editing(name, missing_ok=missing) as found:
@@ -39,12 +39,12 @@ def _remove_missing(context: Context, found: FoundGroup) -> None:
     name = found.group.name
     force = context.args.has("force")
     if not remove_missing(context.session, found, force=force):
-        context.print(f'Volume group "{name}" is already consistent.')
+        context.console.print(f'Volume group "{name}" is already consistent.')
         return
     if found.missing:
-        context.failures += 1
+        context.console.failures += 1
         return
-    context.print(f"Wrote out consistent volume group {name}.")
+    context.console.print(f"Wrote out consistent volume group {name}.")
 
 
 def _reduce(context: Context, found: FoundGroup) -> None:
@@ -55,9 +55,9 @@ def _reduce(context: Context, found: FoundGroup) -> None:
             path = pv.device
             reduce_group(context.session, found, pv)
         except LamellaError as error:
-            context.fail_with(error)
+            context.console.fail_with(error)
             continue
-        context.print(f'Removed "{path}" from volume group "{found.group.name}"')
+        context.console.print(f'Removed "{path}" from volume group "{found.group.name}"')
 
 
 def _chosen(context: Context, found: FoundGroup) -> list[PhysicalVolume]:
@@ -74,9 +74,9 @@ def _chosen(context: Context, found: FoundGroup) -> list[PhysicalVolume]:
         if pv is not None:
             chosen.append(pv)
         elif disk is None:
-            context.fail(f"Cannot use {path}: device not found")
+            context.console.fail(f"Cannot use {path}: device not found")
         else:
-            context.fail(f'Failed to find physical volume "{path}".')
+            context.console.fail(f'Failed to find physical volume "{path}".')
     return chosen
 
 
@@ -88,7 +88,7 @@ def vgremove(context: Context) -> None:
             try:
                 _remove(context, chosen.group.name)
             except LamellaError as error:
-                context.fail_with(error)
+                context.console.fail_with(error)
 
 
 def _remove(context: Context, name: str) -> None:
@@ -103,9 +103,9 @@ def _remove(context: Context, name: str) -> None:
                 f'Do you really want to remove volume group "{name}" containing {count} '
                 "logical volumes? [y/n]: "
             )
-            if not context.ask(question):
+            if not context.console.ask(question):
                 raise Failed(f'Volume group "{name}" not removed')
         if count:
             remove_all(context, found)
         remove_group(context.session, found, force=force)
-    context.print(f'Volume group "{name}" successfully removed')
+    context.console.print(f'Volume group "{name}" successfully removed')

@@ -33,9 +33,9 @@ EXTENSION_VERSION = 2
 USED = 1
 """Extension flag: the disk belongs to a volume group."""
 
-_LABEL = struct.Struct("<8sQII8s")
-_PAIR = struct.Struct("<QQ")
-_EXTENSION = struct.Struct("<II")
+LABEL = struct.Struct("<8sQII8s")
+PAIR = struct.Struct("<QQ")
+EXTENSION = struct.Struct("<II")
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ def find_label(start: bytes, name: str, warn: list[str]) -> Label | None:
         block = start[sector * SECTOR : (sector + 1) * SECTOR]
         if block[:8] != MAGIC or len(block) < SECTOR:
             continue
-        _magic, own_sector, checksum, offset, kind = _LABEL.unpack_from(block)
+        _magic, own_sector, checksum, offset, kind = LABEL.unpack_from(block)
         if own_sector != sector:
             warn.append(f"{name}: Label for sector {own_sector} found at sector {sector} - ignoring.")
             continue
@@ -92,7 +92,7 @@ def _header(block: bytes, offset: int, sector: int, name: str) -> Label:
             hint="write it anew: pvcreate --uuid UUID --restorefile FILE, or pvck --repair",
         )
 
-    if offset < _LABEL.size or offset + LENGTH + 8 > SECTOR:
+    if offset < LABEL.size or offset + LENGTH + 8 > SECTOR:
         raise broken(f"it starts at byte {offset}")
     plain = block[offset : offset + LENGTH].decode("latin-1")
     if not is_uuid(plain):
@@ -103,20 +103,20 @@ def _header(block: bytes, offset: int, sector: int, name: str) -> Label:
     version = flags = 0
     for number in range(3):
         if number == 2:
-            if at + _EXTENSION.size > SECTOR:
+            if at + EXTENSION.size > SECTOR:
                 lists.append([])
                 break
-            version, flags = _EXTENSION.unpack_from(block, at)
-            at += _EXTENSION.size
+            version, flags = EXTENSION.unpack_from(block, at)
+            at += EXTENSION.size
             if not version:
                 lists.append([])
                 break
         pairs: list[tuple[int, int]] = []
         while True:
-            if at + _PAIR.size > SECTOR:
+            if at + PAIR.size > SECTOR:
                 raise broken("a list of areas has no end")
-            pair = _PAIR.unpack_from(block, at)
-            at += _PAIR.size
+            pair = PAIR.unpack_from(block, at)
+            at += PAIR.size
             if not pair[0]:
                 break
             pairs.append((pair[0], pair[1]))
@@ -133,12 +133,12 @@ def pack_label(label: Label) -> bytes:
     at += LENGTH + 8
     for number, pairs in enumerate((label.data_areas, label.metadata_areas, label.boot_areas)):
         if number == 2:
-            _EXTENSION.pack_into(body, at, EXTENSION_VERSION, label.flags)
-            at += _EXTENSION.size
+            EXTENSION.pack_into(body, at, EXTENSION_VERSION, label.flags)
+            at += EXTENSION.size
         for pair in pairs:
-            _PAIR.pack_into(body, at, *pair)
-            at += _PAIR.size
-        at += _PAIR.size
-    _LABEL.pack_into(body, 0, MAGIC, label.sector, 0, HEADER_OFFSET, TYPE)
+            PAIR.pack_into(body, at, *pair)
+            at += PAIR.size
+        at += PAIR.size
+    LABEL.pack_into(body, 0, MAGIC, label.sector, 0, HEADER_OFFSET, TYPE)
     struct.pack_into("<I", body, 16, lvm_crc(memoryview(body)[20:]))
     return bytes(body)

@@ -30,8 +30,8 @@ ALIGNMENT = 512
 MIN_SIZE = 4096
 """Bytes in the smallest area that LVM2 makes."""
 
-_HEADER = struct.Struct("<I16sIQQ")
-_SLOT = struct.Struct("<QQII")
+HEADER = struct.Struct("<I16sIQQ")
+SLOT = struct.Struct("<QQII")
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ def unpack_header(block: bytes, start: int, name: str, warn: list[str]) -> AreaH
 
     What is wrong is added to *warn* in LVM2's words; then :class:`CorruptError` is raised.
     """
-    checksum, magic, version, own_start, size = _HEADER.unpack_from(block)
+    checksum, magic, version, own_start, size = HEADER.unpack_from(block)
     problems = []
     if checksum != lvm_crc(memoryview(block)[4:HEADER_SIZE]):
         problems.append(f"WARNING: wrong checksum {checksum:x} in mda header on {name} at {start}")
@@ -100,7 +100,7 @@ def unpack_header(block: bytes, start: int, name: str, warn: list[str]) -> AreaH
             f"the metadata area of {name} at {start} has a bad header",
             hint="let vgck --updatemetadata write it anew from another copy",
         )
-    slots = [Slot(*_SLOT.unpack_from(block, _HEADER.size + number * _SLOT.size)) for number in range(2)]
+    slots = [Slot(*SLOT.unpack_from(block, HEADER.size + number * SLOT.size)) for number in range(2)]
     if not slots[0].offset:
         slots[1] = Slot()
     return AreaHeader(start, size, slots[0], slots[1])
@@ -109,11 +109,11 @@ def unpack_header(block: bytes, start: int, name: str, warn: list[str]) -> AreaH
 def pack_header(header: AreaHeader) -> bytes:
     """The area's 512 header bytes, with their checksum."""
     block = bytearray(HEADER_SIZE)
-    _HEADER.pack_into(block, 0, 0, MAGIC, VERSION, header.start, header.size)
+    HEADER.pack_into(block, 0, 0, MAGIC, VERSION, header.start, header.size)
     for number, slot in enumerate((header.committed, header.precommitted)):
-        _SLOT.pack_into(
+        SLOT.pack_into(
             block,
-            _HEADER.size + number * _SLOT.size,
+            HEADER.size + number * SLOT.size,
             slot.offset,
             slot.size,
             slot.checksum,

@@ -13,27 +13,35 @@ from lamella.lvm.report.view import DeviceInfo, GroupView, KernelState, Surround
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lamella.cli.lvm.context import Context
+    from lamella.lvm.activation.activator import KernelActivator
     from lamella.lvm.disks.disk import Disk, MetadataCopy
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.session.config import Config
+    from lamella.lvm.session.session import Session
 
 SECTOR = 512
 
 
-def make(context: Context) -> Surroundings:
-    """What reports ask for, within the bounds that the settings give."""
-    time_format = context.config.text("report/time_format").replace("%T", "%H:%M:%S")
-    mark = context.config.flag("report/mark_hidden_devices")
-    if not context.activation:
-        return Surroundings(activation=False, mark_hidden=mark, time_format=time_format)
+def time_format(config: Config) -> str:
+    """The format in which reports print times, as ``strftime`` takes it everywhere."""
+    return config.text("report/time_format").replace("%T", "%H:%M:%S")
+
+
+def make(session: Session, config: Config, activator: KernelActivator | None) -> Surroundings:
+    """The state of the kernel's devices, as far as the settings let reports ask for it.
+
+    Without *activator* it comes from sysfs, and how full thin pools are from their metadata.
+    """
+    times, mark = time_format(config), config.flag("report/mark_hidden_devices")
+    if not config.flag("global/activation"):
+        return Surroundings(activation=False, mark_hidden=mark, time_format=times)
     from lamella.lvm.report.thin_usage import ThinUsage
 
-    usage = ThinUsage(context)
-    activator = context.activator
+    usage = ThinUsage(session)
     if activator is None:
-        kernel = Kernel(context.environment.sys_block)
-        return Surroundings(True, kernel.state, usage.of, mark, time_format)
+        kernel = Kernel(session.environment.sys_block)
+        return Surroundings(True, kernel.state, usage.of, mark, times)
     from lamella.lvm.report.kernel_state import KernelView
 
     view = KernelView(activator.dm)
@@ -42,13 +50,13 @@ def make(context: Context) -> Surroundings:
         target = view.target(group, lv)
         if target is not None:
             return target.usage
-        found = next((each for each in context.session.scan.groups if each.group is group), None)
-        if found is not None and context.session.kernel(found) is None:
+        found = next((each for each in session.scan.groups if each.group is group), None)
+        if found is not None and session.kernel(found) is None:
             return usage.of(group, lv)  # not the kernel's to activate: the engine in user space opens it
         return Usage()
 
     return Surroundings(
-        True, view.state, thin_usage, mark, time_format, view.active, view.target, view.itself,
+        True, view.state, thin_usage, mark, times, view.active, view.target, view.itself,
         activator.monitored,
     )  # fmt: skip
 

@@ -18,8 +18,8 @@ from lamella.lvm.report.view import Usage
 
 if TYPE_CHECKING:
     from lamella.block.device import BlockDevice
-    from lamella.cli.lvm.context import Context
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.session.session import Session
 
 BLOCK = 4096
 MAGIC = 27022010
@@ -42,8 +42,8 @@ _DETAILS_SIZE = 24
 class ThinUsage:
     """Answers for every pool of a command; each pool is read once."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._pools: dict[tuple[str, str], PoolUsage | None] = {}
 
     def of(self, group: VolumeGroup, lv: LogicalVolume) -> Usage:
@@ -81,7 +81,7 @@ class ThinUsage:
     def _open(self, group: VolumeGroup, lv: LogicalVolume) -> BlockDevice:
         from lamella.lvm.disks.volume_device import open_lv
 
-        found = next(each for each in self._context.session.scan.groups if each.group is group)
+        found = next(each for each in self._session.scan.groups if each.group is group)
         return open_lv(found, lv.name, read_only=True)
 
 

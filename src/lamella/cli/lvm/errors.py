@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that end one of LVM2's commands, with LVM2's exit codes."""
+
+from __future__ import annotations
+
+from lamella.errors import LamellaError, UsageError
+
+
+class BadCommand(UsageError):
+    """The options make no sense together. Exit code 3; LVM2 then points at ``--help``."""
+
+    exit_code = 3
+
+
+class Failed(LamellaError):
+    """The command failed and has said why already. Exit code 5."""
+
+    exit_code = 5
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's device-mapper as the options and ``lvm.conf`` let a command use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.settings import profile_folders
+from lamella.errors import LamellaError
+
+if TYPE_CHECKING:
+    from lamella.cli.lvm.console import Console
+    from lamella.cli.lvm.syntax.parse import Arguments
+    from lamella.lvm.activation.activator import KernelActivator
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.session.config import Config
+
+NO_KERNEL = "Cannot {} {}: this needs device-mapper of the kernel, and root."
+
+
+def make_activator(config: Config, args: Arguments, console: Console) -> KernelActivator | None:
+    """The activator, set up as LVM2's settings say.
+
+    None where device-mapper is not to be used (``global/activation=0``), is absent, or needs root.
+    """
+    if not config.flag("global/activation") or not Path("/dev/mapper/control").exists():
+        return None
+    from lamella.devicemapper.client import DeviceMapper
+    from lamella.lvm.activation.activator import KernelActivator
+    from lamella.lvm.activation.device_tree import Settings
+
+    if not DeviceMapper.available():
+        return None
+    try:
+        dm = DeviceMapper()
+    except LamellaError as error:
+        console.verbose(error.message)
+        return None
+
+    def threshold(group: VolumeGroup, lv: LogicalVolume) -> int:
+        from lamella.lvm.session.profile import auto_extend
+
+        return auto_extend(config, lv.profile or group.profile, profile_folders(args, config)).threshold
+
+    mode = args.text("activationmode") or config.text("activation/activation_mode")
+    partial = args.has("partial") or mode == "partial"
+    settings = Settings(threshold, partial=partial, read_only=args.has("readonly"))
+    checks = config.find("global/thin_check_executable") != ""
+    wanted = (config.flag("activation/monitoring") or args.has("monitor")) and not args.has(
+        "ignoremonitoring"
+    )
+    return KernelActivator(dm, settings, check_pools=checks, monitor=wanted, warn=console.warn)

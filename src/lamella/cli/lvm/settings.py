@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the options and ``lvm.conf`` together set: the configuration, profiles, units, folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.cli.lvm.device_list import state_root
+from lamella.cli.lvm.errors import BadCommand
+from lamella.errors import NotFoundError, UsageError
+from lamella.lvm.report.units import Units, parse_units
+from lamella.lvm.session.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lamella.cli.lvm.syntax.parse import Arguments
+    from lamella.lvm.session.environment import Environment
+
+PROFILE_IS_ATTACHED = ("vgchange", "lvchange", "lvcreate", "vgcreate")
+"""Commands whose ``--profile`` is attached to the group or volume instead of applying to the command."""
+
+
+def load_config(args: Arguments, warn: Callable[[str], None]) -> Config:
+    """``lvm.conf`` with ``--config`` and the command's profile on top. Raises :class:`BadCommand`."""
+    config = Config.load(args.text("config"))
+    if args.has("config"):
+        for name in config.unknown_sections():
+            warn(f'Configuration section "{name}" unknown.')
+    name = args.text("commandprofile")
+    if not name and args.command.name not in PROFILE_IS_ATTACHED:
+        name = args.text("profile")
+    if name:
+        from lamella.lvm.session.profile import load_profile
+
+        try:
+            config = config.with_layer(load_profile(name, profile_folders(args, config)))
+        except NotFoundError as error:
+            raise BadCommand(f"{error.message}\nFailed to apply command profile {name}.") from error
+    return config
+
+
+def profile_folders(args: Arguments, config: Config) -> list[Path]:
+    """The folders that are searched for profiles, in order."""
+    return [Path(config.text("config/profile_dir")), state_root(args) / "lvm" / "profile"]
+
+
+def report_units(args: Arguments, config: Config) -> Units:
+    """How sizes are printed. Raises :class:`BadCommand`."""
+    suffix = not args.has("nosuffix") and config.flag("global/suffix")
+    try:
+        return parse_units(args.text("units") or config.text("global/units"), suffix=suffix)
+    except UsageError as error:
+        raise BadCommand(error.message) from error
+
+
+def make_environment(args: Arguments, config: Config, command_line: str) -> Environment:
+    """The host and the folders that this command uses for locks, backups and archives."""
+    from lamella.lvm.session.environment import Environment
+
+    found = Environment.configured(config, state_root(args), command_line)
+    if args.has("nolocking"):
+        found.lock_dir = None
+    if not args.yes("autobackup", default=True):
+        found.backup_dir = found.archive_dir = None
+    return found
