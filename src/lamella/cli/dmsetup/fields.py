@@ -13,7 +13,7 @@ from lamella.errors import NotFoundError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lamella.cli.dmsetup.report import Row
+    from lamella.cli.dmsetup.rows import Row
 
 Cell = str | int
 

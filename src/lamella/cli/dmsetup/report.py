@@ -4,42 +4,19 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from lamella.cli.dmsetup.backend import FieldError, asked, look_up
 from lamella.cli.dmsetup.fields import FIELDS, SECTIONS, Cell, Field, help_text
+from lamella.cli.dmsetup.rows import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lamella.cli.dmsetup.backend import Source
     from lamella.cli.dmsetup.options import Options
-    from lamella.devicemapper.device import DeviceInfo
 
 DEFAULT = ("name", "major", "minor", "attr", "open", "segments", "events", "uuid")
-
-
-@dataclass(eq=False)
-class Row:
-    """One device, and what its fields are made of."""
-
-    devices: Source
-    info: DeviceInfo
-    options: Options
-
-    @cached_property
-    def uses(self) -> Sequence[tuple[int, int]]:
-        """Numbers of the devices that it is mapped to."""
-        return self.devices.deps(self.info.name)
-
-    @cached_property
-    def used_by(self) -> list[DeviceInfo]:
-        """The devices that are mapped to it."""
-        own = (self.info.major, self.info.minor)
-        everybody = [self.devices.info(name) for name in self.devices.names()]
-        return [each for each in everybody if own in self.devices.deps(each.name)]
 
 
 class _Key(NamedTuple):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import Failed
-from lamella.cli.lvm.lv_create import read_ahead
+from lamella.cli.lvm.lv_options import read_ahead
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.cli.lvm.vg_options import metadata_profile
 from lamella.errors import LamellaError

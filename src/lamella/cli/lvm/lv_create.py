@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm import pool_options
 from lamella.cli.lvm.errors import BadCommand, Failed
+from lamella.cli.lvm.lv_options import policy, read_ahead, stripe_options
 from lamella.cli.lvm.lv_sizes import check_size_options, extents_to_create, named_ranges
 from lamella.cli.lvm.names import volume_name
 from lamella.cli.lvm.vg_options import metadata_profile
 from lamella.errors import NotFoundError, UnsupportedError
 from lamella.lvm.format.names import is_valid_name, reserved_reason
-from lamella.lvm.operations.sizes import parse_size, stripe_boundary, to_extents
-from lamella.lvm.report.units import human
+from lamella.lvm.operations.sizes import stripe_boundary, to_extents
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume
     from lamella.lvm.operations.thin_volumes import ThinRequest
-
-SECTOR = 512
-PAGE_SECTORS = 8
 
 
 def lvcreate(context: Context) -> None:
@@ -141,31 +138,6 @@ def _check_name(name: str) -> None:
 # -- options that all kinds share ----------------------------------------------------------------------
 
 
-def read_ahead(context: Context) -> int | None:
-    """Sectors of ``--readahead``: None is auto, 0 is none; rounded to pages as LVM2 does."""
-    text = context.args.text("readahead") or context.config.text("activation/readahead")
-    if text == "auto":
-        return None
-    if text == "none":
-        return 0
-    sectors = parse_size(text, unit="s").size // SECTOR
-    rounded = max(sectors // PAGE_SECTORS * PAGE_SECTORS, PAGE_SECTORS) if sectors else 0
-    if rounded != sectors:
-        context.console.warn(
-            f"WARNING: Overriding readahead to {rounded} sectors, a multiple of 4K page size."
-        )
-    return rounded
-
-
-def policy(context: Context) -> str:
-    """``--alloc`` or ``--contiguous``; "" to inherit."""
-    args = context.args
-    if args.has("contiguous") and args.yes("contiguous"):
-        return "contiguous"
-    text = args.text("alloc")
-    return "" if text == "inherit" else text
-
-
 def _minor(context: Context) -> tuple[int | None, int | None]:
     args = context.args
     if args.has("persistent") and args.yes("persistent") and not args.has("minor"):
@@ -245,24 +217,6 @@ def _plain(context: Context, found: FoundGroup, name: str, profile: str, disks: 
         context.console.warn(f"WARNING: Logical volume {group.name}/{lv.name} not zeroed.")
     context.console.notices(_overprovisioning(context, found, None))
     return lv
-
-
-def stripe_options(context: Context) -> tuple[int, int]:
-    """(stripes, bytes on each before the next) from ``-i`` and ``-I``."""
-    args = context.args
-    stripes = args.number("stripes", 1)
-    default = context.config.number("metadata/stripesize") * 1024
-    size = args.size("stripesize", default)
-    if stripes == 1:
-        if args.has("stripesize"):
-            context.console.print("Ignoring stripesize argument with single stripe.")
-        return 1, default
-    if not args.has("stripesize"):
-        end = "." if context.name == "lvcreate" else ""
-        context.console.print(f"Using default stripesize {human(size)}{end}")
-    elif size < 4096 or size & (size - 1):
-        raise BadCommand(f"Invalid stripe size {human(size)}.")
-    return stripes, size
 
 
 def _overprovisioning(context: Context, found: FoundGroup, lv: LogicalVolume | None) -> list[Notice]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm import pool_options
 from lamella.cli.lvm.errors import BadCommand, Failed
-from lamella.cli.lvm.lv_create import policy
+from lamella.cli.lvm.lv_options import SECTOR, policy
 from lamella.cli.lvm.lv_sizes import check_size_options, extents_to_resize, named_ranges
 from lamella.cli.lvm.names import one_volume
 from lamella.errors import NoSpaceError
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from lamella.lvm.format.model import LogicalVolume
     from lamella.lvm.operations.extent_ranges import PvRanges
     from lamella.lvm.operations.logical_volumes import GrowRequest
-
-
-SECTOR = 512
 
 
 def lvextend(context: Context) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import Failed
+from lamella.cli.lvm.lv_options import SECTOR, policy, stripe_options
 from lamella.errors import NotFoundError
 from lamella.lvm.operations.sizes import to_extents
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from lamella.lvm.operations.thin_pools import PoolRequest
     from lamella.lvm.session.config import Config
     from lamella.lvm.session.profile import AutoExtend
-
-SECTOR = 512
 
 
 def _settings(context: Context, profile: str) -> Config:
@@ -38,7 +37,6 @@ def pool_request(
     context: Context, found: FoundGroup, profile: str, ranges: PvRanges | None, *, stripes: bool = True
 ) -> PoolRequest:
     """How a pool is to be made, from options first, then profile, then configuration."""
-    from lamella.cli.lvm.lv_create import policy, stripe_options
     from lamella.lvm.operations.thin_pools import PoolRequest
 
     args = context.args

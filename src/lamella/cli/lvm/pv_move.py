@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
 from lamella.cli.lvm.errors import BadCommand, Failed
-from lamella.cli.lvm.lv_create import policy
+from lamella.cli.lvm.lv_options import policy
 from lamella.cli.lvm.lv_sizes import named_ranges
 from lamella.cli.lvm.names import skip_dev
 from lamella.errors import UnsupportedError

@@ -342,7 +342,7 @@ class KernelActivator:
         if not active:
             yield
             return
-        with reloading(self, found, active):
+        with reloading(self.dm, self.settings, found, active):
             yield
 
     def refresh(self, found: FoundGroup, names: Iterable[str]) -> None:
@@ -351,7 +351,7 @@ class KernelActivator:
 
         active = [name for name in names if self.info(found, name) is not None]
         if active:
-            with reloading(self, found, active):
+            with reloading(self.dm, self.settings, found, active):
                 pass
 
 

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
     from lamella.devicemapper.client import DeviceInfo, DeviceMapper, TargetLine
     from lamella.devicemapper.table import Target
-    from lamella.lvm.activation.activator import KernelActivator
-    from lamella.lvm.activation.device_tree import WantedDevice
+    from lamella.lvm.activation.device_tree import Settings, WantedDevice
     from lamella.lvm.disks.scan import FoundGroup
 
 
@@ -171,11 +170,13 @@ def _only_grew(before: Sequence[TargetLine], table: Sequence[Target]) -> bool:
 
 
 @contextmanager
-def reloading(activator: KernelActivator, found: FoundGroup, names: Sequence[str]) -> Iterator[None]:
+def reloading(
+    dm: DeviceMapper, settings: Settings, found: FoundGroup, names: Sequence[str]
+) -> Iterator[None]:
     """Let the devices of the active volumes *names* fit the group by the end of the block."""
-    with GroupDisks(found) as disks, changes(activator.dm) as made:
-        wanted = wanted_devices(found.group, names, disks, activator.settings)
-        plan = _Plan(activator.dm, made)
+    with GroupDisks(found) as disks, changes(dm) as made:
+        wanted = wanted_devices(found.group, names, disks, settings)
+        plan = _Plan(dm, made)
         with _without_signals(), ExitStack() as memory:
             try:
                 plan.prepare(wanted)
