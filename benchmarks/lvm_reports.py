@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 
 from lamella.lvm.format.ids import new_uuid
-from lamella.lvm.format.model import Area, LogicalVolume, StripedSegment
+from lamella.lvm.format.model import LogicalVolume
+from lamella.lvm.format.segments import Area, StripedSegment
 from lamella.lvm.operations.physical_volumes import PvOptions
 from lamella.lvm.operations.volume_groups import create_group
 from lamella.lvm.session.environment import Environment

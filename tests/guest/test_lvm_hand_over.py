@@ -17,7 +17,6 @@ from lamella.lvm.operations.logical_volumes import (
     LvRequest,
     change_lv,
     create_lv,
-    find_lv,
     rename_lv,
     resize_lv,
 )
@@ -33,6 +32,7 @@ from lamella.lvm.operations.thin_volumes import (
 from lamella.lvm.operations.volume_groups import GroupOptions, create_group, extend_group
 from lamella.lvm.session.environment import LVM_RUN, Environment
 from lamella.lvm.session.session import Session
+from tests.lvm.memory_groups import find_lv
 from tests.lvm.real import normal
 
 if TYPE_CHECKING:

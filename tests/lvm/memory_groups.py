@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.block import BlockDevice
-    from lamella.lvm.format.model import VolumeGroup
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 
 SIZE = 8 << 20
 EXTENT = 128 << 10
@@ -60,3 +61,8 @@ def group_on(
 def text_of(group: VolumeGroup) -> str:
     """The group as text, with a header that is always the same."""
     return write_compact(group, Header("", "", "", 0))
+
+
+def find_lv(found: FoundGroup, name: str) -> LogicalVolume:
+    """The volume called *name*."""
+    return found.group.find_lv(name)

@@ -21,7 +21,7 @@ from lamella.lvm.activation.activator import KernelActivator
 from lamella.lvm.activation.device_tree import Settings
 from lamella.lvm.disks.scan import FoundGroup
 from lamella.lvm.format.group_reader import read_group
-from lamella.lvm.format.model import Area, StripedSegment
+from lamella.lvm.format.segments import Area, StripedSegment
 from tests.lvm.activation.kernel_in_memory import FakeKernel
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from lamella.devicemapper.table import Error, Linear, ThinPool
 from lamella.errors import CorruptError, NotFoundError, UnsupportedError
 from lamella.lvm.activation.device_tree import Settings, low_water, resolved, wanted_devices
 from lamella.lvm.format.group_reader import read_group
-from lamella.lvm.format.model import Segment
+from lamella.lvm.format.segments import Segment
 
 if TYPE_CHECKING:
     from lamella.lvm.format.model import VolumeGroup

@@ -16,7 +16,6 @@ from lamella.lvm.operations.logical_volumes import (
     LvRequest,
     change_lv,
     create_lv,
-    find_lv,
     remove_lv,
     rename_lv,
     resize_lv,
@@ -26,7 +25,7 @@ from lamella.lvm.operations.thin_pools import PoolRequest, create_pool, resize_p
 from lamella.lvm.operations.thin_volumes import ThinRequest, create_snapshot, create_thin, remove_any
 from lamella.lvm.operations.volume_groups import GroupChanges, change_group
 from lamella.lvm.session.session import Session
-from tests.lvm.memory_groups import environment, group_on, memory_disks
+from tests.lvm.memory_groups import environment, find_lv, group_on, memory_disks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -19,7 +19,9 @@ from lamella.lvm.format import group_writer
 from lamella.lvm.format.group_reader import read_group, read_name_and_seqno
 from lamella.lvm.format.group_writer import Header, size_comment, write_compact, write_readable
 from lamella.lvm.format.ids import new_uuid
-from lamella.lvm.format.model import Area, LogicalVolume, PhysicalVolume, StripedSegment, VolumeGroup
+from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+from lamella.lvm.format.physical_volume import PhysicalVolume
+from lamella.lvm.format.segments import Area, StripedSegment
 from tests.lvm.real import readable
 from tests.support.docker_stores import ALL
 

@@ -28,7 +28,6 @@ from lamella.lvm.operations.logical_volumes import (
     LvRequest,
     change_lv,
     create_lv,
-    find_lv,
     rename_lv,
     resize_lv,
 )
@@ -66,7 +65,7 @@ from lamella.lvm.operations.volume_groups import (
 )
 from lamella.lvm.session.backup import list_backups, read_backup
 from lamella.lvm.session.session import Session
-from tests.lvm.memory_groups import environment, group_on, memory_disks, session_on, text_of
+from tests.lvm.memory_groups import environment, find_lv, group_on, memory_disks, session_on, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,7 +17,6 @@ from lamella.lvm.operations.logical_volumes import (
     LvRequest,
     change_lv,
     create_lv,
-    find_lv,
     rename_lv,
     resize_lv,
 )
@@ -37,7 +36,7 @@ from lamella.lvm.operations.volume_groups import (
     update_metadata,
 )
 from lamella.lvm.session.session import Session
-from tests.lvm.memory_groups import environment, group_on, session_on, text_of
+from tests.lvm.memory_groups import environment, find_lv, group_on, session_on, text_of
 from tests.support.recording import Recording
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from lamella.block import FileDevice
 from lamella.errors import BusyError, NoSpaceError, NotFoundError, UnsupportedError
 from lamella.lvm.disks.scan import scan
 from lamella.lvm.disks.volume_device import open_lv
-from lamella.lvm.format.model import Segment
-from lamella.lvm.operations.logical_volumes import LvRequest, create_lv, find_lv
+from lamella.lvm.format.segments import Segment
+from lamella.lvm.operations.logical_volumes import LvRequest, create_lv
 from lamella.lvm.operations.pv_move import MoveRequest, move_extents
 from lamella.lvm.operations.thin_messages import opened_pool
 from lamella.lvm.operations.thin_pools import create_pool
 from lamella.lvm.operations.thin_volumes import ThinRequest, create_thin
 from lamella.lvm.session.session import Session
-from tests.lvm.memory_groups import EXTENT, environment, group_on, memory_disks, session_on, text_of
+from tests.lvm.memory_groups import EXTENT, environment, find_lv, group_on, memory_disks, session_on, text_of
 from tests.lvm.oracle import Answer, Loops, ours, real
 from tests.support.recording import Recording
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from lamella.block import BlockDevice
     from lamella.lvm.disks.scan import FoundGroup
-    from lamella.lvm.format.model import PhysicalVolume
+    from lamella.lvm.format.physical_volume import PhysicalVolume
 
 MIB = 1 << 20
 

@@ -29,7 +29,6 @@ from lamella.lvm.operations.logical_volumes import (
     LvRequest,
     change_lv,
     create_lv,
-    find_lv,
     rename_lv,
     resize_lv,
 )
@@ -55,6 +54,7 @@ from lamella.lvm.operations.volume_groups import (
 )
 from lamella.lvm.session.backup import write_backup
 from tests.lvm import real
+from tests.lvm.memory_groups import find_lv
 from tests.lvm.real import RealLvm, normal, readable
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from lamella.block.device import BlockDevice
     from lamella.cli.lvm.context import Context
     from lamella.lvm.disks.scan import FoundGroup
-    from lamella.lvm.format.model import LogicalVolume, ThinPoolSegment, VolumeGroup
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.format.segments import ThinPoolSegment
 
 
 def lvconvert(context: Context) -> None:

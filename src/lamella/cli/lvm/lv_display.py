@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from lamella.cli.lvm.reports import lvs
 from lamella.cli.lvm.size_format import Sizes
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
-from lamella.lvm.format.model import StripedSegment, ThinPoolSegment, ThinSegment
+from lamella.lvm.format.segments import StripedSegment, ThinPoolSegment, ThinSegment
 from lamella.lvm.report import lv_kinds
 from lamella.lvm.report.values import show_time
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.format.model import Area, LogicalVolume, Segment
+    from lamella.lvm.format.model import LogicalVolume
+    from lamella.lvm.format.segments import Area, Segment
     from lamella.lvm.report.view import GroupView
 
 SECTOR = 512

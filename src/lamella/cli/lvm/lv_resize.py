@@ -12,8 +12,8 @@ from lamella.cli.lvm.lv_sizes import check_size_options, extents_to_resize, name
 from lamella.cli.lvm.names import one_volume
 from lamella.errors import NoSpaceError
 from lamella.lvm.disks.fsadm import FileSystem, check, find_file_system, grow, shrink
-from lamella.lvm.format.model import StripedSegment
 from lamella.lvm.format.names import dm_name
+from lamella.lvm.format.segments import StripedSegment
 from lamella.lvm.report.units import human
 
 if TYPE_CHECKING:

@@ -13,8 +13,6 @@ from lamella.lvm.format.names import is_valid_name
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.disks.scan import FoundGroup
-    from lamella.lvm.format.model import LogicalVolume
 
 DEVICES = "/dev/"
 
@@ -78,14 +76,6 @@ def one_volume(context: Context, text: str) -> tuple[str, str]:
     if default and named.vg:
         return default, named.vg
     raise BadCommand("Please specify a logical volume path.")
-
-
-def find_lv(found: FoundGroup, name: str) -> LogicalVolume:
-    """The volume *name* of the group. Raises :class:`NotFoundError`."""
-    lv = found.group.lvs.get(name)
-    if lv is None:
-        raise NotFoundError(f'Failed to find logical volume "{found.group.name}/{name}"')
-    return lv
 
 
 def group_not_found(name: str) -> str:

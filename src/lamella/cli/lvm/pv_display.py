@@ -10,7 +10,7 @@ from lamella.cli.lvm.size_format import Sizes
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.format.model import PhysicalVolume
+    from lamella.lvm.format.physical_volume import PhysicalVolume
     from lamella.lvm.report.view import GroupView
 
 SECTOR = 512

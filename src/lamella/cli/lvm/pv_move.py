@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lamella.cli.lvm.context import Context
     from lamella.lvm.disks.scan import FoundGroup
-    from lamella.lvm.format.model import PhysicalVolume
+    from lamella.lvm.format.physical_volume import PhysicalVolume
 
 INTERVAL = 15
 """Seconds between two lines of progress, where no terminal is written to."""

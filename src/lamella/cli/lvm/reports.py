@@ -200,7 +200,7 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
 
 def loose_view(context: Context, disks: list[Disk]) -> GroupView:
     """Disks of no group, for a report."""
-    from lamella.lvm.format.model import PhysicalVolume
+    from lamella.lvm.format.physical_volume import PhysicalVolume
     from lamella.lvm.report.sources import device_info
     from lamella.lvm.report.view import GroupView
 

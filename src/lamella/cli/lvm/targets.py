@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
@@ -26,8 +26,6 @@ class ChosenGroup:
 
     found: FoundGroup
     lvs: list[LogicalVolume] | None = None
-    unknown: list[str] = field(default_factory=list)
-    """Volumes that were named and are not there."""
 
 
 def choose_groups(
@@ -154,15 +152,13 @@ def _exported(context: Context, found: FoundGroup) -> bool:
 def _in_group(context: Context, found: FoundGroup, all_of_it: bool, names: list[str]) -> ChosenGroup:
     if all_of_it:
         return ChosenGroup(found)
-    lvs, unknown = [], []
+    lvs = []
     for name in dict.fromkeys(names):
-        lv = found.group.lvs.get(name)
-        if lv is None:
-            unknown.append(name)
-            context.console.fail(f'Failed to find logical volume "{found.group.name}/{name}"')
-        else:
-            lvs.append(lv)
-    return ChosenGroup(found, lvs, unknown)
+        try:
+            lvs.append(found.group.find_lv(name))
+        except NotFoundError as error:
+            context.console.fail(error.message)
+    return ChosenGroup(found, lvs)
 
 
 def _tagged(context: Context, tags: set[str], chosen: list[ChosenGroup]) -> None:

@@ -13,7 +13,7 @@ from lamella.errors import LamellaError, NotFoundError
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
     from lamella.lvm.disks.scan import FoundGroup
-    from lamella.lvm.format.model import PhysicalVolume
+    from lamella.lvm.format.physical_volume import PhysicalVolume
 
 
 def vgreduce(context: Context) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lamella.driver.backend import PoolDevices
 from lamella.driver.topology import Node
-from lamella.errors import BusyError, CorruptError, NotFoundError, UnsupportedError
+from lamella.errors import BusyError, CorruptError, UnsupportedError
 from lamella.lvm.disks.disk import open_file
 from lamella.lvm.disks.kernel_active import refuse_active
 from lamella.lvm.disks.volume_device import open_lv
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from lamella.lvm.disks.disk import Opener
     from lamella.lvm.disks.notice import Notice
     from lamella.lvm.disks.scan import FoundGroup
-    from lamella.lvm.format.model import LogicalVolume, ThinPoolSegment
+    from lamella.lvm.format.model import LogicalVolume
+    from lamella.lvm.format.segments import ThinPoolSegment
     from lamella.thin.status import PoolStatus
 
 COMMAND = "lamella setup direct-lvm"
@@ -122,12 +123,7 @@ class Disks:
 def pool_of(found: FoundGroup, name: str) -> tuple[LogicalVolume, ThinPoolSegment]:
     """The thin pool called *name*. Raises :class:`NotFoundError` or :class:`UnsupportedError`."""
     group = found.group
-    lv = group.lvs.get(name)
-    if lv is None:
-        raise NotFoundError(
-            f'Failed to find logical volume "{group.name}/{name}"',
-            hint=f"lvs -a {group.name} lists the group's volumes",
-        )
+    lv = group.find_lv(name)
     if lv.thin_pool is None:
         raise UnsupportedError(
             f"{group.name}/{name} is not a thin pool but of type {lv.kind}",

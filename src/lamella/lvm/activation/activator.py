@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lamella.devicemapper.nodes import udev_cookie
 from lamella.devicemapper.table import ThinPool
-from lamella.errors import BusyError, CorruptError, LamellaError, NotFoundError
+from lamella.errors import BusyError, CorruptError, LamellaError
 from lamella.lvm.activation import pool_checks
 from lamella.lvm.activation.busy_check import check_unused
 from lamella.lvm.activation.device_changes import Changes, Sharing, changes, same_table
@@ -82,7 +82,7 @@ class KernelActivator:
 
     def info(self, found: FoundGroup, name: str) -> DeviceInfo | None:
         """The device that is the volume itself, or None."""
-        lv = _lv(found, name)
+        lv = found.group.find_lv(name)
         info = self.dm.find(uuid=top_uuid(found.group, lv))
         if info is None and lv.thin_pool is not None:
             # One whose first thin volume is just being made still has the layers of another's pool.
@@ -119,7 +119,7 @@ class KernelActivator:
 
     def pool_status(self, found: FoundGroup, pool: str) -> str | None:
         """The parameters of the thin pool's status line; None for a pool that the kernel has not."""
-        info = self.dm.find(uuid=lv_uuid(found.group, _lv(found, pool), "tpool"))
+        info = self.dm.find(uuid=lv_uuid(found.group, found.group.find_lv(pool), "tpool"))
         return None if info is None or not info.live_table else self.dm.status(info.name)[0].text
 
     def devices_of(self, found: FoundGroup) -> list[DeviceInfo]:
@@ -194,7 +194,7 @@ class KernelActivator:
         """
         from lamella.lvm.activation.dmeventd import tell
 
-        lv = _lv(found, pool)
+        lv = found.group.find_lv(pool)
         uuid = lv_uuid(found.group, lv, "tpool")
         if not self.monitor or self.dm.find(uuid=uuid) is None:
             return
@@ -227,7 +227,7 @@ class KernelActivator:
         segment = pool.thin_pool
         assert segment is not None
         full = f"{found.group.name}/{pool.name}"
-        metadata = self.dm.info(uuid=lv_uuid(found.group, _lv(found, segment.metadata), "tmeta"))
+        metadata = self.dm.info(uuid=lv_uuid(found.group, found.group.find_lv(segment.metadata), "tmeta"))
         try:
             sound = pool_checks.check_metadata(metadata.node, write=not metadata.read_only)
         except LamellaError as error:
@@ -243,7 +243,7 @@ class KernelActivator:
 
     def send_messages(self, found: FoundGroup, pool: str) -> None:
         """Carry out the messages that are queued in the pool's segment; an inactive pool is activated."""
-        lv = _lv(found, pool)
+        lv = found.group.find_lv(pool)
         if self.dm.find(uuid=lv_uuid(found.group, lv, "tpool")) is None:
             self.activate(found, [pool])
             return
@@ -256,7 +256,7 @@ class KernelActivator:
         """Take the volumes' devices down, and below them what nobody else needs."""
         with changes(self.dm, self._shared) as made:
             for name in names:
-                lv = _lv(found, name)
+                lv = found.group.find_lv(name)
                 info = self.info(found, name)
                 if info is None:
                     continue
@@ -369,16 +369,6 @@ def _pool_of(found: FoundGroup, name: str) -> str:
     """The pool of a thin volume, or the name itself."""
     thin = found.group.lvs[name].thin
     return thin.pool if thin is not None else name
-
-
-def _lv(found: FoundGroup, name: str) -> LogicalVolume:
-    lv = found.group.lvs.get(name)
-    if lv is None:
-        raise NotFoundError(
-            f'Failed to find logical volume "{found.group.name}/{name}"',
-            hint=f"lvs -a {found.group.name} lists its volumes",
-        )
-    return lv
 
 
 __all__ = ["KernelActivator", "pool_device_name"]

@@ -18,22 +18,15 @@ from typing import TYPE_CHECKING
 
 from lamella.devicemapper.nodes import Udev
 from lamella.devicemapper.table import Error, Linear, Striped, Target, Thin, ThinPool, Zero
-from lamella.errors import CorruptError, NotFoundError, UnsupportedError
+from lamella.errors import CorruptError, UnsupportedError
 from lamella.lvm.format.ids import without_dashes
-from lamella.lvm.format.model import (
-    Area,
-    LogicalVolume,
-    Segment,
-    StripedSegment,
-    ThinPoolSegment,
-    ThinSegment,
-)
 from lamella.lvm.format.names import dm_name
+from lamella.lvm.format.segments import Area, Segment, StripedSegment, ThinPoolSegment, ThinSegment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from lamella.lvm.format.model import VolumeGroup
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 
 PREFIX = "LVM-"
 SHOWN = Udev.NO_LIBRARY_FALLBACK
@@ -122,18 +115,8 @@ def wanted_devices(
     """
     plan = _Plan(group, disks, settings or Settings())
     for name in names:
-        plan.volume(_lv(group, name))
+        plan.volume(group.find_lv(name))
     return list(plan.devices.values())
-
-
-def _lv(group: VolumeGroup, name: str) -> LogicalVolume:
-    lv = group.lvs.get(name)
-    if lv is None:
-        raise NotFoundError(
-            f'Failed to find logical volume "{group.name}/{name}"',
-            hint=f"lvs -a {group.name} lists its volumes",
-        )
-    return lv
 
 
 @dataclass(slots=True)
@@ -289,7 +272,7 @@ class _Plan:
         """(device, first sector) of one stripe."""
         unit = self.group.extent_sectors
         if area.pv is None:
-            uuid = self.volume(_lv(self.group, area.lv))
+            uuid = self.volume(self.group.find_lv(area.lv))
             below.append(uuid)
             return uuid, area.extent * unit
         device = self.disks.get(area.pv.uuid)
@@ -317,8 +300,8 @@ class _Plan:
     def _thin_pool(
         self, lv: LogicalVolume, segment: ThinPoolSegment, start: int, length: int, below: list[str]
     ) -> ThinPool:
-        metadata = self._mapped(_lv(self.group, segment.metadata), layer="")
-        data = self._mapped(_lv(self.group, segment.data), layer="")
+        metadata = self._mapped(self.group.find_lv(segment.metadata), layer="")
+        data = self._mapped(self.group.find_lv(segment.data), layer="")
         below += [metadata, data]
         features = []
         if not segment.zero:
@@ -342,11 +325,11 @@ class _Plan:
     def _thin(
         self, lv: LogicalVolume, segment: ThinSegment, start: int, length: int, below: list[str]
     ) -> Thin:
-        pool = self.pool(_lv(self.group, segment.pool))
+        pool = self.pool(self.group.find_lv(segment.pool))
         below.append(pool)
         origin = ""
         if segment.external_origin:
-            origin = self.origin(_lv(self.group, segment.external_origin))
+            origin = self.origin(self.group.find_lv(segment.external_origin))
             below.append(origin)
         return Thin(start, length, pool=pool, device_id=segment.device_id, origin=origin)
 

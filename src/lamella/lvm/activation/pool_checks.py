@@ -19,7 +19,8 @@ from lamella.errors import CorruptError, LamellaError, NoSpaceError, ReadOnlyErr
 
 if TYPE_CHECKING:
     from lamella.devicemapper.client import DeviceMapper
-    from lamella.lvm.format.model import LogicalVolume, ThinPoolSegment, VolumeGroup
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.format.segments import ThinPoolSegment
 
 BLOCK = 4096
 

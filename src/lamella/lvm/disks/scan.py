@@ -17,13 +17,14 @@ from lamella.lvm.disks.disk import Disk, MetadataCopy, Opener, is_block_device, 
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.group_reader import READ_PREFIX, read_group
 from lamella.lvm.format.ids import without_dashes
-from lamella.lvm.format.model import MISSING, LogicalVolume, PhysicalVolume, VolumeGroup
+from lamella.lvm.format.model import MISSING, LogicalVolume, VolumeGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from lamella.block.device import BlockDevice
+    from lamella.lvm.format.physical_volume import PhysicalVolume
 
 
 @dataclass(slots=True, eq=False)

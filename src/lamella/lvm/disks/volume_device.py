@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR, BlockDevice
 from lamella.block.part import Part
-from lamella.errors import CorruptError, NotFoundError, ReadOnlyError, UnsupportedError
-from lamella.lvm.format.model import StripedSegment
+from lamella.errors import CorruptError, ReadOnlyError, UnsupportedError
+from lamella.lvm.format.segments import StripedSegment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from lamella.lvm.disks.scan import FoundGroup
-    from lamella.lvm.format.model import LogicalVolume, Segment
+    from lamella.lvm.format.model import LogicalVolume
+    from lamella.lvm.format.segments import Segment
 
 MAX_DEPTH = 8
 """How many volumes may lie on one another."""
@@ -42,12 +43,7 @@ def open_lv(found: FoundGroup, name: str, *, read_only: bool = False) -> BlockDe
     :class:`NotFoundError`, :class:`CorruptError` if a disk is missing, and
     :class:`UnsupportedError` for other types (a thin pool's ``_tdata`` and ``_tmeta`` are linear).
     """
-    lv = found.group.lvs.get(name)
-    if lv is None:
-        raise NotFoundError(
-            f'Failed to find logical volume "{found.group.name}/{name}"',
-            hint=f"lvs -a {found.group.name} lists its volumes",
-        )
+    lv = found.group.find_lv(name)
     pieces = _pieces(found, lv, read_only, 0)
     label = f"{found.group.name}/{name}"
     if len(pieces) == 1 and len(pieces[0].areas) == 1:

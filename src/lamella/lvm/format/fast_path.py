@@ -9,8 +9,13 @@ where one has not, nothing is taken, and the general reader does the work.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from lamella.lvm.format.model import Area, LogicalVolume, PhysicalVolume, StripedSegment
+from lamella.lvm.format.model import LogicalVolume
+from lamella.lvm.format.segments import Area, StripedSegment
+
+if TYPE_CHECKING:
+    from lamella.lvm.format.physical_volume import PhysicalVolume
 
 _START = "\nlogical_volumes {\n"
 _WORDS = r'\[((?:"[A-Za-z0-9_.+/=!:&#-]+"(?:, )?)*)\]'

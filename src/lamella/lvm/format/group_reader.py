@@ -14,18 +14,10 @@ from typing import TYPE_CHECKING
 from lamella.errors import CorruptError
 from lamella.lvm.format.fast_path import Plain, build, take_plain
 from lamella.lvm.format.ids import is_uuid
-from lamella.lvm.format.model import (
-    Area,
-    HistoricalVolume,
-    LogicalVolume,
-    PhysicalVolume,
-    Segment,
-    StripedSegment,
-    ThinPoolSegment,
-    ThinSegment,
-    VolumeGroup,
-)
+from lamella.lvm.format.model import HistoricalVolume, LogicalVolume, VolumeGroup
 from lamella.lvm.format.names import is_valid_name
+from lamella.lvm.format.physical_volume import PhysicalVolume
+from lamella.lvm.format.segments import Area, Segment, StripedSegment, ThinPoolSegment, ThinSegment
 from lamella.lvm.format.text import parse
 
 if TYPE_CHECKING:

@@ -14,22 +14,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lamella.lvm.format.group_reader import CONTENTS
-from lamella.lvm.format.model import (
-    WRITE,
-    WRITE_LOCKED,
-    LogicalVolume,
-    PhysicalVolume,
-    Segment,
-    StripedSegment,
-    ThinPoolSegment,
-    ThinSegment,
-    VolumeGroup,
-)
+from lamella.lvm.format.model import WRITE, WRITE_LOCKED, LogicalVolume, VolumeGroup
+from lamella.lvm.format.segments import Segment, StripedSegment, ThinPoolSegment, ThinSegment
 from lamella.lvm.format.text import quote, write_nodes, write_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lamella.lvm.format.physical_volume import PhysicalVolume
     from lamella.lvm.format.text import Section, Value
 
 _COMMENT_COLUMN = 6

@@ -17,248 +17,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
+from lamella.errors import NotFoundError
+from lamella.lvm.format.physical_volume import EXPORTED
+from lamella.lvm.format.segments import ThinPoolSegment, ThinSegment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from lamella.lvm.format.physical_volume import PhysicalVolume
+    from lamella.lvm.format.segments import Segment
     from lamella.lvm.format.text import Section
 
 READ, WRITE, WRITE_LOCKED = "READ", "WRITE", "WRITE_LOCKED"
-VISIBLE, RESIZEABLE, EXPORTED, ALLOCATABLE = "VISIBLE", "RESIZEABLE", "EXPORTED", "ALLOCATABLE"
+VISIBLE, RESIZEABLE = "VISIBLE", "RESIZEABLE"
 MISSING, PARTIAL, CLUSTERED, SHARED = "MISSING", "PARTIAL", "CLUSTERED", "SHARED"
 
 POLICIES = ("contiguous", "cling", "cling_by_tags", "normal", "anywhere", "inherit")
-
-
-@dataclass(slots=True, eq=False)
-class PhysicalVolume:
-    """One disk of a group, or (with ``group_name`` empty) a disk that belongs to none yet.
-
-    ``device`` is the path at which the disk was found, or the text's hint while it is missing.
-    """
-
-    uuid: str
-    device: str
-    name: str = ""
-    """Its key in the group's text: ``pv0``, ``pv1``; given anew at every write, as LVM does."""
-    status: list[str] = field(default_factory=lambda: [ALLOCATABLE])
-    flags: list[str] = field(default_factory=list)
-    tags: list[str] = field(default_factory=list)
-    dev_sectors: int = 0
-    """The size in the text: what LVM may use of the disk (``--setphysicalvolumesize`` lowers it)."""
-    pe_start: int = 0
-    """Where extent 0 lies on the disk, in sectors."""
-    pe_count: int = 0
-    ba_start: int = 0
-    """Boot loader area, in sectors; size 0 means none."""
-    ba_size: int = 0
-    device_id: str = ""
-    device_id_type: str = ""
-    extra: Section = field(default_factory=dict)
-    missing: bool = False
-    """No device with its UUID was found."""
-
-    @property
-    def size(self) -> int:
-        """Bytes that LVM may use of the disk, its own metadata included."""
-        return self.dev_sectors * SECTOR
-
-    @property
-    def allocatable(self) -> bool:
-        return ALLOCATABLE in self.status
-
-    @property
-    def exported(self) -> bool:
-        return EXPORTED in self.status
-
-
-@dataclass(slots=True, eq=False)
-class Area:
-    """Where one stripe of a segment lies: extents of a physical volume, or of another logical volume."""
-
-    pv: PhysicalVolume | None
-    extent: int
-    """First extent on ``pv`` or in ``lv``."""
-    lv: str = ""
-
-
-@dataclass(slots=True, eq=False)
-class Segment:
-    """A run of a logical volume's extents that is mapped in one way.
-
-    This base class stands for every type that Lamella reads and reports but does not change
-    (raid*, mirror, cache, snapshot, vdo, error, ...): its own keys are in ``extra``, in order.
-    """
-
-    type: str
-    """The text's word, flags included ("cache-pool+METADATA_FORMAT"); a linear one is "striped"."""
-    start_extent: int
-    extent_count: int
-    tags: list[str] = field(default_factory=list)
-    extra: Section = field(default_factory=dict)
-    mapped: list[Area] = field(default_factory=list)
-    """What the text's ``stripes`` or ``mirrors`` list says."""
-
-    @property
-    def kind(self) -> str:
-        """The type without its ``+FLAG`` suffixes."""
-        return self.type.partition("+")[0]
-
-    @property
-    def type_flags(self) -> list[str]:
-        return self.type.split("+")[1:]
-
-    @property
-    def area_extents(self) -> int:
-        """Extents that the segment takes from each of ``mapped``."""
-        if self.kind in ("striped", "raid0") and self.mapped:
-            return self.extent_count // len(self.mapped)
-        return self.extent_count
-
-    def areas(self) -> list[Area]:
-        """The data areas in order, where the type has such (stripes, mirrors, raid images)."""
-        found = list(self.mapped)
-        pairs = self.extra.get("raids")
-        if isinstance(pairs, list):
-            found += [Area(None, 0, name) for name in pairs[1::2] if isinstance(name, str)]
-        pairs = self.extra.get("raid0_lvs")
-        if isinstance(pairs, list):
-            found += [Area(None, 0, name) for name in pairs if isinstance(name, str)]
-        return found
-
-    def metadata_areas(self) -> list[Area]:
-        """A raid's metadata sub-volumes, in order."""
-        pairs = self.extra.get("raids")
-        if not isinstance(pairs, list):
-            return []
-        return [Area(None, 0, name) for name in pairs[::2] if isinstance(name, str)]
-
-    def references(self) -> Iterator[tuple[str, str]]:
-        """(role, name) of every logical volume that this segment is built on or points at.
-
-        Roles are the text's keys; those of areas are "area" and "metadata_area".
-        """
-        for area in self.areas():
-            if area.lv:
-                yield "area", area.lv
-        for area in self.metadata_areas():
-            yield "metadata_area", area.lv
-        for key in REFERENCE_KEYS:
-            value = self.extra.get(key)
-            if isinstance(value, str) and value:
-                yield key, value
-
-    def rename(self, old: str, new: str) -> None:
-        """Let every reference to the logical volume *old* say *new*."""
-        for key, value in self.extra.items():
-            if key in REFERENCE_KEYS and value == old:
-                self.extra[key] = new
-            elif key in ("raids", "raid0_lvs") and isinstance(value, list):
-                self.extra[key] = [new if item == old else item for item in value]
-        for area in self.mapped:
-            if area.lv == old:
-                area.lv = new
-
-
-REFERENCE_KEYS = (
-    "cache_pool",
-    "origin",
-    "cow_store",
-    "merging_store",
-    "data",
-    "metadata",
-    "mirror_log",
-    "writecache",
-    "vdo_pool",
-    "integrity_meta_dev",
-    "external_origin",
-    "thin_pool",
-    "pool",
-    "merge",
-)
-"""Keys of segments (of all types) whose value names another logical volume."""
-
-
-@dataclass(slots=True, eq=False)
-class StripedSegment(Segment):
-    """Linear (one area) or striped (``stripe_size`` sectors on each area in turn)."""
-
-    stripe_size: int = 0
-    """Sectors; 0 with a single stripe."""
-
-    @property
-    def stripes(self) -> list[Area]:
-        """The same as ``mapped``."""
-        return self.mapped
-
-
-@dataclass(slots=True, eq=False)
-class ThinPoolSegment(Segment):
-    """A thin pool: metadata and data volumes, and what LVM has yet to tell dm-thin (``messages``)."""
-
-    metadata: str = ""
-    data: str = ""
-    transaction_id: int = 0
-    chunk_sectors: int = 128
-    discards: str = "passdown"
-    """"passdown", "nopassdown" or "ignore"."""
-    zero: bool = False
-    crop_metadata: bool | None = None
-    """Whether metadata is cut to what the oldest kernels took; None where the text does not say."""
-    messages: list[tuple[str, str | int]] = field(default_factory=list)
-    """("create", thin volume's name) or ("delete", device id), in order."""
-
-    @property
-    def chunk_size(self) -> int:
-        """Bytes."""
-        return self.chunk_sectors * SECTOR
-
-    def areas(self) -> list[Area]:
-        return [Area(None, 0, self.data)]
-
-    def metadata_areas(self) -> list[Area]:
-        return []
-
-    def references(self) -> Iterator[tuple[str, str]]:
-        yield "metadata", self.metadata
-        yield "pool", self.data
-        for verb, name in self.messages:
-            if verb == "create" and isinstance(name, str):
-                yield "message", name
-
-    def rename(self, old: str, new: str) -> None:
-        self.metadata = new if self.metadata == old else self.metadata
-        self.data = new if self.data == old else self.data
-        self.messages = [(verb, new if what == old else what) for verb, what in self.messages]
-
-
-@dataclass(slots=True, eq=False)
-class ThinSegment(Segment):
-    """A thin volume; the names are of other logical volumes, "" where there is none."""
-
-    pool: str = ""
-    transaction_id: int = 0
-    device_id: int = 0
-    external_origin: str = ""
-    origin: str = ""
-    merge: str = ""
-
-    def areas(self) -> list[Area]:
-        return []
-
-    def metadata_areas(self) -> list[Area]:
-        return []
-
-    def references(self) -> Iterator[tuple[str, str]]:
-        yield "thin_pool", self.pool
-        for role in ("external_origin", "origin", "merge"):
-            if name := getattr(self, role):
-                yield role, name
-
-    def rename(self, old: str, new: str) -> None:
-        for role in ("pool", "external_origin", "origin", "merge"):
-            if getattr(self, role) == old:
-                setattr(self, role, new)
 
 
 @dataclass(slots=True, eq=False)
@@ -397,34 +169,18 @@ class VolumeGroup:
         """The physical volume found at *path*."""
         return next((pv for pv in self.pvs if pv.device == path), None)
 
-    def is_visible(self, lv: LogicalVolume) -> bool:
-        """Whether LVM lists it without ``-a``: an old snapshot's store counts, its record does not."""
-        return self._is_visible(lv, self._snapshot_records())
+    def find_lv(self, name: str) -> LogicalVolume:
+        """The volume called *name*. Raises :class:`NotFoundError` in LVM2's words."""
+        lv = self.lvs.get(name)
+        if lv is None:
+            raise NotFoundError(
+                f'Failed to find logical volume "{self.name}/{name}"',
+                hint=f"lvs -a {self.name} lists its volumes",
+            )
+        return lv
 
-    def _is_visible(self, lv: LogicalVolume, records: dict[str, LogicalVolume]) -> bool:
-        if lv.segments and lv.segments[0].kind == "snapshot":
-            return False
-        record = records.get(lv.name)
-        if record is None or "merging_store" in record.segments[0].extra:
-            return lv.visible
-        origin = self._origin(record)
-        # An origin that exists only virtually is hidden while its snapshot is shown.
-        return origin is None or origin.visible or origin.name.endswith("_vorigin")
-
-    def _origin(self, record: LogicalVolume) -> LogicalVolume | None:
-        name = record.segments[0].extra.get("origin")
-        return self.lvs.get(name) if isinstance(name, str) else None
-
-    def snapshot_record(self, lv: LogicalVolume) -> LogicalVolume | None:
-        """The hidden ``snapshotN`` volume that makes *lv* the store of an old-style snapshot."""
-        return self._snapshot_records().get(lv.name)
-
-    def snapshot_origin(self, lv: LogicalVolume) -> LogicalVolume | None:
-        """The origin of an old-style snapshot's store, or None if *lv* is not such a store."""
-        record = self.snapshot_record(lv)
-        return None if record is None else self._origin(record)
-
-    def _snapshot_records(self) -> dict[str, LogicalVolume]:
+    def snapshot_records(self) -> dict[str, LogicalVolume]:
+        """The hidden ``snapshotN`` volumes that make others stores of old-style snapshots, by the store."""
         found = {}
         for lv in self.lvs.values():
             if lv.segments and lv.segments[0].kind == "snapshot":
@@ -434,10 +190,35 @@ class VolumeGroup:
                     found[store] = lv
         return found
 
+    def snapshot_origin(self, lv: LogicalVolume) -> LogicalVolume | None:
+        """The origin of an old-style snapshot's store, or None if *lv* is not such a store."""
+        return self._origin(self.snapshot_records().get(lv.name))
+
+    def _origin(self, record: LogicalVolume | None) -> LogicalVolume | None:
+        name = record.segments[0].extra.get("origin") if record is not None else None
+        return self.lvs.get(name) if isinstance(name, str) else None
+
+    def is_visible(self, lv: LogicalVolume) -> bool:
+        """Whether LVM lists it without ``-a``: as :meth:`visible_lvs`."""
+        return self._is_visible(lv, self.snapshot_records())
+
     def visible_lvs(self) -> list[LogicalVolume]:
-        """What ``lvs`` without ``-a`` would list, in the group's own order."""
-        records = self._snapshot_records()
+        """What ``lvs`` without ``-a`` lists, in the group's own order.
+
+        Of old-style snapshots LVM2 hides the record, and the store of one that is being merged. It takes a
+        hidden origin for a virtual one (``lvcreate -s --virtualsize``), and shows the snapshot in its place.
+        """
+        records = self.snapshot_records()
         return [lv for lv in self.lvs.values() if self._is_visible(lv, records)]
+
+    def _is_visible(self, lv: LogicalVolume, records: dict[str, LogicalVolume]) -> bool:
+        if lv.segments and lv.segments[0].kind == "snapshot":
+            return False
+        record = records.get(lv.name)
+        origin = self._origin(record)
+        if record is None or origin is None:
+            return lv.visible
+        return not origin.visible or "merging_store" not in record.segments[0].extra
 
     def users(self) -> dict[str, list[tuple[LogicalVolume, Segment, str]]]:
         """For every volume that others refer to: (volume, its segment, role). Built anew by each call."""

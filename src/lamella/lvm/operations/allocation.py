@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lamella.errors import NoSpaceError, UsageError
-from lamella.lvm.format.model import Area, LogicalVolume, PhysicalVolume, Segment, StripedSegment, VolumeGroup
+from lamella.lvm.format.segments import Area, Segment, StripedSegment
 from lamella.lvm.operations.free_space import Hole, Space, free_space
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.format.physical_volume import PhysicalVolume
 
 ORDER = ("contiguous", "cling", "cling_by_tags", "normal", "anywhere")
 

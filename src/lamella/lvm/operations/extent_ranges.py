@@ -17,7 +17,7 @@ from lamella.lvm.format.names import is_valid_tag
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lamella.lvm.format.model import PhysicalVolume
+    from lamella.lvm.format.physical_volume import PhysicalVolume
 
 PvRanges = list[tuple["PhysicalVolume", list[tuple[int, int]]]]
 """Disks in the order in which they were named, each with (first extent, count) pairs."""

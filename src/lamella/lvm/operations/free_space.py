@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lamella.lvm.format.model import PhysicalVolume, VolumeGroup
+    from lamella.lvm.format.model import VolumeGroup
+    from lamella.lvm.format.physical_volume import PhysicalVolume
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.errors import CorruptError, UsageError
-from lamella.lvm.format.model import EXPORTED
+from lamella.lvm.format.physical_volume import EXPORTED
 
 if TYPE_CHECKING:
     from lamella.lvm.disks.scan import FoundGroup

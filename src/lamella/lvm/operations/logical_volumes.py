@@ -20,7 +20,6 @@ from lamella.errors import (
     LamellaError,
     MissingError,
     NoSpaceError,
-    NotFoundError,
     UnsupportedError,
     UsageError,
 )
@@ -29,15 +28,9 @@ from lamella.lvm.disks.signatures import find_signatures, wipe_signature
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.format.group_reader import merged
 from lamella.lvm.format.ids import new_uuid
-from lamella.lvm.format.model import (
-    READ,
-    VISIBLE,
-    WRITE,
-    LogicalVolume,
-    StripedSegment,
-    VolumeGroup,
-)
+from lamella.lvm.format.model import READ, VISIBLE, WRITE, LogicalVolume, VolumeGroup
 from lamella.lvm.format.names import name_problem, reserved_reason
+from lamella.lvm.format.segments import StripedSegment
 from lamella.lvm.operations.allocation import allocate
 from lamella.lvm.operations.lv_changes import LvChanges as LvChanges
 from lamella.lvm.operations.lv_changes import change_lv as change_lv
@@ -87,17 +80,6 @@ class LvRequest:
 
 
 # -- finding and naming ------------------------------------------------------------------------------
-
-
-def find_lv(found: FoundGroup, name: str) -> LogicalVolume:
-    """The volume called *name*. Raises :class:`NotFoundError` in LVM2's words."""
-    lv = found.group.lvs.get(name)
-    if lv is None:
-        raise NotFoundError(
-            f'Failed to find logical volume "{found.group.name}/{name}"',
-            hint=f"lvs -a {found.group.name} lists its volumes",
-        )
-    return lv
 
 
 def free_name(group: VolumeGroup) -> str:

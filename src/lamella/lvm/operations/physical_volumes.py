@@ -28,8 +28,8 @@ from lamella.lvm.disks.signatures import find_signatures, wipe_signature
 from lamella.lvm.format.ids import is_uuid, new_uuid
 from lamella.lvm.format.label import SCAN_BYTES, SCAN_SECTORS, Label
 from lamella.lvm.format.metadata_area import IGNORED, AreaHeader, Slot
-from lamella.lvm.format.model import ALLOCATABLE, PhysicalVolume
 from lamella.lvm.format.names import is_valid_tag
+from lamella.lvm.format.physical_volume import ALLOCATABLE, PhysicalVolume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

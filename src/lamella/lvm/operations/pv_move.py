@@ -16,7 +16,7 @@ from lamella.block.device import SECTOR
 from lamella.errors import BusyError, CorruptError, NoSpaceError, NotFoundError
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.group_reader import merged
-from lamella.lvm.format.model import Area, Segment, StripedSegment
+from lamella.lvm.format.segments import Area, Segment, StripedSegment
 from lamella.lvm.operations.allocation import Run, allocate
 from lamella.lvm.operations.logical_volumes import require_simple
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from lamella.block.device import BlockDevice
     from lamella.lvm.disks.scan import FoundGroup
-    from lamella.lvm.format.model import LogicalVolume, PhysicalVolume, VolumeGroup
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.format.physical_volume import PhysicalVolume
     from lamella.lvm.operations.extent_ranges import PvRanges
     from lamella.lvm.session.session import Session
 

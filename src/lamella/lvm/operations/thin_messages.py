@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lamella.lvm.disks.scan import FoundGroup
-    from lamella.lvm.format.model import LogicalVolume, ThinPoolSegment
+    from lamella.lvm.format.model import LogicalVolume
+    from lamella.lvm.format.segments import ThinPoolSegment
     from lamella.lvm.session.session import Session
     from lamella.thin.engine.pool import Pool
     from lamella.thin.status import PoolStatus

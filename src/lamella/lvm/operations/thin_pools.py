@@ -15,16 +15,8 @@ from lamella.errors import BusyError, LamellaError, NotFoundError, UsageError
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.format.group_reader import merged
-from lamella.lvm.format.model import (
-    VISIBLE,
-    WRITE,
-    Area,
-    LogicalVolume,
-    PhysicalVolume,
-    StripedSegment,
-    ThinPoolSegment,
-    VolumeGroup,
-)
+from lamella.lvm.format.model import VISIBLE, WRITE, LogicalVolume, VolumeGroup
+from lamella.lvm.format.segments import Area, StripedSegment, ThinPoolSegment
 from lamella.lvm.operations.allocation import allocate
 from lamella.lvm.operations.logical_volumes import (
     GrowRequest,
@@ -45,6 +37,7 @@ if TYPE_CHECKING:
 
     from lamella.block.device import BlockDevice
     from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.physical_volume import PhysicalVolume
     from lamella.lvm.operations.extent_ranges import PvRanges
     from lamella.lvm.session.session import Session
 

@@ -15,13 +15,8 @@ from typing import TYPE_CHECKING
 from lamella.errors import BusyError, LamellaError, UsageError
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.group_reader import MAX_DEVICE_ID
-from lamella.lvm.format.model import (
-    WRITE,
-    LogicalVolume,
-    ThinPoolSegment,
-    ThinSegment,
-    VolumeGroup,
-)
+from lamella.lvm.format.model import WRITE, LogicalVolume, VolumeGroup
+from lamella.lvm.format.segments import ThinPoolSegment, ThinSegment
 from lamella.lvm.operations.logical_volumes import (
     check_new_name,
     check_volume_count,

@@ -24,8 +24,9 @@ from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.scan import FoundGroup
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.metadata_area import IGNORED, AreaHeader, Slot
-from lamella.lvm.format.model import MISSING, RESIZEABLE, PhysicalVolume, StripedSegment, VolumeGroup
+from lamella.lvm.format.model import MISSING, RESIZEABLE, VolumeGroup
 from lamella.lvm.format.names import name_problem
+from lamella.lvm.format.segments import StripedSegment
 from lamella.lvm.operations.physical_volumes import (
     Confirm,
     PvOptions,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lamella.lvm.disks.disk import Disk
+    from lamella.lvm.format.physical_volume import PhysicalVolume
     from lamella.lvm.session.session import Session
 
 DEFAULT_EXTENT = 4 << 20

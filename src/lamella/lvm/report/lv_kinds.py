@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from lamella.lvm.report.vg_values import POLICY_LETTERS
 
 if TYPE_CHECKING:
-    from lamella.lvm.format.model import LogicalVolume, ThinPoolSegment
+    from lamella.lvm.format.model import LogicalVolume
+    from lamella.lvm.format.segments import ThinPoolSegment
     from lamella.lvm.report.view import GroupView, KernelState
 
 POOL_KINDS = ("thin-pool", "cache-pool", "vdo-pool")
@@ -83,7 +84,8 @@ def _raid_level(kind: str) -> str:
 def roles(view: GroupView, lv: LogicalVolume) -> list[str]:
     """Words such as ``public,origin,thinorigin`` or ``private,thin,pool,data``."""
     kind = kind_of(lv)
-    hidden = not view.visible(lv) or kind in POOL_KINDS
+    in_snapshot = lv.name in view.snapshot_stores or lv.name in view.snapshot_origins
+    hidden = not (view.visible(lv) or in_snapshot) or kind in POOL_KINDS
     words = ["private" if hidden else "public"]
     user_kind, role = part_kind(view, lv)
     if is_spare(lv):

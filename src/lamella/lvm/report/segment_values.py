@@ -6,13 +6,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lamella.block.device import SECTOR
-from lamella.lvm.format.model import StripedSegment, ThinPoolSegment, ThinSegment
+from lamella.lvm.format.segments import StripedSegment, ThinPoolSegment, ThinSegment
 from lamella.lvm.report import lv_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lamella.lvm.format.model import Area, Segment
+    from lamella.lvm.format.segments import Area, Segment
     from lamella.lvm.report.view import GroupView, Row
 
 PARITY = {"raid4": 1, "raid5": 1, "raid6": 2}
@@ -170,7 +170,7 @@ def _thin_id(row: Row, segment: Segment) -> int | None:
 
 
 def _areas(row: Row, segment: Segment) -> list[Area]:
-    from lamella.lvm.format.model import Area
+    from lamella.lvm.format.segments import Area
 
     key = {"cache": "origin", "cache-pool": "data", "vdo-pool": "data", "writecache": "origin"}.get(
         segment.kind

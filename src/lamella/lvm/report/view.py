@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lamella.lvm.format.model import LogicalVolume, PhysicalVolume, Segment, VolumeGroup
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.format.physical_volume import PhysicalVolume
+    from lamella.lvm.format.segments import Segment
 
 Run = tuple[int, int, "LogicalVolume | None", "Segment | None", int]
 """First extent, count, the volume and segment that use it (None: free), first extent in that volume."""
@@ -136,14 +138,8 @@ class GroupView:
     @cached_property
     def snapshot_stores(self) -> dict[str, tuple[str, Segment]]:
         """Stores of old-style snapshots: name to (origin's name, the record's segment)."""
-        found = {}
-        for lv in self.group.lvs.values():
-            first = lv.segments[0] if lv.segments else None
-            if first is not None and first.kind == "snapshot":
-                store = first.extra.get("cow_store") or first.extra.get("merging_store")
-                if isinstance(store, str):
-                    found[store] = (str(first.extra.get("origin", "")), first)
-        return found
+        records = {store: lv.segments[0] for store, lv in self.group.snapshot_records().items()}
+        return {store: (str(record.extra.get("origin", "")), record) for store, record in records.items()}
 
     @cached_property
     def snapshot_origins(self) -> dict[str, list[str]]:
@@ -203,14 +199,7 @@ class GroupView:
 
     def visible(self, lv: LogicalVolume) -> bool:
         """Whether ``lvs`` shows it without ``-a``."""
-        if not self.snapshot_stores:
-            return lv.visible
-        if lv.segments and lv.segments[0].kind == "snapshot":
-            return False
-        store = self.snapshot_stores.get(lv.name)
-        if store is not None and store[0] in self.group.lvs:
-            return self.visible(self.group.lvs[store[0]])
-        return lv.visible
+        return lv.name in self._visible_names
 
     def marked(self, lv: LogicalVolume) -> str:
         """The name of *lv*, in brackets if it is hidden."""
@@ -229,7 +218,11 @@ class GroupView:
 
     @cached_property
     def visible_lvs(self) -> list[LogicalVolume]:
-        return [lv for lv in self.group.lvs.values() if self.visible(lv)]
+        return self.group.visible_lvs()
+
+    @cached_property
+    def _visible_names(self) -> set[str]:
+        return {lv.name for lv in self.visible_lvs}
 
     @cached_property
     def reportable_lvs(self) -> list[LogicalVolume]:
