@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lamella.block.sysfs import SYS_BLOCK, holders
 from lamella.block.system import explain
 from lamella.block.udev_lock import lock_holders
 from lamella.errors import (
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from typing import Self
 
 CONTROL = Path("/dev/loop-control")
-SYSFS = Path("/sys/block")
 MAJOR = 7
 
 LOOP_SET_FD = 0x4C00
@@ -194,7 +194,7 @@ def attached() -> list[LoopInfo]:
 
 def look(number: int) -> LoopInfo | None:
     """What loop device *number* is attached to; None if to nothing."""
-    folder = SYSFS / f"loop{number}" / "loop"
+    folder = SYS_BLOCK / f"loop{number}" / "loop"
     try:
         backing = os.fsdecode((folder / "backing_file").read_bytes()).rstrip("\n")
     except OSError:
@@ -280,10 +280,7 @@ def wait_until_free(*paths: str | os.PathLike[str], patience: float = PATIENCE) 
 
 def _is_in_use(loop: LoopInfo) -> bool:
     """Whether it stays when whoever looks at it has closed it."""
-    try:
-        return not loop.autoclear or any((SYSFS / f"loop{loop.number}" / "holders").iterdir())
-    except OSError:
-        return False
+    return not loop.autoclear or bool(holders(SYS_BLOCK / f"loop{loop.number}"))
 
 
 def _pauses() -> Iterator[float]:
@@ -487,7 +484,7 @@ def _open_node(number: int, flags: int) -> int:
             + ("" if stat.S_ISBLK(mode) else ": it is no block device"),
             hint=f"remove it, and make it anew: mknod {path} b {os.major(wanted)} {os.minor(wanted)}",
         )
-    if not (SYSFS / f"loop{number}").exists() and SYSFS.exists():
+    if not (SYS_BLOCK / f"loop{number}").exists() and SYS_BLOCK.exists():
         raise NotFoundError(f"there is no loop device {number}", hint="see losetup")
     try:
         os.mknod(path, stat.S_IFBLK | 0o600, wanted)
@@ -532,7 +529,7 @@ def _configure(device: int, backing: int, name: str, flags: int, sector_size: in
 
 def _numbers() -> list[int]:
     try:
-        names = os.listdir(SYSFS)
+        names = os.listdir(SYS_BLOCK)
     except OSError as error:
         raise MissingError(
             f"cannot list the block devices: {error}", hint="mount /sys: mount -t sysfs sysfs /sys"
@@ -543,7 +540,7 @@ def _numbers() -> list[int]:
 def _number_of(number: int) -> int:
     """Device number of loop device *number*; partitions may have numbers between them."""
     try:
-        major, _, minor = (SYSFS / f"loop{number}" / "dev").read_text().strip().partition(":")
+        major, _, minor = (SYS_BLOCK / f"loop{number}" / "dev").read_text().strip().partition(":")
         return os.makedev(int(major), int(minor))
     except (OSError, ValueError):
         return os.makedev(MAJOR, number)

@@ -1,12 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What sysfs says of a block device by its number."""
+"""What sysfs tells of block devices: names, numbers, attributes, and the devices on top of them.
+
+A device is given by its folder: ``/sys/block/NAME``, or ``/sys/dev/block/MAJOR:MINOR``. The attributes
+are those of the kernel's ``Documentation/ABI/stable/sysfs-block``.
+"""
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+SYS_BLOCK = Path("/sys/block")
 SYS_DEV_BLOCK = Path("/sys/dev/block")
+SYS_CLASS_BLOCK = Path("/sys/class/block")
+
+
+def device_folder(number: str | int) -> Path:
+    """The folder of the device "major:minor", or of the number as ``st_rdev`` has it."""
+    if isinstance(number, int):
+        number = f"{os.major(number)}:{os.minor(number)}"
+    return SYS_DEV_BLOCK / number
+
+
+def attribute(folder: Path, name: str) -> str:
+    """An attribute's text without the newline; "" where the device or the attribute is not there."""
+    try:
+        return os.fsdecode((folder / name).read_bytes()).rstrip("\n")
+    except OSError:
+        return ""
+
+
+def number_attribute(folder: Path, name: str) -> int | None:
+    """An attribute that is a number; None where it is not there."""
+    try:
+        return int(attribute(folder, name))
+    except ValueError:
+        return None
 
 
 def block_name(major: int, minor: int) -> str | None:
@@ -18,7 +49,39 @@ def block_name(major: int, minor: int) -> str | None:
 
 def read_ahead(major: int, minor: int) -> int | None:
     """Sectors that are read ahead, or None if there is no such device."""
-    with suppress(OSError, ValueError):
-        kib = int((SYS_DEV_BLOCK / f"{major}:{minor}" / "queue" / "read_ahead_kb").read_text())
-        return kib * 2
-    return None
+    kib = number_attribute(device_folder(f"{major}:{minor}"), "queue/read_ahead_kb")
+    return None if kib is None else kib * 2
+
+
+def is_partition(path: str) -> bool:
+    """Whether the node *path*, called as the kernel calls the device, is a partition."""
+    return (SYS_CLASS_BLOCK / os.path.basename(path) / "partition").exists()
+
+
+def holders(folder: Path) -> list[Path]:
+    """The folders of the block devices that lie on the device."""
+    return device_folders(folder / "holders")
+
+
+def device_folders(sys_block: Path = SYS_BLOCK) -> list[Path]:
+    """The folders of all whole disks, by name; empty where there is no sysfs."""
+    try:
+        return sorted(sys_block.iterdir())
+    except OSError:
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class MappedDevice:
+    """A device of device-mapper."""
+
+    folder: Path
+    name: str
+    uuid: str
+
+
+def mapped_devices(sys_block: Path = SYS_BLOCK) -> list[MappedDevice]:
+    """The devices of device-mapper by the kernel's names for them; those without a table are not in sysfs."""
+    folders = [folder for folder in device_folders(sys_block) if folder.name.startswith("dm-")]
+    found = [MappedDevice(each, attribute(each, "dm/name"), attribute(each, "dm/uuid")) for each in folders]
+    return [each for each in found if each.name]

@@ -52,7 +52,8 @@ def _with_snapshots(text: str) -> str:
     records = "".join(
         f'snapshot{number} {{ id = "abcdef-{number * 4}-aaaa-bbbb-cccc-dddd-eeeee{number}"\n'
         'status = ["READ", "WRITE"]\nflags = []\nsegment_count = 1\nsegment1 { start_extent = 0\n'
-        f'extent_count = 1\ntype = "snapshot"\nchunk_size = 16\norigin = "{origin}"\n{key} = "{store}"\n}}\n}}\n'
+        f'extent_count = 1\ntype = "snapshot"\nchunk_size = 16\norigin = "{origin}"\n'
+        f'{key} = "{store}"\n}}\n}}\n'
         for number, (origin, key, store) in zip("0123", SNAPSHOTS, strict=True)
     )
     end = text.rindex("\n\t}")

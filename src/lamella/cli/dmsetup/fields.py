@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lamella.cli.dmsetup.backend import FailedError, shown
 from lamella.devicemapper.nodes import unmangled
 from lamella.errors import NotFoundError
+from lamella.lvm.format.names import split_dm_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,15 +67,8 @@ def _subsystem(row: Row) -> str:
     return head if hyphen else ""
 
 
-def split_name(name: str) -> tuple[str, str, str]:
-    """Group, volume and layer of a device that LVM made; hyphens in them are doubled."""
-    parts = [part.replace("\0", "-") for part in name.replace("--", "\0").split("-", 2)]
-    group, volume, layer = (*parts, "", "")[:3]
-    return group, volume, layer
-
-
 def _part(at: int) -> Callable[[Row], str]:
-    return lambda row: split_name(unmangled(row.info.name))[at] if _subsystem(row) == "LVM" else ""
+    return lambda row: split_dm_name(unmangled(row.info.name))[at] if _subsystem(row) == "LVM" else ""
 
 
 def _read_ahead(row: Row) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
+from lamella.block.sysfs import attribute
 from lamella.errors import NotFoundError
 from lamella.lvm.session.config import Config, config_folder
 from lamella.lvm.session.device_list import (
@@ -73,10 +74,7 @@ def _is_loop_over(path: str, listed: Sequence[str], sys_block: Path) -> bool:
     name = os.path.basename(path)
     if not listed or not name.startswith("loop"):
         return False
-    try:
-        backing = (sys_block / name / "loop" / "backing_file").read_text().rstrip("\n")
-    except OSError:
-        return False
+    backing = attribute(sys_block / name, "loop/backing_file")
     return any(os.path.abspath(one) == backing for one in listed)
 
 

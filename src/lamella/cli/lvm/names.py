@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import BadCommand
 from lamella.errors import NotFoundError
-from lamella.lvm.format.names import is_valid_name
+from lamella.lvm.format.names import is_valid_name, split_dm_name
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -29,21 +29,9 @@ class Named:
 def skip_dev(text: str) -> str:
     """``/dev/vg/lv`` as ``vg/lv``; ``/dev/mapper/vg-lv`` likewise."""
     if text.startswith("/dev/mapper/"):
-        vg, lv = split_mapper_name(text.removeprefix("/dev/mapper/"))
-        return f"{vg}/{lv}" if lv else vg
+        vg, lv, layer = split_dm_name(text.removeprefix("/dev/mapper/"))
+        return f"{vg}/{lv}-{layer}" if layer else f"{vg}/{lv}" if lv else vg
     return text.removeprefix(DEVICES)
-
-
-def split_mapper_name(name: str) -> tuple[str, str]:
-    """Group and volume of a device-mapper name, in which hyphens are doubled."""
-    at = 0
-    while at < len(name):
-        if name[at] == "-":
-            if name[at + 1 : at + 2] != "-":
-                return name[:at].replace("--", "-"), name[at + 1 :].replace("--", "-")
-            at += 1
-        at += 1
-    return name.replace("--", "-"), ""
 
 
 def group_name(text: str) -> str:

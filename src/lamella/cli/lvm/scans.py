@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from lamella.block.sysfs import is_partition
 from lamella.cli.lvm.errors import BadCommand
 from lamella.cli.lvm.size_format import Sizes
 from lamella.errors import LamellaError, NotFoundError
@@ -203,7 +204,7 @@ def lvmdiskscan(context: Context) -> None:
     for disk in disks:
         mark = "LVM physical volume" if disk.label is not None else ""
         context.console.print(f"{disk.path:<{widest}} [{sizes.show(disk.size):>15}] {mark}")
-        partition = _is_partition(disk.path)
+        partition = is_partition(disk.path)
         whole = not partition and not disk.path.startswith("/dev/loop")
         if disk.label is None:
             counts[0 if not partition else 1] += 1
@@ -214,7 +215,3 @@ def lvmdiskscan(context: Context) -> None:
         context.console.print(f"{counts[1]} partition{'' if counts[1] == 1 else 's'}")
     context.console.print(f"{counts[2]} LVM physical volume whole disk{'' if counts[2] == 1 else 's'}")
     context.console.print(f"{counts[3]} LVM physical volume{'' if counts[3] == 1 else 's'}")
-
-
-def _is_partition(path: str) -> bool:
-    return os.path.exists(f"/sys/class/block/{os.path.basename(path)}/partition")

@@ -28,9 +28,9 @@ from lamella.driver.direct_lvm.record import NAME, Record
 from lamella.driver.options import DIRECT
 from lamella.errors import BusyError, CorruptError, ExistsError, LamellaError, NotFoundError, UsageError
 from lamella.lvm.disks.disk import open_shared
-from lamella.lvm.disks.kernel_active import PREFIX, active_in, refuse_active
-from lamella.lvm.format.ids import without_dashes
-from lamella.lvm.format.names import dm_name
+from lamella.lvm.disks.kernel_active import active_in, refuse_active
+from lamella.lvm.format.ids import dm_uuid
+from lamella.lvm.format.names import dm_name, split_dm_name
 from lamella.thin.format.checksum import BLOCK_SIZE
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ class DirectLvm(PoolBackend):
         name = text.removeprefix(MAPPER).removeprefix("/dev/")
         group, slash, pool = name.partition("/")
         if not slash:
-            parts = name.replace("--", "\0").split("-")
-            group, pool = (part.replace("\0", "-") for part in parts) if len(parts) == 2 else ("", "")
+            group, pool, layer = split_dm_name(name)
+            pool = "" if layer else pool
         if not group or not pool:
             raise UsageError(
                 f"dm.thinpooldev={text} names no thin pool of LVM", hint="write it as VG/POOL or VG-POOL"
@@ -381,7 +381,7 @@ class DirectLvm(PoolBackend):
         record = self._record()
         if record is None:
             return None
-        prefix = PREFIX + without_dashes(record.group_uuid) + without_dashes(record.pool_uuid)
+        prefix = dm_uuid(record.group_uuid, record.pool_uuid)
         info = dm.find(dm_name(record.group, record.pool))
         if info is None or not info.live_table or not info.uuid.startswith(prefix):
             return None
@@ -432,7 +432,7 @@ class DirectLvm(PoolBackend):
         record = self._record()
         if record is None or not record.group_uuid:
             return
-        prefix = PREFIX + without_dashes(record.group_uuid)
+        prefix = dm_uuid(record.group_uuid)
         # As device-mapper knows them: a device that has no table yet is not in /sys.
         here = [dm.find(name) for name, _, _ in dm.list()]
         if not any(info is not None and info.uuid.startswith(prefix) for info in here):

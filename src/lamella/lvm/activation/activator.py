@@ -16,7 +16,6 @@ from lamella.lvm.activation.busy_check import check_unused
 from lamella.lvm.activation.device_changes import Changes, Sharing, changes, same_table
 from lamella.lvm.activation.device_tree import (
     HIDDEN,
-    PREFIX,
     SHOWN,
     Settings,
     is_own_pool,
@@ -26,7 +25,7 @@ from lamella.lvm.activation.device_tree import (
     wanted_devices,
 )
 from lamella.lvm.activation.pv_numbers import GroupDisks, wait_until_files_are_free
-from lamella.lvm.format.ids import without_dashes
+from lamella.lvm.format.ids import dm_uuid, split_dm_uuid, without_dashes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -110,12 +109,8 @@ class KernelActivator:
 
     def active_in(self, found: FoundGroup) -> list[str]:
         """Names of the volumes, hidden ones included, that the kernel has a device of."""
-        prefix = PREFIX + without_dashes(found.group.uuid)
-        by_uuid = {prefix + without_dashes(lv.uuid): lv.name for lv in found.group.lvs.values()}
-        names = {
-            by_uuid.get(info.uuid[: len(prefix) + 32]) for info in self.devices_of(found) if info is not None
-        }
-        return [name for name in found.group.lvs if name in names]
+        active = {split_dm_uuid(info.uuid)[1] for info in self.devices_of(found)}
+        return [lv.name for lv in found.group.lvs.values() if without_dashes(lv.uuid) in active]
 
     def pool_status(self, found: FoundGroup, pool: str) -> str | None:
         """The parameters of the thin pool's status line; None for a pool that the kernel has not."""
@@ -124,7 +119,7 @@ class KernelActivator:
 
     def devices_of(self, found: FoundGroup) -> list[DeviceInfo]:
         """Every device of the group that the kernel has."""
-        prefix = PREFIX + without_dashes(found.group.uuid)
+        prefix = dm_uuid(found.group.uuid)
         infos = [self.dm.find(name) for name, _major, _minor in self.dm.list()]
         return [info for info in infos if info is not None and info.uuid.startswith(prefix)]
 
@@ -284,14 +279,13 @@ class KernelActivator:
 
     def _below(self, found: FoundGroup, top: DeviceInfo) -> list[DeviceInfo]:
         """Devices of the group that *top* uses, at any depth, each before those it lies on."""
-        prefix = PREFIX + without_dashes(found.group.uuid)
         by_number = {info.number: info for info in self.devices_of(found)}
         order: list[DeviceInfo] = []
 
         def visit(info: DeviceInfo) -> None:
             for major, minor in self.dm.deps(info.name):
                 under = by_number.get(f"{major}:{minor}")
-                if under is not None and under.uuid.startswith(prefix):
+                if under is not None:
                     visit(under)
             if info not in order:
                 order.append(info)
@@ -301,14 +295,14 @@ class KernelActivator:
 
     def _is_volume(self, found: FoundGroup, info: DeviceInfo) -> bool:
         """Whether the device is a visible volume of its own, and not just a part of others."""
-        layer = info.uuid[len(PREFIX) + 64 :]
+        layer = split_dm_uuid(info.uuid)[2]
         if layer:
-            return layer == "-pool"
+            return layer == "pool"
         lv = self._lv_of(found, info)
         return lv is not None and found.group.is_visible(lv)
 
     def _lv_of(self, found: FoundGroup, info: DeviceInfo) -> LogicalVolume | None:
-        own = info.uuid[len(PREFIX) + 32 : len(PREFIX) + 64]
+        own = split_dm_uuid(info.uuid)[1]
         return next((lv for lv in found.group.lvs.values() if without_dashes(lv.uuid) == own), None)
 
     def _after(self, found: FoundGroup, gone: DeviceInfo) -> None:

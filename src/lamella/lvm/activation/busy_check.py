@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.block import mountinfo
+from lamella.block.sysfs import device_folder, holders
 from lamella.errors import BusyError
 
 if TYPE_CHECKING:
     from lamella.devicemapper.client import DeviceInfo, DeviceMapper
 
-SYS_BLOCK = Path("/sys/dev/block")
 SYS_FS = Path("/sys/fs")
 TRIES, PAUSE = 25, 0.2
 """How long a device may be open in passing (udev looks at it), as LVM2 has it: 5 s altogether."""
@@ -22,10 +22,7 @@ TRIES, PAUSE = 25, 0.2
 
 def has_holders(info: DeviceInfo) -> bool:
     """Whether another block device lies on it."""
-    try:
-        return any((SYS_BLOCK / info.number / "holders").iterdir())
-    except OSError:
-        return False
+    return bool(holders(device_folder(info.number)))
 
 
 def has_file_system(info: DeviceInfo) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lamella.devicemapper.nodes import QUIET_COOKIE, Udev, drop_name, make_name, mapper_path, udev_cookie
 from lamella.errors import BusyError, LamellaError, NotFoundError
 from lamella.lvm.activation.device_tree import resolved
+from lamella.lvm.format.names import split_dm_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -217,19 +218,11 @@ def make_link(device: WantedDevice) -> None:
 
 def drop_links(name: str) -> None:
     """Remove ``/dev/VG/LV`` of the device called *name*, and an empty folder ``/dev/VG``."""
-    parts = split_name(name)
-    if parts is None:
-        return
-    path = DEV / parts[0] / parts[1]
+    group, volume, layer = split_dm_name(name)
+    if layer or not volume:
+        return  # not the device of a volume itself
+    path = DEV / group / volume
     with suppress(OSError):
         if os.readlink(path) == str(mapper_path(name)):
             path.unlink()
             path.parent.rmdir()
-
-
-def split_name(name: str) -> tuple[str, str] | None:
-    """(group, volume) of a device's name, if it is that of a volume itself."""
-    parts = name.replace("--", "\0").split("-")
-    if len(parts) != 2:
-        return None
-    return parts[0].replace("\0", "-"), parts[1].replace("\0", "-")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from lamella.devicemapper.nodes import Udev
 from lamella.devicemapper.table import Error, Linear, Striped, Target, Thin, ThinPool, Zero
 from lamella.errors import CorruptError, UnsupportedError
-from lamella.lvm.format.ids import without_dashes
+from lamella.lvm.format.ids import DM_PREFIX, dm_uuid
 from lamella.lvm.format.names import dm_name
 from lamella.lvm.format.segments import Area, Segment, StripedSegment, ThinPoolSegment, ThinSegment
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 
-PREFIX = "LVM-"
 SHOWN = Udev.NO_LIBRARY_FALLBACK
 """A volume that people see: udev makes all its names."""
 HIDDEN = SHOWN | Udev.NO_SUBSYSTEM_RULES | Udev.NO_DISK_RULES | Udev.NO_OTHER_RULES
@@ -73,8 +72,7 @@ class WantedDevice:
 
 def lv_uuid(group: VolumeGroup, lv: LogicalVolume, layer: str = "") -> str:
     """A device's UUID; *layer* with its hyphen-less name, "" for the volume itself."""
-    found = PREFIX + without_dashes(group.uuid) + without_dashes(lv.uuid)
-    return f"{found}-{layer}" if layer else found
+    return dm_uuid(group.uuid, lv.uuid, layer)
 
 
 def is_own_pool(lv: LogicalVolume) -> bool:
@@ -348,7 +346,7 @@ def resolved(table: Sequence[Target], numbers: Mapping[str, str]) -> tuple[Targe
     """The table with "major:minor" in place of UUIDs. Raises :class:`KeyError` for one not in *numbers*."""
 
     def number(device: str) -> str:
-        return numbers[device] if device.startswith(PREFIX) else device
+        return numbers[device] if device.startswith(DM_PREFIX) else device
 
     def target(one: Target) -> Target:
         match one:

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lamella.block.opening import is_remote, open_device
+from lamella.block.sysfs import attribute, device_folder, holders
 from lamella.errors import BusyError, CorruptError, LamellaError, ReadOnlyError
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.checksum import lvm_crc
+from lamella.lvm.format.ids import DM_PREFIX
 from lamella.lvm.format.label import SCAN_BYTES, Label, find_label, pack_label
 from lamella.lvm.format.metadata_area import (
     HEADER_SIZE,
@@ -134,13 +135,8 @@ def _loop_below_volumes(path: str) -> str:
 
 def _holds_only_volumes(path: str) -> bool:
     """Whether all that lies on the disk are volumes of LVM."""
-    number = os.stat(path).st_rdev
-    holders = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/holders")
-    try:
-        uuids = [(holder / "dm" / "uuid").read_text() for holder in holders.iterdir()]
-    except OSError:
-        return False
-    return bool(uuids) and all(uuid.startswith("LVM-") for uuid in uuids)
+    above = holders(device_folder(os.stat(path).st_rdev))
+    return bool(above) and all(attribute(each, "dm/uuid").startswith(DM_PREFIX) for each in above)
 
 
 def is_block_device(path: str) -> bool:

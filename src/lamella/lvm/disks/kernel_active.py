@@ -5,37 +5,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.block.sysfs import mapped_devices
 from lamella.errors import BusyError
-from lamella.lvm.format.ids import without_dashes
+from lamella.lvm.format.ids import dm_uuid
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PREFIX = "LVM-"
-
-
-def active_devices(sys_block: Path) -> list[tuple[str, str]]:
-    """(name, UUID) of every device-mapper device that LVM made. Reads ``/sys/block/dm-*/dm``."""
-    found = []
-    try:
-        entries = sorted(sys_block.glob("dm-*/dm/uuid"))
-    except OSError:
-        return []
-    for entry in entries:
-        try:
-            uuid = entry.read_text().strip()
-            name = (entry.parent / "name").read_text().strip()
-        except OSError:
-            continue  # it went away meanwhile
-        if uuid.startswith(PREFIX):
-            found.append((name, uuid))
-    return found
-
 
 def active_in(group_uuid: str, sys_block: Path) -> list[str]:
     """Names of the kernel's devices that belong to the group."""
-    prefix = PREFIX + without_dashes(group_uuid)
-    return [name for name, uuid in active_devices(sys_block) if uuid.startswith(prefix)]
+    prefix = dm_uuid(group_uuid)
+    return [device.name for device in mapped_devices(sys_block) if device.uuid.startswith(prefix)]
 
 
 def refuse_active(group: str, group_uuid: str, sys_block: Path) -> None:

@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass, field
 
 from lamella.block.device import SECTOR
+from lamella.block.sysfs import device_folder, number_attribute
 from lamella.errors import NoSpaceError, UsageError
 from lamella.lvm.format.label import SCAN_BYTES
 
@@ -59,21 +60,13 @@ def topology(path: str) -> tuple[int, int]:
         number = os.stat(path).st_rdev
     except OSError:
         return alignment, offset
-    base = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
-    queue = base if os.path.isdir(f"{base}/queue") else f"{base}/.."
+    base = device_folder(number)
+    disk = base if (base / "queue").is_dir() else base / ".."  # a partition's queue is that of its disk
     for name in ("minimum_io_size", "optimal_io_size"):
-        value = _sysfs(f"{queue}/queue/{name}")
+        value = number_attribute(disk, f"queue/{name}") or 0
         if value > 0 and value % SECTOR == 0 and alignment % value:
             alignment = value
-    return alignment, max(_sysfs(f"{base}/alignment_offset"), 0)
-
-
-def _sysfs(path: str) -> int:
-    try:
-        with open(path, encoding="ascii") as stream:
-            return int(stream.read())
-    except (OSError, ValueError):
-        return 0
+    return alignment, max(number_attribute(base, "alignment_offset") or 0, 0)
 
 
 def lay_out(request: LayoutRequest, name: str, *, default_alignment: tuple[int, int]) -> Layout:

@@ -12,11 +12,12 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lamella.block.sysfs import attribute, device_folders
 from lamella.errors import CorruptError, LamellaError
 from lamella.lvm.disks.disk import Disk, MetadataCopy, Opener, is_block_device, open_file
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.group_reader import READ_PREFIX, read_group
-from lamella.lvm.format.ids import without_dashes
+from lamella.lvm.format.ids import DM_PREFIX, without_dashes
 from lamella.lvm.format.model import MISSING, LogicalVolume, VolumeGroup
 
 if TYPE_CHECKING:
@@ -167,21 +168,14 @@ def block_devices(sys_block: Path) -> list[str]:
     Left out are device-mapper devices that LVM made, RAM disks, and loop devices without a file.
     """
     paths: list[str] = []
-    try:
-        disks = sorted(sys_block.iterdir())
-    except OSError:
-        return []
-    for disk in disks:
+    for disk in device_folders(sys_block):
         name = disk.name
         if name.startswith(("ram", "zram", "sr", "fd")):
             continue
         if name.startswith("loop") and not (disk / "loop" / "backing_file").exists():
             continue
         if name.startswith("dm-"):
-            try:
-                if (disk / "dm" / "uuid").read_text().startswith("LVM-"):
-                    continue
-            except OSError:
+            if not (disk / "dm" / "uuid").exists() or attribute(disk, "dm/uuid").startswith(DM_PREFIX):
                 continue
         parts = sorted(part.parent.name for part in disk.glob(f"{name}*/partition"))
         paths += [f"/dev/{part}" for part in parts] or [f"/dev/{name}"]

@@ -73,3 +73,10 @@ def dm_name(group: str, volume: str, layer: str = "") -> str:
     if layer:
         parts.append(layer)
     return "-".join(parts)
+
+
+def split_dm_name(name: str) -> tuple[str, str, str]:
+    """(group, volume, layer) of a device-mapper name, as :func:`dm_name` writes it; "" for what it lacks."""
+    parts = [part.replace("\0", "-") for part in name.replace("--", "\0").split("-", 2)]
+    group, volume, layer = (*parts, "", "")[:3]
+    return group, volume, layer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.block.sysfs import read_ahead
 from lamella.errors import LamellaError
 from lamella.lvm.activation.device_tree import lv_uuid, part_layer, top_uuid
 from lamella.lvm.report.view import KernelState, TargetState, Usage
@@ -132,8 +133,5 @@ def _percent(fraction: str) -> float:
 
 
 def _read_ahead(info: DeviceInfo) -> int:
-    try:
-        with open(f"/sys/dev/block/{info.number}/queue/read_ahead_kb") as file:
-            return int(file.read()) * 1024
-    except (OSError, ValueError):
-        return -1
+    sectors = read_ahead(info.major, info.minor)
+    return -1 if sectors is None else sectors * SECTOR

@@ -7,12 +7,9 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from lamella.lvm.format.ids import without_dashes
-from lamella.lvm.report.view import DeviceInfo, GroupView, KernelState, Surroundings, Usage
+from lamella.lvm.report.view import DeviceInfo, GroupView, Surroundings, Usage
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lamella.lvm.activation.activator import KernelActivator
     from lamella.lvm.disks.disk import Disk, MetadataCopy
     from lamella.lvm.disks.scan import FoundGroup
@@ -40,7 +37,9 @@ def make(session: Session, config: Config, activator: KernelActivator | None) ->
 
     usage = ThinUsage(session)
     if activator is None:
-        kernel = Kernel(session.environment.sys_block)
+        from lamella.lvm.report.sysfs_state import SysfsView
+
+        kernel = SysfsView(session.environment.sys_block)
         return Surroundings(True, kernel.state, usage.of, mark, times)
     from lamella.lvm.report.kernel_state import KernelView
 
@@ -96,64 +95,3 @@ def group_view(found: FoundGroup, around: Surroundings) -> GroupView:
     """A group with its disks, for reports."""
     devices = {uuid: device_info(disk) for uuid, disk in found.disks.items()}
     return GroupView(found.group, devices, around)
-
-
-class Kernel:
-    """What device-mapper holds, from ``/sys/block``; read at the first question."""
-
-    def __init__(self, sys_block: Path) -> None:
-        self._sys_block = sys_block
-        self._folders: dict[str, Path] | None = None
-
-    def _find(self) -> dict[str, Path]:
-        found = {}
-        try:
-            names = [name for name in os.listdir(self._sys_block) if name.startswith("dm-")]
-        except OSError:
-            names = []
-        for name in names:
-            folder = self._sys_block / name
-            uuid = _read(folder / "dm" / "uuid")
-            if uuid.startswith("LVM-"):
-                found[uuid] = folder
-        return found
-
-    def state(self, group: VolumeGroup, lv: LogicalVolume) -> KernelState | None:
-        """The state of an active volume; None if the kernel does not have it."""
-        if self._folders is None:
-            self._folders = self._find()
-        if not self._folders:
-            return None
-        uuid = "LVM-" + without_dashes(group.uuid) + without_dashes(lv.uuid)
-        folder = self._folders.get(uuid)
-        if folder is None:
-            folder = next((at for name, at in self._folders.items() if name.startswith(uuid + "-")), None)
-        if folder is None:
-            return None
-        major, _, minor = _read(folder / "dev").partition(":")
-        if not major.isdigit() or not minor.isdigit():
-            return None
-        read_ahead = _read(folder / "queue" / "read_ahead_kb")
-        return KernelState(
-            int(major),
-            int(minor),
-            suspended=_read(folder / "dm" / "suspended") == "1",
-            open=any(_names(folder / "holders")),
-            open_count=len(_names(folder / "holders")),
-            read_only=_read(folder / "ro") == "1",
-            read_ahead=int(read_ahead) * 1024 if read_ahead.isdigit() else -1,
-        )
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace").strip()
-    except OSError:
-        return ""
