@@ -8,7 +8,6 @@ made by hand is taken over by Docker's rules (moby v24.0.9, ``deviceset.go``, ``
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
@@ -427,7 +426,7 @@ class DirectLvm(PoolBackend):
         return dm_name(record.group, record.pool)
 
     def deactivate(self, dm: DeviceMapper) -> None:
-        from lamella.block.loop import wait_until_free
+        from lamella.lvm.activation.pv_numbers import wait_for_loop_devices
 
         record = self._record()
         if record is None or not record.group_uuid:
@@ -441,9 +440,7 @@ class DirectLvm(PoolBackend):
             session, found = self._find_shared(record)
             with session:
                 self._put_down(self._activator(dm), found, record.pool)
-        # Plain files had loop devices. They are waited for without LVM's lock, which udev's rules may want.
-        for path in filter(os.path.isfile, record.disks):
-            wait_until_free(path)
+        wait_for_loop_devices(record.disks)  # again, without LVM's lock
 
     def _find_shared(self, record: Record) -> tuple[Session, FoundGroup]:
         """The group on disks that the kernel may be using: read past the page cache, not locked."""

@@ -24,7 +24,7 @@ from lamella.lvm.activation.device_tree import (
     top_uuid,
     wanted_devices,
 )
-from lamella.lvm.activation.pv_numbers import GroupDisks, wait_until_files_are_free
+from lamella.lvm.activation.pv_numbers import GroupDisks, wait_for_loop_devices
 from lamella.lvm.format.ids import dm_uuid, split_dm_uuid, without_dashes
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ class KernelActivator:
                 if found.group.is_visible(lv):
                     check_unused(self.dm, info.uuid, f"{found.group.name}/{name}")
                 self._take_down(found, info, made)
-        wait_until_files_are_free(found)
+        wait_for_loop_devices(disk.path for disk in found.disks.values())
 
     def _take_down(self, found: FoundGroup, top: DeviceInfo, made: Changes) -> None:
         below = self._below(found, top)

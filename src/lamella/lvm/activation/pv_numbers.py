@@ -14,7 +14,7 @@ from lamella.block.system import block_device_size
 from lamella.errors import MissingError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -23,13 +23,18 @@ if TYPE_CHECKING:
     from lamella.lvm.disks.scan import FoundGroup
 
 
-def wait_until_files_are_free(found: FoundGroup) -> None:
-    """Wait for loop devices that nothing in the kernel uses any more; udev may be looking at them."""
-    files = [disk.path for disk in found.disks.values() if os.path.isfile(disk.path)]
+def wait_for_loop_devices(disks: Iterable[str]) -> None:
+    """Wait until the plain files among *disks* have no loop device that is about to go.
+
+    A device that nothing in the kernel uses any more stays for as long as udev has it open. Under a lock of
+    LVM's this may wait in vain, as udev's rules may want that lock: wait again without it.
+    """
+    files = [path for path in disks if os.path.isfile(path)]
     if files:
         from lamella.block.loop import wait_until_free
 
-        wait_until_free(*files)
+        for path in files:
+            wait_until_free(path)
 
 
 class GroupDisks(Mapping[str, str]):

@@ -174,9 +174,10 @@ def block_devices(sys_block: Path) -> list[str]:
             continue
         if name.startswith("loop") and not (disk / "loop" / "backing_file").exists():
             continue
-        if name.startswith("dm-"):
-            if not (disk / "dm" / "uuid").exists() or attribute(disk, "dm/uuid").startswith(DM_PREFIX):
-                continue
+        if name.startswith("dm-") and (
+            not (disk / "dm" / "uuid").exists() or attribute(disk, "dm/uuid").startswith(DM_PREFIX)
+        ):
+            continue
         parts = sorted(part.parent.name for part in disk.glob(f"{name}*/partition"))
         paths += [f"/dev/{part}" for part in parts] or [f"/dev/{name}"]
     return [path for path in paths if is_block_device(path)]
