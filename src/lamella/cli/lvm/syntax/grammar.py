@@ -173,6 +173,13 @@ class Command:
         return {option.short: option for option in self.table.values() if option.short}
 
 
+def simple(
+    name: str, summary: str, required: str, *, options: str, optional: str = "", more: str = ""
+) -> Command:
+    """A command with a single variant, which has no description of its own; see :func:`variant`."""
+    return Command(name, summary, options, "", (variant("", required, optional=optional, more=more),))
+
+
 def find_command(name: str) -> Command | None:
     """The description of the command called *name*, or None."""
     family = name if name in ("lvcreate", "lvconvert") else name[:2]

@@ -3,44 +3,32 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command, variant
+from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command, simple, variant
 
-LVDISPLAY = Command(
+LVDISPLAY = simple(
     "lvdisplay",
     "Display information about a logical volume",
+    "",
     options=f"{DISPLAY} --segments -H|--history -a|--all -m|--maps",
-    common="",
-    variants=(
-        variant(
-            "",
-            "",
-            optional=(
-                "all colon columns history maps options sort select aligned binary configreport foreign "
-                "ignorelockingfailure logonly noheadings nosuffix readonly segments separator shared "
-                "unbuffered units"
-            ),
-            more="VG|LV|Tag...",
-        ),
+    optional=(
+        "all colon columns history maps options sort select aligned binary configreport foreign "
+        "ignorelockingfailure logonly noheadings nosuffix readonly segments separator shared "
+        "unbuffered units"
     ),
+    more="VG|LV|Tag...",
 )
 
-LVS = Command(
+LVS = simple(
     "lvs",
     "Display information about logical volumes",
+    "",
     options=f"{REPORT} --segments -H|--history",
-    common="",
-    variants=(
-        variant(
-            "",
-            "",
-            optional=(
-                "history all options select sort segments aligned binary configreport foreign "
-                "ignorelockingfailure logonly nameprefixes noheadings nosuffix readonly reportformat rows "
-                "separator shared unbuffered units unquoted"
-            ),
-            more="VG|LV|Tag...",
-        ),
+    optional=(
+        "history all options select sort segments aligned binary configreport foreign "
+        "ignorelockingfailure logonly nameprefixes noheadings nosuffix readonly reportformat rows "
+        "separator shared unbuffered units unquoted"
     ),
+    more="VG|LV|Tag...",
 )
 
 LVEXTEND = Command(
@@ -81,21 +69,15 @@ LVEXTEND = Command(
     ),
 )
 
-LVREDUCE = Command(
+LVREDUCE = simple(
     "lvreduce",
     "Reduce the size of a logical volume",
+    "--size LV",
     options=(
         "--noudevsync --reportformat=basic|json|json_std -A|--autobackup=y|n -L|--size=[-]Size[m|UNIT] "
         "-f|--force -l|--extents=[-]Number[PERCENT] -n|--nofsck -r|--resizefs"
     ),
-    common="",
-    variants=(
-        variant(
-            "",
-            "--size LV",
-            optional="extents autobackup force nofsck resizefs noudevsync reportformat",
-        ),
-    ),
+    optional="extents autobackup force nofsck resizefs noudevsync reportformat",
 )
 
 LVRESIZE = Command(
@@ -128,21 +110,15 @@ LVRESIZE = Command(
     ),
 )
 
-LVREMOVE = Command(
+LVREMOVE = simple(
     "lvremove",
     "Remove logical volume(s) from the system",
+    "VG|LV|Tag|Select...",
     options=(
         "--nohistory --noudevsync --reportformat=basic|json|json_std -A|--autobackup=y|n "
         "-S|--select=String -f|--force"
     ),
-    common="",
-    variants=(
-        variant(
-            "",
-            "VG|LV|Tag|Select...",
-            optional="autobackup force select nohistory noudevsync reportformat",
-        ),
-    ),
+    optional="autobackup force select nohistory noudevsync reportformat",
 )
 
 LVRENAME = Command(
@@ -239,32 +215,18 @@ LVCHANGE = Command(
     ),
 )
 
-LVSCAN = Command(
+LVSCAN = simple(
     "lvscan",
     "List all logical volumes in all volume groups",
-    options=(
-        "--ignorelockingfailure --readonly --reportformat=basic|json|json_std -a|--all -b|--blockdevice"
-    ),
-    common="",
-    variants=(
-        variant(
-            "",
-            "",
-            optional="all blockdevice ignorelockingfailure readonly reportformat",
-        ),
-    ),
+    "",
+    options="--ignorelockingfailure --readonly --reportformat=basic|json|json_std -a|--all -b|--blockdevice",
+    optional="all blockdevice ignorelockingfailure readonly reportformat",
 )
 
-LVMDISKSCAN = Command(
+LVMDISKSCAN = simple(
     "lvmdiskscan",
     "List devices that may be used as physical volumes",
+    "",
     options="--readonly -l|--lvmpartition",
-    common="",
-    variants=(
-        variant(
-            "",
-            "",
-            optional="lvmpartition readonly",
-        ),
-    ),
+    optional="lvmpartition readonly",
 )

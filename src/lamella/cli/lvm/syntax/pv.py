@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command, variant
+from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command, simple, variant
 
-PVCREATE = Command(
+PVCREATE = simple(
     "pvcreate",
     "Initialize physical volume(s) for use by LVM",
+    "PV...",
     options=(
         "--bootloaderareasize=Size[m|UNIT] --dataalignment=Size[k|UNIT] "
         "--dataalignmentoffset=Size[k|UNIT] --labelsector=Number --metadataignore=y|n "
@@ -15,84 +16,53 @@ PVCREATE = Command(
         "--reportformat=basic|json|json_std --restorefile=String --setphysicalvolumesize=Size[m|UNIT] "
         "-M|--metadatatype=lvm2 -Z|--zero=y|n -f|--force -u|--uuid=String"
     ),
-    common="",
-    variants=(
-        variant(
-            "",
-            "PV...",
-            optional=(
-                "force metadatatype uuid zero dataalignment dataalignmentoffset bootloaderareasize "
-                "labelsector pvmetadatacopies metadatasize metadataignore norestorefile "
-                "setphysicalvolumesize reportformat restorefile"
-            ),
-        ),
+    optional=(
+        "force metadatatype uuid zero dataalignment dataalignmentoffset bootloaderareasize "
+        "labelsector pvmetadatacopies metadatasize metadataignore norestorefile "
+        "setphysicalvolumesize reportformat restorefile"
     ),
 )
 
-PVDISPLAY = Command(
+PVDISPLAY = simple(
     "pvdisplay",
     "Display various attributes of physical volume(s)",
+    "",
     options=f"{DISPLAY} -a|--all -m|--maps -s|--short",
-    common="",
-    variants=(
-        variant(
-            "",
-            "",
-            optional=(
-                "all colon columns maps options select short sort aligned binary configreport foreign "
-                "ignorelockingfailure logonly noheadings nosuffix readonly separator shared unbuffered "
-                "units"
-            ),
-            more="PV|Tag...",
-        ),
+    optional=(
+        "all colon columns maps options select short sort aligned binary configreport foreign "
+        "ignorelockingfailure logonly noheadings nosuffix readonly separator shared unbuffered "
+        "units"
     ),
+    more="PV|Tag...",
 )
 
-PVS = Command(
+PVS = simple(
     "pvs",
     "Display information about physical volumes",
+    "",
     options=f"{REPORT} --segments",
-    common="",
-    variants=(
-        variant(
-            "",
-            "",
-            optional=(
-                "all options select sort segments aligned binary configreport foreign "
-                "ignorelockingfailure logonly nameprefixes noheadings nosuffix readonly reportformat rows "
-                "separator shared unbuffered units unquoted"
-            ),
-            more="PV|Tag...",
-        ),
+    optional=(
+        "all options select sort segments aligned binary configreport foreign "
+        "ignorelockingfailure logonly nameprefixes noheadings nosuffix readonly reportformat rows "
+        "separator shared unbuffered units unquoted"
     ),
+    more="PV|Tag...",
 )
 
-PVREMOVE = Command(
+PVREMOVE = simple(
     "pvremove",
     "Remove LVM label(s) from physical volume(s)",
+    "PV...",
     options="--reportformat=basic|json|json_std -f|--force",
-    common="",
-    variants=(
-        variant(
-            "",
-            "PV...",
-            optional="force reportformat",
-        ),
-    ),
+    optional="force reportformat",
 )
 
-PVRESIZE = Command(
+PVRESIZE = simple(
     "pvresize",
     "Resize physical volume(s)",
+    "PV...",
     options="--reportformat=basic|json|json_std --setphysicalvolumesize=Size[m|UNIT]",
-    common="",
-    variants=(
-        variant(
-            "",
-            "PV...",
-            optional="setphysicalvolumesize reportformat",
-        ),
-    ),
+    optional="setphysicalvolumesize reportformat",
 )
 
 PVCHANGE = Command(

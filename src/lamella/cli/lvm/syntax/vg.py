@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command, variant
+from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command, simple, variant
 
-VGCREATE = Command(
+VGCREATE = simple(
     "vgcreate",
     "Create a volume group",
+    "VG_new PV...",
     options=(
         "--addtag=Tag --alloc=contiguous|cling|cling_by_tags|normal|anywhere|inherit "
         "--dataalignment=Size[k|UNIT] --dataalignmentoffset=Size[k|UNIT] --labelsector=Number "
@@ -17,78 +18,53 @@ VGCREATE = Command(
         "-M|--metadatatype=lvm2 -Z|--zero=y|n -c|--clustered=y|n -f|--force -l|--maxlogicalvolumes=Number "
         "-p|--maxphysicalvolumes=Number -s|--physicalextentsize=Size[m|UNIT]"
     ),
-    common="",
-    variants=(
-        variant(
-            "",
-            "VG_new PV...",
-            optional=(
-                "autobackup clustered maxlogicalvolumes maxphysicalvolumes metadatatype "
-                "physicalextentsize force zero addtag alloc metadataprofile labelsector metadatasize "
-                "pvmetadatacopies vgmetadatacopies reportformat dataalignment dataalignmentoffset shared "
-                "systemid locktype setautoactivation"
-            ),
-        ),
+    optional=(
+        "autobackup clustered maxlogicalvolumes maxphysicalvolumes metadatatype "
+        "physicalextentsize force zero addtag alloc metadataprofile labelsector metadatasize "
+        "pvmetadatacopies vgmetadatacopies reportformat dataalignment dataalignmentoffset shared "
+        "systemid locktype setautoactivation"
     ),
 )
 
-VGDISPLAY = Command(
+VGDISPLAY = simple(
     "vgdisplay",
     "Display volume group information",
+    "",
     options=f"{DISPLAY} -A|--activevolumegroups -s|--short",
-    common="",
-    variants=(
-        variant(
-            "",
-            "",
-            optional=(
-                "activevolumegroups colon columns options select short sort aligned binary configreport "
-                "foreign ignorelockingfailure logonly noheadings nosuffix readonly shared separator "
-                "unbuffered units"
-            ),
-            more="VG|Tag...",
-        ),
+    optional=(
+        "activevolumegroups colon columns options select short sort aligned binary configreport "
+        "foreign ignorelockingfailure logonly noheadings nosuffix readonly shared separator "
+        "unbuffered units"
     ),
+    more="VG|Tag...",
 )
 
-VGS = Command(
+VGS = simple(
     "vgs",
     "Display information about volume groups",
+    "",
     options=REPORT,
-    common="",
-    variants=(
-        variant(
-            "",
-            "",
-            optional=(
-                "all options select sort aligned binary configreport foreign ignorelockingfailure logonly "
-                "nameprefixes noheadings nosuffix readonly reportformat rows separator shared unbuffered "
-                "units unquoted"
-            ),
-            more="VG|Tag...",
-        ),
+    optional=(
+        "all options select sort aligned binary configreport foreign ignorelockingfailure logonly "
+        "nameprefixes noheadings nosuffix readonly reportformat rows separator shared unbuffered "
+        "units unquoted"
     ),
+    more="VG|Tag...",
 )
 
-VGEXTEND = Command(
+VGEXTEND = simple(
     "vgextend",
     "Add physical volumes to a volume group",
+    "VG PV...",
     options=(
         "--dataalignment=Size[k|UNIT] --dataalignmentoffset=Size[k|UNIT] --labelsector=Number "
         "--metadataignore=y|n --metadatasize=Size[m|UNIT] --pvmetadatacopies=0|1|2 "
         "--reportformat=basic|json|json_std --restoremissing -A|--autobackup=y|n -M|--metadatatype=lvm2 "
         "-Z|--zero=y|n -f|--force"
     ),
-    common="",
-    variants=(
-        variant(
-            "",
-            "VG PV...",
-            optional=(
-                "autobackup force zero metadatatype labelsector metadatasize pvmetadatacopies "
-                "metadataignore dataalignment dataalignmentoffset reportformat restoremissing"
-            ),
-        ),
+    optional=(
+        "autobackup force zero metadatatype labelsector metadatasize pvmetadatacopies "
+        "metadataignore dataalignment dataalignmentoffset reportformat restoremissing"
     ),
 )
 
@@ -117,18 +93,12 @@ VGREDUCE = Command(
     ),
 )
 
-VGREMOVE = Command(
+VGREMOVE = simple(
     "vgremove",
     "Remove volume group(s)",
+    "VG|Tag|Select...",
     options="--noudevsync --reportformat=basic|json|json_std -S|--select=String -f|--force",
-    common="",
-    variants=(
-        variant(
-            "",
-            "VG|Tag|Select...",
-            optional="force select noudevsync reportformat",
-        ),
-    ),
+    optional="force select noudevsync reportformat",
 )
 
 VGRENAME = Command(
@@ -256,21 +226,13 @@ VGCK = Command(
     ),
 )
 
-VGCFGBACKUP = Command(
+VGCFGBACKUP = simple(
     "vgcfgbackup",
     "Backup volume group configuration(s)",
-    options=(
-        "--foreign --ignorelockingfailure --readonly --reportformat=basic|json|json_std -f|--file=String"
-    ),
-    common="",
-    variants=(
-        variant(
-            "",
-            "",
-            optional="file foreign ignorelockingfailure readonly reportformat",
-            more="VG...",
-        ),
-    ),
+    "",
+    options="--foreign --ignorelockingfailure --readonly --reportformat=basic|json|json_std -f|--file=String",
+    optional="file foreign ignorelockingfailure readonly reportformat",
+    more="VG...",
 )
 
 VGCFGRESTORE = Command(
@@ -335,16 +297,10 @@ VGIMPORT = Command(
     ),
 )
 
-VGSCAN = Command(
+VGSCAN = simple(
     "vgscan",
     "Search for all volume groups",
+    "",
     options="--ignorelockingfailure --mknodes --notifydbus --reportformat=basic|json|json_std",
-    common="",
-    variants=(
-        variant(
-            "",
-            "",
-            optional="ignorelockingfailure mknodes notifydbus reportformat",
-        ),
-    ),
+    optional="ignorelockingfailure mknodes notifydbus reportformat",
 )
