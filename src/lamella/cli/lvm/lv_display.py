@@ -144,8 +144,10 @@ def _maps(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolume) ->
 def _place(area: Area, length: int, indent: str) -> list[str]:
     last = area.extent + length - 1
     if area.pv is not None:
-        device = "[unknown]" if area.pv.missing else area.pv.device
-        return [f"{indent}Physical volume\t{device}", f"{indent}Physical extents\t{area.extent} to {last}"]
+        return [
+            f"{indent}Physical volume\t{area.pv.path}",
+            f"{indent}Physical extents\t{area.extent} to {last}",
+        ]
     return [f"{indent}Logical volume\t{area.lv}", f"{indent}Logical extents\t{area.extent} to {last}"]
 
 

@@ -7,12 +7,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.errors import BadCommand
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.errors import NotFoundError
 from lamella.lvm.format.names import is_valid_name, split_dm_name
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.session.session import Session
 
 DEVICES = "/dev/"
 
@@ -66,6 +68,9 @@ def one_volume(context: Context, text: str) -> tuple[str, str]:
     raise BadCommand("Please specify a logical volume path.")
 
 
-def group_not_found(name: str) -> str:
-    """LVM2's two lines where a group is not there."""
-    return f'Volume group "{name}" not found\nCannot process volume group {name}'
+def require_group(session: Session, name: str) -> FoundGroup:
+    """The group called *name*. Raises :class:`Failed` with LVM2's two lines where there is none."""
+    try:
+        return session.find(name)
+    except NotFoundError as error:
+        raise Failed(f"{error.message}\nCannot process volume group {name}") from error

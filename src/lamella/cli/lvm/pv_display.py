@@ -80,7 +80,7 @@ def _full(context: Context, sizes: Sizes, view: GroupView, pv: PhysicalVolume) -
     say = context.console.print
     name = "" if group is None else f"{group.name} (exported)" if group.exported else group.name
     say("--- NEW Physical volume ---" if group is None else "--- Physical volume ---")
-    say(f"PV Name               {'[unknown]' if pv.missing else pv.device}")
+    say(f"PV Name               {pv.path}")
     say(f"VG Name               {name}")
     if group is None:
         say(f"PV Size               {sizes.show(pv.size)}")

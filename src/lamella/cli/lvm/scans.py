@@ -58,7 +58,7 @@ def pvscan(context: Context) -> None:
             for pv in group.pvs:
                 size = pv.pe_count * group.extent_size
                 free = size - view.used.get(pv.uuid, 0) * group.extent_size
-                rows.append(("[unknown]" if pv.missing else pv.device, found, pv.uuid, size, free))
+                rows.append((pv.path, found, pv.uuid, size, free))
                 in_use += size
     if not only_exported:
         for disk in context.session.scan.orphans:

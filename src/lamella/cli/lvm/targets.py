@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
-from lamella.cli.lvm.names import Named, group_name, group_not_found, volume_name
+from lamella.cli.lvm.errors import Failed
+from lamella.cli.lvm.names import Named, group_name, require_group, volume_name
 from lamella.errors import LamellaError, NotFoundError
 from lamella.lvm.report.view import Row
 
@@ -61,9 +62,9 @@ def choose_groups(
 def _usable_group(context: Context, name: str, *, exported_ok: bool = False) -> FoundGroup | None:
     """The group called *name*, or None after saying why it cannot be used."""
     try:
-        found = context.session.find(name)
-    except NotFoundError:
-        context.console.fail(group_not_found(name))
+        found = require_group(context.session, name)
+    except Failed as error:
+        context.console.fail(error.message)
         return None
     except LamellaError as error:
         context.console.fail(f"{error.message}\nCannot process volume group {name}")

@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import BadCommand, Failed
-from lamella.cli.lvm.names import group_not_found, skip_dev
+from lamella.cli.lvm.names import require_group, skip_dev
 from lamella.cli.lvm.targets import choose_groups
 from lamella.cli.lvm.vg_create import INVALID
 from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile
-from lamella.errors import LamellaError, NotFoundError, UnsupportedError, UsageError
+from lamella.errors import LamellaError, UnsupportedError, UsageError
 from lamella.lvm.format.ids import is_uuid, with_dashes, without_dashes
 from lamella.lvm.format.model import RESIZEABLE
 from lamella.lvm.format.names import is_valid_name
@@ -36,10 +36,7 @@ def vgrename(context: Context) -> None:
     if old == new:
         raise Failed("Old and new volume group names must differ")
     with context.session.all_locked():
-        try:
-            name = context.session.find(old).group.name
-        except NotFoundError as error:
-            raise Failed(group_not_found(old)) from error
+        name = require_group(context.session, old).group.name
         if context.session.scan.named(new):
             raise Failed(f'New volume group "{new}" already exists')
         with context.session.editing(old, exported_ok=True) as found:

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.names import group_name, group_not_found
+from lamella.cli.lvm.names import group_name, require_group
 from lamella.cli.lvm.targets import choose_groups
-from lamella.errors import NotFoundError
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -32,9 +31,6 @@ def _update(context: Context) -> None:
     from lamella.lvm.operations.volume_groups import update_metadata
 
     name = group_name(context.args.positionals[0])
-    try:
-        context.session.find(name)
-    except NotFoundError as error:
-        raise NotFoundError(group_not_found(name)) from error
+    require_group(context.session, name)
     with context.session.editing(name, missing_ok=True, exported_ok=True) as found:
         update_metadata(context.session, found)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.device_list import remember_files
 from lamella.cli.lvm.errors import BadCommand, Failed
-from lamella.cli.lvm.names import group_name, group_not_found, skip_dev
+from lamella.cli.lvm.names import group_name, require_group, skip_dev
 from lamella.cli.lvm.pv_options import pv_options, require_disks
 from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile
-from lamella.errors import NotFoundError
 from lamella.lvm.format.names import is_valid_name
 
 if TYPE_CHECKING:
@@ -68,10 +67,7 @@ def vgextend(context: Context) -> None:
     require_disks(context, disks)
     restoring = args.has("restoremissing")
     with context.session.all_locked():
-        try:
-            context.session.find(name)
-        except NotFoundError as error:
-            raise Failed(group_not_found(name)) from error
+        require_group(context.session, name)
         with context.session.editing(name, missing_ok=restoring) as found:
             if restoring:
                 for path in disks:

@@ -121,7 +121,7 @@ def _disks(context: Context, view: GroupView) -> None:
     say("--- Physical volumes ---")
     for pv in view.group.pvs:
         free = pv.pe_count - view.used.get(pv.uuid, 0)
-        say(f"PV Name               {'[unknown]' if pv.missing else pv.device}     ")
+        say(f"PV Name               {pv.path}     ")
         say(f"PV UUID               {pv.uuid}")
         say(f"PV Status             {'' if pv.allocatable else 'NOT '}allocatable")
         say(f"Total PE / Free PE    {pv.pe_count} / {free}")

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import Failed
-from lamella.cli.lvm.names import group_name, group_not_found
+from lamella.cli.lvm.names import group_name, require_group
 from lamella.cli.lvm.targets import choose_groups
-from lamella.errors import LamellaError, NotFoundError
+from lamella.errors import LamellaError
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -22,10 +22,7 @@ def vgreduce(context: Context) -> None:
     name = group_name(args.positionals[0])
     missing = args.has("removemissing")
     with context.session.all_locked():
-        try:
-            context.session.find(name)
-        except NotFoundError as error:
-            raise Failed(group_not_found(name)) from error
+        require_group(context.session, name)
         with context.session.editing(name, missing_ok=missing) as found:
             if missing:
                 _remove_missing(context, found)

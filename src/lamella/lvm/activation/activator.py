@@ -219,8 +219,7 @@ class KernelActivator:
         return "not monitored"
 
     def _check(self, found: FoundGroup, pool: LogicalVolume, made: Changes) -> None:
-        segment = pool.thin_pool
-        assert segment is not None
+        segment = found.group.pool_segment(pool)
         full = f"{found.group.name}/{pool.name}"
         metadata = self.dm.info(uuid=lv_uuid(found.group, found.group.find_lv(segment.metadata), "tmeta"))
         try:
@@ -231,8 +230,7 @@ class KernelActivator:
             raise pool_checks.explain_refusal(CorruptError(""), full)
 
     def _send_to(self, found: FoundGroup, pool: LogicalVolume, name: str) -> None:
-        segment = pool.thin_pool
-        assert segment is not None
+        segment = found.group.pool_segment(pool)
         if pool_checks.agree(self.dm, name, segment):
             pool_checks.send(self.dm, found.group, pool, name)
 

@@ -115,8 +115,7 @@ def send(dm: DeviceMapper, group: VolumeGroup, pool_lv: LogicalVolume, name: str
     A snapshot's origin that is active is suspended for its message, with its file system frozen. Each message
     is a commit of the pool's; so what was carried out before an interruption is passed over, as LVM2 does.
     """
-    segment = pool_lv.thin_pool
-    assert segment is not None
+    segment = group.pool_segment(pool_lv)
     for verb, what in segment.messages:
         if verb == "delete":
             _once(dm, name, f"delete {what}", done=errno.ENODATA)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
-from lamella.errors import NotFoundError
+from lamella.errors import NotFoundError, UsageError
 from lamella.lvm.format.physical_volume import EXPORTED
 from lamella.lvm.format.segments import ThinPoolSegment, ThinSegment
 
@@ -178,6 +178,12 @@ class VolumeGroup:
                 hint=f"lvs -a {self.name} lists its volumes",
             )
         return lv
+
+    def pool_segment(self, lv: LogicalVolume) -> ThinPoolSegment:
+        """The segment of the thin pool *lv*. Raises :class:`UsageError` for other volumes."""
+        if lv.thin_pool is None:
+            raise UsageError(f"{self.name}/{lv.name} is not a thin pool.", hint=f"lvs {self.name}")
+        return lv.thin_pool
 
     def snapshot_records(self) -> dict[str, LogicalVolume]:
         """The hidden ``snapshotN`` volumes that make others stores of old-style snapshots, by the store."""

@@ -43,6 +43,11 @@ class PhysicalVolume:
     """No device with its UUID was found."""
 
     @property
+    def path(self) -> str:
+        """The device's path as LVM shows it: "[unknown]" while it is missing."""
+        return "[unknown]" if self.missing else self.device
+
+    @property
     def size(self) -> int:
         """Bytes that LVM may use of the disk, its own metadata included."""
         return self.dev_sectors * SECTOR

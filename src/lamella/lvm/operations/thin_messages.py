@@ -17,7 +17,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lamella.errors import BusyError, CorruptError, ReadOnlyError, UsageError
+from lamella.errors import BusyError, CorruptError, ReadOnlyError
 from lamella.lvm.disks.volume_device import open_lv
 
 if TYPE_CHECKING:
@@ -33,15 +33,6 @@ if TYPE_CHECKING:
 BLOCK = 4096
 
 
-def _segment(found: FoundGroup, pool_lv: LogicalVolume) -> ThinPoolSegment:
-    segment = pool_lv.thin_pool
-    if segment is None:
-        raise UsageError(
-            f"{found.group.name}/{pool_lv.name} is not a thin pool.", hint=f"lvs {found.group.name}"
-        )
-    return segment
-
-
 @contextmanager
 def opened_pool(found: FoundGroup, pool_lv: LogicalVolume, *, read_only: bool = False) -> Iterator[Pool]:
     """The pool itself, open in the user-space engine; changes are committed at the end.
@@ -50,7 +41,7 @@ def opened_pool(found: FoundGroup, pool_lv: LogicalVolume, *, read_only: bool = 
     """
     from lamella.thin.engine.pool import Pool, PoolOptions
 
-    segment = _segment(found, pool_lv)
+    segment = found.group.pool_segment(pool_lv)
     metadata = open_lv(found, segment.metadata, read_only=read_only)
     data = open_lv(found, segment.data, read_only=read_only)
     options = PoolOptions(
@@ -98,7 +89,7 @@ def live_status(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> 
 
 def check_own(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> None:
     """Raise unless LVM may make thin volumes in the pool: its transaction id must be the text's."""
-    segment = _segment(found, pool_lv)
+    segment = found.group.pool_segment(pool_lv)
     status = live_status(session, found, pool_lv)
     if status is not None:
         if status.mode_word != "rw" and status.mode_word != "out_of_data_space":
@@ -133,7 +124,7 @@ def _check_id(found: FoundGroup, pool_lv: LogicalVolume, segment: ThinPoolSegmen
 
 def send_messages(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> None:
     """Carry out what is queued, and commit the text without it. Nothing to do without messages."""
-    segment = _segment(found, pool_lv)
+    segment = found.group.pool_segment(pool_lv)
     if not segment.messages or session.test:
         return
     kernel = session.kernel(found)

@@ -324,9 +324,7 @@ def resize_pool(
     The engine, or the kernel, takes note of the new sizes when the pool is next opened.
     """
     group = found.group
-    segment = pool_lv.thin_pool
-    if segment is None:
-        raise UsageError(f"{group.name}/{pool_lv.name} is not a thin pool.", hint=f"lvs {group.name}")
+    segment = group.pool_segment(pool_lv)
     data, metadata = group.lvs[segment.data], group.lvs[segment.metadata]
     full = f"{group.name}/{pool_lv.name}"
     for part, wanted in ((data, data_extents), (metadata, metadata_extents)):
@@ -432,9 +430,7 @@ def swap_metadata(session: Session, found: FoundGroup, pool_lv: LogicalVolume, o
     ``lvconvert --thinpool POOL --poolmetadata OTHER`` on an existing pool.
     """
     group = found.group
-    segment = pool_lv.thin_pool
-    if segment is None:
-        raise UsageError(f"{group.name}/{pool_lv.name} is not a thin pool.", hint=f"lvs {group.name}")
+    segment = group.pool_segment(pool_lv)
     if session.has_device(found, pool_lv.name):
         raise BusyError(
             f"Cannot convert pool {group.name}/{pool_lv.name} with active volumes.",
@@ -467,9 +463,7 @@ def repair_pool(
     the spare (second), then put the spare in its place. The old one stays as ``POOL_metaN``, and is returned.
     """
     group = found.group
-    segment = pool_lv.thin_pool
-    if segment is None:
-        raise UsageError(f"{group.name}/{pool_lv.name} is not a thin pool.", hint=f"lvs {group.name}")
+    segment = group.pool_segment(pool_lv)
     if session.has_device(found, pool_lv.name):
         raise BusyError(
             "Active pools cannot be repaired.  Use lvchange -an first.",

@@ -244,9 +244,7 @@ def remove_thin(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply
 def remove_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> None:
     """Remove a thin pool with all its volumes, and the spare if no pool is left."""
     group = found.group
-    segment = pool_lv.thin_pool
-    if segment is None:
-        raise UsageError(f"{group.name}/{pool_lv.name} is not a thin pool.", hint=f"lvs {group.name}")
+    segment = group.pool_segment(pool_lv)
     thins = group.thin_volumes(pool_lv)
     users = group.users()
     for lv in thins:

@@ -58,7 +58,7 @@ def _pv(value: Callable[[Any], Any], otherwise: Any) -> Callable[[Row], Any]:
 
 def _name(row: Row) -> str:
     if row.pv is not None:
-        return "[unknown]" if row.pv.missing else row.pv.device
+        return row.pv.path
     return row.device.path if row.device is not None else ""
 
 

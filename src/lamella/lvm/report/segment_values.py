@@ -197,7 +197,7 @@ def area_extents(segment: Segment) -> int:
 
 def _place(view: GroupView, area: Area, *, marked: bool) -> str:
     if area.pv is not None:
-        return "[unknown]" if area.pv.missing else area.pv.device
+        return area.pv.path
     return view.marked_name(area.lv) if marked else area.lv
 
 
