@@ -19,17 +19,12 @@ from lamella.errors import (
 from lamella.lvm.disks.kernel_active import active_in, refuse_active
 from lamella.lvm.disks.scan import Scan, scan
 from lamella.lvm.format.ids import without_dashes
+from lamella.lvm.operations.group_changes import GroupChanges, change_group
+from lamella.lvm.operations.group_restore import update_metadata
 from lamella.lvm.operations.logical_volumes import LvRequest, create_lv, resize_lv
+from lamella.lvm.operations.missing_pvs import remove_missing, restore_missing
 from lamella.lvm.operations.physical_volumes import PvOptions
-from lamella.lvm.operations.volume_groups import (
-    GroupChanges,
-    change_group,
-    create_group,
-    extend_group,
-    remove_missing,
-    restore_missing,
-    update_metadata,
-)
+from lamella.lvm.operations.volume_groups import create_group, extend_group
 from lamella.lvm.session.environment import Environment
 from lamella.lvm.session.locks import global_lock, group_lock
 from lamella.lvm.session.session import Session

@@ -14,10 +14,10 @@ from lamella.errors import LamellaError
 from lamella.lvm.disks.scan import Scan, scan
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.format.checksum import lvm_crc
+from lamella.lvm.operations.group_changes import GroupChanges, change_group
 from lamella.lvm.operations.logical_volumes import LvRequest, create_lv
 from lamella.lvm.operations.thin_pools import create_pool
 from lamella.lvm.operations.thin_volumes import ThinRequest, create_thin
-from lamella.lvm.operations.volume_groups import GroupChanges, change_group
 from tests.lvm.memory_groups import group_on, memory_disks, session_on, text_of
 
 AREA = 4096

@@ -23,6 +23,7 @@ from lamella.errors import (
 from lamella.lvm.disks.signatures import find_signatures
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.operations.extent_ranges import parse_pv_ranges
+from lamella.lvm.operations.group_changes import GroupChanges, change_group
 from lamella.lvm.operations.logical_volumes import (
     LvChanges,
     LvRequest,
@@ -54,9 +55,7 @@ from lamella.lvm.operations.thin_volumes import (
     remove_any,
 )
 from lamella.lvm.operations.volume_groups import (
-    GroupChanges,
     GroupOptions,
-    change_group,
     create_group,
     extend_group,
     reduce_group,

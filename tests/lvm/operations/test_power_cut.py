@@ -12,6 +12,8 @@ import pytest
 from lamella.block import FileDevice
 from lamella.lvm.disks.scan import Scan, scan
 from lamella.lvm.format.group_reader import read_group
+from lamella.lvm.operations.group_changes import GroupChanges, change_group
+from lamella.lvm.operations.group_restore import restore_group, update_metadata
 from lamella.lvm.operations.logical_volumes import (
     LvChanges,
     LvRequest,
@@ -25,15 +27,11 @@ from lamella.lvm.operations.thin_messages import opened_pool
 from lamella.lvm.operations.thin_pools import PoolRequest, convert_to_pool, create_pool, resize_pool
 from lamella.lvm.operations.thin_volumes import ThinRequest, create_snapshot, create_thin, remove_any
 from lamella.lvm.operations.volume_groups import (
-    GroupChanges,
-    change_group,
     create_group,
     extend_group,
     reduce_group,
     remove_group,
     rename_group,
-    restore_group,
-    update_metadata,
 )
 from lamella.lvm.session.session import Session
 from tests.lvm.memory_groups import environment, find_lv, group_on, session_on, text_of

@@ -23,6 +23,8 @@ from lamella.errors import LamellaError
 from lamella.lvm.disks.scan import scan
 from lamella.lvm.format.group_reader import read_group
 from lamella.lvm.operations.extent_ranges import parse_pv_ranges
+from lamella.lvm.operations.group_changes import GroupChanges, change_group
+from lamella.lvm.operations.group_restore import restore_group
 from lamella.lvm.operations.logical_volumes import (
     GrowRequest,
     LvChanges,
@@ -42,15 +44,12 @@ from lamella.lvm.operations.thin_volumes import (
     remove_any,
 )
 from lamella.lvm.operations.volume_groups import (
-    GroupChanges,
     GroupOptions,
-    change_group,
     create_group,
     extend_group,
     reduce_group,
     remove_group,
     rename_group,
-    restore_group,
 )
 from lamella.lvm.session.backup import write_backup
 from tests.lvm import real

@@ -70,7 +70,7 @@ def vgcfgrestore(context: Context) -> None:
         place = context.environment.backup_dir or Path(context.config.text("backup/backup_dir"))
         path = str(place / name)
     backup = _read(name, path)
-    from lamella.lvm.operations.volume_groups import restore_group
+    from lamella.lvm.operations.group_restore import restore_group
     from lamella.lvm.session.locks import group_lock
 
     folder = None if context.test else context.environment.lock_dir

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lamella.cli.lvm.context import Context
     from lamella.lvm.disks.scan import FoundGroup
-    from lamella.lvm.operations.volume_groups import GroupChanges
+    from lamella.lvm.operations.group_changes import GroupChanges
 
 
 def vgrename(context: Context) -> None:
@@ -123,7 +123,7 @@ def vgchange(context: Context) -> None:
 
 
 def _change(context: Context, name: str) -> None:
-    from lamella.lvm.operations.volume_groups import change_group
+    from lamella.lvm.operations.group_changes import change_group
 
     with context.session.editing(name) as found:
         if not change_group(context.session, found, _changes(context, found)):
@@ -132,7 +132,7 @@ def _change(context: Context, name: str) -> None:
 
 
 def _changes(context: Context, found: FoundGroup) -> GroupChanges:
-    from lamella.lvm.operations.volume_groups import GroupChanges
+    from lamella.lvm.operations.group_changes import GroupChanges
 
     args, group = context.args, found.group
     if args.text("alloc") == "inherit":

@@ -28,7 +28,7 @@ def vgck(context: Context) -> None:
 
 
 def _update(context: Context) -> None:
-    from lamella.lvm.operations.volume_groups import update_metadata
+    from lamella.lvm.operations.group_restore import update_metadata
 
     name = group_name(context.args.positionals[0])
     require_group(context.session, name)

@@ -59,7 +59,8 @@ def vgcreate(context: Context) -> None:
 
 def vgextend(context: Context) -> None:
     """Take disks into a group, or with ``--restoremissing`` trust them again."""
-    from lamella.lvm.operations.volume_groups import extend_group, restore_missing
+    from lamella.lvm.operations.missing_pvs import restore_missing
+    from lamella.lvm.operations.volume_groups import extend_group
 
     args = context.args
     name = group_name(args.positionals[0])

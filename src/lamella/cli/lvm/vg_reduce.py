@@ -31,7 +31,7 @@ def vgreduce(context: Context) -> None:
 
 
 def _remove_missing(context: Context, found: FoundGroup) -> None:
-    from lamella.lvm.operations.volume_groups import remove_missing
+    from lamella.lvm.operations.missing_pvs import remove_missing
 
     name = found.group.name
     force = context.args.has("force")

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write a volume group's text anew: from a backup (``vgcfgrestore``), or over damaged copies (``vgck``).
+
+:func:`restore_group` works inside :meth:`Session.all_locked`, :func:`update_metadata` inside
+:meth:`Session.editing`. Both commit. Messages are LVM2's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.block.device import SECTOR
+from lamella.errors import (
+    BusyError,
+    ExistsError,
+    NotFoundError,
+    UsageError,
+)
+from lamella.lvm.disks.notice import Notice
+from lamella.lvm.disks.scan import FoundGroup
+from lamella.lvm.format.metadata_area import IGNORED, AreaHeader, Slot
+
+if TYPE_CHECKING:
+    from lamella.lvm.disks.disk import Disk
+    from lamella.lvm.format.model import VolumeGroup
+    from lamella.lvm.session.session import Session
+
+
+def restore_group(session: Session, backup: VolumeGroup, *, force: bool = False) -> FoundGroup:
+    """Write a group as a backup has it onto the disks with the right UUIDs (vgcfgrestore)."""
+    scan = session.scan
+    existing = [found for found in scan.groups if found.group.name == backup.name]
+    if any(found.group.uuid != backup.uuid for found in existing):
+        raise ExistsError(
+            f"another volume group called {backup.name} exists (its UUID differs from the backup's)",
+            hint="vgrename one of them first",
+        )
+    if any(lv.thin_pool is not None for lv in backup.lvs.values()) and not force:
+        session.say(
+            Notice(
+                "thin",
+                f"Consider using option --force to restore Volume Group {backup.name} with thin volumes.",
+            )
+        )
+        raise UsageError("Restore failed.", hint="thin pools may have moved on since the backup: --force")
+    found = _on_its_disks(session, backup)
+    left_out: list[Disk] = []
+    for other in existing:
+        session.refuse_active(other, f"Volume group {backup.name} has active volumes.")
+        backup.seqno = max(backup.seqno, other.group.seqno)
+        left_out += [disk for uuid, disk in other.disks.items() if uuid not in found.disks]
+    session.commit(found, ())
+    session.drop_disks(left_out)
+    if not session.test:
+        scan.groups = [other for other in scan.groups if other not in existing] + [found]
+        scan.orphans = [disk for disk in scan.orphans if disk not in found.disks.values()]
+    return found
+
+
+def _on_its_disks(session: Session, backup: VolumeGroup) -> FoundGroup:
+    """The group on the disks that have its physical volumes' UUIDs; raises where one cannot hold it."""
+    scan = session.scan
+    by_uuid = {disk.label.uuid: disk for disk in scan.disks if disk.label is not None}
+    found = FoundGroup(backup)
+    missing = 0
+    for pv in backup.pvs:
+        disk = by_uuid.get(pv.uuid)
+        pv.missing = disk is None
+        if disk is None:
+            missing += 1
+            said = f"Couldn't find device with uuid {pv.uuid}."
+            session.say(Notice("missing", said, level="warn"))
+            continue
+        owner = scan.group_of(disk)
+        if owner is not None and owner.group.uuid != backup.uuid:
+            raise BusyError(
+                f"{disk.path} belongs to volume group {owner.group.name} now", hint="vgreduce it first"
+            )
+        if disk.size < pv.pe_start * SECTOR + pv.pe_count * backup.extent_size:
+            raise UsageError(
+                f"{disk.path} is too small for the extents of volume group {backup.name}",
+                hint="restore onto a disk of the old size",
+            )
+        pv.device = disk.path
+        found.disks[pv.uuid] = disk
+        for copy in disk.copies:
+            if copy.problem == "header":
+                copy.header = AreaHeader(copy.start, copy.size)
+            copy.problem = ""
+            found.copies.append(copy)
+    if missing:
+        raise NotFoundError(
+            f"Cannot restore Volume Group {backup.name} with {missing} PVs marked as missing.",
+            hint="attach them, or make new ones: pvcreate --uuid UUID --restorefile FILE",
+        )
+    return found
+
+
+def update_metadata(session: Session, found: FoundGroup) -> None:
+    """Write the newest text into every area, damaged ones too, and wipe outdated disks
+    (vgck --updatemetadata)."""
+    group = found.group
+    for copy in found.damaged:
+        said = f"WARNING: repairing bad metadata in mda{copy.number} at {copy.start} on {copy.disk.path}."
+        session.say(Notice("metadata", said, copy.disk.path))
+        if copy.header is None:
+            copy.header = AreaHeader(copy.start, copy.size)
+        elif copy.problem == "text":
+            flags = copy.header.committed.flags & IGNORED
+            copy.header = AreaHeader(copy.start, copy.header.size, Slot(flags=flags))
+        copy.problem = ""
+    for disk in found.outdated:
+        session.say(Notice("outdated", f"WARNING: wiping mda on outdated PV {disk.path}", disk.path))
+        session.say(Notice("outdated", f"WARNING: wiping header on outdated PV {disk.path}", disk.path))
+    session.commit(found, ())
+    if found.outdated:
+        session.drop_disks(found.outdated)
+        session.scan.orphans += found.outdated
+        found.outdated = []
+    found.notices = [notice for notice in found.notices if notice.kind not in ("stale", "outdated")]
+    for pv in group.pvs:
+        pv.missing = pv.uuid not in found.disks
