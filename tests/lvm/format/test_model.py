@@ -17,11 +17,12 @@ from lamella.errors import CorruptError, LamellaError
 from lamella.lvm.disks.scan import scan
 from lamella.lvm.format import group_writer
 from lamella.lvm.format.group_reader import read_group, read_name_and_seqno
-from lamella.lvm.format.group_writer import Header, size_comment, write_compact, write_readable
+from lamella.lvm.format.group_writer import Header, write_compact, write_readable
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 from lamella.lvm.format.physical_volume import PhysicalVolume
 from lamella.lvm.format.segments import Area, StripedSegment
+from lamella.lvm.format.text_lines import size_comment
 from tests.lvm.real import readable
 from tests.support.docker_stores import ALL
 

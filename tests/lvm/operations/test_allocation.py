@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella.errors import LamellaError, NoSpaceError, UsageError
-from lamella.lvm.format.group_reader import check_extents, merged
+from lamella.lvm.format.group_checks import check_extents
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 from lamella.lvm.format.physical_volume import PhysicalVolume
-from lamella.lvm.format.segments import Area, StripedSegment
+from lamella.lvm.format.segments import Area, StripedSegment, merged
 from lamella.lvm.operations.allocation import allocate
 
 

@@ -205,3 +205,27 @@ class ThinSegment(Segment):
         for role in ("pool", "external_origin", "origin", "merge"):
             if getattr(self, role) == old:
                 setattr(self, role, new)
+
+
+def merged(segments: list[Segment]) -> list[Segment]:
+    """Join striped segments that follow one another both in the volume and on the disks, as LVM does."""
+    result: list[Segment] = []
+    for segment in segments:
+        last = result[-1] if result else None
+        if (
+            isinstance(last, StripedSegment)
+            and isinstance(segment, StripedSegment)
+            and last.start_extent + last.extent_count == segment.start_extent
+            and last.stripe_size == segment.stripe_size
+            and last.tags == segment.tags
+            and last.type == segment.type
+            and len(last.mapped) == len(segment.mapped)
+            and all(
+                a.pv is not None and a.pv is b.pv and a.extent + last.area_extents == b.extent
+                for a, b in zip(last.mapped, segment.mapped, strict=True)
+            )
+        ):
+            last.extent_count += segment.extent_count
+        else:
+            result.append(segment)
+    return result

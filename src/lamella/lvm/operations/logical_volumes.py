@@ -26,11 +26,10 @@ from lamella.errors import (
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.signatures import find_signatures, wipe_signature
 from lamella.lvm.disks.volume_device import open_lv
-from lamella.lvm.format.group_reader import merged
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import READ, VISIBLE, WRITE, LogicalVolume, VolumeGroup
 from lamella.lvm.format.names import name_problem, reserved_reason
-from lamella.lvm.format.segments import StripedSegment
+from lamella.lvm.format.segments import StripedSegment, merged
 from lamella.lvm.operations.allocation import allocate
 from lamella.lvm.operations.lv_changes import LvChanges as LvChanges
 from lamella.lvm.operations.lv_changes import change_lv as change_lv

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 from lamella.block.device import SECTOR
 from lamella.errors import BusyError, CorruptError, NoSpaceError, NotFoundError
 from lamella.lvm.disks.notice import Notice
-from lamella.lvm.format.group_reader import merged
-from lamella.lvm.format.segments import Area, Segment, StripedSegment
+from lamella.lvm.format.segments import Area, Segment, StripedSegment, merged
 from lamella.lvm.operations.allocation import Run, allocate
 from lamella.lvm.operations.logical_volumes import require_simple
 

@@ -14,9 +14,8 @@ from lamella.block.device import SECTOR
 from lamella.errors import BusyError, LamellaError, NotFoundError, UsageError
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.volume_device import open_lv
-from lamella.lvm.format.group_reader import merged
 from lamella.lvm.format.model import VISIBLE, WRITE, LogicalVolume, VolumeGroup
-from lamella.lvm.format.segments import Area, StripedSegment, ThinPoolSegment
+from lamella.lvm.format.segments import Area, StripedSegment, ThinPoolSegment, merged
 from lamella.lvm.operations.allocation import allocate
 from lamella.lvm.operations.logical_volumes import (
     GrowRequest,
