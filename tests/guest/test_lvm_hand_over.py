@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.lvm.operations.logical_volumes import (
-    LvChanges,
-    LvRequest,
-    change_lv,
-    create_lv,
-    rename_lv,
-    resize_lv,
-)
+from lamella.lvm.operations.logical_volumes import LvRequest, create_lv, rename_lv
+from lamella.lvm.operations.lv_changes import LvChanges, change_lv
+from lamella.lvm.operations.lv_resize import resize_lv
+from lamella.lvm.operations.pool_resize import resize_pool
 from lamella.lvm.operations.thin_messages import opened_pool
-from lamella.lvm.operations.thin_pools import PoolRequest, convert_to_pool, create_pool, resize_pool
+from lamella.lvm.operations.thin_pools import PoolRequest, convert_to_pool, create_pool
 from lamella.lvm.operations.thin_volumes import (
     ThinRequest,
     create_external_snapshot,

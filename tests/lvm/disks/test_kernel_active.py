@@ -12,17 +12,12 @@ from lamella.errors import BusyError, DeviceIOError, ReadOnlyError, UsageError
 from lamella.lvm.disks.scan import scan
 from lamella.lvm.operations.group_changes import GroupChanges, change_group
 from lamella.lvm.operations.group_export import export_group
-from lamella.lvm.operations.logical_volumes import (
-    LvChanges,
-    LvRequest,
-    change_lv,
-    create_lv,
-    remove_lv,
-    rename_lv,
-    resize_lv,
-)
+from lamella.lvm.operations.logical_volumes import LvRequest, create_lv, remove_lv, rename_lv
+from lamella.lvm.operations.lv_changes import LvChanges, change_lv
+from lamella.lvm.operations.lv_resize import resize_lv
+from lamella.lvm.operations.pool_resize import resize_pool
 from lamella.lvm.operations.pv_move import MoveRequest, move_extents
-from lamella.lvm.operations.thin_pools import PoolRequest, create_pool, resize_pool
+from lamella.lvm.operations.thin_pools import PoolRequest, create_pool
 from lamella.lvm.operations.thin_volumes import ThinRequest, create_snapshot, create_thin, remove_any
 from lamella.lvm.session.session import Session
 from tests.lvm.memory_groups import environment, find_lv, group_on, memory_disks

@@ -21,7 +21,8 @@ from lamella.lvm.disks.scan import Scan, scan
 from lamella.lvm.format.ids import without_dashes
 from lamella.lvm.operations.group_changes import GroupChanges, change_group
 from lamella.lvm.operations.group_restore import update_metadata
-from lamella.lvm.operations.logical_volumes import LvRequest, create_lv, resize_lv
+from lamella.lvm.operations.logical_volumes import LvRequest, create_lv
+from lamella.lvm.operations.lv_resize import resize_lv
 from lamella.lvm.operations.missing_pvs import remove_missing, restore_missing
 from lamella.lvm.operations.physical_volumes import PvOptions
 from lamella.lvm.operations.volume_groups import create_group, extend_group

@@ -24,27 +24,15 @@ from lamella.lvm.disks.signatures import find_signatures
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.operations.extent_ranges import parse_pv_ranges
 from lamella.lvm.operations.group_changes import GroupChanges, change_group
-from lamella.lvm.operations.logical_volumes import (
-    LvChanges,
-    LvRequest,
-    change_lv,
-    create_lv,
-    rename_lv,
-    resize_lv,
-)
+from lamella.lvm.operations.logical_volumes import LvRequest, create_lv, rename_lv
+from lamella.lvm.operations.lv_changes import LvChanges, change_lv
+from lamella.lvm.operations.lv_resize import resize_lv
 from lamella.lvm.operations.physical_volumes import PvOptions, create_pv, remove_pv
+from lamella.lvm.operations.pool_repair import repair_pool, swap_metadata
+from lamella.lvm.operations.pool_resize import grow_by_policy, policy_growth, resize_pool
+from lamella.lvm.operations.pool_spare import spare_of
 from lamella.lvm.operations.thin_messages import opened_pool
-from lamella.lvm.operations.thin_pools import (
-    PoolRequest,
-    convert_to_pool,
-    create_pool,
-    grow_by_policy,
-    policy_growth,
-    repair_pool,
-    resize_pool,
-    spare_of,
-    swap_metadata,
-)
+from lamella.lvm.operations.thin_pools import PoolRequest, convert_to_pool, create_pool
 from lamella.lvm.operations.thin_sizes import pool_sizes
 from lamella.lvm.operations.thin_volumes import (
     ThinRequest,

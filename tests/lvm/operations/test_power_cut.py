@@ -14,17 +14,13 @@ from lamella.lvm.disks.scan import Scan, scan
 from lamella.lvm.format.group_reader import read_group
 from lamella.lvm.operations.group_changes import GroupChanges, change_group
 from lamella.lvm.operations.group_restore import restore_group, update_metadata
-from lamella.lvm.operations.logical_volumes import (
-    LvChanges,
-    LvRequest,
-    change_lv,
-    create_lv,
-    rename_lv,
-    resize_lv,
-)
+from lamella.lvm.operations.logical_volumes import LvRequest, create_lv, rename_lv
+from lamella.lvm.operations.lv_changes import LvChanges, change_lv
+from lamella.lvm.operations.lv_resize import resize_lv
 from lamella.lvm.operations.physical_volumes import change_pv, create_pv, remove_pv, resize_pv
+from lamella.lvm.operations.pool_resize import resize_pool
 from lamella.lvm.operations.thin_messages import opened_pool
-from lamella.lvm.operations.thin_pools import PoolRequest, convert_to_pool, create_pool, resize_pool
+from lamella.lvm.operations.thin_pools import PoolRequest, convert_to_pool, create_pool
 from lamella.lvm.operations.thin_volumes import ThinRequest, create_snapshot, create_thin, remove_any
 from lamella.lvm.operations.volume_groups import (
     create_group,

@@ -25,17 +25,12 @@ from lamella.lvm.format.group_reader import read_group
 from lamella.lvm.operations.extent_ranges import parse_pv_ranges
 from lamella.lvm.operations.group_changes import GroupChanges, change_group
 from lamella.lvm.operations.group_restore import restore_group
-from lamella.lvm.operations.logical_volumes import (
-    GrowRequest,
-    LvChanges,
-    LvRequest,
-    change_lv,
-    create_lv,
-    rename_lv,
-    resize_lv,
-)
+from lamella.lvm.operations.logical_volumes import LvRequest, create_lv, rename_lv
+from lamella.lvm.operations.lv_changes import LvChanges, change_lv
+from lamella.lvm.operations.lv_resize import GrowRequest, resize_lv
 from lamella.lvm.operations.physical_volumes import PvOptions, change_pv, create_pv, remove_pv, resize_pv
-from lamella.lvm.operations.thin_pools import PoolRequest, convert_to_pool, create_pool, resize_pool
+from lamella.lvm.operations.pool_resize import resize_pool
+from lamella.lvm.operations.thin_pools import PoolRequest, convert_to_pool, create_pool
 from lamella.lvm.operations.thin_volumes import (
     ThinRequest,
     create_external_snapshot,

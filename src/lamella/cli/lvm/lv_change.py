@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume
-    from lamella.lvm.operations.logical_volumes import LvChanges
+    from lamella.lvm.operations.lv_changes import LvChanges
 
 CHANGES = (
     *("contiguous", "permission", "readahead", "setactivationskip", "zero", "persistent", "addtag", "deltag"),
@@ -59,7 +59,7 @@ def lvchange(context: Context) -> None:
 
 
 def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str | None) -> None:
-    from lamella.lvm.operations.logical_volumes import change_lv
+    from lamella.lvm.operations.lv_changes import change_lv
 
     args = context.args
     full = f"{found.group.name}/{lv.name}"
@@ -103,7 +103,7 @@ def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str
 
 
 def _changes(context: Context, full: str, lv: LogicalVolume, profile: str | None) -> LvChanges:
-    from lamella.lvm.operations.logical_volumes import LvChanges
+    from lamella.lvm.operations.lv_changes import LvChanges
 
     args = context.args
     policy = args.text("alloc") or None

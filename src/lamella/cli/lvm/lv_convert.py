@@ -113,7 +113,7 @@ def _swap(context: Context) -> None:
 
 
 def _swap_in(context: Context, found: FoundGroup, pool: LogicalVolume, metadata: str) -> None:
-    from lamella.lvm.operations.thin_pools import swap_metadata
+    from lamella.lvm.operations.pool_repair import swap_metadata
 
     full = f"{found.group.name}/{pool.name}"
     other = _find(found, metadata)
@@ -126,7 +126,7 @@ def _swap_in(context: Context, found: FoundGroup, pool: LogicalVolume, metadata:
 
 
 def _repair(context: Context) -> None:
-    from lamella.lvm.operations.thin_pools import repair_pool
+    from lamella.lvm.operations.pool_repair import repair_pool
 
     group, name = one_volume(context, context.args.positionals[0])
     with context.editing(group) as found:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume
     from lamella.lvm.operations.extent_ranges import PvRanges
-    from lamella.lvm.operations.logical_volumes import GrowRequest
+    from lamella.lvm.operations.lv_resize import GrowRequest
 
 
 def lvextend(context: Context) -> None:
@@ -73,7 +73,7 @@ def _resize(context: Context) -> None:
 def _request(
     context: Context, ranges: PvRanges | None, approximate: bool, *, tell: bool = True
 ) -> GrowRequest:
-    from lamella.lvm.operations.logical_volumes import GrowRequest
+    from lamella.lvm.operations.lv_resize import GrowRequest
 
     args = context.args
     stripes = args.number("stripes")
@@ -119,7 +119,7 @@ def _shown(found: FoundGroup, extents: int) -> str:
 
 
 def _volume(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
-    from lamella.lvm.operations.logical_volumes import check_resizable, resize_lv
+    from lamella.lvm.operations.lv_resize import check_resizable, resize_lv
 
     args, group = context.args, found.group
     if args.has("poolmetadatasize"):
@@ -216,7 +216,7 @@ def _say_changed(context: Context, found: FoundGroup, name: str, old: int, new: 
 
 
 def _pool(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
-    from lamella.lvm.operations.thin_pools import resize_pool
+    from lamella.lvm.operations.pool_resize import resize_pool
 
     args, group = context.args, found.group
     pool = lv.thin_pool
@@ -294,7 +294,7 @@ def _usage(context: Context, found: FoundGroup, lv: LogicalVolume) -> tuple[tupl
 
 
 def _by_policy(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
-    from lamella.lvm.operations.thin_pools import grow_by_policy
+    from lamella.lvm.operations.pool_resize import grow_by_policy
 
     pool = lv.thin_pool
     if pool is None:

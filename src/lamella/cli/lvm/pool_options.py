@@ -98,8 +98,8 @@ def auto_extend(context: Context, found: FoundGroup, pool: LogicalVolume) -> Aut
 
 def check_room(context: Context, found: FoundGroup, pool_lv: LogicalVolume) -> None:
     """Refuse a new volume in a pool that, as the kernel says, is too full by the policy for its extension."""
+    from lamella.lvm.operations.pool_resize import metadata_threshold
     from lamella.lvm.operations.thin_messages import live_status
-    from lamella.lvm.operations.thin_pools import metadata_threshold
 
     pool, status = pool_lv.thin_pool, live_status(context.session, found, pool_lv)
     if pool is None or status is None or not status.total_data or not status.total_metadata:

@@ -455,7 +455,7 @@ class DirectLvm(PoolBackend):
         return devices
 
     def replace_metadata(self, repaired: Path) -> str:
-        from lamella.lvm.operations.thin_pools import repair_pool
+        from lamella.lvm.operations.pool_repair import repair_pool
 
         record = self._existing()
 

@@ -123,7 +123,7 @@ class GroupGrowth:
         self, session: Session, found: FoundGroup, data: str, metadata: str, *, only_disks: bool
     ) -> tuple[tuple[int, int], tuple[int, int]]:
         from lamella.driver.direct_lvm.group import pool_of
-        from lamella.lvm.operations.thin_pools import resize_pool
+        from lamella.lvm.operations.pool_resize import resize_pool
 
         lv, segment = pool_of(found, self.record.pool)
         group = found.group

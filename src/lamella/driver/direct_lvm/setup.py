@@ -16,9 +16,11 @@ from lamella.block.file import sync_directory
 from lamella.block.system import explain
 from lamella.errors import ExistsError
 from lamella.lvm.operations.group_restore import update_metadata
-from lamella.lvm.operations.logical_volumes import LvChanges, LvRequest, change_lv, create_lv, remove_lv
+from lamella.lvm.operations.logical_volumes import LvRequest, create_lv, remove_lv
+from lamella.lvm.operations.lv_changes import LvChanges, change_lv
 from lamella.lvm.operations.physical_volumes import PvOptions, create_pv, remove_pv
-from lamella.lvm.operations.thin_pools import SPARE_SUFFIX, PoolRequest, convert_to_pool
+from lamella.lvm.operations.pool_spare import SPARE_SUFFIX
+from lamella.lvm.operations.thin_pools import PoolRequest, convert_to_pool
 from lamella.lvm.operations.thin_volumes import remove_pool
 from lamella.lvm.operations.volume_groups import DEFAULT_EXTENT, create_group, remove_group
 

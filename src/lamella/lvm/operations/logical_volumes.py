@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make, resize, rename, change and remove logical volumes.
+"""Create, rename and remove logical volumes.
 
-Thin ones: :mod:`lamella.lvm.operations.thin_volumes`.
+Thin ones: :mod:`lamella.lvm.operations.thin_volumes`; resizing: :mod:`lamella.lvm.operations.lv_resize`.
 
 Every function works inside :meth:`lamella.lvm.session.session.Session.editing` and commits, unless it says
 that it does not. Sizes are extents where named so, else bytes. Words are LVM2's.
@@ -18,22 +18,18 @@ from lamella.errors import (
     BusyError,
     ExistsError,
     LamellaError,
-    MissingError,
     NoSpaceError,
     UnsupportedError,
     UsageError,
 )
 from lamella.lvm.disks.notice import Notice
-from lamella.lvm.disks.signatures import find_signatures, wipe_signature
-from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import READ, VISIBLE, WRITE, LogicalVolume, VolumeGroup
 from lamella.lvm.format.names import name_problem, reserved_reason
 from lamella.lvm.format.segments import StripedSegment, merged
 from lamella.lvm.operations.allocation import allocate
-from lamella.lvm.operations.lv_changes import LvChanges as LvChanges
-from lamella.lvm.operations.lv_changes import change_lv as change_lv
 from lamella.lvm.operations.lv_changes import dm_major, users_of_pool
+from lamella.lvm.operations.lv_wipe import wipe_lv
 from lamella.lvm.operations.physical_volumes import Confirm, change_tags, never
 from lamella.lvm.report.units import human
 
@@ -44,8 +40,6 @@ if TYPE_CHECKING:
     from lamella.lvm.operations.extent_ranges import PvRanges
     from lamella.lvm.session.session import Session
 
-ZEROED = 4096
-"""Bytes at a new volume's start that LVM clears."""
 DEFAULT_STRIPE = 64 << 10
 _NUMBERED = re.compile(r"lvol(\d+)")
 
@@ -76,9 +70,6 @@ class LvRequest:
     cling_tags: Sequence[str] = ()
     activate: bool = True
     """Let the kernel have it, where the session has an activator."""
-
-
-# -- finding and naming ------------------------------------------------------------------------------
 
 
 def free_name(group: VolumeGroup) -> str:
@@ -152,9 +143,6 @@ def require_simple(group: VolumeGroup, lv: LogicalVolume, doing: str) -> None:
             )
 
 
-# -- making ------------------------------------------------------------------------------------------
-
-
 def create_lv(
     session: Session, found: FoundGroup, request: LvRequest, *, confirm: Confirm = never, yes: bool = False
 ) -> LogicalVolume:
@@ -168,22 +156,7 @@ def create_lv(
         check_new_name(group, name)
     check_volume_count(group)
     stripe_size = check_stripes(session, group, request.stripes, request.stripe_size, request.ranges)
-    if request.policy != "anywhere":
-        available = len(request.ranges) if request.ranges is not None else len(group.pvs)
-        if request.stripes > available:
-            raise UsageError(
-                f"Number of stripes ({request.stripes}) must not exceed number of physical volumes "
-                f"({available})",
-                hint="name more physical volumes, or use fewer stripes",
-            )
-    if request.extents <= 0:
-        raise UsageError("Unable to create new logical volume with no extents.", hint="give a larger size")
-    if not request.approximate and group.free_extents() < request.extents:
-        raise NoSpaceError(
-            f'Volume group "{group.name}" has insufficient free space ({group.free_extents()} extents): '
-            f"{request.extents} required.",
-            hint="ask for less, or add a physical volume with vgextend",
-        )
+    _check_room(group, request)
     found_extents = allocate(
         group,
         request.extents,
@@ -232,6 +205,26 @@ def create_lv(
     return lv
 
 
+def _check_room(group: VolumeGroup, request: LvRequest) -> None:
+    """Raise if there are fewer disks than stripes, or fewer free extents than asked for."""
+    if request.policy != "anywhere":
+        available = len(request.ranges) if request.ranges is not None else len(group.pvs)
+        if request.stripes > available:
+            raise UsageError(
+                f"Number of stripes ({request.stripes}) must not exceed number of physical volumes "
+                f"({available})",
+                hint="name more physical volumes, or use fewer stripes",
+            )
+    if request.extents <= 0:
+        raise UsageError("Unable to create new logical volume with no extents.", hint="give a larger size")
+    if not request.approximate and group.free_extents() < request.extents:
+        raise NoSpaceError(
+            f'Volume group "{group.name}" has insufficient free space ({group.free_extents()} extents): '
+            f"{request.extents} required.",
+            hint="ask for less, or add a physical volume with vgextend",
+        )
+
+
 def check_stripes(
     session: Session, group: VolumeGroup, stripes: int, stripe_size: int, ranges: PvRanges | None
 ) -> int:
@@ -250,190 +243,6 @@ def check_stripes(
         session.say(Notice("stripes", said, level="print"))
         return group.extent_size
     return stripe_size
-
-
-def wipe_lv(
-    session: Session,
-    found: FoundGroup,
-    lv: LogicalVolume,
-    *,
-    zero: bool,
-    wipe_signatures: bool,
-    confirm: Confirm = never,
-    yes: bool = False,
-) -> bool:
-    """Clear a new volume's signatures (after asking) and its first 4096 bytes. Does not commit.
-
-    False if a signature was to stay; nothing is zeroed then where the session has an activator.
-    """
-    if session.test or not (zero or wipe_signatures) or not lv.writable:
-        return True
-    kernel = session.kernel(found) is not None
-    left = 0
-    device = open_lv(found, lv.name)
-    if wipe_signatures:
-        try:
-            signatures = find_signatures(device)
-        except MissingError as error:
-            session.say(Notice("signature", f"WARNING: {error.message}."))
-            signatures = []
-        path = f"/dev/{found.group.name}/{lv.name}"
-        for signature in signatures:
-            question = (
-                f"WARNING: {signature.type} signature detected on {path} at offset {signature.offset}. "
-                "Wipe it? [y/n]: "
-            )
-            if not yes and not confirm(question):
-                session.say(Notice("signature", f"Aborted wiping of {signature.type}.", level="error"))
-                left += 1
-                if kernel:
-                    continue
-                break
-            said = f"Wiping {signature.type} signature on {path}."
-            session.say(Notice("signature", said, level="print"))
-            wipe_signature(device, signature)
-    if left and kernel:
-        many = "s" if left > 1 else ""
-        for line in (
-            f"{left} existing signature{many} left on the device.",
-            f"Failed to wipe signatures on logical volume {found.group.name}/{lv.name}.",
-        ):
-            session.say(Notice("signature", line, level="error"))
-        return False
-    if zero:
-        device.write_zeros(0, min(ZEROED, device.size))
-        device.flush()
-    return not left
-
-
-# -- resizing ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class GrowRequest:
-    """How to find further extents; 0 stripes means "as the last segment has them"."""
-
-    stripes: int = 0
-    stripe_size: int = 0
-    policy: str = ""
-    ranges: PvRanges | None = None
-    approximate: bool = False
-    cling_tags: Sequence[str] = ()
-
-
-def grow_extents(
-    session: Session,
-    group: VolumeGroup,
-    lv: LogicalVolume,
-    extents: int,
-    request: GrowRequest | None = None,
-) -> int:
-    """Add *extents* to a linear or striped volume; the number that it got. Does not commit."""
-    request = request or GrowRequest()
-    last = lv.segments[-1]
-    shapes = {
-        (len(each.mapped), each.stripe_size) for each in lv.segments if isinstance(each, StripedSegment)
-    }
-    if (not request.stripes and len({count for count, _size in shapes}) > 1) or (
-        not request.stripe_size and len({size for _count, size in shapes if size}) > 1
-    ):
-        raise UsageError(
-            "Please specify number of stripes (-i) and stripesize (-I)",
-            hint="the volume's segments differ in these",
-        )
-    stripes = request.stripes or max(len(last.areas()), 1)
-    stripe_size = 0
-    if stripes > 1:
-        own = last.stripe_size * SECTOR if isinstance(last, StripedSegment) else 0
-        stripe_size = check_stripes(
-            session, group, stripes, request.stripe_size or own or DEFAULT_STRIPE, request.ranges
-        )
-    if not request.approximate and group.free_extents() < extents:
-        raise NoSpaceError(
-            f"Insufficient free space: {extents} extents needed, but only {group.free_extents()} available",
-            hint="ask for less, or add a physical volume with vgextend",
-        )
-    result = allocate(
-        group,
-        extents,
-        stripes=stripes,
-        policy=request.policy or lv.allocation_policy,
-        ranges=request.ranges,
-        volume=lv,
-        approximate=request.approximate,
-        cling_tags=request.cling_tags,
-    )
-    lv.segments = merged([*lv.segments, *result.segments(lv.extents, stripe_size // SECTOR)])
-    return result.extents
-
-
-def shrink_extents(lv: LogicalVolume, extents: int) -> None:
-    """Take *extents* off a linear or striped volume's end. Does not commit."""
-    left = extents
-    while left:
-        last = lv.segments[-1]
-        if last.extent_count <= left:
-            left -= last.extent_count
-            lv.segments.pop()
-            continue
-        stripes = max(len(last.mapped), 1)
-        if left % stripes:
-            raise UsageError(
-                f"Segment extent reduction {left} not divisible by #stripes {stripes}",
-                hint="round the size to a multiple of the stripes",
-            )
-        last.extent_count -= left
-        left = 0
-
-
-def check_resizable(group: VolumeGroup, lv: LogicalVolume) -> None:
-    """Raise LVM2's refusals for a volume that is not to be resized."""
-    for user, segment, role in group.users().get(lv.name, ()):
-        if role == "external_origin":
-            raise BusyError(
-                f"Cannot resize external origin logical volume {group.name}/{lv.name}.",
-                hint=f"the thin volume {user.name} reads from it",
-            )
-        if segment.kind == "thin-pool" and role in ("metadata", "pool"):
-            raise UsageError(
-                f"Can't resize internal logical volume {group.name}/{lv.name}.",
-                hint=f"resize the pool {group.name}/{user.name}",
-            )
-    if "LOCKED" in lv.status:
-        raise BusyError(f"Can't resize locked logical volume {group.name}/{lv.name}.", hint="finish pvmove")
-
-
-def resize_lv(
-    session: Session, found: FoundGroup, lv: LogicalVolume, extents: int, request: GrowRequest | None = None
-) -> int:
-    """Make a linear, striped or thin volume *extents* long; the length that it has now.
-
-    A thin pool is resized with :func:`lamella.lvm.operations.thin_pools.resize_pool`. Shrinking cuts off what
-    lies behind; whoever asks has made sure that nothing is lost.
-    """
-    group = found.group
-    check_resizable(group, lv)
-    if extents <= 0:
-        raise UsageError(
-            f"New size of 0 not permitted for {group.name}/{lv.name}.", hint="lvremove removes it"
-        )
-    now = lv.extents
-    if extents == now:
-        return now
-    thin = lv.thin
-    if thin is not None:
-        thin.extent_count = extents
-    else:
-        require_simple(group, lv, "resize")
-        if extents > now:
-            grow_extents(session, group, lv, extents - now, request)
-        else:
-            shrink_extents(lv, now - extents)
-    session.commit(found, [lv.name])
-    return lv.extents
-
-
-# -- renaming and removing --------------------------------------------------------------------
 
 
 def rename_lv(session: Session, found: FoundGroup, lv: LogicalVolume, new: str) -> None:

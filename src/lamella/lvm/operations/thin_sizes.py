@@ -92,64 +92,77 @@ def pool_sizes(
     "generic" or "performance"; *crop*, cut metadata to what the oldest kernels take.
     """
     maximum = CROPPED_METADATA if crop else MAX_METADATA
-    warn = _warner(say)
-    if chunk_sectors:
-        check_chunk(chunk_sectors)
+    chunk_sectors, metadata = _chosen(
+        data_extents, extent_sectors, chunk_sectors, metadata_extents, chunk_policy, maximum, say
+    )
+    metadata = _bounded(
+        _round(metadata, extent_sectors), maximum, extent_sectors, metadata_extents, existing_metadata, say
+    )
+    _check_chunk_for_data(data_extents * extent_sectors, extent_sectors, chunk_sectors, maximum, say)
+    if zero and chunk_sectors >= PERFORMANCE_CHUNK:
+        for text in (
+            f"WARNING: Pool zeroing and {human(chunk_sectors * SECTOR)} large chunk size slows down "
+            "thin provisioning.",
+            "WARNING: Consider disabling zeroing (-Zn) or using smaller chunk size "
+            f"(<{human(PERFORMANCE_CHUNK * SECTOR)}).",
+        ):
+            say(Notice("thin", text))
+    cropped = crop if metadata > CROPPED_METADATA else None
+    return PoolSizes(chunk_sectors, -(-metadata // extent_sectors), cropped)
+
+
+def _chosen(
+    data_extents: int,
+    extent_sectors: int,
+    chunk: int,
+    metadata_extents: int,
+    chunk_policy: str,
+    maximum: int,
+    say: Callable[[Notice], None],
+) -> tuple[int, int]:
+    """(chunk, metadata): what is given (not 0), and what follows from it by LVM2's rules."""
+    if chunk:
+        check_chunk(chunk)
     if metadata_extents:
         metadata = metadata_extents * extent_sectors
         suggested = estimate_chunk(data_extents, extent_sectors, metadata)
-        if not chunk_sectors:
-            chunk_sectors = suggested
-        elif chunk_sectors < suggested:
-            warn(f"WARNING: Chunk size is smaller then suggested minimum size {human(suggested * SECTOR)}.")
-    elif chunk_sectors:
-        metadata = estimate(data_extents, extent_sectors, chunk_sectors)
+        if chunk and chunk < suggested:
+            shown = human(suggested * SECTOR)
+            say(Notice("thin", f"WARNING: Chunk size is smaller then suggested minimum size {shown}."))
+        return chunk or suggested, metadata
+    if chunk:
+        metadata = estimate(data_extents, extent_sectors, chunk)
         if metadata > maximum:
-            suggested = estimate_chunk(data_extents, extent_sectors, maximum)
-            warn(
-                "WARNING: Chunk size is too small for pool, suggested minimum is "
-                f"{human(suggested * SECTOR)}."
-            )
-    else:
-        chunk_sectors = PERFORMANCE_CHUNK if chunk_policy == "performance" else GENERIC_CHUNK
-        metadata = estimate(data_extents, extent_sectors, chunk_sectors)
-        while metadata > OPTIMAL_METADATA and chunk_sectors < MAX_CHUNK:
-            chunk_sectors <<= 1
-            metadata >>= 1
-    metadata = _round(metadata, extent_sectors)
-    largest_data = maximum * chunk_sectors * (SECTOR // BYTES_PER_CHUNK)
-    metadata = _bounded(metadata, maximum, extent_sectors, metadata_extents, existing_metadata, say)
-    cropped: bool | None = crop if metadata > CROPPED_METADATA else None
-    if largest_data // extent_sectors < data_extents:
+            shown = human(estimate_chunk(data_extents, extent_sectors, maximum) * SECTOR)
+            say(Notice("thin", f"WARNING: Chunk size is too small for pool, suggested minimum is {shown}."))
+        return chunk, metadata
+    chunk = PERFORMANCE_CHUNK if chunk_policy == "performance" else GENERIC_CHUNK
+    metadata = estimate(data_extents, extent_sectors, chunk)
+    while metadata > OPTIMAL_METADATA and chunk < MAX_CHUNK:
+        chunk <<= 1
+        metadata >>= 1
+    return chunk, metadata
+
+
+def _check_chunk_for_data(
+    data: int, extent_sectors: int, chunk: int, maximum: int, say: Callable[[Notice], None]
+) -> None:
+    """Raise unless *data* sectors have room in chunks of this size, as many as metadata can count."""
+    largest = maximum * chunk * (SECTOR // BYTES_PER_CHUNK)
+    shown = human(chunk * SECTOR)
+    if largest // extent_sectors * extent_sectors < data:
         raise UsageError(
-            f"Selected chunk size {human(chunk_sectors * SECTOR)} cannot address more then "
-            f"{human(largest_data * SECTOR)} of thin pool data space.",
+            f"Selected chunk size {shown} cannot address more then {human(largest * SECTOR)} of thin pool "
+            "data space.",
             hint="give a larger --chunksize",
         )
-    say(
-        Notice(
-            "thin",
-            f"Thin pool volume with chunk size {human(chunk_sectors * SECTOR)} can address at most "
-            f"{human(largest_data * SECTOR)} of data.",
-            level="print",
-        )
-    )
-    if chunk_sectors > data_extents * extent_sectors:
+    text = f"Thin pool volume with chunk size {shown} can address at most {human(largest * SECTOR)} of data."
+    say(Notice("thin", text, level="print"))
+    if chunk > data:
         raise UsageError(
-            "Size of thin-pool data volume cannot be smaller than chunk size "
-            f"{human(chunk_sectors * SECTOR)}.",
+            f"Size of thin-pool data volume cannot be smaller than chunk size {shown}.",
             hint="give a smaller --chunksize or a larger pool",
         )
-    if zero and chunk_sectors >= PERFORMANCE_CHUNK:
-        warn(
-            f"WARNING: Pool zeroing and {human(chunk_sectors * SECTOR)} large chunk size slows down "
-            "thin provisioning."
-        )
-        warn(
-            "WARNING: Consider disabling zeroing (-Zn) or using smaller chunk size "
-            f"(<{human(PERFORMANCE_CHUNK * SECTOR)})."
-        )
-    return PoolSizes(chunk_sectors, -(-metadata // extent_sectors), cropped)
 
 
 def _bounded(
@@ -195,10 +208,3 @@ def _bounded(
 
 def _round(size: int, step: int) -> int:
     return -(-size // step) * step
-
-
-def _warner(say: Callable[[Notice], None]) -> Callable[[str], None]:
-    def warn(text: str) -> None:
-        say(Notice("thin", text))
-
-    return warn

@@ -26,6 +26,7 @@ from lamella.lvm.operations.logical_volumes import (
     remove_lv,
 )
 from lamella.lvm.operations.physical_volumes import change_tags
+from lamella.lvm.operations.pool_spare import pool_metadata_names, spare_of
 from lamella.lvm.operations.thin_messages import (
     check_own,
     live_status,
@@ -33,7 +34,6 @@ from lamella.lvm.operations.thin_messages import (
     queue_delete,
     send_messages,
 )
-from lamella.lvm.operations.thin_pools import pool_metadata_names, spare_of
 from lamella.lvm.report.units import human
 
 if TYPE_CHECKING:
@@ -314,36 +314,37 @@ def overprovisioning(
         promised += sum(group.size_of(thin) for thin in group.thin_volumes(other))
     if promised <= there:
         return []
-    unprotected = highest > 99 or not lowest
     size, free = group.extents * group.extent_size, group.free_extents() * group.extent_size
     if size < promised:
         limit, words = size, " and the size of whole volume group"
     elif free < promised:
         limit, words = free, " and the amount of free space in volume group" if free else ""
-    elif unprotected:
+    elif highest > 99 or not lowest:
         limit, words = there, ""
     else:
         return []
     which = "s" if others else f" {group.name}/{pool_lv.name}" if pool_lv is not None else ""
     shown = human(limit) if limit else "no free space in volume group"
-    said = [
-        Notice(
-            "thin",
-            f"WARNING: Sum of all thin volume sizes ({human(promised)}) exceeds the size of thin pool"
-            f"{which}{words} ({shown}).",
+    text = (
+        f"WARNING: Sum of all thin volume sizes ({human(promised)}) exceeds the size of thin pool"
+        f"{which}{words} ({shown})."
+    )
+    return [Notice("thin", text), *_unprotected(highest, lowest)]
+
+
+def _unprotected(highest: int, lowest: int) -> list[Notice]:
+    """What LVM2 says of pools that are not extended: by their *highest* threshold and *lowest* percent."""
+    if highest <= 99 and lowest:
+        return []
+    lines = ["WARNING: You have not turned on protection against thin pools running out of space."]
+    if highest > 99:
+        lines.append(
+            "WARNING: Set activation/thin_pool_autoextend_threshold below 100 to trigger automatic "
+            "extension of thin pools before they get full."
         )
-    ]
-    if unprotected:
-        lines = ["WARNING: You have not turned on protection against thin pools running out of space."]
-        if highest > 99:
-            lines.append(
-                "WARNING: Set activation/thin_pool_autoextend_threshold below 100 to trigger automatic "
-                "extension of thin pools before they get full."
-            )
-        if not lowest:
-            lines.append(
-                "WARNING: Set activation/thin_pool_autoextend_percent above 0 to specify by how much to "
-                "extend thin pools reaching the threshold."
-            )
-        said += [Notice("thin", line, level="print") for line in lines]
-    return said
+    if not lowest:
+        lines.append(
+            "WARNING: Set activation/thin_pool_autoextend_percent above 0 to specify by how much to "
+            "extend thin pools reaching the threshold."
+        )
+    return [Notice("thin", line, level="print") for line in lines]

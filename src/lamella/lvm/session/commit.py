@@ -71,6 +71,21 @@ def commit_group(
     for disk in disks:
         disk.writer.flush()
     before = [copy.header for copy, _slot in places]
+    _precommit(places, disks)
+    committed = False
+    try:
+        with around or nullcontext():
+            _commit(places, disks, text, found, say)
+            committed = True
+    except BaseException:
+        if not committed:
+            group.seqno -= 1
+            _revert(places, before)
+        raise
+
+
+def _precommit(places: list[tuple[MetadataCopy, Slot]], disks: list[Disk]) -> None:
+    """Let the second slots point at the new text."""
     for copy, slot in places:
         assert copy.header is not None
         old = copy.header
@@ -83,20 +98,10 @@ def commit_group(
         copy.disk.write_header(copy)
     for disk in disks:
         disk.writer.flush()
-    counts = False
-    try:
-        with around or nullcontext():
-            _make_it_count(places, disks, text, found, say)
-            counts = True
-    except BaseException:
-        if not counts:
-            group.seqno -= 1
-            _take_back(places, before)
-        raise
 
 
-def _take_back(places: list[tuple[MetadataCopy, Slot]], before: list[AreaHeader | None]) -> None:
-    """Let the second slots point at nothing again. Nothing reads them, so a disk that fails is no matter."""
+def _revert(places: list[tuple[MetadataCopy, Slot]], before: list[AreaHeader | None]) -> None:
+    """Clear the second slots again. Nothing reads them, so errors of disks are ignored."""
     for (copy, _slot), old in zip(places, before, strict=True):
         copy.header = old
         with suppress(LamellaError):
@@ -104,13 +109,14 @@ def _take_back(places: list[tuple[MetadataCopy, Slot]], before: list[AreaHeader 
             copy.disk.writer.flush()
 
 
-def _make_it_count(
+def _commit(
     places: list[tuple[MetadataCopy, Slot]],
     disks: list[Disk],
     text: bytes,
     found: FoundGroup,
     say: Callable[[Notice], None],
 ) -> None:
+    """Let the first slots point at the new text, which makes it the group's."""
     done = 0
     first: LamellaError | None = None
     for copy, slot in places:

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Extend and reduce linear, striped and thin volumes.
+
+:func:`resize_lv` works inside :meth:`lamella.lvm.session.session.Session.editing` and commits, the others
+do not commit. Sizes are extents where named so, else bytes. Messages are LVM2's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lamella.block.device import SECTOR
+from lamella.errors import (
+    BusyError,
+    NoSpaceError,
+    UsageError,
+)
+from lamella.lvm.format.segments import StripedSegment, merged
+from lamella.lvm.operations.allocation import allocate
+from lamella.lvm.operations.logical_volumes import DEFAULT_STRIPE, check_stripes, require_simple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.operations.extent_ranges import PvRanges
+    from lamella.lvm.session.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class GrowRequest:
+    """How to find further extents; 0 stripes means "as the last segment has them"."""
+
+    stripes: int = 0
+    stripe_size: int = 0
+    policy: str = ""
+    ranges: PvRanges | None = None
+    approximate: bool = False
+    cling_tags: Sequence[str] = ()
+
+
+def grow_extents(
+    session: Session,
+    group: VolumeGroup,
+    lv: LogicalVolume,
+    extents: int,
+    request: GrowRequest | None = None,
+) -> int:
+    """Add *extents* to a linear or striped volume; the number that it got. Does not commit."""
+    request = request or GrowRequest()
+    last = lv.segments[-1]
+    shapes = {
+        (len(each.mapped), each.stripe_size) for each in lv.segments if isinstance(each, StripedSegment)
+    }
+    if (not request.stripes and len({count for count, _size in shapes}) > 1) or (
+        not request.stripe_size and len({size for _count, size in shapes if size}) > 1
+    ):
+        raise UsageError(
+            "Please specify number of stripes (-i) and stripesize (-I)",
+            hint="the volume's segments differ in these",
+        )
+    stripes = request.stripes or max(len(last.areas()), 1)
+    stripe_size = 0
+    if stripes > 1:
+        own = last.stripe_size * SECTOR if isinstance(last, StripedSegment) else 0
+        stripe_size = check_stripes(
+            session, group, stripes, request.stripe_size or own or DEFAULT_STRIPE, request.ranges
+        )
+    if not request.approximate and group.free_extents() < extents:
+        raise NoSpaceError(
+            f"Insufficient free space: {extents} extents needed, but only {group.free_extents()} available",
+            hint="ask for less, or add a physical volume with vgextend",
+        )
+    result = allocate(
+        group,
+        extents,
+        stripes=stripes,
+        policy=request.policy or lv.allocation_policy,
+        ranges=request.ranges,
+        volume=lv,
+        approximate=request.approximate,
+        cling_tags=request.cling_tags,
+    )
+    lv.segments = merged([*lv.segments, *result.segments(lv.extents, stripe_size // SECTOR)])
+    return result.extents
+
+
+def shrink_extents(lv: LogicalVolume, extents: int) -> None:
+    """Take *extents* off a linear or striped volume's end. Does not commit."""
+    left = extents
+    while left:
+        last = lv.segments[-1]
+        if last.extent_count <= left:
+            left -= last.extent_count
+            lv.segments.pop()
+            continue
+        stripes = max(len(last.mapped), 1)
+        if left % stripes:
+            raise UsageError(
+                f"Segment extent reduction {left} not divisible by #stripes {stripes}",
+                hint="round the size to a multiple of the stripes",
+            )
+        last.extent_count -= left
+        left = 0
+
+
+def check_resizable(group: VolumeGroup, lv: LogicalVolume) -> None:
+    """Raise LVM2's refusals for a volume that is not to be resized."""
+    for user, segment, role in group.users().get(lv.name, ()):
+        if role == "external_origin":
+            raise BusyError(
+                f"Cannot resize external origin logical volume {group.name}/{lv.name}.",
+                hint=f"the thin volume {user.name} reads from it",
+            )
+        if segment.kind == "thin-pool" and role in ("metadata", "pool"):
+            raise UsageError(
+                f"Can't resize internal logical volume {group.name}/{lv.name}.",
+                hint=f"resize the pool {group.name}/{user.name}",
+            )
+    if "LOCKED" in lv.status:
+        raise BusyError(f"Can't resize locked logical volume {group.name}/{lv.name}.", hint="finish pvmove")
+
+
+def resize_lv(
+    session: Session, found: FoundGroup, lv: LogicalVolume, extents: int, request: GrowRequest | None = None
+) -> int:
+    """Make a linear, striped or thin volume *extents* long; the length that it has now.
+
+    A thin pool is resized with :func:`lamella.lvm.operations.thin_pools.resize_pool`. Shrinking cuts off what
+    lies behind; whoever asks has made sure that nothing is lost.
+    """
+    group = found.group
+    check_resizable(group, lv)
+    if extents <= 0:
+        raise UsageError(
+            f"New size of 0 not permitted for {group.name}/{lv.name}.", hint="lvremove removes it"
+        )
+    now = lv.extents
+    if extents == now:
+        return now
+    thin = lv.thin
+    if thin is not None:
+        thin.extent_count = extents
+    else:
+        require_simple(group, lv, "resize")
+        if extents > now:
+            grow_extents(session, group, lv, extents - now, request)
+        else:
+            shrink_extents(lv, now - extents)
+    session.commit(found, [lv.name])
+    return lv.extents

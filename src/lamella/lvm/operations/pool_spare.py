@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The spare metadata volume of a group, into which a thin pool is repaired (``--poolmetadataspare``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.lvm.disks.notice import Notice
+from lamella.lvm.format.segments import merged
+from lamella.lvm.operations.allocation import allocate
+from lamella.lvm.operations.logical_volumes import (
+    forget_lv,
+    free_name,
+    new_lv,
+)
+from lamella.lvm.operations.lv_resize import GrowRequest, grow_extents
+from lamella.lvm.operations.lv_wipe import clear_lv
+from lamella.lvm.operations.thin_sizes import MAX_SPARE
+
+if TYPE_CHECKING:
+    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.operations.extent_ranges import PvRanges
+    from lamella.lvm.session.session import Session
+
+
+SPARE_SUFFIX = "_pmspare"
+
+
+def spare_of(group: VolumeGroup) -> LogicalVolume | None:
+    """The group's spare metadata volume."""
+    for lv in group.lvs.values():
+        if SPARE_SUFFIX in lv.name and not lv.visible:
+            return lv
+    return None
+
+
+def pool_metadata_names(group: VolumeGroup) -> list[str]:
+    names = []
+    for lv in group.lvs.values():
+        if lv.thin_pool is not None:
+            names.append(lv.thin_pool.metadata)
+        elif lv.segments and lv.segments[0].kind == "cache-pool":
+            name = lv.segments[0].extra.get("metadata")
+            names += [name] if isinstance(name, str) else []
+    return names
+
+
+def ensure_spare(
+    session: Session, found: FoundGroup, extents: int, ranges: PvRanges | None, *, wanted: bool
+) -> None:
+    """Make the spare, or lengthen it, to be as long as metadata of *extents* (0: of any pool).
+
+    Commits a new one; the caller commits the rest.
+    """
+    group = found.group
+    if not extents:
+        sizes = [group.lvs[name].extents for name in pool_metadata_names(group) if name in group.lvs]
+        extents = max(sizes, default=0)
+    if not wanted:
+        if extents:
+            said = "WARNING: recovery of pools without pool metadata spare LV is not automated."
+            session.say(Notice("thin", said))
+        return
+    spare = spare_of(group)
+    if not extents:
+        if spare is not None:
+            forget_lv(group, spare)
+        return
+    extents = min(extents, -(-MAX_SPARE // group.extent_sectors))
+    if spare is not None:
+        if spare.extents < extents:
+            grow_extents(session, group, spare, extents - spare.extents, GrowRequest(ranges=ranges))
+        return
+    spare = new_lv(session, free_name(group) + SPARE_SUFFIX, visible=False)
+    result = allocate(group, extents, ranges=ranges, name=spare.name)
+    spare.segments = merged(result.segments(0, 0))
+    group.lvs[spare.name] = spare
+    session.commit(found, ())
+    clear_lv(session, found, spare, whole=False)
