@@ -16,7 +16,7 @@ from lamella.block.device import SECTOR
 from lamella.errors import BusyError, CorruptError, NoSpaceError, NotFoundError
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.segments import Area, Segment, StripedSegment, merged
-from lamella.lvm.operations.allocation import Run, allocate
+from lamella.lvm.operations.allocation import allocate
 from lamella.lvm.operations.logical_volumes import require_simple
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
     from lamella.lvm.format.physical_volume import PhysicalVolume
+    from lamella.lvm.operations.allocation_result import Run
     from lamella.lvm.operations.extent_ranges import PvRanges
     from lamella.lvm.session.session import Session
 
