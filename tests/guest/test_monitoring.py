@@ -99,7 +99,7 @@ def test_without_the_daemon_there_is_a_warning(
 ) -> None:
     root = tmp_path / "root"
     monkeypatch.setattr(dmeventd, "RUN", tmp_path)
-    monkeypatch.setattr(dmeventd.tell, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(dmeventd.set_monitored, "__defaults__", (tmp_path,))
     monkeypatch.setattr(dmeventd.listening, "__defaults__", (tmp_path, "no-such-program"))
     with Store.setup(root, mode="direct-lvm", storage_options=options(disk), engine="kernel") as store:
         said = store.warnings

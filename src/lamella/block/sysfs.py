@@ -53,6 +53,14 @@ def read_ahead(major: int, minor: int) -> int | None:
     return None if kib is None else kib * 2
 
 
+def device_node(number: str) -> str | None:
+    """The ``/dev`` node of the device "major:minor", or None if there is no such device."""
+    for line in attribute(device_folder(number), "uevent").splitlines():
+        if line.startswith("DEVNAME="):
+            return f"/dev/{line[8:]}"
+    return None
+
+
 def is_partition(path: str) -> bool:
     """Whether the node *path*, called as the kernel calls the device, is a partition."""
     return (SYS_CLASS_BLOCK / os.path.basename(path) / "partition").exists()
@@ -61,6 +69,18 @@ def is_partition(path: str) -> bool:
 def holders(folder: Path) -> list[Path]:
     """The folders of the block devices that lie on the device."""
     return device_folders(folder / "holders")
+
+
+def with_slaves(number: str, sys: Path = Path("/sys")) -> set[str]:
+    """The numbers of the device "major:minor" and of all devices that it lies on, at any depth."""
+    found, todo = set[str](), [number]
+    while todo:
+        one = todo.pop()
+        if one in found:
+            continue
+        found.add(one)
+        todo += [attribute(slave, "dev") for slave in (sys / "dev/block" / one / "slaves").glob("*")]
+    return found - {""}
 
 
 def device_folders(sys_block: Path = SYS_BLOCK) -> list[Path]:

@@ -217,7 +217,7 @@ def test_an_active_origin_is_suspended_with_our_memory_at_hand(
         kernel.calls.append(f"hold {numbers}")
         yield
 
-    monkeypatch.setattr("lamella.lvm.activation.memory_lock.held_for", held)
+    monkeypatch.setattr("lamella.lvm.activation.memory_lock.memory_locked", held)
     origin = found.group.lvs["s2"].thin
     assert origin is not None
     name = origin.origin
@@ -420,11 +420,11 @@ def test_lvm2s_daemon_watches_pools_while_they_are_there(
     told: list[tuple[str, bool]] = []
     answers = [""]
 
-    def tell(uuid: str, wanted: bool) -> str:
+    def set_monitored(uuid: str, wanted: bool) -> str:
         told.append((uuid[-6:], wanted))
         return answers[-1]
 
-    monkeypatch.setattr(dmeventd, "tell", tell)
+    monkeypatch.setattr(dmeventd, "set_monitored", set_monitored)
     said: list[str] = []
     settings = Settings(lambda group, lv: 80)
     activator = KernelActivator(cast("DeviceMapper", kernel), settings, monitor=True, warn=said.append)

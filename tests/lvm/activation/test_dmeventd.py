@@ -12,7 +12,7 @@ import pytest
 
 from lamella.errors import BusyError
 from lamella.lvm.activation import dmeventd
-from lamella.lvm.activation.dmeventd import HEADER, Monitor, listening, tell
+from lamella.lvm.activation.dmeventd import HEADER, Monitor, listening, set_monitored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,32 +99,32 @@ def test_without_a_daemon_nobody_is_reached(tmp_path: Path) -> None:
 def test_silence_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "dmeventd-client")
     os.mkfifo(tmp_path / "dmeventd-server")
-    monkeypatch.setattr(dmeventd, "PATIENCE", 0.01)
+    monkeypatch.setattr(dmeventd, "ANSWER_TIMEOUT", 0.01)
     with Monitor(tmp_path) as monitor, pytest.raises(BusyError, match="did not answer"):
         monitor.register(UUID)
 
 
 def test_what_is_asked_for_is_told(tmp_path: Path) -> None:
     with daemon(tmp_path) as server:
-        assert tell(UUID, True, tmp_path) == ""
+        assert set_monitored(UUID, True, tmp_path) == ""
         assert server.registered == {UUID}
-        assert tell(UUID, False, tmp_path) == ""
-        assert tell(UUID, False, tmp_path) == "", "it was watched by nobody"
+        assert set_monitored(UUID, False, tmp_path) == ""
+        assert set_monitored(UUID, False, tmp_path) == "", "it was watched by nobody"
     assert server.registered == set()
 
 
 def test_a_daemon_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Monitor, "register", lambda self, uuid: False)
     with daemon(tmp_path):
-        assert "refuses" in tell(UUID, True, tmp_path)
+        assert "refuses" in set_monitored(UUID, True, tmp_path)
 
 
 def test_a_daemon_that_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("dmeventd-client", "dmeventd-server"):
         os.mkfifo(tmp_path / name)
     reader = os.open(tmp_path / "dmeventd-client", os.O_RDWR)
-    monkeypatch.setattr(dmeventd, "PATIENCE", 0.01)
-    assert "did not answer" in tell(UUID, True, tmp_path)
+    monkeypatch.setattr(dmeventd, "ANSWER_TIMEOUT", 0.01)
+    assert "did not answer" in set_monitored(UUID, True, tmp_path)
     os.close(reader)
 
 
@@ -133,7 +133,7 @@ def test_it_is_started_only_to_watch(tmp_path: Path) -> None:
     program = tmp_path / "dmeventd"
     program.write_text(f"#!/bin/sh\necho >> {tmp_path}/started\nexit 3\n")
     program.chmod(0o755)
-    assert tell(UUID, False, tmp_path) == ""
+    assert set_monitored(UUID, False, tmp_path) == ""
     assert not (tmp_path / "started").exists()
     assert "does not listen (exit code 3)" in listening(tmp_path, str(program))
     assert (tmp_path / "started").exists()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.lvm.activation.memory_lock import held_for, lies_on, with_slaves
+from lamella.block.sysfs import with_slaves
+from lamella.lvm.activation.memory_lock import lies_on, memory_locked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,5 +79,5 @@ def test_nothing_known_is_taken_for_yes(tmp_path: Path) -> None:
 
 
 def test_this_process() -> None:
-    with held_for([]):
+    with memory_locked([]):
         pass

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lamella.cli.lvm import main_lvm
-from lamella.lvm.disks.hints import renew, taken_back
+from lamella.lvm.disks.hints import invalidated, renew
 from lamella.lvm.session import environment as environments
 from lamella.lvm.session.config import Config
 from lamella.lvm.session.environment import Environment
@@ -42,7 +42,7 @@ def names(folder: Path) -> set[str]:
 
 
 def test_they_are_emptied_and_locked_until_the_change_is_done(run: Path) -> None:
-    with taken_back(run, "vgcreate"):
+    with invalidated(run, "vgcreate"):
         text = (run / "hints").read_text()
         assert text.startswith(f"# Created empty by vgcreate pid {os.getpid()} ")
         assert text.count("\n") == 1
@@ -54,14 +54,14 @@ def test_they_are_emptied_and_locked_until_the_change_is_done(run: Path) -> None
 
 
 def test_where_there_are_none_they_are_made_empty(tmp_path: Path) -> None:
-    with taken_back(tmp_path, "pvcreate"):
+    with invalidated(tmp_path, "pvcreate"):
         assert names(tmp_path) == {"hints", "newhints"}
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("hints", "newhints")] == [0o600] * 2
 
 
 def test_nothing_is_made_without_the_folder(tmp_path: Path) -> None:
     for folder in (None, tmp_path / "lvm"):
-        with taken_back(folder, "pvcreate"):
+        with invalidated(folder, "pvcreate"):
             renew(folder)
     assert not names(tmp_path)
 
@@ -71,7 +71,7 @@ def test_a_reader_is_waited_for_and_new_ones_are_kept_away(run: Path) -> None:
     entered = threading.Event()
 
     def change() -> None:
-        with taken_back(run, "pvremove", patience=60):
+        with invalidated(run, "pvremove", timeout=60):
             entered.set()
 
     thread = threading.Thread(target=change)
@@ -86,10 +86,10 @@ def test_a_reader_is_waited_for_and_new_ones_are_kept_away(run: Path) -> None:
     assert names(run) == {"hints", "newhints"}
 
 
-@pytest.mark.parametrize("options", [{"patience": 0.0}, {"lock": False}])
+@pytest.mark.parametrize("options", [{"timeout": 0.0}, {"lock": False}])
 def test_whoever_keeps_them_locked_only_delays(run: Path, options: dict[str, float]) -> None:
     writer = shared(run)
-    with taken_back(run, "vgremove", **options):  # type: ignore[arg-type]  # one of its two keywords
+    with invalidated(run, "vgremove", **options):  # type: ignore[arg-type]  # one of its two keywords
         assert LINE not in (run / "hints").read_text()
         (run / "hints").write_text(LINE)  # what the writer read before the change
         (run / "newhints").unlink()
@@ -100,7 +100,7 @@ def test_whoever_keeps_them_locked_only_delays(run: Path, options: dict[str, flo
 
 def test_nothing_fails_for_their_sake(tmp_path: Path) -> None:
     (tmp_path / "hints").mkdir()
-    with taken_back(tmp_path, "vgcreate"):
+    with invalidated(tmp_path, "vgcreate"):
         pass
     assert names(tmp_path) == {"hints"}
     (tmp_path / "newhints").mkdir()
@@ -108,7 +108,7 @@ def test_nothing_fails_for_their_sake(tmp_path: Path) -> None:
 
 
 def test_a_failed_change_leaves_them_emptied(run: Path) -> None:
-    with pytest.raises(KeyError), taken_back(run, "vgcreate"):
+    with pytest.raises(KeyError), invalidated(run, "vgcreate"):
         raise KeyError
     assert names(run) == {"hints", "newhints"}
     os.close(shared(run))

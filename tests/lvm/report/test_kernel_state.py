@@ -13,7 +13,7 @@ from lamella.lvm.report import kernel_state
 from lamella.lvm.report import report as reporting
 from lamella.lvm.report.kernel_state import KernelView, pool_state, thin_state
 from lamella.lvm.report.report import Request
-from lamella.lvm.report.view import GroupView, Surroundings, Usage
+from lamella.lvm.report.view import GroupView, Sources, Usage
 from tests.lvm.activation.kernel_in_memory import Device, FakeKernel
 from tests.lvm.activation.test_device_tree import FOLDER, Recorded, chosen, disks, load
 
@@ -49,7 +49,7 @@ def lvs(group: VolumeGroup, kernel: FakeKernel, fields: list[str]) -> dict[str, 
         target = view.target(vg, lv)
         return target.usage if target is not None else Usage()
 
-    around = Surroundings(True, view.state, usage, active=view.active, target=view.target)
+    around = Sources(True, view.state, usage, active=view.active, target=view.target)
     request = Request("lv", [",".join(["lv_name", *fields])], format="json", hidden=True)
     text = reporting.build(request, [GroupView(group, {}, around)]).text(request)
     rows: list[dict[str, str]] = json.loads(text)["report"][0]["lv"]

@@ -25,7 +25,7 @@ FAILED = 1
 def main_dmsetup(argv: Sequence[str]) -> int:
     """Run ``dmsetup`` with its arguments (without the name) and return its exit code."""
     from lamella.cli.dmsetup.backend import FailedError, source
-    from lamella.cli.dmsetup.options import UnclearError, parse
+    from lamella.cli.dmsetup.options import OptionError, parse
     from lamella.cli.dmsetup.usage import usage
 
     try:
@@ -47,7 +47,7 @@ def main_dmsetup(argv: Sequence[str]) -> int:
         with source(options) as devices:
             run(devices, options)
         sys.stdout.flush()
-    except UnclearError as error:
+    except OptionError as error:
         sys.stderr.write(f"{error.message}\nCouldn't process command line.\n")
         return FAILED
     except FailedError as error:

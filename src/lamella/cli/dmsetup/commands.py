@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.dmsetup.backend import asked, look_up, shown
 from lamella.cli.dmsetup.info import print_info
-from lamella.cli.dmsetup.options import UnclearError
+from lamella.cli.dmsetup.options import OptionError
 from lamella.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _numbering(options: Options) -> str:
     words = [word for text in options.fields for word in text.split(",") if word]
     for word in words:
         if word not in NUMBERING:
-            raise UnclearError(f"Option not recognised: {word}.")
+            raise OptionError(f"Option not recognised: {word}.")
     return "blkdevname" if "blkdevname" in words else "devname" if "devname" in words else "devno"
 
 

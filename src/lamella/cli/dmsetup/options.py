@@ -24,7 +24,7 @@ MANGLING = ("none", "hex", "auto")
 ENGINES = ("auto", "user", "kernel")
 
 
-class UnclearError(UsageError):
+class OptionError(UsageError):
     """The command line cannot be understood; said in getopt's words."""
 
 
@@ -72,13 +72,13 @@ _SHORT_NAMES = {
 
 
 def parse(argv: Sequence[str]) -> Options:
-    """The command line as dmsetup understands it. Raises :class:`UnclearError`."""
+    """The command line as dmsetup understands it. Raises :class:`OptionError`."""
     found = Options()
     rest = _own_options(list(argv), found)
     try:
         given, words = getopt.gnu_getopt(rest, SHORT, LONG)
     except getopt.GetoptError as error:
-        raise UnclearError(_getopt_words(error)) from error
+        raise OptionError(_getopt_words(error)) from error
     major = minor = None
     for name, value in given:
         match name:
@@ -98,12 +98,12 @@ def parse(argv: Sequence[str]) -> Options:
                 found.target = value
             case "--manglename":
                 if value not in MANGLING:
-                    raise UnclearError("Unknown name mangling mode.")
+                    raise OptionError("Unknown name mangling mode.")
                 found.mangling = value
             case _:
                 found.flags.add(_SHORT_NAMES.get(name, name.removeprefix("--")))
     if (major is None) != (minor is None):
-        raise UnclearError("Please specify both major number and minor number.")
+        raise OptionError("Please specify both major number and minor number.")
     if major is not None and minor is not None:
         found.number = (major, minor)
     if words:
@@ -133,13 +133,13 @@ def _own_options(argv: list[str], found: Options) -> list[str]:
         elif name == "--wait" and value.isdigit():
             found.wait = float(value)
         else:
-            raise UnclearError(f"dmsetup: option '{name}' does not take {value!r}")
+            raise OptionError(f"dmsetup: option '{name}' does not take {value!r}")
     return left
 
 
 def _integer(text: str) -> int:
     if not text.isdigit() or len(text) > 9:
-        raise UnclearError(f"{text!r} is no device number")
+        raise OptionError(f"{text!r} is no device number")
     return int(text)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lamella.cli.dmsetup.backend import shown
-from lamella.cli.dmsetup.options import UnclearError
+from lamella.cli.dmsetup.options import OptionError
 from lamella.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _features(options: Options) -> set[str]:
     words = [word for text in options.fields for word in text.split(",") if word]
     for word in words:
         if word not in FEATURES:
-            raise UnclearError(f"Tree options not recognised: {word}.")
+            raise OptionError(f"Tree options not recognised: {word}.")
     return set(words)
 
 

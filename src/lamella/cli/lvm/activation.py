@@ -27,9 +27,9 @@ def _locked(context: Context, name: str) -> Iterator[FoundGroup]:
         yield found
 
 
-def _together(context: Context) -> AbstractContextManager[None]:
+def _one_udev_wait(context: Context) -> AbstractContextManager[None]:
     """udev is waited for once, for all volumes."""
-    return context.activator.together() if context.activator is not None else nullcontext()
+    return context.activator.one_udev_wait() if context.activator is not None else nullcontext()
 
 
 def _activating(context: Context) -> bool:
@@ -68,7 +68,7 @@ def change_activation(context: Context, found: FoundGroup, lvs: list[LogicalVolu
     if not context.config.flag("global/activation") or context.test:
         return
     names = [lv.name for lv in lvs]
-    with _locked(context, found.group.name) as fresh, _together(context):
+    with _locked(context, found.group.name) as fresh, _one_udev_wait(context):
         for name in names:
             if name in fresh.group.lvs:
                 _one(context, fresh, fresh.group.lvs[name])
@@ -147,7 +147,7 @@ def change_group_activation(context: Context, found: FoundGroup) -> None:
         with _locked(context, group.name) as fresh:
             group = fresh.group
             if _activating(context) or _idle(context, fresh):
-                with _together(context):
+                with _one_udev_wait(context):
                     for lv in _of_group(group):
                         _one(context, fresh, lv)
             else:

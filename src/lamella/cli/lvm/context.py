@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lamella.lvm.activation.activator import KernelActivator
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.report.units import Units
-    from lamella.lvm.report.view import GroupView, Surroundings
+    from lamella.lvm.report.view import GroupView, Sources
     from lamella.lvm.session.environment import Environment
     from lamella.lvm.session.session import Session
 
@@ -111,7 +111,7 @@ class Context:
             yield found
 
     @cached_property
-    def around(self) -> Surroundings:
+    def sources(self) -> Sources:
         """Where reports get what is not in the metadata."""
         from lamella.lvm.report.sources import make
 
@@ -121,4 +121,4 @@ class Context:
         """A group for a report."""
         from lamella.lvm.report.sources import group_view
 
-        return group_view(found, self.around)
+        return group_view(found, self.sources)

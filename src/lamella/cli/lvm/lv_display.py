@@ -40,7 +40,7 @@ def lvdisplay(context: Context) -> None:
 
 
 def _colon(context: Context, view: GroupView, lv: LogicalVolume) -> None:
-    state = view.itself(lv)
+    state = view.top_state(lv)
     ahead = -1 if lv.read_ahead is None else lv.read_ahead
     parts: list[object] = [f"/dev/{view.group.name}/{lv.name}", view.group.name]
     parts += [3 if lv.writable else 1, 1 if state else 0, -1, state.open_count if state else 0]
@@ -60,19 +60,19 @@ def show_volume(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolu
     say(f"LV Name                {lv.name}")
     say(f"VG Name                {group.name}")
     say(f"LV UUID                {lv.uuid}")
-    state = view.itself(lv)
+    state = view.top_state(lv)
     access = "read/write" if lv.writable else "read only"
     if lv.writable and state is not None and state.read_only:
         access += " (activated read only)"
     say(f"LV Write Access        {access}")
     host = (
-        f"{lv.creation_host}, {show_time(lv.creation_time, view.around.time_format)}"
+        f"{lv.creation_host}, {show_time(lv.creation_time, view.sources.time_format)}"
         if lv.creation_time
         else ", "
     )
     say(f"LV Creation host, time {host}")
     _relations(context, view, lv)
-    if view.around.activation:
+    if view.sources.activation:
         words = "NOT available" if state is None else "suspended" if state.suspended else "available"
         say(f"LV Status              {words}")
         if state is not None:
@@ -80,7 +80,7 @@ def show_volume(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolu
     store = view.snapshot_stores.get(lv.name)
     shown = view.group.lvs.get(store[0], lv) if store else lv
     say(f"LV Size                {sizes.show(shown.extents * group.extent_size)}")
-    usage = view.around.thin_usage(group, lv) if view.around.activation else None
+    usage = view.sources.thin_usage(group, lv) if view.sources.activation else None
     if usage is not None and usage.metadata is not None:
         say(f"Allocated pool data    {usage.data or 0:.2f}%")
         say(f"Allocated metadata     {usage.metadata:.2f}%")

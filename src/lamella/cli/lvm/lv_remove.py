@@ -74,7 +74,7 @@ def remove_named(context: Context, found: FoundGroup, names: list[str], *, asked
         try:
             if lv.thin is None and lv.thin_pool is None:
                 check_removable(group, lv)
-                _let_go(context, found, lv, asked)
+                _deactivate(context, found, lv, asked)
                 forget_lv(group, lv)
                 plain.append(name)
                 continue
@@ -95,7 +95,7 @@ def _finish(context: Context, found: FoundGroup, plain: list[str]) -> None:
     plain.clear()
 
 
-def _let_go(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool) -> None:
+def _deactivate(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool) -> None:
     """Take the volume from the kernel, if it is active: after asking, and not while it is in use."""
     session = context.session
     kernel = session.kernel(found)
@@ -138,12 +138,12 @@ def _remove(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool)
             if not context.console.confirm(question):
                 raise Failed(f'Logical volume "{lv.name}" not removed.')
         for one in (*inside, lv):
-            _let_go(context, found, one, asked)
+            _deactivate(context, found, one, asked)
         names = [one.name for one in inside]
         remove_any(context.session, found, lv)
         for name in names:
             context.console.print(f'Logical volume "{name}" successfully removed.')
     else:
-        _let_go(context, found, lv, asked)
+        _deactivate(context, found, lv, asked)
         remove_any(context.session, found, lv)
     context.console.print(f'Logical volume "{lv.name}" successfully removed.')

@@ -101,7 +101,7 @@ def _file_system(context: Context, found: FoundGroup, lv: LogicalVolume) -> File
     return system
 
 
-def _agree_to_reduce(context: Context, found: FoundGroup, lv: LogicalVolume, wanted: int) -> None:
+def _confirm_reduction(context: Context, found: FoundGroup, lv: LogicalVolume, wanted: int) -> None:
     """Say what shortening an active volume may do, and ask."""
     kernel = context.session.kernel(found)
     if kernel is None or not kernel.is_active(found, lv.name):
@@ -138,7 +138,7 @@ def _volume(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[
         _check_direction(context, now, wanted, sign)
     system = _file_system(context, found, lv)
     if wanted < now and system is None:
-        _agree_to_reduce(context, found, lv, wanted)
+        _confirm_reduction(context, found, lv, wanted)
     if approximate and wanted > now and lv.thin is None and not group.free_extents():
         raise NoSpaceError(f"Insufficient free space: {wanted - now} extents needed, but only 0 available")
     if wanted < now and system is not None:

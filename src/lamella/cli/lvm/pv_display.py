@@ -25,7 +25,7 @@ def pvdisplay(context: Context) -> None:
     sizes = Sizes(context.units)
     views, _bare = disks_to_report(context, args.positionals)
     for view in views:
-        listed = view.shown_pvs if view.shown_pvs is not None else view.vg.pvs if view.vg else view.loose
+        listed = view.shown_pvs if view.shown_pvs is not None else view.vg.pvs if view.vg else view.orphans
         for pv in listed:
             if not _selected(context, view, pv):
                 continue

@@ -169,7 +169,7 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
 
     *arguments* name disks or tags; without any, all count. What is not found counts as a failure.
     """
-    from lamella.lvm.report.sources import device_info
+    from lamella.lvm.report.sources import device_info, orphan_view
 
     scan = context.session.scan
     wanted = _wanted_disks(context, arguments)
@@ -191,32 +191,11 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
         views.append(view)
     orphans = [disk for disk in scan.orphans if every or disk in wanted]
     if orphans:
-        views.append(loose_view(context, orphans))
+        views.append(orphan_view(orphans, context.sources))
     bare = []
     if context.args.has("all"):
         bare = [device_info(disk) for disk in scan.disks if disk.label is None and (every or disk in wanted)]
     return views, bare
-
-
-def loose_view(context: Context, disks: list[Disk]) -> GroupView:
-    """Disks of no group, for a report."""
-    from lamella.lvm.format.physical_volume import PhysicalVolume
-    from lamella.lvm.report.sources import device_info
-    from lamella.lvm.report.view import GroupView
-
-    loose, devices = [], {}
-    for disk in disks:
-        label = disk.label
-        if label is None:
-            continue
-        pv = PhysicalVolume(label.uuid, disk.path, status=[], dev_sectors=label.device_size // 512)
-        if label.data_areas:
-            pv.pe_start = label.data_areas[0][0] // 512
-        if label.boot_areas:
-            pv.ba_start, pv.ba_size = (part // 512 for part in label.boot_areas[0])
-        loose.append(pv)
-        devices[label.uuid] = device_info(disk)
-    return GroupView(None, devices, context.around, loose)
 
 
 def _wanted_disks(context: Context, arguments: list[str]) -> list[Disk]:

@@ -104,16 +104,16 @@ def _renew_hints(context: Context) -> None:
 
     LVM2 writes them at once in the first case. Only its commands read them, and the next one does.
     """
-    from lamella.lvm.disks.hints import renew, taken_back
+    from lamella.lvm.disks.hints import invalidated, renew
 
-    around = context.environment
+    environment = context.environment
     if not context.args.positionals:
-        with taken_back(around.hints_dir, context.name, lock=around.lock_dir is not None):
+        with invalidated(environment.hints_dir, context.name, lock=environment.lock_dir is not None):
             pass
         return
     disks = (context.session.scan.disk(path) for path in context.args.positionals)
     if any(disk is not None and disk.label is not None for disk in disks):
-        renew(around.hints_dir)
+        renew(environment.hints_dir)
 
 
 def _autoactivate(context: Context) -> None:

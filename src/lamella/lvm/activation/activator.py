@@ -13,7 +13,7 @@ from lamella.devicemapper.table import ThinPool
 from lamella.errors import BusyError, CorruptError, LamellaError
 from lamella.lvm.activation import pool_checks
 from lamella.lvm.activation.busy_check import check_unused
-from lamella.lvm.activation.device_changes import Changes, Sharing, changes, same_table
+from lamella.lvm.activation.device_changes import Changes, SharedCookie, changes, same_table
 from lamella.lvm.activation.device_tree import (
     HIDDEN,
     SHOWN,
@@ -65,13 +65,13 @@ class KernelActivator:
         self.check_pools = check_pools
         self.monitor = monitor
         self._warn = warn or (lambda text: None)
-        self._shared: Sharing | None = None
+        self._shared: SharedCookie | None = None
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def one_udev_wait(self) -> Iterator[None]:
         """udev is waited for once, at the end of the block, and not after each call in it."""
         with udev_cookie() as cookie:
-            self._shared = Sharing(cookie)
+            self._shared = SharedCookie(cookie)
             try:
                 yield
             finally:
@@ -133,11 +133,11 @@ class KernelActivator:
         settings = replace(self.settings, read_only=True) if read_only else self.settings
         with GroupDisks(found) as disks, changes(self.dm, self._shared) as made:
             wanted = wanted_devices(found.group, inactive, disks, settings)
-            self._refuse_beside_parts(found, inactive, wanted)
+            self._refuse_active_parts(found, inactive, wanted)
             for device in wanted:
                 self._ensure(found, device, made)
 
-    def _refuse_beside_parts(
+    def _refuse_active_parts(
         self, found: FoundGroup, names: list[str], wanted: Iterable[WantedDevice]
     ) -> None:
         """A part of a pool that is active by itself is not to be changed behind its user's back."""
@@ -178,7 +178,7 @@ class KernelActivator:
             elif info.suspended:
                 made.resume(device.name, device.udev)
         if pool is not None:
-            self._send_to(found, pool, device.name)
+            self._send_queued(found, pool, device.name)
         if fresh:
             self.watch(found, device.lv, True)
 
@@ -187,13 +187,13 @@ class KernelActivator:
 
         Nothing depends on it but the automatic growth of pools, so what goes wrong is a warning.
         """
-        from lamella.lvm.activation.dmeventd import tell
+        from lamella.lvm.activation.dmeventd import set_monitored
 
         lv = found.group.find_lv(pool)
         uuid = lv_uuid(found.group, lv, "tpool")
         if not self.monitor or self.dm.find(uuid=uuid) is None:
             return
-        problem = tell(uuid, wanted)
+        problem = set_monitored(uuid, wanted)
         if not problem:
             return
         full = f"{found.group.name}/{pool}"
@@ -229,10 +229,10 @@ class KernelActivator:
         if not sound:
             raise pool_checks.explain_refusal(CorruptError(""), full)
 
-    def _send_to(self, found: FoundGroup, pool: LogicalVolume, name: str) -> None:
+    def _send_queued(self, found: FoundGroup, pool: LogicalVolume, name: str) -> None:
         segment = found.group.pool_segment(pool)
-        if pool_checks.agree(self.dm, name, segment):
-            pool_checks.send(self.dm, found.group, pool, name)
+        if pool_checks.has_unsent_messages(self.dm, name, segment):
+            pool_checks.send_messages(self.dm, found.group, pool, name)
 
     def send_messages(self, found: FoundGroup, pool: str) -> None:
         """Carry out the messages that are queued in the pool's segment; an inactive pool is activated."""
@@ -241,7 +241,7 @@ class KernelActivator:
             self.activate(found, [pool])
             return
         info = self.dm.info(uuid=lv_uuid(found.group, lv, "tpool"))
-        self._send_to(found, lv, info.name)
+        self._send_queued(found, lv, info.name)
 
     # -- down ------------------------------------------------------------------------------------
 
@@ -255,20 +255,20 @@ class KernelActivator:
                     continue
                 if found.group.is_visible(lv):
                     check_unused(self.dm, info.uuid, f"{found.group.name}/{name}")
-                self._take_down(found, info, made)
+                self._remove_tree(found, info, made)
         wait_for_loop_devices(disk.path for disk in found.disks.values())
 
-    def _take_down(self, found: FoundGroup, top: DeviceInfo, made: Changes) -> None:
+    def _remove_tree(self, found: FoundGroup, top: DeviceInfo, made: Changes) -> None:
         below = self._below(found, top)
         self._unwatch(found, top)
         made.remove(top, SHOWN)
-        self._after(found, top)
+        self._check_removed_pool(found, top)
         for info in below:
             now = self.dm.find(uuid=info.uuid)
             if now is not None and not now.open_count and not self._is_volume(found, now):
                 self._unwatch(found, now)
                 made.remove(now, HIDDEN)
-                self._after(found, now)
+                self._check_removed_pool(found, now)
 
     def _unwatch(self, found: FoundGroup, info: DeviceInfo) -> None:
         lv = self._lv_of(found, info) if self.monitor and info.uuid.endswith("-tpool") else None
@@ -303,7 +303,7 @@ class KernelActivator:
         own = split_dm_uuid(info.uuid)[1]
         return next((lv for lv in found.group.lvs.values() if without_dashes(lv.uuid) == own), None)
 
-    def _after(self, found: FoundGroup, gone: DeviceInfo) -> None:
+    def _check_removed_pool(self, found: FoundGroup, gone: DeviceInfo) -> None:
         """A pool that has gone is looked at once more."""
         if not self.check_pools or not gone.uuid.endswith("-tpool"):
             return

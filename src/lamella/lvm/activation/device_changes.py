@@ -35,7 +35,7 @@ TRIES, PAUSE = 100, 0.05
 
 
 class Changes:
-    """Devices made within one command; :meth:`take_back` removes them again. Use :func:`changes`."""
+    """Devices made within one command; :meth:`roll_back` removes them again. Use :func:`changes`."""
 
     def __init__(self, dm: DeviceMapper, cookie: Cookie | None) -> None:
         self.dm = dm
@@ -139,7 +139,7 @@ class Changes:
 
     # -- failing ---------------------------------------------------------------------------------
 
-    def take_back(self) -> None:
+    def roll_back(self) -> None:
         """Remove what was made, the last first; what cannot be removed stays."""
         for device in reversed(self._made):
             info = self.dm.find(uuid=device.uuid)
@@ -150,7 +150,7 @@ class Changes:
 
 
 @contextmanager
-def changes(dm: DeviceMapper, shared: Sharing | None = None) -> Iterator[Changes]:
+def changes(dm: DeviceMapper, shared: SharedCookie | None = None) -> Iterator[Changes]:
     """Changes that are taken back if the block raises.
 
     At its end udev has followed them; with *shared*, at the end of that.
@@ -160,12 +160,12 @@ def changes(dm: DeviceMapper, shared: Sharing | None = None) -> Iterator[Changes
         try:
             yield made
         except BaseException:
-            made.take_back()
+            made.roll_back()
             raise
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
+class SharedCookie:
     """Several changes for which udev is waited once."""
 
     cookie: Cookie | None

@@ -34,7 +34,7 @@ PENDING = 0x01000000
 """Set in an answer's events while the registration is under way."""
 INTERVAL = 10
 """Seconds between these, as with LVM2."""
-PATIENCE = 10.0
+ANSWER_TIMEOUT = 10.0
 LARGEST = 64 << 10
 PROGRAM = "dmeventd"
 
@@ -57,7 +57,7 @@ def listening(run: Path = RUN, program: str = PROGRAM) -> str:
             stdout=subprocess.DEVNULL,  # a pipe might be kept open by the daemon
             stderr=subprocess.DEVNULL,
             cwd="/",
-            timeout=PATIENCE,
+            timeout=ANSWER_TIMEOUT,
             check=False,
         )
     except (OSError, subprocess.SubprocessError) as error:
@@ -67,7 +67,7 @@ def listening(run: Path = RUN, program: str = PROGRAM) -> str:
     return f"{path} was started and does not listen (exit code {done.returncode}); see the system log"
 
 
-def tell(uuid: str, wanted: bool, run: Path = RUN) -> str:
+def set_monitored(uuid: str, wanted: bool, run: Path = RUN) -> str:
     """Have the pool with this device-mapper UUID watched, or no longer: why that is not so, or "".
 
     The daemon is started only to watch something.
@@ -148,7 +148,7 @@ class Monitor:
             while os.read(self._answers, LARGEST):  # what somebody who went away was told
                 pass
         os.write(self._questions, HEADER.pack(command, len(text)) + text)
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + ANSWER_TIMEOUT
         while True:
             code, size = HEADER.unpack(self._read(HEADER.size, end))
             if not 0 <= size <= LARGEST:
@@ -163,7 +163,7 @@ class Monitor:
             left = end - time.monotonic()
             if left <= 0 or not select.select([self._answers], [], [], left)[0]:
                 raise BusyError(
-                    f"dmeventd did not answer within {PATIENCE:g} seconds",
+                    f"dmeventd did not answer within {ANSWER_TIMEOUT:g} seconds",
                     hint="see whether it runs: systemctl status dm-event.socket dm-event.service",
                 )
             with suppress(BlockingIOError):

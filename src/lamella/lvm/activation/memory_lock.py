@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.block import mountinfo
+from lamella.block.sysfs import with_slaves
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -61,21 +62,8 @@ def lies_on(numbers: Collection[str], proc: Path = Path("/proc"), sys: Path = Pa
     return not below.isdisjoint(numbers)
 
 
-def with_slaves(number: str, sys: Path) -> set[str]:
-    """The device and all that it lies on."""
-    found, todo = set[str](), [number]
-    while todo:
-        one = todo.pop()
-        if one in found:
-            continue
-        found.add(one)
-        slaves = (sys / "dev/block" / one / "slaves").glob("*/dev")
-        todo.extend(slave.read_text().strip() for slave in slaves)
-    return found
-
-
 @contextmanager
-def held_for(numbers: Collection[str]) -> Iterator[None]:
+def memory_locked(numbers: Collection[str]) -> Iterator[None]:
     """All memory at hand within the block, if some of it may lie on one of the devices."""
     if not lies_on(numbers):
         yield

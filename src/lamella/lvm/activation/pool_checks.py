@@ -77,7 +77,7 @@ def pool_state(dm: DeviceMapper, name: str) -> PoolState:
     return PoolState(text, int(words[0]), "ro" in words, "needs_check" in words)
 
 
-def agree(dm: DeviceMapper, name: str, segment: ThinPoolSegment) -> bool:
+def has_unsent_messages(dm: DeviceMapper, name: str, segment: ThinPoolSegment) -> bool:
     """Whether the messages queued in *segment* are yet to be sent to the pool that is device *name*.
 
     Raises :class:`CorruptError` if the pool's transaction id fits neither before nor after them. An id
@@ -109,7 +109,7 @@ def agree(dm: DeviceMapper, name: str, segment: ThinPoolSegment) -> bool:
     return bool(segment.messages)
 
 
-def send(dm: DeviceMapper, group: VolumeGroup, pool_lv: LogicalVolume, name: str) -> None:
+def send_messages(dm: DeviceMapper, group: VolumeGroup, pool_lv: LogicalVolume, name: str) -> None:
     """Send what is queued for *pool_lv* to the pool that is device *name*, and raise its transaction id.
 
     A snapshot's origin that is active is suspended for its message, with its file system frozen. Each message
@@ -118,7 +118,7 @@ def send(dm: DeviceMapper, group: VolumeGroup, pool_lv: LogicalVolume, name: str
     segment = group.pool_segment(pool_lv)
     for verb, what in segment.messages:
         if verb == "delete":
-            _once(dm, name, f"delete {what}", done=errno.ENODATA)
+            _send_once(dm, name, f"delete {what}", done=errno.ENODATA)
             continue
         thin = group.lvs[str(what)].thin if str(what) in group.lvs else None
         if thin is None:
@@ -127,7 +127,7 @@ def send(dm: DeviceMapper, group: VolumeGroup, pool_lv: LogicalVolume, name: str
                 hint="restore the group's metadata from a backup",
             )
         if not thin.origin:
-            _once(dm, name, f"create_thin {thin.device_id}", done=errno.EEXIST)
+            _send_once(dm, name, f"create_thin {thin.device_id}", done=errno.EEXIST)
             continue
         _snapshot(dm, group, name, thin.device_id, thin.origin)
     dm.message(name, f"set_transaction_id {segment.transaction_id - 1} {segment.transaction_id}")
@@ -145,15 +145,15 @@ def _snapshot(dm: DeviceMapper, group: VolumeGroup, pool: str, device_id: int, o
     text = f"create_snap {device_id} {origin.thin.device_id}"
     active = dm.find(uuid=top_uuid(group, origin))
     if active is None or active.suspended:
-        _once(dm, pool, text, done=errno.EEXIST)
+        _send_once(dm, pool, text, done=errno.EEXIST)
         return
-    from lamella.lvm.activation.memory_lock import held_for
+    from lamella.lvm.activation.memory_lock import memory_locked
 
-    with held_for([active.number]), dm.suspended(active.name):
-        _once(dm, pool, text, done=errno.EEXIST)
+    with memory_locked([active.number]), dm.suspended(active.name):
+        _send_once(dm, pool, text, done=errno.EEXIST)
 
 
-def _once(dm: DeviceMapper, pool: str, text: str, *, done: int) -> None:
+def _send_once(dm: DeviceMapper, pool: str, text: str, *, done: int) -> None:
     """Send a message, unless the kernel's answer *done* says that it was carried out already."""
     try:
         dm.message(pool, text)

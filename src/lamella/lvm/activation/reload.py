@@ -22,7 +22,7 @@ from lamella.devicemapper.table import Thin, ThinPool, parse_table, total_sector
 from lamella.errors import LamellaError
 from lamella.lvm.activation.device_changes import Changes, changes, same_table, set_read_ahead
 from lamella.lvm.activation.device_tree import wanted_devices
-from lamella.lvm.activation.memory_lock import held_for
+from lamella.lvm.activation.memory_lock import memory_locked
 from lamella.lvm.activation.pv_numbers import GroupDisks
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class _Plan:
     reloads: dict[str, _Reload] = field(default_factory=dict)
     fresh: list[WantedDevice] = field(default_factory=list)
     """Devices that are not there yet."""
-    held: list[str] = field(default_factory=list)
+    suspended: list[str] = field(default_factory=list)
     """Names of devices that we have suspended, in order."""
 
     # -- before the commit -----------------------------------------------------------------------
@@ -86,7 +86,7 @@ class _Plan:
         """Hold everything whose mapping is about to change, and what lies on it, from above downwards."""
         moving = {uuid for uuid, reload in self.reloads.items() if not reload.live}
         for uuid, (device, _info) in self.existing.items():  # from below upwards
-            if any(below in moving for below in _held_through(device)) or self._takes_note(device):
+            if any(below in moving for below in _suspended_through(device)) or self._reads_new_size(device):
                 moving.add(uuid)
         for uuid in reversed(self.existing):
             device, info = self.existing[uuid]
@@ -94,9 +94,9 @@ class _Plan:
                 continue
             thin = isinstance(device.table[0], Thin | ThinPool)
             self.dm.suspend(info.name, flush=not thin, freeze=False)
-            self.held.append(info.name)
+            self.suspended.append(info.name)
 
-    def _takes_note(self, device: WantedDevice) -> bool:
+    def _reads_new_size(self, device: WantedDevice) -> bool:
         """Whether it is a pool on something that has grown: of larger metadata it takes note when resumed."""
         below = (self.reloads.get(uuid) for uuid in device.below)
         return isinstance(device.table[0], ThinPool) and any(each is not None and each.live for each in below)
@@ -108,7 +108,7 @@ class _Plan:
         failed: LamellaError | None = None
         for uuid, (device, info) in self.existing.items():
             reload = self.reloads.get(uuid)
-            if info.name in self.held or info.suspended or (reload is not None and not reload.live):
+            if info.name in self.suspended or info.suspended or (reload is not None and not reload.live):
                 try:
                     self.made.resume(info.name, device.udev)
                 except LamellaError as error:
@@ -142,12 +142,12 @@ class _Plan:
                 with suppress(LamellaError):
                     self.dm.load(reload.info.name, old, read_only=reload.info.read_only)
                     self.made.resume(reload.info.name, reload.device.udev)
-        for name in reversed(self.held):
+        for name in reversed(self.suspended):
             with suppress(LamellaError):
                 self.dm.resume(name)
 
 
-def _held_through(device: WantedDevice) -> tuple[str, ...]:
+def _suspended_through(device: WantedDevice) -> tuple[str, ...]:
     """Below which of its devices a suspension is felt: a pool holds its thin volumes back by itself."""
     if isinstance(device.table[0], Thin):
         return device.below[1:]
@@ -180,7 +180,7 @@ def reloading(
         with _without_signals(), ExitStack() as memory:
             try:
                 plan.prepare(wanted)
-                memory.enter_context(held_for([info.number for _, info in plan.existing.values()]))
+                memory.enter_context(memory_locked([info.number for _, info in plan.existing.values()]))
                 plan.suspend()
                 yield
             except BaseException:

@@ -45,10 +45,10 @@ FIRST_READ = 4096 + HEADER_SIZE
 """Bytes that hold the label and, where LVM2 puts it, the first area's header."""
 
 
-PATIENCE = 10.0
+LOCK_TIMEOUT = 10.0
 """Seconds to wait for udev, which locks every block device for a moment after somebody has written it."""
 
-LONG_PATIENCE = 60.0
+EXCLUSIVE_LOCK_TIMEOUT = 60.0
 """The same where nobody else can be writing, as the claim has shown: only a very busy udev takes so long."""
 
 
@@ -56,7 +56,9 @@ def open_file(path: str, read_only: bool) -> BlockDevice:
     """A file, block device or NBD address. Readers take no lock: they may look while a store is in use."""
     if not is_block_device(path):
         return open_device(path, read_only=read_only, lock=not read_only)
-    device = _when_unlocked(lambda: open_device(path, read_only=read_only, lock=not read_only), PATIENCE)
+    device = _retry_while_locked(
+        lambda: open_device(path, read_only=read_only, lock=not read_only), LOCK_TIMEOUT
+    )
     _forget_cached(device)
     return device
 
@@ -92,16 +94,16 @@ def open_shared(path: str, read_only: bool) -> BlockDevice:
     device = FileDevice(path, read_only=read_only, direct=True, lock=False)
     try:
         if not read_only:
-            _when_unlocked(lambda: lock_beside_udev(device.fileno(), path), LONG_PATIENCE)
+            _retry_while_locked(lambda: lock_beside_udev(device.fileno(), path), EXCLUSIVE_LOCK_TIMEOUT)
     except BaseException:
         device.close()
         raise
     return device
 
 
-def _when_unlocked(attempt: Callable[[], Result], patience: float) -> Result:
-    """What *attempt* gives, which is made again for *patience* seconds while another's lock is in its way."""
-    deadline = time.monotonic() + patience
+def _retry_while_locked(attempt: Callable[[], Result], timeout: float) -> Result:
+    """What *attempt* gives, which is made again for *timeout* seconds while another's lock is in its way."""
+    deadline = time.monotonic() + timeout
     while True:
         try:
             return attempt()

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PATIENCE = 10.0
+LOCK_TIMEOUT = 10.0
 """Seconds to wait for a command of LVM2 that reads or writes them; it takes as long as reading the disks."""
 
 
 @contextmanager
-def taken_back(
-    folder: Path | None, command: str, *, lock: bool = True, patience: float = PATIENCE
+def invalidated(
+    folder: Path | None, command: str, *, lock: bool = True, timeout: float = LOCK_TIMEOUT
 ) -> Iterator[None]:
     """Empty the hints in *folder*, and let nobody write new ones before the end of the block.
 
@@ -46,7 +46,7 @@ def taken_back(
     held = -1
     try:
         with suppress(OSError):
-            held = _lock(folder, patience if lock else 0.0)
+            held = _lock(folder, timeout if lock else 0.0)
             _empty(folder, held, command)
         yield
     finally:
@@ -64,13 +64,13 @@ def renew(folder: Path | None) -> None:
             _touch(folder / "newhints")
 
 
-def _lock(folder: Path, patience: float) -> int:
+def _lock(folder: Path, timeout: float) -> int:
     """A descriptor of the locked hints, or -1."""
     away = folder / "nohints"
     try:
         _touch(away)
         held = os.open(folder / "hints", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        end = time.monotonic() + patience
+        end = time.monotonic() + timeout
         while True:
             with suppress(BlockingIOError):
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

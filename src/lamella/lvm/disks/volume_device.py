@@ -142,7 +142,7 @@ class VolumeDevice(BlockDevice):
             position += take
             length -= take
 
-    def _shared_out(
+    def _by_device(
         self, requests: Iterable[tuple[int, Buffer]]
     ) -> dict[BlockDevice, list[tuple[int, memoryview]]]:
         """Every request's runs, by disk."""
@@ -163,7 +163,7 @@ class VolumeDevice(BlockDevice):
         self.read_many([(offset, buffer)])
 
     def read_many(self, requests: Iterable[tuple[int, Buffer]]) -> None:
-        for device, runs in self._shared_out(requests).items():
+        for device, runs in self._by_device(requests).items():
             device.read_many(runs)
 
     def write(self, offset: int, data: Buffer) -> None:
@@ -171,7 +171,7 @@ class VolumeDevice(BlockDevice):
 
     def write_many(self, pieces: Iterable[tuple[int, Buffer]]) -> None:
         self._check_writable()
-        for device, runs in self._shared_out(pieces).items():
+        for device, runs in self._by_device(pieces).items():
             device.write_many(runs)
 
     def flush(self) -> None:

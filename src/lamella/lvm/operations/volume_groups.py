@@ -227,7 +227,7 @@ def reduce_group(session: Session, found: FoundGroup, pv: PhysicalVolume) -> Non
         )
     disk = detach_pv(found, pv)
     if not any(not copy.will_be_ignored and not copy.problem for copy in found.copies):
-        _use_an_area(found, pv)
+        _enable_an_area(found, pv)
     session.commit(found, ())
     if disk is not None:
         session.drop_disks([disk])
@@ -244,7 +244,7 @@ def detach_pv(found: FoundGroup, pv: PhysicalVolume) -> Disk | None:
     return disk
 
 
-def _use_an_area(found: FoundGroup, pv: PhysicalVolume) -> None:
+def _enable_an_area(found: FoundGroup, pv: PhysicalVolume) -> None:
     for copy in found.copies:
         if not copy.problem:
             copy.ignore_next = False

@@ -46,7 +46,7 @@ class KernelView:
     def state(self, group: VolumeGroup, lv: LogicalVolume) -> KernelState | None:
         """What ``lv_kernel_major``, ``lv_suspended`` and the like are about."""
         if lv.thin_pool is None:
-            return self.itself(group, lv)
+            return self.top_state(group, lv)
         info = self._info(lv_uuid(group, lv, "tpool"))
         if info is None:
             return None
@@ -56,7 +56,7 @@ class KernelView:
                 return None
         return _state(info, read_ahead=0)  # LVM2 does not ask for a pool's
 
-    def itself(self, group: VolumeGroup, lv: LogicalVolume) -> KernelState | None:
+    def top_state(self, group: VolumeGroup, lv: LogicalVolume) -> KernelState | None:
         """The device that is the volume itself."""
         uuid = top_uuid(group, lv) if lv.thin_pool is not None else self._own(group, lv)
         info = self._info(uuid)

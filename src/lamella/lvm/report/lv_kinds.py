@@ -123,7 +123,7 @@ def attributes(view: GroupView, lv: LogicalVolume) -> str:
     if lv.name not in view.related and len(lv.segments) == 1 and lv.segments[0].type == "striped":
         return _plain_attributes(view, lv)
     state = view.kernel(lv)
-    offline = not view.around.activation
+    offline = not view.sources.activation
     policy = POLICY_LETTERS.get(lv.allocation_policy or "inherit", "-")
     if "LOCKED" in lv.status:
         policy = policy.upper()
@@ -174,7 +174,7 @@ def _plain_attributes(view: GroupView, lv: LogicalVolume) -> str:
     writable = "w" if lv.writable else "r"
     if state is not None and state.read_only and lv.writable:
         writable = "R"
-    if not view.around.activation:
+    if not view.sources.activation:
         active = "XX"
     elif state is None:
         active = "--"
@@ -281,7 +281,7 @@ def health(view: GroupView, lv: LogicalVolume) -> str:
     if lv.name in view.partial_lvs:
         return "partial"
     kind, user_kind = kind_of(lv), part_kind(view, lv)[0]
-    if not view.around.activation and (kind.startswith("raid") or user_kind.startswith("raid")):
+    if not view.sources.activation and (kind.startswith("raid") or user_kind.startswith("raid")):
         return "unknown"
     target = view.target(lv) if lv.thin is not None or lv.thin_pool is not None else None
     return target.health if target is not None else ""

@@ -152,7 +152,7 @@ def _when_full(view: GroupView, lv: LogicalVolume) -> str:
 
 def _active(word: str) -> LvCall:
     def value(view: GroupView, lv: LogicalVolume) -> str:
-        if not view.around.activation:
+        if not view.sources.activation:
             return "unknown"
         return word if view.active(lv) else ""
 
@@ -161,7 +161,7 @@ def _active(word: str) -> LvCall:
 
 def _active_flag(here: bool) -> LvCall:
     def value(view: GroupView, lv: LogicalVolume) -> bool | None:
-        if not view.around.activation:
+        if not view.sources.activation:
             return None
         return here and view.active(lv)
 
@@ -192,9 +192,9 @@ def _initial_sync(view: GroupView, lv: LogicalVolume) -> bool:
 
 def _usage(part: str) -> LvCall:
     def value(view: GroupView, lv: LogicalVolume) -> float | None:
-        if not view.around.activation or (lv.thin is None and lv.thin_pool is None):
+        if not view.sources.activation or (lv.thin is None and lv.thin_pool is None):
             return None
-        found: float | None = getattr(view.around.thin_usage(view.group, lv), part)
+        found: float | None = getattr(view.sources.thin_usage(view.group, lv), part)
         return found
 
     return value
@@ -384,7 +384,7 @@ def column(name: str, rows: list[Row]) -> list[Any]:
     value = _OF_LV[name]
     if value in NOTHING:
         return [None if value is _nothing else ""] * len(rows)
-    if name in OF_KERNEL and rows and not rows[0].view.around.activation:
+    if name in OF_KERNEL and rows and not rows[0].view.sources.activation:
         return [None] * len(rows)
     return [value(row.view, row.lv) for row in rows]  # type: ignore[arg-type]  # the caller has made sure
 

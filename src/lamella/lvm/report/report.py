@@ -186,7 +186,7 @@ def rows_of(
 
 
 def _disk_rows(kind: str, view: GroupView) -> list[Row]:
-    disks = view.vg.pvs if view.vg is not None else view.loose
+    disks = view.vg.pvs if view.vg is not None else view.orphans
     if view.shown_pvs is not None:
         disks = view.shown_pvs
     found = []

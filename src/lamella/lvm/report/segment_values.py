@@ -61,9 +61,9 @@ def _data_copies(row: Row, segment: Segment) -> int:
 
 
 def _monitor(row: Row, segment: Segment) -> str:
-    if row.lv is None or segment.kind != "thin-pool" or not row.view.around.activation:
+    if row.lv is None or segment.kind != "thin-pool" or not row.view.sources.activation:
         return ""
-    return row.view.around.monitored(row.view.group, row.lv)
+    return row.view.sources.monitored(row.view.group, row.lv)
 
 
 def _parity(row: Row, segment: Segment) -> int | None:

@@ -7,9 +7,12 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from lamella.lvm.report.view import DeviceInfo, GroupView, Surroundings, Usage
+from lamella.lvm.format.physical_volume import PhysicalVolume
+from lamella.lvm.report.view import DeviceInfo, GroupView, Sources, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lamella.lvm.activation.activator import KernelActivator
     from lamella.lvm.disks.disk import Disk, MetadataCopy
     from lamella.lvm.disks.scan import FoundGroup
@@ -25,14 +28,14 @@ def time_format(config: Config) -> str:
     return config.text("report/time_format").replace("%T", "%H:%M:%S")
 
 
-def make(session: Session, config: Config, activator: KernelActivator | None) -> Surroundings:
+def make(session: Session, config: Config, activator: KernelActivator | None) -> Sources:
     """The state of the kernel's devices, as far as the settings let reports ask for it.
 
     Without *activator* it comes from sysfs, and how full thin pools are from their metadata.
     """
     times, mark = time_format(config), config.flag("report/mark_hidden_devices")
     if not config.flag("global/activation"):
-        return Surroundings(activation=False, mark_hidden=mark, time_format=times)
+        return Sources(activation=False, mark_hidden=mark, time_format=times)
     from lamella.lvm.report.thin_usage import ThinUsage
 
     usage = ThinUsage(session)
@@ -40,7 +43,7 @@ def make(session: Session, config: Config, activator: KernelActivator | None) ->
         from lamella.lvm.report.sysfs_state import SysfsView
 
         kernel = SysfsView(session.environment.sys_block)
-        return Surroundings(True, kernel.state, usage.of, mark, times)
+        return Sources(True, kernel.state, usage.of, mark, times)
     from lamella.lvm.report.kernel_state import KernelView
 
     view = KernelView(activator.dm)
@@ -54,8 +57,8 @@ def make(session: Session, config: Config, activator: KernelActivator | None) ->
             return usage.of(group, lv)  # not the kernel's to activate: the engine in user space opens it
         return Usage()
 
-    return Surroundings(
-        True, view.state, thin_usage, mark, times, view.active, view.target, view.itself,
+    return Sources(
+        True, view.state, thin_usage, mark, times, view.active, view.target, view.top_state,
         activator.monitored,
     )  # fmt: skip
 
@@ -91,7 +94,24 @@ def free_room(copy: MetadataCopy) -> int:
     return max(copy.header.max_text - copy.header.committed.size, 0) // SECTOR * SECTOR
 
 
-def group_view(found: FoundGroup, around: Surroundings) -> GroupView:
+def group_view(found: FoundGroup, sources: Sources) -> GroupView:
     """A group with its disks, for reports."""
     devices = {uuid: device_info(disk) for uuid, disk in found.disks.items()}
-    return GroupView(found.group, devices, around)
+    return GroupView(found.group, devices, sources)
+
+
+def orphan_view(disks: Iterable[Disk], sources: Sources) -> GroupView:
+    """Physical volumes of no group, for reports; disks without a label are left out."""
+    orphans, devices = [], {}
+    for disk in disks:
+        label = disk.label
+        if label is None:
+            continue
+        pv = PhysicalVolume(label.uuid, disk.path, status=[], dev_sectors=label.device_size // SECTOR)
+        if label.data_areas:
+            pv.pe_start = label.data_areas[0][0] // SECTOR
+        if label.boot_areas:
+            pv.ba_start, pv.ba_size = (part // SECTOR for part in label.boot_areas[0])
+        orphans.append(pv)
+        devices[label.uuid] = device_info(disk)
+    return GroupView(None, devices, sources, orphans)

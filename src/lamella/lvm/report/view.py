@@ -77,7 +77,7 @@ class TargetState:
 
 
 @dataclass(eq=False, repr=False)
-class Surroundings:
+class Sources:
     """Where reports get what is not in the metadata.
 
     With *activation* False nobody looks at device-mapper: reports then say "unknown", as LVM2
@@ -94,7 +94,7 @@ class Surroundings:
     active: Callable[[VolumeGroup, LogicalVolume], bool] | None = None
     """Whether a volume is active, where that is not just whether it has a state."""
     target: Callable[[VolumeGroup, LogicalVolume], TargetState | None] = lambda vg, lv: None
-    itself: Callable[[VolumeGroup, LogicalVolume], KernelState | None] | None = None
+    top_state: Callable[[VolumeGroup, LogicalVolume], KernelState | None] | None = None
     """The state of the volume itself, where *kernel* tells of a pool's inner device."""
     monitored: Callable[[VolumeGroup, LogicalVolume], str] = lambda vg, lv: ""
     """What ``seg_monitor`` says of a thin pool."""
@@ -107,8 +107,8 @@ class GroupView:
     vg: VolumeGroup | None
     devices: dict[str, DeviceInfo] = field(default_factory=dict)
     """By the physical volume's UUID."""
-    around: Surroundings = field(default_factory=Surroundings)
-    loose: list[PhysicalVolume] = field(default_factory=list)
+    sources: Sources = field(default_factory=Sources)
+    orphans: list[PhysicalVolume] = field(default_factory=list)
     """Without a group: its disks."""
     shown_pvs: list[PhysicalVolume] | None = None
     """Only these disks are reported; None: all."""
@@ -203,7 +203,7 @@ class GroupView:
 
     def marked(self, lv: LogicalVolume) -> str:
         """The name of *lv*, in brackets if it is hidden."""
-        return lv.name if not self.around.mark_hidden or self.visible(lv) else f"[{lv.name}]"
+        return lv.name if not self.sources.mark_hidden or self.visible(lv) else f"[{lv.name}]"
 
     def marked_name(self, name: str) -> str:
         lv = self.group.lvs.get(name)
@@ -256,25 +256,25 @@ class GroupView:
 
     def kernel(self, lv: LogicalVolume) -> KernelState | None:
         """What the kernel has for *lv*; None if it is not active or nobody looks."""
-        return self.around.kernel(self.group, lv) if self.around.activation else None
+        return self.sources.kernel(self.group, lv) if self.sources.activation else None
 
     def active(self, lv: LogicalVolume) -> bool:
         """Whether the kernel has the volume itself; False if nobody looks."""
-        if not self.around.activation:
+        if not self.sources.activation:
             return False
-        if self.around.active is not None:
-            return self.around.active(self.group, lv)
-        return self.around.kernel(self.group, lv) is not None
+        if self.sources.active is not None:
+            return self.sources.active(self.group, lv)
+        return self.sources.kernel(self.group, lv) is not None
 
-    def itself(self, lv: LogicalVolume) -> KernelState | None:
+    def top_state(self, lv: LogicalVolume) -> KernelState | None:
         """The state of the device that is the volume itself; None if it is not active or nobody looks."""
-        if self.around.itself is None or not self.around.activation:
+        if self.sources.top_state is None or not self.sources.activation:
             return self.kernel(lv)
-        return self.around.itself(self.group, lv)
+        return self.sources.top_state(self.group, lv)
 
     def target(self, lv: LogicalVolume) -> TargetState | None:
         """What the kernel's target of a thin pool or volume says; None if it is not there or nobody looks."""
-        return self.around.target(self.group, lv) if self.around.activation else None
+        return self.sources.target(self.group, lv) if self.sources.activation else None
 
     def runs(self, pv: PhysicalVolume) -> list[Run]:
         """Used and free runs of *pv* in order."""

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PATIENCE = 60.0
+LOCK_TIMEOUT = 60.0
 """Seconds to wait for another command."""
 
 
 @contextmanager
-def group_lock(folder: Path | None, group: str, *, write: bool, wait: float = PATIENCE) -> Iterator[None]:
+def group_lock(folder: Path | None, group: str, *, write: bool, wait: float = LOCK_TIMEOUT) -> Iterator[None]:
     """Hold the lock of one group. Without a *folder* nothing is locked."""
     with _held(folder, f"V_{group}", write, wait):
         yield
 
 
 @contextmanager
-def global_lock(folder: Path | None, *, write: bool, wait: float = PATIENCE) -> Iterator[None]:
+def global_lock(folder: Path | None, *, write: bool, wait: float = LOCK_TIMEOUT) -> Iterator[None]:
     """Hold the lock on the set of physical volumes and on group names."""
     with _held(folder, "P_global", write, wait):
         yield

@@ -15,7 +15,7 @@ from lamella.errors import (
     UsageError,
 )
 from lamella.lvm.disks.disk import Disk, Opener, is_block_device, open_file, open_shared
-from lamella.lvm.disks.hints import taken_back
+from lamella.lvm.disks.hints import invalidated
 from lamella.lvm.disks.kernel_active import refuse_active
 from lamella.lvm.disks.scan import FoundGroup, Scan, same_file, scan
 from lamella.lvm.format.model import WRITE, WRITE_LOCKED
@@ -179,7 +179,7 @@ class Session:
         command = (around.command_line.split() or [""])[0]
         with (
             global_lock(self._lock_dir, write=True),
-            taken_back(None if keep_hints else around.hints_dir, command, lock=around.lock_dir is not None),
+            invalidated(None if keep_hints else around.hints_dir, command, lock=around.lock_dir is not None),
         ):
             self._global_held = True
             try:
