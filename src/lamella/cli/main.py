@@ -9,7 +9,7 @@ import signal
 import sys
 
 from lamella._version import __version__
-from lamella.cli.process import Terminated, prepare
+from lamella.cli.process import Terminated, discard_output, prepare
 from lamella.cli.registry import COMMANDS, DM, DM_NAMES, LVM, LVM_NAMES, THIN_TOOL_NAMES, THIN_TOOLS
 from lamella.errors import LamellaError, MissingError
 
@@ -52,8 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"lamella: {what}; the store is as it was before the unfinished step", file=sys.stderr)
         return 128 + number
     except BrokenPipeError:
-        # Whoever read our output has left; nothing more can be said to them.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return BROKEN_PIPE
     except OSError as error:
         from lamella.block.system import explain

@@ -33,6 +33,11 @@ def prepare() -> None:
             signal.signal(number, _terminate)
 
 
+def discard_output() -> None:
+    """Let further output go nowhere: whoever read it has closed the pipe, and nothing more can be reported."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)  # who asks twice does not want to wait for the cleaning up
     raise Terminated(number)

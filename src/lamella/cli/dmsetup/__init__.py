@@ -7,10 +7,10 @@ would have. Exit codes are dmsetup's: 0 and 1.
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
+from lamella.cli.process import discard_output
 from lamella.errors import LamellaError
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ def main_dmsetup(argv: Sequence[str]) -> int:
         sys.stderr.write(f"{error.message}\n{hint}Command failed.\n")
         return FAILED
     except BrokenPipeError:
-        # Whoever read our output has left; nothing more can be said to them.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return FAILED
     return 0
 

@@ -63,7 +63,7 @@ def run(argv: Sequence[str]) -> int:
             mapping_root=args.override_mapping_root,
             details_root=args.override_details_root,
         )
-        say = _Talk(quiet=args.quiet)
+        say = _Output(quiet=args.quiet)
         report = _check(device, options, say)
         if args.auto_repair and report.complete and not report.fatal and report.space_map_faults:
             report = _repair(device, report, say)
@@ -76,7 +76,7 @@ def run(argv: Sequence[str]) -> int:
     return 0 if good else 1
 
 
-class _Talk:
+class _Output:
     """What is printed, and where."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -94,7 +94,7 @@ class _Talk:
             print(f"METADATA_FREE_BLOCKS={report.free_metadata_blocks}", flush=True)
 
 
-def _check(device: FileDevice, options: CheckOptions, say: _Talk) -> CheckReport:
+def _check(device: FileDevice, options: CheckOptions, say: _Output) -> CheckReport:
     from lamella.thin.tools.check import check
 
     report = check(device, options, progress=say.note, started=say.started)
@@ -110,7 +110,7 @@ def _check(device: FileDevice, options: CheckOptions, say: _Talk) -> CheckReport
     return report
 
 
-def _repair(device: FileDevice, report: CheckReport, say: _Talk) -> CheckReport:
+def _repair(device: FileDevice, report: CheckReport, say: _Output) -> CheckReport:
     """Write the space maps anew; gives what is wrong still."""
     from lamella.thin.tools.repair_in_place import repair_leaks
 

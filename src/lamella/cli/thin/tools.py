@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from lamella.cli.process import discard_output
 from lamella.errors import LamellaError
 
 if TYPE_CHECKING:
@@ -67,10 +68,7 @@ def _guarded(run: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Whoever read our output has left; nothing more can be said to them.
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, sys.stdout.fileno())
-        os.close(devnull)
+        discard_output()
         return FAILED
     except LamellaError as error:
         print(error.message, file=sys.stderr)
