@@ -34,7 +34,7 @@ def prepare() -> None:
 
 
 def discard_output() -> None:
-    """Let further output go nowhere: whoever read it has closed the pipe, and nothing more can be reported."""
+    """Let further output go nowhere: its reader has closed the pipe, and nothing more can be reported."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

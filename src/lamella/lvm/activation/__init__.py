@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Activation: volume groups as devices of device-mapper, and back."""
+"""Activation: volume groups as device-mapper devices."""

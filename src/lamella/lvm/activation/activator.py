@@ -37,18 +37,16 @@ if TYPE_CHECKING:
 
 
 NEVER = 100
-"""The threshold of a pool that is not to grow by itself."""
+"""The threshold of a pool that is not extended automatically."""
 
 
 class KernelActivator:
-    """Makes the kernel's devices fit the text of volume groups.
+    """Makes the kernel's devices match the metadata of volume groups: the
+    :class:`lamella.lvm.session.activator.Activator` that activates.
 
-    It is the :class:`lamella.lvm.session.activator.Activator` that activates.
-
-    *check_pools*: a thin pool's metadata is checked before the pool is made, and after it went. *monitor*:
-    LVM2's daemon, where there is one, is told which pools to watch. *warn* is handed what went wrong
-    without being an error. Without *settings*, those of ``lvm.conf`` and of the pool's profile give its
-    low water mark.
+    *check_pools*: check a thin pool's metadata before the pool is activated and after it was deactivated.
+    *monitor*: register active pools with dmeventd, where it is installed. *warn* is called with warnings.
+    Without *settings*, ``lvm.conf`` and the pool's profile give its low water mark.
     """
 
     def __init__(
@@ -69,7 +67,7 @@ class KernelActivator:
 
     @contextmanager
     def one_udev_wait(self) -> Iterator[None]:
-        """udev is waited for once, at the end of the block, and not after each call in it."""
+        """Wait for udev once, at the end of the block, instead of after each call in it."""
         with udev_cookie() as cookie:
             self._shared = SharedCookie(cookie)
             try:
@@ -80,7 +78,7 @@ class KernelActivator:
     # -- asking ----------------------------------------------------------------------------------
 
     def info(self, found: FoundGroup, name: str) -> DeviceInfo | None:
-        """The device that is the volume itself, or None."""
+        """The device of the volume itself, or None."""
         lv = found.group.find_lv(name)
         info = self.dm.find(uuid=top_uuid(found.group, lv))
         if info is None and lv.thin_pool is not None:
@@ -92,33 +90,33 @@ class KernelActivator:
         return info
 
     def is_active(self, found: FoundGroup, name: str) -> bool:
-        """Whether the volume itself can be used, and not only what lies below it."""
+        """Whether the volume itself can be used, and not only devices below it."""
         info = self.info(found, name)
         return info is not None and info.live_table
 
     def is_open(self, found: FoundGroup, name: str) -> bool:
-        """Whether the volume is active and somebody uses it."""
+        """Whether the volume is active and open."""
         info = self.info(found, name)
         return info is not None and info.open_count > 0
 
     def check_unused(self, found: FoundGroup, name: str) -> None:
-        """Raise :class:`BusyError`, in LVM2's words, if the volume is in use."""
+        """Raise :class:`BusyError` with LVM2's message if the volume is in use."""
         info = self.info(found, name)
         if info is not None:
             check_unused(self.dm, info.uuid, f"{found.group.name}/{name}")
 
     def active_in(self, found: FoundGroup) -> list[str]:
-        """Names of the volumes, hidden ones included, that the kernel has a device of."""
+        """Names of the volumes, hidden ones included, that have a device in the kernel."""
         active = {split_dm_uuid(info.uuid)[1] for info in self.devices_of(found)}
         return [lv.name for lv in found.group.lvs.values() if without_dashes(lv.uuid) in active]
 
     def pool_status(self, found: FoundGroup, pool: str) -> str | None:
-        """The parameters of the thin pool's status line; None for a pool that the kernel has not."""
+        """The parameters of the thin pool's status line; None for a pool without a device."""
         info = self.dm.find(uuid=lv_uuid(found.group, found.group.find_lv(pool), "tpool"))
         return None if info is None or not info.live_table else self.dm.status(info.name)[0].text
 
     def devices_of(self, found: FoundGroup) -> list[DeviceInfo]:
-        """Every device of the group that the kernel has."""
+        """Every device of the group in the kernel."""
         prefix = dm_uuid(found.group.uuid)
         infos = [self.dm.find(name) for name, _major, _minor in self.dm.list()]
         return [info for info in infos if info is not None and info.uuid.startswith(prefix)]
@@ -126,7 +124,7 @@ class KernelActivator:
     # -- up --------------------------------------------------------------------------------------
 
     def activate(self, found: FoundGroup, names: Iterable[str], *, read_only: bool = False) -> None:
-        """Make the volumes' devices, and all that they need. Those that are active stay as they are."""
+        """Create the devices of the volumes and of all that they need. Active ones stay as they are."""
         inactive = [name for name in names if not self.is_active(found, name)]
         if not inactive:
             return
@@ -140,7 +138,7 @@ class KernelActivator:
     def _refuse_active_parts(
         self, found: FoundGroup, names: list[str], wanted: Iterable[WantedDevice]
     ) -> None:
-        """A part of a pool that is active by itself is not to be changed behind its user's back."""
+        """Refuse to activate a pool whose data or metadata volume is active as a volume of its own."""
         by_uuid = {device.uuid: device for device in wanted}
         for device in by_uuid.values():
             if not isinstance(device.table[0], ThinPool) or self.dm.find(uuid=device.uuid) is not None:
@@ -183,9 +181,9 @@ class KernelActivator:
             self.watch(found, device.lv, True)
 
     def watch(self, found: FoundGroup, pool: str, wanted: bool) -> None:
-        """Let LVM2's daemon watch the active pool, or no longer.
+        """Register the active pool with dmeventd, or unregister it.
 
-        Nothing depends on it but the automatic growth of pools, so what goes wrong is a warning.
+        Only the automatic extension of pools depends on this, so a failure is a warning.
         """
         from lamella.lvm.activation.dmeventd import set_monitored
 
@@ -203,7 +201,7 @@ class KernelActivator:
             self._warn(f"WARNING: {full} does not grow by itself when it is {percent}% full.")
 
     def monitored(self, group: VolumeGroup, lv: LogicalVolume) -> str:
-        """What ``seg_monitor`` says of a pool: whether LVM2's daemon watches it; "" if it is not active."""
+        """The value of ``seg_monitor``: whether dmeventd monitors the pool; "" if it is not active."""
         from lamella.lvm.activation.dmeventd import Monitor
 
         uuid = lv_uuid(group, lv, "tpool")
@@ -235,7 +233,7 @@ class KernelActivator:
             pool_checks.send_messages(self.dm, found.group, pool, name)
 
     def send_messages(self, found: FoundGroup, pool: str) -> None:
-        """Carry out the messages that are queued in the pool's segment; an inactive pool is activated."""
+        """Send the messages that are queued in the pool's segment; an inactive pool is activated for it."""
         lv = found.group.find_lv(pool)
         if self.dm.find(uuid=lv_uuid(found.group, lv, "tpool")) is None:
             self.activate(found, [pool])
@@ -246,7 +244,7 @@ class KernelActivator:
     # -- down ------------------------------------------------------------------------------------
 
     def deactivate(self, found: FoundGroup, names: Iterable[str]) -> None:
-        """Take the volumes' devices down, and below them what nobody else needs."""
+        """Remove the devices of the volumes, and those below them that nothing else needs."""
         with changes(self.dm, self._shared) as made:
             for name in names:
                 lv = found.group.find_lv(name)
@@ -276,7 +274,7 @@ class KernelActivator:
             self.watch(found, lv.name, False)
 
     def _below(self, found: FoundGroup, top: DeviceInfo) -> list[DeviceInfo]:
-        """Devices of the group that *top* uses, at any depth, each before those it lies on."""
+        """Devices of the group that *top* uses, at any depth, each before those that it uses."""
         by_number = {info.number: info for info in self.devices_of(found)}
         order: list[DeviceInfo] = []
 
@@ -292,7 +290,7 @@ class KernelActivator:
         return order[-2::-1]
 
     def _is_volume(self, found: FoundGroup, info: DeviceInfo) -> bool:
-        """Whether the device is a visible volume of its own, and not just a part of others."""
+        """Whether the device is that of a visible volume, and not only a part of others."""
         layer = split_dm_uuid(info.uuid)[2]
         if layer:
             return layer == "pool"
@@ -304,7 +302,7 @@ class KernelActivator:
         return next((lv for lv in found.group.lvs.values() if without_dashes(lv.uuid) == own), None)
 
     def _check_removed_pool(self, found: FoundGroup, gone: DeviceInfo) -> None:
-        """A pool that has gone is looked at once more."""
+        """Check a pool's metadata after its device was removed."""
         if not self.check_pools or not gone.uuid.endswith("-tpool"):
             return
         lv = self._lv_of(found, gone)
@@ -326,7 +324,7 @@ class KernelActivator:
 
     @contextmanager
     def changing(self, found: FoundGroup, names: Iterable[str] | None = None) -> Iterator[None]:
-        """Around the commit of a group that was changed in memory; see :class:`Activator`."""
+        """Enclose the commit of a group that was changed in memory; see :class:`Activator`."""
         from lamella.lvm.activation.reload import reloading
 
         asked = found.group.lvs if names is None else names
@@ -338,7 +336,7 @@ class KernelActivator:
             yield
 
     def refresh(self, found: FoundGroup, names: Iterable[str]) -> None:
-        """Load the tables of active volumes anew, and let suspended ones go on."""
+        """Load the tables of active volumes again, and resume suspended ones."""
         from lamella.lvm.activation.reload import reloading
 
         active = [name for name in names if self.info(found, name) is not None]
@@ -348,7 +346,7 @@ class KernelActivator:
 
 
 def threshold(group: VolumeGroup, lv: LogicalVolume) -> int:
-    """From which fill on a pool is extended, by its profile and by the ``lvm.conf`` of this machine."""
+    """The fill, in per cent, at which a pool is extended: from its profile and the machine's ``lvm.conf``."""
     from lamella.lvm.session.config import Config
     from lamella.lvm.session.profile import auto_extend
 

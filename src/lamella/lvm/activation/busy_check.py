@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a volume may be taken down, with the words in which LVM2 says that it may not."""
+"""Whether a volume may be deactivated, with LVM2's messages where it may not."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 SYS_FS = Path("/sys/fs")
 TRIES, PAUSE = 25, 0.2
-"""How long a device may be open in passing (udev looks at it), as LVM2 has it: 5 s altogether."""
+"""How long a device may be open for a moment (by udev), as in LVM2: 5 s altogether."""
 
 
 def has_holders(info: DeviceInfo) -> bool:
-    """Whether another block device lies on it."""
+    """Whether another block device is on top of it."""
     return bool(holders(device_folder(info.number)))
 
 
@@ -34,7 +34,9 @@ def has_file_system(info: DeviceInfo) -> bool:
 
 
 def check_unused(dm: DeviceMapper, uuid: str, full_name: str, *, tries: int = TRIES) -> None:
-    """Raise :class:`BusyError` if the device with that UUID is open; waits for those who soon close it."""
+    """Raise :class:`BusyError` if the device with that UUID is open; waits for processes that open it for a
+    moment.
+    """
     for left in reversed(range(tries)):
         info = dm.find(uuid=uuid)
         if info is None or not info.open_count:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making and removing the devices of volumes, with their names and links, and taking it back on failure."""
+"""Create and remove the devices of volumes, with their names and links, and roll back on failure."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 DEV = Path("/dev")
 BLKRASET, BLKRAGET = 0x1262, 0x1263
 TRIES, PAUSE = 100, 0.05
-"""How often a device that udev has open for a moment is tried to be removed."""
+"""How often the removal of a device that udev has open for a moment is tried."""
 
 
 class Changes:
-    """Devices made within one command; :meth:`roll_back` removes them again. Use :func:`changes`."""
+    """Changes to devices by one command; :meth:`roll_back` removes the created ones. Use :func:`changes`."""
 
     def __init__(self, dm: DeviceMapper, cookie: Cookie | None) -> None:
         self.dm = dm
@@ -47,19 +47,19 @@ class Changes:
     # -- one device ------------------------------------------------------------------------------
 
     def number(self, uuid: str) -> str:
-        """Where the device is; :class:`NotFoundError` if it is not."""
+        """The number ("major:minor") of the device; :class:`NotFoundError` if it does not exist."""
         if uuid not in self.numbers:
             self.numbers[uuid] = self.dm.info(uuid=uuid).number
         return self.numbers[uuid]
 
     def table(self, device: WantedDevice) -> tuple[Target, ...]:
-        """Its table with the numbers that devices have now."""
+        """The table with the current numbers of the devices below."""
         for below in device.below:
             self.number(below)
         return resolved(device.table, self.numbers)
 
     def make(self, device: WantedDevice) -> DeviceInfo:
-        """Create the device with its table; on failure it is not there."""
+        """Create the device with its table; on failure it does not exist."""
         table = self.table(device)
         self.dm.create(device.name, device.uuid, minor=device.minor, read_only=device.read_only)
         try:
@@ -79,7 +79,7 @@ class Changes:
         return info
 
     def rename(self, device: WantedDevice, old: str) -> None:
-        """Let the device that is called *old* have the wanted name."""
+        """Rename the device *old* to the wanted name."""
         self._with_cookie(device.udev, lambda value: self.dm.rename(old, device.name, cookie=value))
         if self.cookie is None:
             info = self.dm.info(device.name)
@@ -89,7 +89,7 @@ class Changes:
             make_link(device)
 
     def reload(self, device: WantedDevice, table: Sequence[Target], *, freeze: bool = False) -> None:
-        """Give a live device another table at once."""
+        """Replace the table of a live device at once."""
         self.dm.load(device.name, table, read_only=device.read_only)
         try:
             self.dm.suspend(device.name, freeze=freeze)
@@ -100,11 +100,11 @@ class Changes:
         self.resume(device.name, device.udev)
 
     def resume(self, name: str, flags: Udev) -> None:
-        """Let a device go on, with a cookie, as it may make an event."""
+        """Resume a device, with a cookie, as that may cause a uevent."""
         self._with_cookie(flags, lambda value: self.dm.resume(name, cookie=value))
 
     def remove(self, info: DeviceInfo, flags: Udev = Udev.NO_LIBRARY_FALLBACK) -> None:
-        """Remove a device that nobody uses; waits for udev, if it has it open for a moment."""
+        """Remove an unused device; waits for udev if that has it open for a moment."""
         for left in reversed(range(TRIES)):
             try:
                 self._with_cookie(flags, lambda value: self.dm.remove(info.name, cookie=value))
@@ -121,9 +121,9 @@ class Changes:
             drop_name(info.name)
 
     def _with_cookie(self, flags: Udev, change: Callable[[int], Answer]) -> Answer:
-        """One change that makes an event, counted only if it happens.
+        """Make one change that causes a uevent, and count it in the cookie only if it did.
 
-        The kernel says whether there was one: there is none when a device goes that never had a table.
+        The kernel reports whether there was a uevent: removing a device that never had a table causes none.
         """
         if self.cookie is None:
             return change(QUIET_COOKIE)
@@ -140,7 +140,7 @@ class Changes:
     # -- failing ---------------------------------------------------------------------------------
 
     def roll_back(self) -> None:
-        """Remove what was made, the last first; what cannot be removed stays."""
+        """Remove the created devices, the last first; errors are ignored."""
         for device in reversed(self._made):
             info = self.dm.find(uuid=device.uuid)
             if info is not None:
@@ -151,9 +151,9 @@ class Changes:
 
 @contextmanager
 def changes(dm: DeviceMapper, shared: SharedCookie | None = None) -> Iterator[Changes]:
-    """Changes that are taken back if the block raises.
+    """Changes that are rolled back if the block raises.
 
-    At its end udev has followed them; with *shared*, at the end of that.
+    Waits at the end of the block until udev has processed them; with *shared*, that cookie's owner waits.
     """
     with nullcontext(shared.cookie) if shared is not None else udev_cookie() as cookie:
         made = Changes(dm, cookie)
@@ -166,7 +166,7 @@ def changes(dm: DeviceMapper, shared: SharedCookie | None = None) -> Iterator[Ch
 
 @dataclass(frozen=True, slots=True)
 class SharedCookie:
-    """Several changes for which udev is waited once."""
+    """The cookie of several changes, for which udev is waited for once."""
 
     cookie: Cookie | None
 
@@ -181,7 +181,7 @@ def _words(line: str) -> list[str]:
 
 
 def set_read_ahead(info: DeviceInfo, sectors: int) -> None:
-    """How far the kernel reads ahead on the device."""
+    """Set the device's read-ahead."""
     with suppress(OSError):
         descriptor = os.open(info.node, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -202,7 +202,7 @@ def read_ahead(node: str) -> int:
 
 
 def make_link(device: WantedDevice) -> None:
-    """``/dev/VG/LV``, where udev does not make it."""
+    """Create ``/dev/VG/LV`` where udev does not."""
     if not device.link:
         return
     path = DEV / device.link

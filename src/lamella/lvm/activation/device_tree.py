@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a volume group to the devices that LVM would make of its volumes: names, UUIDs, tables, layers.
+"""The devices that LVM creates for the volumes of a group: names, UUIDs, tables, layers.
 
-Nothing here touches the system. Tables name the disks by "major:minor" and the devices below them by
-UUID, as their numbers are not known before they are made; :func:`resolved` puts those in.
+Nothing here touches the system. Tables refer to disks by "major:minor" and to the devices below them by
+UUID, as those have no numbers before they are created; :func:`resolved` replaces the UUIDs.
 
-The layers: a thin pool lies on its private ``_tdata`` and ``_tmeta``. One that LVM has made thin volumes
-in (its transaction id is not 0) is a device with the layer ``tpool``, which the thin volumes are mapped
-to, and for itself a read-only linear device on top of that. An external origin is a device with the
-layer ``real``, and for itself a linear one on top. Authority: what LVM2 2.03.16 makes, as recorded in
-``tests/devicemapper``.
+The layers: a thin pool uses its hidden ``_tdata`` and ``_tmeta``. A pool in which LVM creates the thin
+volumes (its transaction id is not 0) is a device with the layer ``tpool``, which the thin volumes are mapped
+to, and the volume itself a read-only linear device on top of that. An external origin is a device with the
+layer ``real``, and the volume itself a linear one on top. Authority: what LVM2 2.03.16 creates, as recorded
+in ``tests/devicemapper``.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 
 SHOWN = Udev.NO_LIBRARY_FALLBACK
-"""A volume that people see: udev makes all its names."""
+"""A visible volume: udev creates all its names."""
 HIDDEN = SHOWN | Udev.NO_SUBSYSTEM_RULES | Udev.NO_DISK_RULES | Udev.NO_OTHER_RULES
 UNSCANNED = SHOWN | Udev.NO_DISK_RULES | Udev.NO_OTHER_RULES
-"""A pool that is a volume of its own: it has its names, and nobody looks at what is on it."""
+"""Another program's pool: it has its names, and is not scanned."""
 MAX_DEPTH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What ``lvm.conf`` and the command line say about activation.
+    """What ``lvm.conf`` and the command line set for activation.
 
-    *threshold* gives the fill in per cent from which a pool is to be extended: of it the pool's low
-    water mark is made, 100 meaning none. *partial* lets missing disks be replaced by errors.
+    *threshold* gives how full a pool is, in per cent, when it is extended (100: never); its low water mark
+    follows from that. *partial* lets missing disks be replaced by error targets.
     """
 
     threshold: Callable[[VolumeGroup, LogicalVolume], int] = lambda group, lv: 100
     partial: bool = False
     read_only: bool = False
-    """All volumes are made read-only, whatever their text says."""
+    """Activate all volumes read-only, whatever the metadata says."""
 
 
 @dataclass(frozen=True, slots=True)
 class WantedDevice:
-    """One device that is to be there. *below* are the UUIDs of the devices that its table uses."""
+    """One device to create. *below* are the UUIDs of the devices that its table uses."""
 
     name: str
     uuid: str
@@ -65,18 +65,18 @@ class WantedDevice:
     below: tuple[str, ...] = ()
     minor: int | None = None
     read_ahead: int | None = None
-    """Sectors; None: what suits the device."""
+    """Sectors; None: the kernel's default."""
     link: str = ""
     """ "VG/LV", where the volume has a name under ``/dev``."""
 
 
 def lv_uuid(group: VolumeGroup, lv: LogicalVolume, layer: str = "") -> str:
-    """A device's UUID; *layer* with its hyphen-less name, "" for the volume itself."""
+    """The UUID of a volume's device; *layer* "" for the volume itself."""
     return dm_uuid(group.uuid, lv.uuid, layer)
 
 
 def is_own_pool(lv: LogicalVolume) -> bool:
-    """Whether it is a pool in which LVM makes the thin volumes, and not another program."""
+    """Whether LVM creates the thin volumes in the pool, and not another program."""
     pool = lv.thin_pool
     return pool is not None and pool.transaction_id != 0
 
@@ -105,11 +105,11 @@ def pool_device_name(group: VolumeGroup, lv: LogicalVolume) -> str:
 def wanted_devices(
     group: VolumeGroup, names: Iterable[str], disks: Mapping[str, str], settings: Settings | None = None
 ) -> list[WantedDevice]:
-    """The devices of the volumes *names* and of all that they need, each after those it lies on.
+    """The devices of the volumes *names* and of all that they need, each after those that it uses.
 
     *disks* has the "major:minor" of physical volumes by UUID. Raises :class:`NotFoundError` for unknown
-    names, :class:`UnsupportedError` for types that are not made here, and :class:`CorruptError` where
-    a disk is missing.
+    names, :class:`UnsupportedError` for types that are not activated here, and :class:`CorruptError` where a
+    disk is missing.
     """
     plan = _Plan(group, disks, settings or Settings())
     for name in names:
@@ -138,7 +138,7 @@ class _Plan:
     # -- which devices a volume has --------------------------------------------------------------
 
     def volume(self, lv: LogicalVolume) -> str:
-        """The device that is the volume itself; gives its UUID."""
+        """Add the device of the volume itself; returns its UUID."""
         if self.depth > MAX_DEPTH:
             raise CorruptError(f"logical volume {self.group.name}/{lv.name} lies on too many others")
         self.depth += 1
@@ -157,7 +157,7 @@ class _Plan:
         return self._over(lv, self.pool(lv), layer="pool")
 
     def pool(self, lv: LogicalVolume) -> str:
-        """The device whose target is the pool."""
+        """Add the device with the thin-pool target; returns its UUID."""
         own = is_own_pool(lv)
         return self._mapped(
             lv,
@@ -168,11 +168,11 @@ class _Plan:
         )
 
     def origin(self, lv: LogicalVolume) -> str:
-        """What an external origin's snapshots read from."""
+        """Add the device that an external origin's snapshots read; returns its UUID."""
         return self._mapped(lv, layer="real", name=dm_name(self.group.name, lv.name, "real"), udev=HIDDEN)
 
     def _over(self, lv: LogicalVolume, below: str, *, layer: str) -> str:
-        """A linear device over another one of the same volume."""
+        """Add a linear device on top of another one of the same volume."""
         is_pool = lv.thin_pool is not None
         return self._add(
             WantedDevice(
@@ -199,7 +199,7 @@ class _Plan:
         udev: Udev | None = None,
         link: str | None = None,
     ) -> str:
-        """The device that has the volume's own segments."""
+        """Add the device that maps the volume's own segments."""
         shown = self.group.is_visible(lv) and not layer
         layer = layer or self.parts.get(lv.name, "")
         uuid = lv_uuid(self.group, lv, layer)
@@ -333,9 +333,9 @@ class _Plan:
 
 
 def low_water(length: int, chunk: int, threshold: int) -> int:
-    """The pool's low water mark in chunks: what is left when it is *threshold* per cent full.
+    """The pool's low water mark in chunks: those that are free when it is *threshold* per cent full.
 
-    No less than 50 per cent counts, and from 100 on there is none.
+    The threshold counts as at least 50, and from 100 on there is no mark.
     """
     if threshold >= 100:
         return 0

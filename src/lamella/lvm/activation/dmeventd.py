@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LVM2's ``dmeventd``, which watches thin pools and extends them by their profile: who is watched, and by us.
+"""The client of LVM2's ``dmeventd``, which monitors thin pools and extends them as their profile says.
 
-It is spoken to through two pipes under ``/run``. Where it is installed and neither runs nor would be started
-by systemd, it is started when something is to be watched, as LVM2 does; a machine without LVM2 has nothing
-to do with it. Authority: the protocol of libdevmapper-event, as the daemon of LVM2 2.03 answers it.
+It is reached through two pipes under ``/run``. Where it is installed and neither runs nor would be started
+by systemd, it is started for the first registration, as LVM2 does; without LVM2 nothing happens. Authority:
+the protocol of libdevmapper-event, as the daemon of LVM2 2.03 answers it.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ HEADER = struct.Struct(">iI")
 REGISTER, UNREGISTER, GET_REGISTERED = 2, 3, 4
 THIN_PLUGIN = "libdevmapper-event-lvm2thin.so"
 ERRORS_AND_TIMEOUT = 0x02FF00
-"""The events that LVM2 asks for: all errors, and a look in regular intervals."""
+"""The events that LVM2 registers for: all errors, and a timeout."""
 PENDING = 0x01000000
-"""Set in an answer's events while the registration is under way."""
+"""Set in an answer's events while the registration is in progress."""
 INTERVAL = 10
-"""Seconds between these, as with LVM2."""
+"""Seconds between timeouts, as in LVM2."""
 ANSWER_TIMEOUT = 10.0
 LARGEST = 64 << 10
 PROGRAM = "dmeventd"
 
 
 def listening(run: Path = RUN, program: str = PROGRAM) -> str:
-    """Let the daemon listen, starting it if need be: why it does not, or ""."""
+    """Make sure that the daemon listens, starting it if necessary; returns why it does not, or ""."""
     if Monitor.reachable(run):
         return ""
     import shutil
@@ -68,9 +68,9 @@ def listening(run: Path = RUN, program: str = PROGRAM) -> str:
 
 
 def set_monitored(uuid: str, wanted: bool, run: Path = RUN) -> str:
-    """Have the pool with this device-mapper UUID watched, or no longer: why that is not so, or "".
+    """Register the pool with this device-mapper UUID, or unregister it; returns why that failed, or "".
 
-    The daemon is started only to watch something.
+    The daemon is started for a registration only.
     """
     if not wanted and not Monitor.reachable(run):
         return ""
@@ -89,7 +89,7 @@ def set_monitored(uuid: str, wanted: bool, run: Path = RUN) -> str:
 
 
 class Monitor:
-    """A conversation with dmeventd; use it as a context manager. See :meth:`reachable`."""
+    """A connection to dmeventd; use it as a context manager. See :meth:`reachable`."""
 
     def __init__(self, run: Path = RUN) -> None:
         self._number = 0
@@ -103,7 +103,7 @@ class Monitor:
 
     @staticmethod
     def reachable(run: Path = RUN) -> bool:
-        """Whether the daemon, or systemd for it, is listening."""
+        """Whether the daemon, or systemd on its behalf, is listening."""
         try:
             os.close(os.open(run / "dmeventd-client", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
         except OSError:
@@ -111,7 +111,7 @@ class Monitor:
         return (run / "dmeventd-server").exists()
 
     def close(self) -> None:
-        """Let others talk to it."""
+        """Close the connection; the next client may connect."""
         os.close(self._questions)
         os.close(self._answers)
 
@@ -124,7 +124,7 @@ class Monitor:
         self.close()
 
     def is_registered(self, uuid: str) -> bool:
-        """Whether the pool with this device-mapper UUID is watched."""
+        """Whether the pool with this device-mapper UUID is registered."""
         code, answer = self._ask(GET_REGISTERED, uuid)
         words = answer.split()
         if code or len(words) < 4 or words[2] != uuid or not words[3].isdigit():
@@ -132,15 +132,15 @@ class Monitor:
         return bool(int(words[3]) & ~PENDING)
 
     def register(self, uuid: str) -> bool:
-        """Let the pool be watched; whether the daemon does."""
+        """Register the pool; returns whether the daemon monitors it."""
         return self._ask(REGISTER, uuid)[0] == 0
 
     def unregister(self, uuid: str) -> bool:
-        """Let it be watched no more; whether it was."""
+        """Unregister the pool; returns whether it was registered."""
         return self._ask(UNREGISTER, uuid)[0] == 0
 
     def _ask(self, command: int, uuid: str) -> tuple[int, str]:
-        """The answer's code, and its words: the request's mark, plugin, UUID, events."""
+        """The answer's code and words: the request's id, plugin, UUID, events."""
         mark = f"{os.getpid()}:{self._number} "
         self._number += 1
         text = f"{mark}{THIN_PLUGIN} {uuid} {ERRORS_AND_TIMEOUT} {INTERVAL}".encode() + b"\0"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which block devices this process's own memory lies on, and holding that memory while they wait.
+"""Lock this process's memory while devices that it may be paged in from are suspended.
 
-A page that has to be read from a suspended device, by the very process that would resume it, waits for
-ever. Locking all memory prevents that, but reads every page of every library first, so it is done only
-where a suspended device may be meant.
+A page that has to be read from a suspended device, by the very process that would resume it, deadlocks.
+mlockall() prevents that, but reads every page of every library first, so it is used only where a suspended
+device may hold some.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ NO_LOCAL_DISK = frozenset(
 
 
 def lies_on(numbers: Collection[str], proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> bool:
-    """Whether memory of this process, or swapped memory, may lie on one of the devices "major:minor".
+    """Whether memory of this process, or swap space, may be on one of the devices "major:minor".
 
-    Of what cannot be found out (an overlay, say) it is taken for granted.
+    True where that cannot be found out (on an overlay, for example).
     """
     try:
         # As bytes: a path in them is anybody's choice, and may be no text, or hold other line breaks.
@@ -64,7 +64,7 @@ def lies_on(numbers: Collection[str], proc: Path = Path("/proc"), sys: Path = Pa
 
 @contextmanager
 def memory_locked(numbers: Collection[str]) -> Iterator[None]:
-    """All memory at hand within the block, if some of it may lie on one of the devices."""
+    """mlockall() for the block, if some memory may be on one of the devices."""
     if not lies_on(numbers):
         yield
         return

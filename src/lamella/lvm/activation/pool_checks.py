@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What LVM does with a thin pool around its activation: check its metadata, compare transaction ids, send
-what is queued.
+"""The checks and messages around the activation of a thin pool: metadata, transaction ids, queued messages.
 
-The check is the one of :mod:`lamella.thin.tools.check`, in place of the program ``thin_check``, with the
-policy of LVM2's default options: metadata that is found sound loses its ``needs_check`` flag, and leaked
-space is given back, as newer thin-provisioning-tools 1.x do with these; any other stays as it is and its
-pool is not activated.
+The metadata is checked by :mod:`lamella.thin.tools.check` in place of the program ``thin_check``, with the
+policy of LVM2's default options: the ``needs_check`` flag of sound metadata is cleared and leaked space is
+freed, as newer thin-provisioning-tools 1.x do with these options; a pool with corrupt metadata is left as it
+is and not activated.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ BLOCK = 4096
 
 
 def check_metadata(node: str, *, write: bool = True) -> bool:
-    """Whether the pool metadata on the block device *node* is sound, or empty as that of a new pool.
+    """Whether the pool metadata on the block device *node* is sound, or all zero as that of a new pool.
 
-    With *write*, sound metadata loses its ``needs_check`` flag, and gets back what has leaked. Leaks do not
-    make it unsound: the kernel leaves them after a power cut, and they only cost space.
+    With *write*, the ``needs_check`` flag of sound metadata is cleared, and leaked blocks are freed. Leaks
+    do not make it corrupt: the kernel leaves them after a power cut, and they only cost space.
     """
     from lamella.block.file import FileDevice
     from lamella.thin.tools.check import check
@@ -54,7 +53,7 @@ def check_metadata(node: str, *, write: bool = True) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """A live pool's status line, as far as activation asks for it."""
+    """A live pool's status line, as far as activation needs it."""
 
     text: str
     transaction_id: int = -1
@@ -78,10 +77,10 @@ def pool_state(dm: DeviceMapper, name: str) -> PoolState:
 
 
 def has_unsent_messages(dm: DeviceMapper, name: str, segment: ThinPoolSegment) -> bool:
-    """Whether the messages queued in *segment* are yet to be sent to the pool that is device *name*.
+    """Whether the messages queued in *segment* have not been sent yet to the pool that is device *name*.
 
-    Raises :class:`CorruptError` if the pool's transaction id fits neither before nor after them. An id
-    of 0 in the text means that the pool is another program's: nothing is checked.
+    Raises :class:`CorruptError` if the pool's transaction id is neither the one before nor the one after
+    them. An id of 0 in the metadata means that another program manages the pool: nothing is checked.
     """
     if not segment.transaction_id and not segment.messages:
         return False
@@ -99,7 +98,7 @@ def has_unsent_messages(dm: DeviceMapper, name: str, segment: ThinPoolSegment) -
         raise CorruptError(
             f"Thin pool {name} ({info.number}) transaction_id is {state.transaction_id}, while expected "
             f"{expected}.",
-            hint="see which of the two is newer: vgcfgrestore --list VG, thin_dump; then mend the older",
+            hint="see which of the two is newer: vgcfgrestore --list VG, thin_dump; then repair the older",
         )
     if segment.messages and state.read_only:
         raise ReadOnlyError(
@@ -110,10 +109,11 @@ def has_unsent_messages(dm: DeviceMapper, name: str, segment: ThinPoolSegment) -
 
 
 def send_messages(dm: DeviceMapper, group: VolumeGroup, pool_lv: LogicalVolume, name: str) -> None:
-    """Send what is queued for *pool_lv* to the pool that is device *name*, and raise its transaction id.
+    """Send the messages queued for *pool_lv* to the pool that is device *name*, and raise its transaction
+    id.
 
-    A snapshot's origin that is active is suspended for its message, with its file system frozen. Each message
-    is a commit of the pool's; so what was carried out before an interruption is passed over, as LVM2 does.
+    An active origin of a snapshot is suspended for its message, with its file system frozen. Each message is
+    a commit of the pool's; so those carried out before an interruption are skipped, as in LVM2.
     """
     segment = group.pool_segment(pool_lv)
     for verb, what in segment.messages:
@@ -154,7 +154,7 @@ def _snapshot(dm: DeviceMapper, group: VolumeGroup, pool: str, device_id: int, o
 
 
 def _send_once(dm: DeviceMapper, pool: str, text: str, *, done: int) -> None:
-    """Send a message, unless the kernel's answer *done* says that it was carried out already."""
+    """Send a message; the kernel's error *done* means that it was carried out already."""
     try:
         dm.message(pool, text)
     except LamellaError as error:
@@ -163,7 +163,7 @@ def _send_once(dm: DeviceMapper, pool: str, text: str, *, done: int) -> None:
 
 
 def explain_refusal(error: LamellaError, full_name: str) -> CorruptError:
-    """A pool that the check found damaged, in LVM2's words."""
+    """LVM2's error for a pool that the check found corrupt."""
     return CorruptError(
         f"Check of pool {full_name} failed (status:1). Manual repair required!",
         hint=error.hint or f"lvconvert --repair {full_name}",

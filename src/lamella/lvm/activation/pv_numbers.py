@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The disks of a volume group as device-mapper needs them: "major:minor", files through loop devices."""
+"""The disks of a volume group by number ("major:minor"), plain files attached to loop devices."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def wait_for_loop_devices(disks: Iterable[str]) -> None:
-    """Wait until the plain files among *disks* have no loop device that is about to go.
+    """Wait until the plain files among *disks* have no loop device that is about to detach.
 
-    A device that nothing in the kernel uses any more stays for as long as udev has it open. Under a lock of
-    LVM's this may wait in vain, as udev's rules may want that lock: wait again without it.
+    A device that nothing in the kernel uses any more stays attached as long as udev has it open. Under a
+    lock of LVM's this may time out, as udev's rules may wait for that lock: wait again without it.
     """
     files = [path for path in disks if os.path.isfile(path)]
     if files:
@@ -38,10 +38,10 @@ def wait_for_loop_devices(disks: Iterable[str]) -> None:
 
 
 class GroupDisks(Mapping[str, str]):
-    """ "major:minor" by the physical volume's UUID, found out when asked.
+    """ "major:minor" by the physical volume's UUID, looked up on demand.
 
-    A plain file is attached to a loop device, which goes by itself when nothing uses it any more; keep
-    this open until the tables that name it are loaded. Missing disks are not in it. Raises
+    A plain file is attached to a loop device, which detaches itself when nothing uses it any more; keep this
+    open until the tables that refer to it are loaded. Missing disks are left out. Raises
     :class:`UnsupportedError` for a disk behind NBD, which has no block device here.
     """
 
@@ -84,7 +84,7 @@ class GroupDisks(Mapping[str, str]):
         return f"{major}:{minor}"
 
     def close(self) -> None:
-        """Let go of loop devices; those that a table uses stay."""
+        """Close the loop devices; those that a table uses stay attached."""
         for loop in self._loops:
             loop.close()
         self._loops.clear()

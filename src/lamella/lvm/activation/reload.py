@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Active volumes of a group whose text changes: new tables before the commit, live after it.
+"""Reload the tables of active volumes when the metadata of their group changes: loaded before the commit,
+live after it.
 
-The order is LVM2's. *Before* the commit tables are loaded from below upwards; a device that others lie on
-and that has only grown goes live at once, as those above could not be loaded otherwise. Then everything
-whose mapping changes is suspended, from above downwards. *After* the commit all is resumed from below
-upwards, devices get their new names, and new layers are made. A thin pool grows only then: its own
-metadata must not know of space that the group's text does not.
+The order is LVM2's. *Before* the commit tables are loaded from the bottom up; a device below others that has
+only grown goes live at once, as the tables above could not be loaded otherwise. Then everything whose
+mapping changes is suspended from the top down. *After* the commit all is resumed from the bottom up, devices
+are renamed, and new layers are created. A thin pool is extended only then: its own metadata must not refer
+to space that the group's metadata does not have.
 
-While anything is suspended, this process takes no signals, imports nothing, and holds its memory if that
-may lie on what waits.
+While anything is suspended, this process blocks signals, imports nothing, and locks its memory if some of it
+may be on a suspended device.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Reload:
-    """A live device that is to have another table."""
+    """A live device that gets another table."""
 
     device: WantedDevice
     info: DeviceInfo
@@ -53,14 +54,14 @@ class _Plan:
     existing: dict[str, tuple[WantedDevice, DeviceInfo]] = field(default_factory=dict)
     reloads: dict[str, _Reload] = field(default_factory=dict)
     fresh: list[WantedDevice] = field(default_factory=list)
-    """Devices that are not there yet."""
+    """Devices to create."""
     suspended: list[str] = field(default_factory=list)
-    """Names of devices that we have suspended, in order."""
+    """Names of the devices suspended here, in order."""
 
     # -- before the commit -----------------------------------------------------------------------
 
     def prepare(self, wanted: Sequence[WantedDevice]) -> None:
-        """Load the tables that differ, from below upwards."""
+        """Load the tables that differ, from the bottom up."""
         above = {below for device in wanted for below in device.below}
         for device in wanted:
             info = self.dm.find(uuid=device.uuid)
@@ -83,7 +84,7 @@ class _Plan:
                 reload.live = True
 
     def suspend(self) -> None:
-        """Hold everything whose mapping is about to change, and what lies on it, from above downwards."""
+        """Suspend everything whose mapping changes, and what uses it, from the top down."""
         moving = {uuid for uuid, reload in self.reloads.items() if not reload.live}
         for uuid, (device, _info) in self.existing.items():  # from below upwards
             if any(below in moving for below in _suspended_through(device)) or self._reads_new_size(device):
@@ -97,14 +98,16 @@ class _Plan:
             self.suspended.append(info.name)
 
     def _reads_new_size(self, device: WantedDevice) -> bool:
-        """Whether it is a pool on something that has grown: of larger metadata it takes note when resumed."""
+        """Whether it is a pool on a device that has grown: it reads the new size of its metadata when
+        resumed.
+        """
         below = (self.reloads.get(uuid) for uuid in device.below)
         return isinstance(device.table[0], ThinPool) and any(each is not None and each.live for each in below)
 
     # -- after it --------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Let everything go on with its new table, give new names, make what is new."""
+        """Resume everything with its new table, rename, and create new devices."""
         failed: LamellaError | None = None
         for uuid, (device, info) in self.existing.items():
             reload = self.reloads.get(uuid)
@@ -130,7 +133,7 @@ class _Plan:
                 self.made.reload(device, table)
 
     def undo(self) -> None:
-        """Everything as it was before: old tables stay, or come back where the new ones are live."""
+        """Roll back: old tables stay, or are loaded again where the new ones are live."""
         for reload in reversed(self.reloads.values()):
             if reload.live:
                 continue
@@ -148,14 +151,14 @@ class _Plan:
 
 
 def _suspended_through(device: WantedDevice) -> tuple[str, ...]:
-    """Below which of its devices a suspension is felt: a pool holds its thin volumes back by itself."""
+    """The devices below through which a suspension is noticed: a pool holds its thin volumes back itself."""
     if isinstance(device.table[0], Thin):
         return device.below[1:]
     return device.below
 
 
 def _only_grew(before: Sequence[TargetLine], table: Sequence[Target]) -> bool:
-    """Whether the new table maps all that the old one did in the same way, and more behind it."""
+    """Whether the new table maps all that the old one did in the same way, and more after it."""
     if not before or isinstance(table[0], Thin | ThinPool):
         return False
     old = parse_table("\n".join(line.line for line in before))
@@ -173,7 +176,7 @@ def _only_grew(before: Sequence[TargetLine], table: Sequence[Target]) -> bool:
 def reloading(
     dm: DeviceMapper, settings: Settings, found: FoundGroup, names: Sequence[str]
 ) -> Iterator[None]:
-    """Let the devices of the active volumes *names* fit the group by the end of the block."""
+    """Make the devices of the active volumes *names* match the group's metadata by the end of the block."""
     with GroupDisks(found) as disks, changes(dm) as made:
         wanted = wanted_devices(found.group, names, disks, settings)
         plan = _Plan(dm, made)

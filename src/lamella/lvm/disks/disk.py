@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from lamella.lvm.format.model import VolumeGroup
 
 MAX_AREAS = 2
-"""Metadata areas that LVM2 makes and reads on one disk."""
+"""Metadata areas that LVM2 creates and reads on one disk."""
 MAX_TEXT = 64 << 20
-"""Longest text that is read: room for some two hundred thousand volumes."""
+"""Longest text that is read, in bytes: room for some two hundred thousand volumes."""
 
 Result = TypeVar("Result")
 
@@ -46,14 +46,16 @@ FIRST_READ = 4096 + HEADER_SIZE
 
 
 LOCK_TIMEOUT = 10.0
-"""Seconds to wait for udev, which locks every block device for a moment after somebody has written it."""
+"""Seconds to wait for udev, which locks every block device for a moment after it was written."""
 
 EXCLUSIVE_LOCK_TIMEOUT = 60.0
-"""The same where nobody else can be writing, as the claim has shown: only a very busy udev takes so long."""
+"""The same where no other process can be writing, as the exclusive open has shown: only a very busy udev
+takes so long.
+"""
 
 
 def open_file(path: str, read_only: bool) -> BlockDevice:
-    """A file, block device or NBD address. Readers take no lock: they may look while a store is in use."""
+    """Open a file, block device or NBD address. Readers take no lock: they may read a store in use."""
     if not is_block_device(path):
         return open_device(path, read_only=read_only, lock=not read_only)
     device = _retry_while_locked(
@@ -64,9 +66,9 @@ def open_file(path: str, read_only: bool) -> BlockDevice:
 
 
 def _forget_cached(device: BlockDevice) -> None:
-    """Let the disk be read anew: its page cache knows nothing of what was written through volumes on it.
+    """Drop the disk's page cache, which does not have what was written through volumes on it.
 
-    The kernel drops that cache itself with the last descriptor; but others, as multipathd, may have one.
+    The kernel drops it with the last descriptor; but other processes, such as multipathd, may have one open.
     """
     from lamella.block.file import FileDevice
 
@@ -76,10 +78,11 @@ def _forget_cached(device: BlockDevice) -> None:
 
 
 def open_shared(path: str, read_only: bool) -> BlockDevice:
-    """The same for disks on which the kernel may have volumes active: past the page cache, which knows
-    nothing of what is written through them. A disk that is in use otherwise is not opened for writing.
+    """Open a disk on which volumes may be active, past the page cache, which does not have what is written
+    through them.
 
-    A plain file below active volumes is locked by its loop device, and so written through that.
+    A disk that is in use otherwise is not opened for writing. A plain file below active volumes is locked by
+    its loop device, and so written through that.
     """
     if not is_block_device(path):
         loop = _loop_below_volumes(path) if not read_only else ""
@@ -102,7 +105,9 @@ def open_shared(path: str, read_only: bool) -> BlockDevice:
 
 
 def _retry_while_locked(attempt: Callable[[], Result], timeout: float) -> Result:
-    """What *attempt* gives, which is made again for *timeout* seconds while another's lock is in its way."""
+    """The result of *attempt*, which is repeated for *timeout* seconds while another process's lock prevents
+    it.
+    """
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -123,7 +128,7 @@ def is_claimed(path: str) -> bool:
 
 
 def _loop_below_volumes(path: str) -> str:
-    """The loop device over the whole of a plain file on which volumes are active; empty if there is none."""
+    """The loop device over the whole of a plain file on which volumes are active; "" if there is none."""
     from lamella.block.loop import find
 
     if is_remote(path):
@@ -136,7 +141,7 @@ def _loop_below_volumes(path: str) -> str:
 
 
 def _holds_only_volumes(path: str) -> bool:
-    """Whether all that lies on the disk are volumes of LVM."""
+    """Whether all devices on top of the disk are logical volumes."""
     above = holders(device_folder(os.stat(path).st_rdev))
     return bool(above) and all(attribute(each, "dm/uuid").startswith(DM_PREFIX) for each in above)
 
@@ -182,7 +187,7 @@ class MetadataCopy:
 
 @dataclass(slots=True, eq=False)
 class Disk:
-    """A disk under a path. ``label`` is None for one that is no physical volume."""
+    """A disk at a path. ``label`` is None if it is not a physical volume."""
 
     path: str
     size: int
@@ -198,8 +203,8 @@ class Disk:
     def open(cls, path: str, opener: Opener = open_file, device: BlockDevice | None = None) -> Disk:
         """Read label and areas. *device* is used for reading and writing if it is given, and stays open.
 
-        Raises what the device raises when it cannot be opened or its start cannot be read; damage
-        ends in ``notices`` and in each copy's ``problem``.
+        Raises what the device raises when it cannot be opened or its start cannot be read; damage is
+        reported in ``notices`` and in each copy's ``problem``.
         """
         reader = device if device is not None else opener(path, True)
         disk = cls(path, reader.size, opener=opener)
@@ -277,7 +282,7 @@ class Disk:
         return b"".join(self.reader.read(at, length) for at, length in pieces)
 
     def bad_text(self, copy: MetadataCopy, said: list[str]) -> None:
-        """Take note that the area's text cannot be used; *said* are the reasons."""
+        """Record that the area's text cannot be used; *said* are the reasons."""
         at = copy.start + (copy.header.committed.offset if copy.header else 0)
         copy.problem = "text"
         copy.text = b""
@@ -324,7 +329,7 @@ class Disk:
         return writer.fileno()
 
     def take_writer(self) -> BlockDevice | None:
-        """Hand over the device that was opened for writing, if any; the caller closes it then."""
+        """Hand over the device that was opened for writing, if any; the caller closes it."""
         taken = None if self._writer is self._reader else self._writer
         if taken is not None:
             self._writer = None

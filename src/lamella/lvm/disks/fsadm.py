@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file system on an active volume, made to fit it by its own tools: what ``--resizefs`` asks for.
+"""Resize the file system on an active volume with its own tools, as ``--resizefs`` asks.
 
-ext2 to ext4 grow mounted or not, and shrink when they are not mounted; XFS only grows, and only while it
-is mounted. What the tools print goes through.
+ext2 to ext4 grow mounted or not, and shrink when they are not mounted; XFS only grows, and only while it is
+mounted. The output of the tools is passed through.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class FileSystem:
 
 
 def find_file_system(node: str) -> FileSystem:
-    """What is on the volume. Raises :class:`UnsupportedError` for nothing, or what is not resized here."""
+    """The file system on the volume. Raises :class:`UnsupportedError` for none, or one that is not resized
+    here.
+    """
     from lamella.block.file import FileDevice
     from lamella.lvm.disks.signatures import find_signatures
 
@@ -73,9 +75,9 @@ def _unescaped(text: str) -> str:
 
 
 def check(found: FileSystem) -> None:
-    """Look it over, unless it is mounted, or XFS, which looks after itself. Raises :class:`CorruptError`.
+    """Run fsck on it, unless it is mounted, or XFS. Raises :class:`CorruptError`.
 
-    resize2fs wants it for a file system that was mounted since the last time.
+    resize2fs asks for it on a file system that was mounted since the last check.
     """
     if found.mounted_on or found.kind == "xfs":
         return
@@ -84,7 +86,7 @@ def check(found: FileSystem) -> None:
 
 
 def grow(found: FileSystem) -> None:
-    """Let it fill its volume."""
+    """Grow it to the size of its volume."""
     if found.kind == "xfs":
         _grow_xfs(found)
     elif _run([_tool("resize2fs"), found.node]):
@@ -108,7 +110,7 @@ def _grow_xfs(found: FileSystem) -> None:
 
 
 def shrink(found: FileSystem, size: int, *, confirm: Callable[[str], bool]) -> None:
-    """Make it *size* bytes long. A mounted one is unmounted for it, after asking, and mounted again."""
+    """Shrink it to *size* bytes. A mounted one is unmounted for it, after asking, and mounted again."""
     if found.kind == "xfs":
         raise UnsupportedError("Xfs filesystem shrinking is unsupported.", hint="copy it to a smaller volume")
     place = found.mounted_on

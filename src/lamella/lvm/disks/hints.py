@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """LVM2's hints: which disks have physical volumes, as its last full look at all disks found them.
 
-``/run/lvm/hints`` keeps ``lvs``, ``lvchange`` and the like from reading other disks, so whoever makes,
-moves or removes physical volumes and group names takes them back first, and holds them locked until that
-is done. Three files, as LVM2 2.03.16 has them:
+With ``/run/lvm/hints``, ``lvs``, ``lvchange`` and the like read no other disks. So a command that creates, moves
+or removes physical volumes or group names invalidates them first, and holds them locked until that is done.
+Three files, as LVM2 2.03.16 has them:
 
 ==========  =============================================================================================
 hints       comments, settings, and a line ``scan:PATH pvid:UUID devn:MAJOR:MINOR vg:NAME`` for each disk;
-            taken back, nothing but a comment. ``flock`` on it: shared to read, exclusive to write
-newhints    whoever finds it reads all disks, and writes the hints anew
-nohints     whoever finds it leaves the hints alone; there while somebody waits for the lock
+            invalidated, only a comment. ``flock`` on it: shared to read, exclusive to write
+newhints    a command that finds it reads all disks, and writes the hints again
+nohints     a command that finds it does not use the hints; exists while a process waits for the lock
 ==========  =============================================================================================
 
-Nothing fails for the sake of them.
+Errors here are ignored.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK_TIMEOUT = 10.0
-"""Seconds to wait for a command of LVM2 that reads or writes them; it takes as long as reading the disks."""
+"""Seconds to wait for a command of LVM2 that reads or writes them; that takes as long as reading the disks.
+"""
 
 
 @contextmanager
 def invalidated(
     folder: Path | None, command: str, *, lock: bool = True, timeout: float = LOCK_TIMEOUT
 ) -> Iterator[None]:
-    """Empty the hints in *folder*, and let nobody write new ones before the end of the block.
+    """Empty the hints in *folder*, and let no process write new ones before the end of the block.
 
-    Without a *folder*, or where it is not there, nothing happens. *command* is named in the emptied file.
-    Without *lock* (``--nolocking``), nobody is waited for.
+    Nothing happens without a *folder*, or where it does not exist. *command* is named in the emptied file.
+    Without *lock* (``--nolocking``), the lock is not waited for.
     """
     if folder is None or not folder.is_dir():
         yield
@@ -51,14 +52,14 @@ def invalidated(
         yield
     finally:
         with suppress(OSError):
-            if held < 0:  # who was at work on them may have read the disks as they were before
+            if held < 0:  # the process that held the lock may have read the disks before the change
                 _empty(folder, held, command)
         if held >= 0:
             os.close(held)
 
 
 def renew(folder: Path | None) -> None:
-    """Let the next command of LVM2 read all disks and write the hints anew (``pvscan --cache DISK``)."""
+    """Make the next command of LVM2 read all disks and write the hints again (``pvscan --cache DISK``)."""
     if folder is not None and folder.is_dir():
         with suppress(OSError):
             _touch(folder / "newhints")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which volume groups the kernel is using: device-mapper devices whose UUID starts with the group's."""
+"""Which volume groups are active in the kernel: device-mapper devices whose UUID starts with the group's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def active_in(group_uuid: str, sys_block: Path) -> list[str]:
 
 
 def refuse_active(group: str, group_uuid: str, sys_block: Path) -> None:
-    """Raise :class:`BusyError` if the kernel uses a volume of the group."""
+    """Raise :class:`BusyError` if a volume of the group is active in the kernel."""
     names = active_in(group_uuid, sys_block)
     if names:
         shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")

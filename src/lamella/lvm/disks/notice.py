@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What LVM2 says beside its results: warnings and remarks, kept as values."""
+"""Warnings and remarks that LVM2 prints beside its results, as values."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class LayoutRequest:
     pe_start: int | None = None
     boot_start: int = 0
     data_end: int = 0
-    """End of the extents that a backup knows, which a second area must not touch."""
+    """End of the extents in a backup, which a second area must not overlap."""
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Layout:
 
 
 def topology(path: str) -> tuple[int, int]:
-    """(alignment, offset) that a block device's limits ask for; (1 MiB, 0) where they are silent."""
+    """(alignment, offset) from a block device's limits; (1 MiB, 0) where there are none."""
     alignment, offset = DEFAULT_ALIGNMENT, 0
     try:
         number = os.stat(path).st_rdev
@@ -70,7 +70,7 @@ def topology(path: str) -> tuple[int, int]:
 
 
 def lay_out(request: LayoutRequest, name: str, *, default_alignment: tuple[int, int]) -> Layout:
-    """Place everything on the disk *name*; raises in LVM2's words if it does not fit."""
+    """Place everything on the disk *name*; raises LVM2's error if it does not fit."""
     alignment = request.alignment or default_alignment[0]
     offset = request.alignment_offset or default_alignment[1]
     if alignment < offset:

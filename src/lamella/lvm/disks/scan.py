@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find the physical volumes among some disks, and put their volume groups together.
+"""Find the physical volumes among some disks, and assemble their volume groups.
 
-Of all metadata copies of a group the newest valid one counts. What is missing, stale, damaged,
-doubled or foreign is reported as LVM2 reports it (lib/cache/lvmcache.c, lib/metadata/metadata.c)
-and never repaired here.
+Of all metadata copies of a group the newest valid one counts. What is missing, stale, damaged, duplicate or
+foreign is reported as LVM2 reports it (lib/cache/lvmcache.c, lib/metadata/metadata.c) and never repaired
+here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class FoundGroup:
-    """A volume group together with the disks that it lies on."""
+    """A volume group together with its disks."""
 
     group: VolumeGroup
     disks: dict[str, Disk] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class FoundGroup:
     stale: list[MetadataCopy] = field(default_factory=list)
     """Areas whose text is older than the one that counts."""
     outdated: list[Disk] = field(default_factory=list)
-    """Disks that still claim to belong to the group, which has dropped them."""
+    """Disks whose metadata says that they belong to the group, which has removed them."""
     reappeared: list[PhysicalVolume] = field(default_factory=list)
     """Marked missing in the text while extents on them are used, but there again."""
     notices: list[Notice] = field(default_factory=list)
@@ -51,7 +51,7 @@ class FoundGroup:
 
     @property
     def partial(self) -> bool:
-        """A disk is missing, or was and came back with old content."""
+        """A disk is missing, or was and came back with old metadata."""
         return bool(self.missing or self.reappeared)
 
     def copies_of(self, pv: PhysicalVolume) -> list[MetadataCopy]:
@@ -85,7 +85,7 @@ class FoundGroup:
         return [copy for copy in self.copies if not copy.problem and not copy.ignored]
 
     def partial_lvs(self) -> set[str]:
-        """Names of the volumes that lie, however deep, on a disk that is missing or came back."""
+        """Names of the volumes that use, at any depth, a disk that is missing or came back."""
         bad = {pv.uuid for pv in (*self.missing, *self.reappeared)}
         if not bad:
             return set()
@@ -126,7 +126,7 @@ class Scan:
         return [found for found in self.groups if found.group.name == name]
 
     def group_of(self, disk: Disk) -> FoundGroup | None:
-        """The group that the disk belongs to, if any."""
+        """The group of the disk, if any."""
         return next((found for found in self.groups if disk in found.disks.values()), None)
 
     def disk(self, path: str) -> Disk | None:
@@ -163,9 +163,9 @@ def same_file(one: str, other: str) -> bool:
 
 
 def block_devices(sys_block: Path) -> list[str]:
-    """Every disk and partition that the kernel knows and that may be a physical volume.
+    """Every disk and partition in the kernel that may be a physical volume.
 
-    Left out are device-mapper devices that LVM made, RAM disks, and loop devices without a file.
+    Left out are device-mapper devices of LVM, RAM disks, and loop devices without a file.
     """
     paths: list[str] = []
     for disk in device_folders(sys_block):
@@ -191,11 +191,11 @@ def scan(
     min_size: int = 0,
     system_id: str = "",
 ) -> Scan:
-    """Read every disk in *paths* and put the groups together. Writes nothing.
+    """Read every disk in *paths* and assemble the groups. Writes nothing.
 
-    *given* holds devices that are open already, by path (a path in it need not be in *paths*); they
-    are used as they are and stay open. Disks smaller than *min_size* bytes are no physical volumes.
-    A disk that cannot be opened or read ends in ``unreadable``.
+    *given* holds devices that are open already, by path (a path in it need not be in *paths*); they are used
+    as they are and stay open. Disks smaller than *min_size* bytes are no physical volumes. A disk that
+    cannot be opened or read is listed in ``unreadable``.
     """
     result = Scan()
     given = given or {}
@@ -254,7 +254,7 @@ def _without_duplicates(result: Scan) -> dict[str, Disk]:
 
 
 def _hint(disk: Disk, uuid: str) -> str:
-    """The path under which the disk's own metadata last saw the physical volume."""
+    """The path at which the disk's own metadata last saw the physical volume."""
     for copy in disk.copies:
         if copy.group is not None:
             for pv in copy.group.pvs:
@@ -388,7 +388,7 @@ def _newest(copies: list[MetadataCopy]) -> FoundGroup:
 
 
 def _check_disks(found: FoundGroup, foreign: bool) -> None:
-    """Missing, returned and shrunk disks, as LVM2 tells of them when it reads a group."""
+    """Missing, returned and shrunk disks, as LVM2 reports them when it reads a group."""
     group = found.group
     used = group.extent_map()
     for pv in group.pvs:
@@ -447,5 +447,5 @@ def _same_names(result: Scan) -> None:
 
 
 def is_partial(lv: LogicalVolume, found: FoundGroup) -> bool:
-    """Whether *lv* cannot be read whole for want of a disk."""
+    """Whether *lv* cannot be read completely because a disk is missing."""
     return lv.name in found.partial_lvs()

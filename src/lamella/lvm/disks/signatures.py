@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is on a disk or volume already: file systems, partition tables and so on, found through libblkid.
+"""What is on a disk or volume already: file systems, partition tables and so on, found with libblkid.
 
-libblkid wants a file descriptor. A volume that is spread over several disks has none, so its start
-and end, where signatures lie, are shown to libblkid in a sparse file in memory of the same size.
+libblkid wants a file descriptor. A volume on several disks has none, so its start and end, where signatures
+are, are copied to a sparse file of the same size in memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lamella.block.device import BlockDevice
 
 EDGE = 1 << 20
-"""Bytes at the start and at the end of a device that are looked at."""
+"""Bytes at the start and at the end of a device that are searched."""
 MAX_SIGNATURES = 128
 
 # blkid.h
@@ -34,7 +34,7 @@ class Signature:
     """One thing that was found: ``offset`` and ``length`` in bytes are what to wipe."""
 
     type: str
-    """libblkid's word: "ext4", "xfs", "gpt", "LVM2_member"."""
+    """libblkid's name: "ext4", "xfs", "gpt", "LVM2_member"."""
     usage: str
     """"filesystem", "raid", "crypto", "other", or "partition table"."""
     offset: int
@@ -71,7 +71,9 @@ def _library() -> ctypes.CDLL:
 
 
 def find_signatures(device: BlockDevice) -> list[Signature]:
-    """Everything that libblkid knows of *device*; reads only. Raises :class:`MissingError` without it."""
+    """Every signature that libblkid finds on *device*; reads only. Raises :class:`MissingError` without
+    libblkid.
+    """
     library = _library()
     descriptor = _image(device)
     try:
@@ -95,7 +97,7 @@ def wipe_signature(device: BlockDevice, signature: Signature) -> None:
 
 
 def _image(device: BlockDevice) -> int:
-    """A file in memory with the edges of *device* at their places and holes between."""
+    """A file in memory with the start and end of *device* at their places and a hole between."""
     descriptor = os.memfd_create("lamella-signatures", os.MFD_CLOEXEC)
     try:
         os.ftruncate(descriptor, device.size)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A logical volume as a block device: its bytes, found on the disks extent by extent."""
+"""A logical volume as a block device, mapped to the disks extent by extent."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from lamella.lvm.format.segments import Segment
 
 MAX_DEPTH = 8
-"""How many volumes may lie on one another."""
+"""How deep volumes may be stacked."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A run of the volume, mapped in one way. All in bytes."""
+    """A run of the volume that is mapped in one way. All in bytes."""
 
     start: int
     length: int
@@ -109,7 +109,7 @@ def _areas(
 
 
 class VolumeDevice(BlockDevice):
-    """Several pieces, linear or striped, one behind another. Made by :func:`open_lv`."""
+    """Linear and striped pieces, one after another. Made by :func:`open_lv`."""
 
     def __init__(self, name: str, pieces: list[_Piece], read_only: bool) -> None:
         self.name = name
@@ -195,7 +195,7 @@ class VolumeDevice(BlockDevice):
             device.write_zeros(place, take)
 
     def _runs(self, offset: int, length: int) -> Iterator[tuple[BlockDevice, int, int]]:
-        """The runs of a range with those that touch on a disk joined: one call for each."""
+        """The runs of a range, adjacent ones on a disk joined: one call for each."""
         joined: dict[BlockDevice, list[tuple[int, int]]] = {}
         for device, place, _position, take in self._split(offset, length):
             runs = joined.setdefault(device, [])

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One command's work on volume groups: locks, configuration, backup and the write of a new text."""
+"""One command's work on volume groups: locks, configuration, backup and the commit of new metadata."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What commands on volume groups ask of whoever makes volumes usable: the kernel's device-mapper.
+"""The interface to activation that the commands on volume groups use.
 
-:class:`lamella.lvm.activation.activator.KernelActivator` is it. Without an activator a session refuses
-to change groups that the kernel uses, and carries messages out in user space.
+:class:`lamella.lvm.activation.activator.KernelActivator` implements it. Without an activator a session
+refuses to change groups that are active in the kernel, and carries out messages in user space.
 """
 
 from __future__ import annotations
@@ -20,43 +20,44 @@ class Activator(Protocol):
     """Activation of the volumes of groups; volumes are given by name."""
 
     def is_active(self, found: FoundGroup, name: str) -> bool:
-        """Whether the volume itself can be used, and not only what lies below it."""
+        """Whether the volume itself can be used, and not only devices below it."""
 
     def active_in(self, found: FoundGroup) -> list[str]:
-        """Names of the volumes, hidden ones included, that the kernel has a device of."""
+        """Names of the volumes, hidden ones included, that have a device in the kernel."""
 
     def is_open(self, found: FoundGroup, name: str) -> bool:
-        """Whether the volume is active and somebody uses it: a mount, a process, a device on top."""
+        """Whether the volume is active and in use: mounted, open in a process, below another device."""
 
     def check_unused(self, found: FoundGroup, name: str) -> None:
-        """Raise :class:`BusyError`, in LVM2's words, if the volume is in use."""
+        """Raise :class:`BusyError` with LVM2's message if the volume is in use."""
 
     def pool_status(self, found: FoundGroup, pool: str) -> str | None:
-        """The parameters of the thin pool's status line; None for a pool that the kernel has not."""
+        """The parameters of the thin pool's status line; None for a pool without a device."""
 
     def activate(self, found: FoundGroup, names: Iterable[str], *, read_only: bool = False) -> None:
-        """Make the volumes' devices, and all that they need. Those that are active stay as they are.
+        """Create the devices of the volumes and of all that they need. Active ones stay as they are.
 
-        A failure leaves nothing behind that was not there before.
+        Rolled back on failure.
         """
 
     def deactivate(self, found: FoundGroup, names: Iterable[str]) -> None:
-        """Take the volumes' devices down, and below them what nobody else needs.
+        """Remove the devices of the volumes, and those below them that nothing else needs.
 
-        Raises :class:`BusyError`, in LVM2's words, for a volume that is in use; those before it are down.
+        Raises :class:`BusyError` with LVM2's message for a volume that is in use; those before it are
+        deactivated.
         """
 
     def changing(self, found: FoundGroup, names: Iterable[str] | None = None) -> AbstractContextManager[None]:
-        """Around the commit of a group that was changed in memory; *names*: only in these volumes.
+        """Enclose the commit of a group that was changed in memory; *names*: only in these volumes.
 
-        Devices of active volumes get tables that fit the group as it now is: loaded before the block,
-        with what has moved suspended, and resumed after it; renames follow. If the block raises, the old
-        tables stay. Volumes that left the group must have been deactivated before.
+        Devices of active volumes get tables that match the group as it now is: loaded before the block, with
+        what has moved suspended, and resumed after it; then devices are renamed. If the block raises, the
+        old tables stay. Volumes that left the group must have been deactivated before.
         """
 
     def send_messages(self, found: FoundGroup, pool: str) -> None:
-        """Carry out the messages that are queued in the pool's segment, in the kernel's pool.
+        """Send the messages that are queued in the pool's segment to the kernel's pool.
 
-        A pool that is not active is activated for it. Raises :class:`CorruptError` if the pool's
-        transaction id is not the text's. The text itself is the caller's to clear and commit.
+        An inactive pool is activated for it. Raises :class:`CorruptError` if the pool's transaction id does
+        not match the metadata's. The caller removes the messages from the metadata and commits.
         """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LVM2's backup and archive files: the text of a group after, and before, each command.
+"""LVM2's backup and archive files: the metadata of a group after, and before, each command.
 
-A backup is ``<folder>/<group>``; archives are ``<folder>/<group>_<number>-<random>.vg``, of which at
-least a minimum and all younger ones than a number of days are kept (lib/format_text/archive.c).
+A backup is ``<folder>/<group>``; archives are ``<folder>/<group>_<number>-<random>.vg``, of which at least a
+minimum, and all younger than a number of days, are kept (lib/format_text/archive.c).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def write_backup(group: VolumeGroup, path: Path, environment: Environment, descr
 
 
 def backup_after(group: VolumeGroup, environment: Environment) -> None:
-    """The backup that every changing command leaves behind. Nothing without a backup folder."""
+    """Write the backup that every changing command makes. Nothing without a backup folder."""
     if environment.backup_dir is not None:
         _folder(environment.backup_dir)
         text = f"Created *after* executing '{environment.command_line}'"
@@ -53,14 +53,14 @@ def backup_after(group: VolumeGroup, environment: Environment) -> None:
 
 
 def text_before(group: VolumeGroup, environment: Environment) -> str:
-    """What :func:`archive_text` is to keep: *group* as it is before a command changes it."""
+    """The text for :func:`archive_text`: *group* before a command changes it."""
     return write_readable(
         group, environment.header(f"Created *before* executing '{environment.command_line}'")
     )
 
 
 def archive_text(group_name: str, text: str, environment: Environment) -> None:
-    """Keep *text* as the group's newest archive. Nothing without an archive folder."""
+    """Write *text* as the group's newest archive. Nothing without an archive folder."""
     folder = environment.archive_dir
     if folder is None:
         return
@@ -74,7 +74,7 @@ def archive_text(group_name: str, text: str, environment: Environment) -> None:
 
 
 def remove_backup(group_name: str, environment: Environment) -> None:
-    """Forget the backup of a group that was removed or renamed."""
+    """Remove the backup of a group that was removed or renamed."""
     if environment.backup_dir is not None:
         try:
             (environment.backup_dir / group_name).unlink(missing_ok=True)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a changed group to every metadata area, so that a cut at any moment leaves the old or the new one.
+"""Commit a changed group to every metadata area, so that an interruption leaves either the old or the new
+metadata.
 
-In LVM2's own order: the text, which nothing points at yet; then each header's second slot; then each
-header's first slot, which makes it count. All areas finish one step, and it is durable, before any
-starts the next (lib/metadata/metadata.c: vg_write, vg_precommit, vg_commit). Volumes that the kernel uses
-are suspended only around the last step.
+In LVM2's order: the text, which nothing refers to yet; then each header's second slot; then each header's
+first slot, which commits it. All areas finish one step, and it is durable, before any starts the next
+(lib/metadata/metadata.c: vg_write, vg_precommit, vg_commit). Active volumes are suspended only around the
+last step.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ def commit_group(
 ) -> None:
     """Raise the group's sequence number and write it to all its good areas that are not ignored.
 
-    *around* is entered when all but the last step is done, and left when that is. Raises before
-    anything counts: :class:`~lamella.errors.NoSpaceError` if the text is too large, or what a disk or
-    *around* raises. Once the first area has committed, a disk that fails is only reported.
+    *around* is entered before the last step and left after it. Raises before anything is committed:
+    :class:`~lamella.errors.NoSpaceError` if the text is too large, or the error of a disk or of *around*.
+    Once the first area is committed, a failing disk is only reported.
     """
     group = found.group
     targets = [copy for copy in found.copies if copy.header is not None and not copy.problem]
@@ -85,7 +86,7 @@ def commit_group(
 
 
 def _precommit(places: list[tuple[MetadataCopy, Slot]], disks: list[Disk]) -> None:
-    """Let the second slots point at the new text."""
+    """Write the second slots, which refer to the new text."""
     for copy, slot in places:
         assert copy.header is not None
         old = copy.header
@@ -116,7 +117,7 @@ def _commit(
     found: FoundGroup,
     say: Callable[[Notice], None],
 ) -> None:
-    """Let the first slots point at the new text, which makes it the group's."""
+    """Write the first slots, which commit the new text."""
     done = 0
     first: LamellaError | None = None
     for copy, slot in places:
@@ -153,7 +154,7 @@ def mark_used(disks: Iterable[Disk], used: bool) -> None:
 
 
 def forget_group(disks: Iterable[Disk]) -> None:
-    """Let the areas of disks that leave a group point at nothing; then clear the label's flag."""
+    """Clear the slots of disks that leave a group; then clear the label's flag."""
     for disk in disks:
         for copy in disk.copies:
             if copy.header is None:

@@ -237,7 +237,7 @@ class Config:
 
 
 def accepts(filters: list[str], path: str) -> bool:
-    """Whether LVM2's filter patterns (``a|^/dev/sd|``, ``r|.*|``) let *path* in; the first match wins."""
+    """Whether LVM2's filter patterns (``a|^/dev/sd|``, ``r|.*|``) accept *path*; the first match wins."""
     for pattern in filters:
         verdict, mark = pattern[:1], pattern[1:2]
         closing = {"(": ")", "[": "]", "{": "}"}.get(mark, mark)

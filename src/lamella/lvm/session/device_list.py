@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The list of disks in the state root, and the disks of the machine that LVM2 would look at.
+"""The list of disks in the state root, and the disks of the machine that LVM2 would scan.
 
-The list, the file ``devices``, has one path or NBD address per line. It is there for plain files,
-which nothing else would find, and remembers the disks of a store.
+The list, the file ``devices``, has one path or NBD address per line. It holds plain files, which no scan
+would find, and the disks of a store.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENVIRONMENT = "LAMELLA_DEVICES"
-"""A comma-separated list of disks that takes the place of all others."""
+"""A comma-separated list of disks that replaces all others."""
 NAME = "devices"
 """The list's name in the state root."""
 
 
 def disks_of_machine(config: Config, sys_block: Path) -> list[str]:
-    """Every disk that LVM2's settings let it look at, without plain files."""
+    """Every disk that LVM2's settings let it scan, without plain files."""
     if config.flag("devices/use_devicesfile"):
         listed = read_devices_file(config_folder() / "devices" / config.text("devices/devicesfile"))
     else:
@@ -59,7 +59,7 @@ def read_devices_file(path: Path) -> list[str]:
 
 
 def change_list(path: Path, add: Iterable[str], remove: Sequence[str] = ()) -> None:
-    """Add names to the list at *path* and take others out; a list without names is removed."""
+    """Add names to the list at *path* and remove others; an empty list is removed."""
     listed = read_devices_file(path)
     wanted = [name for name in listed if name not in remove]
     wanted += [name for name in dict.fromkeys(add) if name not in wanted]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command on volume groups has to know of the machine that it runs on."""
+"""The machine that a command on volume groups runs on: host, folders, system ID."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Environment:
     host: str = field(default_factory=lambda: os.uname().nodename)
     lock_dir: Path | None = None
     hints_dir: Path | None = None
-    """Where LVM2 keeps its hints (:mod:`lamella.lvm.disks.hints`); None where there are none to take back."""
+    """The folder of LVM2's hints (:mod:`lamella.lvm.disks.hints`); None where none are to be invalidated."""
     backup_dir: Path | None = None
     archive_dir: Path | None = None
     retain_min: int = 10
@@ -71,7 +71,7 @@ class Environment:
 
     @classmethod
     def located(cls, config: Config, state_root: Path | None, command_line: str) -> Environment:
-        """:meth:`detect`, with the folders that LVM2's settings name, whether they are to be used or not."""
+        """:meth:`detect`, with the folders that LVM2's settings name, whether they are used or not."""
         found = cls.detect(state_root, command_line)
         if found.lock_dir == LVM_LOCKS:
             found.lock_dir = Path(config.text("global/locking_dir"))
@@ -81,13 +81,13 @@ class Environment:
 
     @classmethod
     def configured(cls, config: Config, state_root: Path | None, command_line: str) -> Environment:
-        """:meth:`located`, with what LVM2's settings say of backups, hints, sizes and the system ID."""
+        """:meth:`located`, with LVM2's settings for backups, hints, sizes and the system ID."""
         found = cls.located(config, state_root, command_line)
         found.set_up(config)
         return found
 
     def set_up(self, config: Config) -> None:
-        """Take over what LVM2's settings say beside the folders, and give up those that they do not use."""
+        """Apply LVM2's settings, and drop the folders that they disable."""
         if not config.flag("backup/backup"):
             self.backup_dir = None
         if not config.flag("backup/archive"):

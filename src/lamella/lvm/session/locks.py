@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LVM2's lock files, taken the way LVM2 takes them, so that its commands and ours wait for each other.
+"""LVM2's lock files, used as LVM2 uses them, so that its commands and ours wait for each other.
 
-``V_<group>`` guards a group, ``P_global`` the set of physical volumes. A writer first takes the
-file's ``:aux`` twin, so that a stream of readers cannot starve it. A lock file is removed by its
-last holder; whoever opened the removed file notices and starts over (lib/misc/lvm-flock.c).
+``V_<group>`` protects a group, ``P_global`` the set of physical volumes. A writer first locks the file's
+``:aux`` twin, so that a stream of readers cannot starve it. A lock file is removed by its last holder; a
+process that opened the removed file notices and starts over (lib/misc/lvm-flock.c).
 """
 
 from __future__ import annotations

@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """The disks that a command may use, and what it found on them.
+    """The disks that a command may use, and what was found on them.
 
-    Parameters: *paths* of files, devices and whatever else *opener* understands; *given*, devices
-    that are open already, by path; *test* lets every commit change nothing on disk (``--test``);
-    *say* is handed every notice as it comes up; *activator* changes the kernel's devices along with
-    the groups: without one, a group that the kernel uses is refused; *locked*: the caller holds the locks on
-    the set of physical volumes and on the groups that are changed, over several sessions.
+    Parameters: *paths* of files, devices and whatever else *opener* accepts; *given*, devices that are open
+    already, by path; *test* makes every commit change nothing on disk (``--test``); *say* is called with
+    every notice; *activator* changes the kernel's devices along with the groups: without one, a change to a
+    group that is active in the kernel is refused; *locked*: the caller holds the locks on the set of
+    physical volumes and on the groups that are changed, over several sessions.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Close every disk that was opened here; volumes opened on them are of no use any more."""
+        """Close every disk that was opened here; volumes opened on them cannot be used any more."""
         if self._scan is not None:
             self._scan.close()
             self._scan = None
@@ -96,7 +96,7 @@ class Session:
         self._writers.clear()
 
     def say(self, notice: Notice) -> None:
-        """Keep a notice and hand it on."""
+        """Keep a notice and pass it on."""
         self.notices.append(notice)
         if self._say is not None:
             self._say(notice)
@@ -109,7 +109,7 @@ class Session:
         return self._scan if self._scan is not None else self.rescan()
 
     def rescan(self) -> Scan:
-        """Read the disks anew. Disks that are open for writing stay so, and with them volumes on them."""
+        """Read the disks again. Disks that are open for writing stay open, and volumes on them usable."""
         again = self._scan is not None
         if self._scan is not None:
             for disk in self._scan.disks:
@@ -169,8 +169,8 @@ class Session:
     def all_locked(self, *, keep_hints: bool = False) -> Iterator[None]:
         """Hold the lock on the set of physical volumes; scan again under it.
 
-        LVM2's hints are taken back, also with ``--test``, as LVM2 does it; *keep_hints* is for changes after
-        which each disk still has the UUID and the group that it had.
+        LVM2's hints are invalidated, also with ``--test``, as LVM2 does it; *keep_hints* is for changes
+        after which each disk still has the UUID and the group that it had.
         """
         if self._global_held:
             yield
@@ -199,11 +199,11 @@ class Session:
         unknown_ok: bool = False,
         active_ok: bool = False,
     ) -> Iterator[FoundGroup]:
-        """Lock the group, read it anew, check that it may be changed, and write its backup at the end.
+        """Lock the group, read it again, check that it may be changed, and write its backup at the end.
 
-        Raises LVM2's refusals: not found, foreign, shared, clustered, exported, read-only, missing
-        disks, unknown segments, duplicate disks; and :class:`BusyError` for an active group where there
-        is no activator.
+        Raises LVM2's errors: not found, foreign, shared, clustered, exported, read-only, missing disks,
+        unknown segments, duplicate disks; and :class:`BusyError` for an active group where there is no
+        activator.
         """
         with ExitStack() as held:
             held.enter_context(group_lock(self._lock_dir, name, write=True))
@@ -223,7 +223,7 @@ class Session:
             self._back_up()
 
     def check_access(self, found: FoundGroup, *, exported_ok: bool = False) -> None:
-        """Raise LVM2's refusal if the group is another host's, managed by lvmlockd, or exported."""
+        """Raise LVM2's error if the group is foreign, managed by lvmlockd, or exported."""
         group = found.group
         if group.shared:
             raise UnsupportedError(
@@ -274,15 +274,15 @@ class Session:
 
     @contextmanager
     def creating(self, name: str) -> Iterator[None]:
-        """Hold the global lock and that of a group that is to be made; write its backup at the end."""
+        """Hold the global lock and that of a group that is to be created; write its backup at the end."""
         with self.all_locked(), group_lock(self._lock_dir, name, write=True):
             yield
             self._back_up()
 
     def commit(self, found: FoundGroup, changed: Sequence[str] | None = None) -> None:
-        """Write the group as it now is. The first commit of a command archives what was before.
+        """Write the group as it now is. The first commit of a command archives the metadata before it.
 
-        *changed* are the volumes whose tables in the kernel have to follow; None: all that are active.
+        *changed* are the volumes whose tables in the kernel have to be reloaded; None: all active ones.
         """
         group = found.group
         if self.test:
@@ -300,9 +300,9 @@ class Session:
     # -- what the kernel has ------------------------------------------------------------------------
 
     def kernel(self, found: FoundGroup) -> Activator | None:
-        """The activator, for a group on block devices, or one that the kernel has something of.
+        """The activator, for a group on block devices, or one with devices in the kernel.
 
-        Volumes on plain files are not activated just because they are made or changed.
+        Volumes on plain files are not activated just because they are created or changed.
         """
         activator = self.activator
         if activator is None or all(is_block_device(disk.path) for disk in found.disks.values()):
@@ -310,17 +310,17 @@ class Session:
         return activator if activator.active_in(found) else None
 
     def is_active(self, found: FoundGroup, name: str) -> bool:
-        """Whether the kernel has the volume."""
+        """Whether the volume is active in the kernel."""
         kernel = self.kernel(found)
         return kernel is not None and kernel.is_active(found, name)
 
     def has_device(self, found: FoundGroup, name: str) -> bool:
-        """Whether the kernel has the volume, or a layer of it below others."""
+        """Whether the kernel has a device of the volume, or of a layer of it."""
         kernel = self.kernel(found)
         return kernel is not None and name in kernel.active_in(found)
 
     def refuse_active(self, found: FoundGroup, said: str = "") -> None:
-        """Raise :class:`BusyError` if the kernel has a volume of the group."""
+        """Raise :class:`BusyError` if a volume of the group is active."""
         kernel = self.kernel(found)
         if kernel is not None and kernel.active_in(found):
             name = found.group.name
@@ -329,15 +329,15 @@ class Session:
             )
 
     def activate(self, found: FoundGroup, names: Sequence[str]) -> None:
-        """Let the kernel have these volumes; nothing without an activator, or with ``--test``."""
+        """Activate these volumes; nothing without an activator, or with ``--test``."""
         kernel = self.kernel(found)
         if kernel is not None and not self.test:
             kernel.activate(found, names)
 
     def deactivate(self, found: FoundGroup, names: Sequence[str]) -> None:
-        """Take from the kernel those of these volumes that it has.
+        """Deactivate those of these volumes that are active.
 
-        If one is in use, :class:`BusyError` is raised and all stay.
+        If one is in use, :class:`BusyError` is raised and all stay active.
         """
         kernel = self.kernel(found)
         if kernel is None or self.test:
@@ -349,12 +349,14 @@ class Session:
             kernel.deactivate(found, active)
 
     def drop_disks(self, disks: Sequence[Disk]) -> None:
-        """Let disks forget the group that they have left. Call it after the commit that let them go."""
+        """Clear the metadata of disks that have left their group. Call it after the commit that removed
+        them.
+        """
         if not self.test:
             forget_group(disks)
 
     def remove_group(self, found: FoundGroup) -> None:
-        """Take the group off all its disks, which become free physical volumes."""
+        """Remove the group from all its disks, which become orphan physical volumes."""
         if self.test:
             return
         self._archive(found)
@@ -363,7 +365,7 @@ class Session:
         remove_backup(found.group.name, self.environment)
 
     def _archive(self, found: FoundGroup) -> None:
-        """Keep the text of the group as it was when the command began."""
+        """Archive the text of the group as it was when the command began."""
         group = found.group
         if group.uuid in self._archived:
             return
