@@ -46,7 +46,7 @@ def pv_options(context: Context, *, uuid: str = "", restore: VolumeGroup | None 
 
 
 def require_disks(context: Context, paths: list[str]) -> None:
-    """Let the command look at *paths*, too; ends it in LVM2's words where one does not exist."""
+    """Let the command look at *paths*, too; ends it with LVM2's message where one does not exist."""
     gone = [path for path in paths if not is_remote(path) and not os.path.exists(path)]
     if gone:
         raise Failed("\n".join(f"No device found for {path}." for path in gone))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """LVM2's hints: which disks have physical volumes, as its last full look at all disks found them.
 
-With ``/run/lvm/hints``, ``lvs``, ``lvchange`` and the like read no other disks. So a command that creates, moves
-or removes physical volumes or group names invalidates them first, and holds them locked until that is done.
+With ``/run/lvm/hints``, ``lvs``, ``lvchange`` and the like read no other disks. So a command that creates,
+moves or removes physical volumes or group names invalidates them first, and locks them until that is done.
 Three files, as LVM2 2.03.16 has them:
 
 ==========  =============================================================================================

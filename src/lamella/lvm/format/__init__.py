@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LVM2's format on disk: label, metadata area, and the text of a volume group."""
+"""LVM2's on-disk format: label, metadata area, and the text of a volume group."""

@@ -48,7 +48,7 @@ class Dump:
         return self.device.read(offset, min(length, self.device.size - offset))
 
     def check(self, text: str) -> None:
-        """A line about something wrong; what can be shown is shown all the same."""
+        """Report something wrong; what can be shown is shown all the same."""
         self.say(f"CHECK: {text}")
 
     def _compare(self, name: str, actual: object, expected: object, shown: object = None) -> None:
@@ -189,7 +189,7 @@ class Dump:
         return wanted, *self.areas[wanted - 1]
 
     def texts(self, start: int, size: int) -> bytes:
-        """A line for every text that :meth:`search` finds; gives those texts."""
+        """A line for every text that :meth:`search` finds; returns those texts."""
         wanted = self.settings.get("metadata_offset")
         pieces = []
         for at, text in self.search(start, size):
@@ -204,7 +204,9 @@ class Dump:
 
 
 class _Locations:
-    """A list of (offset, size) pairs that a zero pair ends; *number* counts on over both of a header's."""
+    """A list of (offset, size) pairs that a zero pair ends; *number* counts them, over both lists of the PV
+    header.
+    """
 
     def __init__(self, owner: str, what: str) -> None:
         self.owner = owner
@@ -213,7 +215,9 @@ class _Locations:
         self.found: list[tuple[int, int]] = []
 
     def show(self, block: bytes, place: int, start: int, say: Say) -> int | None:
-        """Show the pairs from byte *place* of *block* on; gives where they end, None: beyond the block."""
+        """Show the pairs from byte *place* of *block* on; returns the place after them, None: beyond the
+        block.
+        """
         while 0 <= place <= len(block) - label.PAIR.size:
             offset, size = label.PAIR.unpack_from(block, place)
             end = not offset and not size
@@ -230,7 +234,7 @@ class _Locations:
 
 
 def dump(device: BlockDevice, what: str, settings: Mapping[str, int], say: Say) -> bytes | None:
-    """Say what ``--dump`` *what* asks for, line by line, and give the content that it is to write, if any.
+    """Show what ``--dump`` *what* asks for, line by line, and return the content to be written, if any.
 
     Raises :class:`CorruptError` for a disk whose headers cannot be read.
     """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plain linear volumes, read from a group's text in one go.
+"""Read plain linear volumes of a group's text with one regular expression.
 
-A group of thousands of volumes mostly has volumes of one segment on one disk, each written by LVM2
-in exactly one shape. Where all volumes of a text have it, a regular expression takes them all;
-where one has not, nothing is taken, and the general reader does the work.
+A group of thousands of volumes mostly has volumes of one segment on one disk, each written by LVM2 in
+exactly one shape. Where all volumes of a text have it, a regular expression reads them all; otherwise the
+general reader reads all.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def take_plain(text: str) -> tuple[str, list[Plain]] | None:
 
 
 def build(found: list[Plain], pvs: dict[str, PhysicalVolume]) -> dict[str, LogicalVolume] | None:
-    """The volumes, on the disks called so in the text; None if one names a disk that is not there."""
+    """The volumes, on the disks with these names in the text; None if one refers to a disk that is not
+    there.
+    """
     lists: dict[str, list[str]] = {}
 
     def words(text: str | None) -> list[str]:

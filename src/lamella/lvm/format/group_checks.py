@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_references(group: VolumeGroup) -> None:
-    """Every volume that a striped, thin or pool segment names must be there and of the right kind."""
+    """Raise unless every volume that a striped, thin or pool segment names exists and has the right kind."""
     for lv in group.lvs.values():
         for segment in lv.segments:
             if isinstance(segment, StripedSegment):
@@ -36,7 +36,7 @@ def check_references(group: VolumeGroup) -> None:
 
 
 def _check_cycles(group: VolumeGroup) -> None:
-    """No volume may lie, through its areas or pools, on itself."""
+    """Raise if a volume is, through its areas or pools, mapped to itself."""
     below: dict[str, set[str]] = {}
     for lv in group.lvs.values():
         for segment in lv.segments:

@@ -2,7 +2,7 @@
 """From metadata text to a :class:`~lamella.lvm.format.model.VolumeGroup`.
 
 Both forms are read: the one in metadata areas and that of backup files. What LVM2 refuses is
-refused here with its words (lib/format_text/import_vsn1.c); keys that are not known stay in
+refused here with its messages (lib/format_text/import_vsn1.c); keys that are not known stay in
 ``extra`` and are written back.
 """
 
@@ -93,7 +93,7 @@ def read_group(text: str, *, source: str = "") -> VolumeGroup:
 
 
 def read_name_and_seqno(text: str) -> tuple[str, str, int]:
-    """Only (name, UUID, seqno) of the group in *text*, as quick looks need. Raises :class:`CorruptError`."""
+    """Only (name, UUID, seqno) of the group in *text*. Raises :class:`CorruptError`."""
     name, body = _group_section(parse(text))
     return name, text_value(body, "id"), number_value(body, "seqno", 0)
 

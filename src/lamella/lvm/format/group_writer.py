@@ -61,10 +61,10 @@ _SIZED = {
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a text says about its own making.
+    """The header of a text.
 
-    ``version`` is the whole first line's tail up to the time ("LVM2 version 2.03.16(2) (2022-05-18)");
-    ``system`` are the words of uname behind the host's name; ``time`` is in seconds since 1970.
+    ``version`` is the first line's text up to the time ("LVM2 version 2.03.16(2) (2022-05-18)"); ``system``
+    are the words of uname after the host's name; ``time`` is in seconds since 1970.
     """
 
     description: str
@@ -76,7 +76,7 @@ class Header:
 
 
 def write_compact(group: VolumeGroup, header: Header) -> str:
-    """The text for a metadata area, without its trailing NUL. Names the physical volumes anew."""
+    """The text for a metadata area, without its trailing NUL. Numbers the physical volumes again."""
     out = Compact()
     _group(out, group)
     _header(out, header)
@@ -84,7 +84,7 @@ def write_compact(group: VolumeGroup, header: Header) -> str:
 
 
 def write_readable(group: VolumeGroup, header: Header) -> str:
-    """The text of a backup file. Names the physical volumes anew."""
+    """The text of a backup file. Numbers the physical volumes again."""
     out = Readable()
     _header(out, header)
     _group(out, group)
@@ -406,7 +406,7 @@ def _flags(
     flags_order: tuple[str, ...],
     locked: bool,
 ) -> None:
-    """Both lists in LVM's order; a write-locked group hides WRITE from programs that do not know better."""
+    """Both lists in LVM's order; a write-locked group hides WRITE from programs that do not know the flag."""
     flags = list(flags)
     status = list(status)
     for word in [word for word in flags_order if word in status]:

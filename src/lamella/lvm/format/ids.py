@@ -19,7 +19,7 @@ def new_uuid() -> str:
 
 
 def with_dashes(plain: str) -> str:
-    """``obvvV4lD...`` as people see it: ``obvvV4-lDV9-...``."""
+    """``obvvV4lD...`` as LVM shows it: ``obvvV4-lDV9-...``."""
     parts, at = [], 0
     for width in _GROUPS:
         parts.append(plain[at : at + width])

@@ -3,7 +3,7 @@
 
 The area starts with a 512-byte header; the rest holds texts, one behind another, each on a
 512-byte boundary, and runs on from its end to its start. The header's first slot points at the
-text that counts, the second at one that is about to (lib/format_text/layout.h, format-text.c).
+committed text, the second at the precommitted one (lib/format_text/layout.h, format-text.c).
 
 ========  ==================================================================================
  0        u32: checksum of bytes 4 to 511
@@ -28,7 +28,7 @@ VERSION = 1
 IGNORED = 1
 ALIGNMENT = 512
 MIN_SIZE = 4096
-"""Bytes in the smallest area that LVM2 makes."""
+"""Bytes in the smallest area that LVM2 creates."""
 
 HEADER = struct.Struct("<I16sIQQ")
 SLOT = struct.Struct("<QQII")
@@ -80,7 +80,7 @@ class AreaHeader:
 def unpack_header(block: bytes, start: int, name: str, warn: list[str]) -> AreaHeader:
     """Read an area's first 512 bytes. *start* is where on the disk *name* they were read.
 
-    What is wrong is added to *warn* in LVM2's words; then :class:`CorruptError` is raised.
+    What is wrong is added to *warn* with LVM2's message; then :class:`CorruptError` is raised.
     """
     checksum, magic, version, own_start, size = HEADER.unpack_from(block)
     problems = []

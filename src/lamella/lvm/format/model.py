@@ -170,7 +170,7 @@ class VolumeGroup:
         return next((pv for pv in self.pvs if pv.device == path), None)
 
     def find_lv(self, name: str) -> LogicalVolume:
-        """The volume called *name*. Raises :class:`NotFoundError` in LVM2's words."""
+        """The volume called *name*. Raises :class:`NotFoundError` with LVM2's message."""
         lv = self.lvs.get(name)
         if lv is None:
             raise NotFoundError(
@@ -227,7 +227,7 @@ class VolumeGroup:
         return not origin.visible or "merging_store" not in record.segments[0].extra
 
     def users(self) -> dict[str, list[tuple[LogicalVolume, Segment, str]]]:
-        """For every volume that others refer to: (volume, its segment, role). Built anew by each call."""
+        """For every volume that others refer to: (volume, its segment, role). Computed by each call."""
         found: dict[str, list[tuple[LogicalVolume, Segment, str]]] = {}
         for lv in self.lvs.values():
             for segment in lv.segments:

@@ -32,7 +32,7 @@ RESERVED_PARTS = (
 
 
 def name_problem(name: str, what: str = "name") -> str:
-    """Why *name* cannot name a volume or a group, in LVM's words; "" if it can."""
+    """Why *name* cannot name a volume or a group, with LVM's message; "" if it can."""
     if not name:
         return f"New {what} is zero length" if what == "name" else f"{what} is zero length"
     if len(name) > MAX_NAME:

@@ -24,7 +24,7 @@ class PhysicalVolume:
     uuid: str
     device: str
     name: str = ""
-    """Its key in the group's text: ``pv0``, ``pv1``; given anew at every write, as LVM does."""
+    """Its key in the group's text: ``pv0``, ``pv1``; numbered again at every write, as LVM does."""
     status: list[str] = field(default_factory=lambda: [ALLOCATABLE])
     flags: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)

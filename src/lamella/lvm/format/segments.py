@@ -80,7 +80,7 @@ class Segment:
         return [Area(None, 0, name) for name in pairs[::2] if isinstance(name, str)]
 
     def references(self) -> Iterator[tuple[str, str]]:
-        """(role, name) of every logical volume that this segment is built on or points at.
+        """(role, name) of every logical volume that this segment is mapped to or refers to.
 
         Roles are the text's keys; those of areas are "area" and "metadata_area".
         """
@@ -140,7 +140,7 @@ class StripedSegment(Segment):
 
 @dataclass(slots=True, eq=False)
 class ThinPoolSegment(Segment):
-    """A thin pool: metadata and data volumes, and what LVM has yet to tell dm-thin (``messages``)."""
+    """A thin pool: metadata and data volumes, and the messages that LVM has not sent to dm-thin yet."""
 
     metadata: str = ""
     data: str = ""

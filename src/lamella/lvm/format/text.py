@@ -49,7 +49,7 @@ def parse(text: str, *, merge: bool = False) -> Section:
     """Read *text*; ``merge`` joins sections that occur twice and lets a later value win (``lvm.conf``).
 
     Without it the first of two equal keys wins, as when LVM looks up volume group metadata. Raises
-    :class:`CorruptError` with LVM's words and the line number where the grammar is broken.
+    :class:`CorruptError` with LVM's message and the line number where the grammar is broken.
     """
     end = text.find("\0")
     if end >= 0:

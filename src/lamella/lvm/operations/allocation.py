@@ -51,7 +51,7 @@ def allocate(
     after another: no run reaches from one of these parts into the next, and until *anywhere* is tried the
     part is kept off those disks.
 
-    Nothing is changed: the caller adds the segments. Raises :class:`NoSpaceError` in LVM2's words.
+    Nothing is changed: the caller adds the segments. Raises :class:`NoSpaceError` with LVM2's message.
     """
     name = volume.name if volume is not None else name
     policy = policy if policy not in ("", "inherit") else group.policy

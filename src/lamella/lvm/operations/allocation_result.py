@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Extents that were found for a volume. All lengths and places are in extents."""
+"""The extents that an allocation found for a volume. All lengths and places are in extents."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """What was found: for each stripe its runs, one per new segment; and the metadata's run if asked for."""
+    """The result: for each stripe its runs, one per new segment; and the run for metadata if asked for."""
 
     stripes: list[list[Run]]
     metadata: Run | None

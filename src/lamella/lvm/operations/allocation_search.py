@@ -173,7 +173,7 @@ class Search:
                 return
 
     def _next_part(self) -> int:
-        """Where the part that is being looked for ends; takes note of the disks that it keeps off."""
+        """Where the current part ends; records the disks that it avoids."""
         self.avoided = ()
         end = 0
         for length, disks in self.parallel:
@@ -205,7 +205,7 @@ class Search:
         hole.space.insert(hole, hole.unreserved)
 
     def _look(self, wanted: int) -> int | None:
-        """Fill ``choices``; the index at which the metadata's area is, or None if nothing suits."""
+        """Fill ``choices``; returns the index of the metadata's area, or None if nothing suits."""
         others = 0
         preferred = 0
         second = 0
@@ -327,7 +327,7 @@ class Search:
         return suits
 
     def _match(self, index: int, hole: Hole) -> bool:
-        """Note a match with the area *index* of what is there; False if that place has one already."""
+        """Record a match with the area *index* of the volume; False if that area has one already."""
         if not self.positional:
             return True
         if self.choices[index].hole is not None or index >= self.positional_count:

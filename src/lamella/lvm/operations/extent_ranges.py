@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disks named on a command line, with ranges of extents: ``/dev/sdb:0-99:200-``, ``/dev/sdc:5+10``, ``@tag``.
 
-Words of errors are LVM2's (lib/metadata/pv_list.c).
+Messages are LVM2's (lib/metadata/pv_list.c).
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def _flag(words: list[str], word: str, present: bool) -> None:
 
 
 def _change_extent_size(found: FoundGroup, size: int) -> None:
-    """Recount everything in extents of another size; every boundary must fall on a whole new extent."""
+    """Convert everything to extents of another size; every boundary must be one of the new extents."""
     check_extent_size(size)
     group = found.group
     old, new = group.extent_sectors, size // SECTOR

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mark a volume group as exported, so that hosts leave it alone, and undo that (vgexport, vgimport).
+"""Export and import volume groups (vgexport, vgimport): hosts do not use an exported group.
 
 Both work inside :meth:`lamella.lvm.session.session.Session.editing` with ``exported_ok`` and commit.
 """
@@ -36,7 +36,7 @@ def export_group(session: Session, found: FoundGroup) -> None:
 
 
 def import_group(session: Session, found: FoundGroup) -> None:
-    """Take the marks off; the group then belongs to this host."""
+    """Remove the marks; the group then belongs to this host."""
     group = found.group
     if not group.exported:
         raise UsageError(f'Volume group "{group.name}" is not exported')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a volume group's text anew: from a backup (``vgcfgrestore``), or over damaged copies (``vgck``).
+"""Write a volume group's text again: from a backup (``vgcfgrestore``), or over damaged copies (``vgck``).
 
 :func:`restore_group` works inside :meth:`Session.all_locked`, :func:`update_metadata` inside
 :meth:`Session.editing`. Both commit. Messages are LVM2's.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def restore_group(session: Session, backup: VolumeGroup, *, force: bool = False) -> FoundGroup:
-    """Write a group as a backup has it onto the disks with the right UUIDs (vgcfgrestore)."""
+    """Restore a group from a backup onto the disks with the right UUIDs (vgcfgrestore)."""
     scan = session.scan
     existing = [found for found in scan.groups if found.group.name == backup.name]
     if any(found.group.uuid != backup.uuid for found in existing):

@@ -4,7 +4,7 @@
 Thin ones: :mod:`lamella.lvm.operations.thin_volumes`; resizing: :mod:`lamella.lvm.operations.lv_resize`.
 
 Every function works inside :meth:`lamella.lvm.session.session.Session.editing` and commits, unless it says
-that it does not. Sizes are extents where named so, else bytes. Words are LVM2's.
+that it does not. Sizes are extents where named so, else bytes. Messages are LVM2's.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _NUMBERED = re.compile(r"lvol(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class LvRequest:
-    """What lvcreate was asked for, for a linear or striped volume."""
+    """The options of lvcreate for a linear or striped volume."""
 
     extents: int
     name: str = ""
@@ -69,7 +69,7 @@ class LvRequest:
     wipe_signatures: bool = True
     cling_tags: Sequence[str] = ()
     activate: bool = True
-    """Let the kernel have it, where the session has an activator."""
+    """Activate it, where the session has an activator."""
 
 
 def free_name(group: VolumeGroup) -> str:
@@ -146,9 +146,10 @@ def require_simple(group: VolumeGroup, lv: LogicalVolume, doing: str) -> None:
 def create_lv(
     session: Session, found: FoundGroup, request: LvRequest, *, confirm: Confirm = never, yes: bool = False
 ) -> LogicalVolume:
-    """A new linear or striped volume; afterwards zeroed and cleared of signatures as asked, then activated.
+    """Create a linear or striped volume; then zero it and wipe signatures as asked, and activate it.
 
-    If the kernel should have it and cannot, or old signatures are to stay, the volume is removed again.
+    If it cannot be activated although it should be, or old signatures are to stay, the creation is rolled
+    back.
     """
     group = found.group
     name = request.name or free_name(group)
@@ -228,7 +229,7 @@ def _check_room(group: VolumeGroup, request: LvRequest) -> None:
 def check_stripes(
     session: Session, group: VolumeGroup, stripes: int, stripe_size: int, ranges: PvRanges | None
 ) -> int:
-    """The stripe size to use, in bytes (0 for one stripe). Raises in LVM2's words if it cannot be."""
+    """The stripe size to use, in bytes (0 for one stripe). Raises with LVM2's message if it cannot be."""
     if not 1 <= stripes <= 128:
         raise UsageError(f"Number of stripes ({stripes}) must be between 1 and 128.", hint="give another -i")
     if stripes == 1:
@@ -264,7 +265,7 @@ def rename_lv(session: Session, found: FoundGroup, lv: LogicalVolume, new: str) 
 
 
 def _hidden_parts(group: VolumeGroup, lv: LogicalVolume) -> list[LogicalVolume]:
-    """Everything hidden that *lv* is built on, however deep."""
+    """All hidden volumes that *lv* is mapped to, at any depth."""
     parts: list[LogicalVolume] = []
     todo = [lv]
     while todo:
@@ -279,7 +280,7 @@ def _hidden_parts(group: VolumeGroup, lv: LogicalVolume) -> list[LogicalVolume]:
 
 
 def check_removable(group: VolumeGroup, lv: LogicalVolume) -> None:
-    """Raise LVM2's refusals for a volume that something else still needs."""
+    """Raise LVM2's errors for a volume that something else still needs."""
     full = f"{group.name}/{lv.name}"
     for user, segment, role in group.users().get(lv.name, ()):
         if role == "external_origin":
@@ -307,7 +308,7 @@ def check_removable(group: VolumeGroup, lv: LogicalVolume) -> None:
 
 
 def forget_lv(group: VolumeGroup, lv: LogicalVolume) -> None:
-    """Drop a volume from the group's list and from what refers to it as an origin. Does not commit."""
+    """Remove a volume from the group and from what refers to it as an origin. Does not commit."""
     del group.lvs[lv.name]
     for other in group.lvs.values():
         thin = other.thin
@@ -317,7 +318,7 @@ def forget_lv(group: VolumeGroup, lv: LogicalVolume) -> None:
 
 
 def remove_lv(session: Session, found: FoundGroup, lv: LogicalVolume) -> None:
-    """Remove a linear or striped volume; the kernel loses it first."""
+    """Deactivate and remove a linear or striped volume."""
     check_removable(found.group, lv)
     session.deactivate(found, [lv.name])
     forget_lv(found.group, lv)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Change a logical volume's settings, in its group's text and where the kernel has it."""
+"""Change a logical volume's settings, in its group's metadata and in its active device."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LvChanges:
 
 
 def change_lv(session: Session, found: FoundGroup, lv: LogicalVolume, changes: LvChanges) -> bool:
-    """Apply *changes* and commit; False if all was so already. Raises in LVM2's words."""
+    """Apply *changes* and commit; False if nothing changed. Raises LVM2's errors."""
     group = found.group
     full = f"{group.name}/{lv.name}"
     changed = change_tags(lv.tags, changes.add_tags, changes.delete_tags)

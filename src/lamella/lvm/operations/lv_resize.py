@@ -48,7 +48,7 @@ def grow_extents(
     extents: int,
     request: GrowRequest | None = None,
 ) -> int:
-    """Add *extents* to a linear or striped volume; the number that it got. Does not commit."""
+    """Add *extents* to a linear or striped volume; returns how many it got. Does not commit."""
     request = request or GrowRequest()
     last = lv.segments[-1]
     shapes = {
@@ -88,7 +88,7 @@ def grow_extents(
 
 
 def shrink_extents(lv: LogicalVolume, extents: int) -> None:
-    """Take *extents* off a linear or striped volume's end. Does not commit."""
+    """Remove *extents* from the end of a linear or striped volume. Does not commit."""
     left = extents
     while left:
         last = lv.segments[-1]
@@ -107,7 +107,7 @@ def shrink_extents(lv: LogicalVolume, extents: int) -> None:
 
 
 def check_resizable(group: VolumeGroup, lv: LogicalVolume) -> None:
-    """Raise LVM2's refusals for a volume that is not to be resized."""
+    """Raise LVM2's errors for a volume that is not to be resized."""
     for user, segment, role in group.users().get(lv.name, ()):
         if role == "external_origin":
             raise BusyError(
@@ -126,10 +126,10 @@ def check_resizable(group: VolumeGroup, lv: LogicalVolume) -> None:
 def resize_lv(
     session: Session, found: FoundGroup, lv: LogicalVolume, extents: int, request: GrowRequest | None = None
 ) -> int:
-    """Make a linear, striped or thin volume *extents* long; the length that it has now.
+    """Make a linear, striped or thin volume *extents* long; returns its length now.
 
-    A thin pool is resized with :func:`lamella.lvm.operations.thin_pools.resize_pool`. Shrinking cuts off what
-    lies behind; whoever asks has made sure that nothing is lost.
+    A thin pool is resized with :func:`lamella.lvm.operations.pool_resize.resize_pool`. What lies after the
+    new end is lost; the caller has made sure that nothing is needed.
     """
     group = found.group
     check_resizable(group, lv)

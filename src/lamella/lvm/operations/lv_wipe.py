@@ -31,7 +31,7 @@ def wipe_lv(
     confirm: Confirm = never,
     yes: bool = False,
 ) -> bool:
-    """Clear a new volume's signatures (after asking) and its first 4096 bytes. Does not commit.
+    """Wipe a new volume's signatures (after asking) and zero its first 4096 bytes. Does not commit.
 
     False if a signature was to stay; nothing is zeroed then where the session has an activator.
     """

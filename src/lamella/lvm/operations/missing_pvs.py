@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Volume groups with missing disks: drop those (``vgreduce --removemissing``), or trust them again.
+"""Volume groups with missing disks: remove those (``vgreduce --removemissing``), or use them again.
 
 Both work inside :meth:`Session.editing` and :meth:`Session.all_locked`, and commit. Messages are LVM2's.
 """
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def remove_missing(session: Session, found: FoundGroup, *, force: bool = False) -> bool:
-    """Drop disks that are missing; with *force* also every volume that lay on them.
+    """Remove missing disks from the group; with *force* also every volume on them.
 
-    Returns whether anything was missing. Raises :class:`CorruptError` if volumes stand in the way.
+    Returns whether anything was missing. Raises :class:`CorruptError` if volumes prevent it.
     """
     group = found.group
     gone = [*found.missing, *found.reappeared]
@@ -82,7 +82,7 @@ def _drop_thin_messages(group: VolumeGroup) -> None:
 
 
 def restore_missing(session: Session, found: FoundGroup, pv: PhysicalVolume) -> None:
-    """Trust a disk again that was missing (vgextend --restoremissing)."""
+    """Use a disk again that was missing (vgextend --restoremissing)."""
     pv.flags = [flag for flag in pv.flags if flag != MISSING]
     pv.status = [flag for flag in pv.status if flag != MISSING]
     found.reappeared = [other for other in found.reappeared if other is not pv]

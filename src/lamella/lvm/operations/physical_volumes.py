@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make, remove, resize and change physical volumes: what pvcreate and its relatives do.
+"""Create, remove, resize and change physical volumes: pvcreate and its relatives.
 
 Every function works inside :meth:`lamella.lvm.session.session.Session.all_locked` (or ``editing`` for a disk
-that belongs to a group) and says LVM2's words. Questions go through *confirm*, which gets the whole
-question and answers True for yes; the default says no.
+in a group). Messages are LVM2's. Questions are asked with *confirm*, which gets the whole question and
+returns True for yes; the default says no.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lamella.lvm.session.session import Session
 
 Confirm = Callable[[str], bool]
-"""Puts a question to the user; True is yes."""
+"""Asks the user a question; True is yes."""
 
 WIPE_AREA = 4096
 """Bytes at the start of a new metadata area that are cleared."""
@@ -152,7 +152,7 @@ def _pv_in_backup(options: PvOptions) -> PhysicalVolume | None:
 
 
 def _check_free(session: Session, disk: Disk, options: PvOptions, confirm: Confirm) -> None:
-    """Refuse a disk that a group uses, unless forced twice and confirmed."""
+    """Refuse a disk in a group, unless forced twice and confirmed."""
     path = disk.path
     owner = session.scan.group_of(disk)
     if any(disk is other for other in session.scan.duplicates):
@@ -194,7 +194,7 @@ def _check_free(session: Session, disk: Disk, options: PvOptions, confirm: Confi
 
 
 def _check_exclusive(session: Session, disk: Disk) -> None:
-    """Raise if the kernel uses the disk. Without an activator, opening it for writing finds that out."""
+    """Raise if the kernel uses the disk. Without an activator, opening it for writing checks that."""
     if session.activator is not None and is_claimed(disk.path):
         raise BusyError(
             f"Can't open {disk.path} exclusively.  Mounted filesystem?",
@@ -277,7 +277,7 @@ def extents_on(pv: PhysicalVolume, areas: Sequence[tuple[int, int]], extent_sect
 
 
 def remove_pv(session: Session, path: str, *, force: int = 0, confirm: Confirm = never) -> None:
-    """Wipe the label, so that the disk is no physical volume any more."""
+    """Wipe the label, which makes the disk no physical volume any more."""
     disk = session.find_disk(path)
     if disk.label is None:
         raise NotFoundError(f"No PV found on device {path}.", hint="pvs lists physical volumes")
@@ -373,7 +373,7 @@ def _moved_area(disk: Disk, label: Label, new_size: int) -> tuple[int, int] | No
 
 
 def _move_area(disk: Disk, label: Label, place: tuple[int, int], found: FoundGroup | None) -> None:
-    """Make an empty area at the new place. The first area carries the group until the next commit."""
+    """Create an empty area at the new place. The first area has the group until the next commit."""
     old = disk.copies[1]
     flags = IGNORED if old.ignored else 0
     copy = MetadataCopy(disk, 2, *place, AreaHeader(*place, Slot(flags=flags)))
@@ -428,7 +428,7 @@ def change_pv(
     new_identity: bool = False,
     metadata_ignore: bool | None = None,
 ) -> bool:
-    """Change a physical volume of a group and commit; False if it was so already (LVM says so)."""
+    """Change a physical volume of a group and commit; False if nothing changed (LVM says so)."""
     changed = False
     if new_identity:
         session.refuse_active(found, f"Volume group containing {pv.device} has active logical volumes")
@@ -462,7 +462,7 @@ def change_pv(
 
 
 def change_tags(tags: list[str], add: Sequence[str], delete: Sequence[str]) -> bool:
-    """Edit a list of tags in place ("@" before a tag is left out); whether it changed."""
+    """Edit a list of tags in place ("@" before a tag is left out); returns whether it changed."""
     before = list(tags)
     for tag in add:
         plain = tag.removeprefix("@")

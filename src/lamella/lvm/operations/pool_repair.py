@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def swap_metadata(session: Session, found: FoundGroup, pool_lv: LogicalVolume, other: LogicalVolume) -> None:
-    """Let *other* be the pool's metadata, hidden and under its name; the old volume gets *other*'s name.
+    """Make *other* the pool's metadata, hidden and under its name; the old volume gets *other*'s name.
 
     ``lvconvert --thinpool POOL --poolmetadata OTHER`` on an existing pool.
     """
@@ -62,8 +62,9 @@ def repair_pool(
     pool_lv: LogicalVolume,
     repair: Callable[[BlockDevice, BlockDevice], None],
 ) -> LogicalVolume:
-    """``lvconvert --repair``: let *repair* write mended metadata from the old volume (first argument) into
-    the spare (second), then put the spare in its place. The old one stays as ``POOL_metaN``, and is returned.
+    """``lvconvert --repair``: let *repair* write repaired metadata from the old volume (its first argument)
+    into the spare (the second), and make the spare the pool's metadata. The old volume stays as
+    ``POOL_metaN``, and is returned.
     """
     group = found.group
     segment = group.pool_segment(pool_lv)

@@ -35,10 +35,10 @@ def resize_pool(
     request: GrowRequest | None = None,
     spare: bool = True,
 ) -> bool:
-    """Grow a pool's data and metadata to these totals; whether anything changed.
+    """Extend a pool's data and metadata to these totals; returns whether anything changed.
 
-    Metadata grows along with data where its size no longer suffices, unless sizes or disks were named.
-    The engine, or the kernel, takes note of the new sizes when the pool is next opened.
+    Metadata is extended along with data where its size no longer suffices, unless sizes or disks were named.
+    The engine, or the kernel, reads the new sizes when the pool is next opened.
     """
     group = found.group
     segment = group.pool_segment(pool_lv)
@@ -70,10 +70,11 @@ def resize_pool(
 
 
 def policy_growth(used: int, total: int, threshold: int, percent: int) -> int:
-    """By how many per cent ``--use-policies`` grows something that is *used* of *total* full (0: not).
+    """By how many per cent ``--use-policies`` extends something that is *used* of *total* full (0: not at
+    all).
 
     The larger of *percent* and what brings it below *threshold* per cent again. As in LVM2, a threshold
-    below 50 counts as 50, and 100 switches the policy off.
+    below 50 counts as 50, and 100 disables the policy.
     """
     threshold = max(threshold, 50)
     unit = 1_000_000
@@ -102,7 +103,7 @@ def grow_by_policy(
     percent: int,
     request: GrowRequest | None = None,
 ) -> bool:
-    """``lvextend --use-policies``: grow what is too full. Each pair is (used, total), in any unit."""
+    """``lvextend --use-policies``: extend what is too full. Each pair is (used, total), in any unit."""
     group = found.group
     segment = pool_lv.thin_pool
     if segment is None:

@@ -49,7 +49,7 @@ def pool_metadata_names(group: VolumeGroup) -> list[str]:
 def ensure_spare(
     session: Session, found: FoundGroup, extents: int, ranges: PvRanges | None, *, wanted: bool
 ) -> None:
-    """Make the spare, or lengthen it, to be as long as metadata of *extents* (0: of any pool).
+    """Create the spare, or extend it, to the length of metadata of *extents* (0: of any pool).
 
     Commits a new one; the caller commits the rest.
     """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Move extents from one disk of a group to others: what pvmove does, for groups that are not active.
+"""Move extents from one disk of a group to others (pvmove), for inactive groups.
 
-The data is copied to free extents first and made durable; one commit then changes the mapping. Until
-that commit the group is as it was, and what was copied lies in extents that nothing uses. Which extents
-are taken is as with LVM2 (tools/pvmove.c, lib/metadata/mirror.c). Lengths and places of runs are extents.
+The data is copied to free extents first and made durable; one commit then changes the mapping. Until that
+commit the group is unchanged, and the copies are in extents that nothing uses. The same extents are
+allocated as by LVM2 (tools/pvmove.c, lib/metadata/mirror.c). Lengths and places of runs are extents.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PVMOVE, LOCKED = "PVMOVE", "LOCKED"
 
 @dataclass(frozen=True, slots=True)
 class MoveRequest:
-    """What pvmove was asked for."""
+    """The options of pvmove."""
 
     source: PhysicalVolume
     runs: Sequence[tuple[int, int]]
@@ -61,7 +61,7 @@ class _Piece:
 
 
 def pvmove_volumes(group: VolumeGroup) -> Iterator[tuple[LogicalVolume, PhysicalVolume | None]]:
-    """The hidden volumes of moves that LVM2 has begun, with the disk that each one empties."""
+    """The hidden volumes of moves that LVM2 has begun, with the disk that each one moves from."""
     for lv in group.lvs.values():
         if PVMOVE in lv.status:
             areas = lv.segments[0].mapped if lv.segments else []
@@ -74,11 +74,11 @@ def move_extents(
     request: MoveRequest,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Copy, then commit the new mapping; the number of extents moved.
+    """Copy, then commit the new mapping; returns the number of extents moved.
 
-    *progress* is told (bytes done, bytes in all) after every batch. Inside :meth:`Session.editing`.
+    *progress* is called with (bytes done, bytes in all) after every batch. Inside :meth:`Session.editing`.
     Raises :class:`NotFoundError` if there is nothing to move, :class:`NoSpaceError`,
-    :class:`UnsupportedError` for types that LVM2 alone moves, :class:`BusyError` for a move in progress.
+    :class:`UnsupportedError` for types that only LVM2 moves, :class:`BusyError` for a move in progress.
     """
     group = found.group
     source = request.source
@@ -224,7 +224,7 @@ def _cut(segment: StripedSegment, cuts: set[int]) -> list[StripedSegment]:
 
 
 def _allocate(group: VolumeGroup, request: MoveRequest, ranges: PvRanges, pieces: list[_Piece]) -> None:
-    """Find a place for every area that is to be moved, not beside the other areas of its segment."""
+    """Allocate every area that is to be moved, not on the disks of other areas of its segment."""
     wanted: list[tuple[int, list[PhysicalVolume]]] = []
     targets: list[list[Run]] = []
     for piece in pieces:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def change_orphan(
     session: Session, disk: Disk, *, new_identity: bool = False, metadata_ignore: bool | None = None
 ) -> bool:
-    """Give the disk another UUID, or let its metadata areas be ignored or used; whether anything changed."""
+    """Give the disk another UUID, or ignore or use its metadata areas; returns whether anything changed."""
     if disk.label is None:
         raise NotFoundError(f"{disk.path} is not a physical volume", hint="pvs lists physical volumes")
     changed = False

@@ -49,7 +49,7 @@ class Extents:
 def parse_size(text: str, *, unit: str = "m", signs: str = "+", whole_sectors: bool = True) -> Size:
     """The size in *text*; *unit* is the one without a letter, *signs* are those allowed before it.
 
-    Raises :class:`UsageError` in LVM2's words. With *whole_sectors*, bytes must be a multiple of 512.
+    Raises :class:`UsageError` with LVM2's message. With *whole_sectors*, bytes must be a multiple of 512.
     """
     sign = text[:1] if text[:1] in ("+", "-") else ""
     if sign == "-" and sign not in signs:

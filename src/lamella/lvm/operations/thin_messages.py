@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What LVM has to tell a thin pool: queued in the group's text, then carried out, by the kernel where it
-has the pool, else by the user-space engine.
+"""The messages of LVM to a thin pool: queued in the group's text, then carried out, by the kernel where the
+pool is active, else by the user-space engine.
 
-LVM2 writes "create" and "delete" messages into the pool's segment together with a raised transaction
-id, sends them when it next changes something in the active pool, and takes them out again. A pool whose
-own id equals the text's has them behind it; one whose id is one less still needs them; any other id
-means that the two do not belong together. So a cut at any moment is made good by the next LVM2 or
-Lamella that changes the pool.
+LVM2 writes "create" and "delete" messages into the pool's segment together with a raised transaction id,
+sends them when it next changes something in the active pool, and removes them from the text. A pool whose
+own id equals the text's has carried them out; one whose id is one less has not; any other id is a mismatch.
+So after an interruption at any point, the next LVM2 or Lamella that changes the pool completes the change.
 
-A pool with transaction id 0 in the text belongs to somebody else (Docker, containerd, Lamella's own
-store): LVM checks nothing then, and makes no thin volumes in it once its own id has moved.
+A pool with transaction id 0 in the text is managed by another program (Docker, containerd, Lamella's own
+store): LVM checks nothing then, and creates no thin volumes in it once the pool's own id has changed.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ BLOCK = 4096
 
 @contextmanager
 def opened_pool(found: FoundGroup, pool_lv: LogicalVolume, *, read_only: bool = False) -> Iterator[Pool]:
-    """The pool itself, open in the user-space engine; changes are committed at the end.
+    """Open the pool in the user-space engine; changes are committed at the end.
 
     A pool that was never used has empty metadata and is formatted first, as the kernel does it.
     """
@@ -62,13 +61,13 @@ def opened_pool(found: FoundGroup, pool_lv: LogicalVolume, *, read_only: bool = 
 
 
 def queue_create(segment: ThinPoolSegment, lv: LogicalVolume) -> None:
-    """Note that a thin device for *lv* is to be made. Does not commit."""
+    """Queue the creation of a thin device for *lv*. Does not commit."""
     _raise_id(segment)
     segment.messages.append(("create", lv.name))
 
 
 def queue_delete(segment: ThinPoolSegment, device_id: int) -> None:
-    """Note that a thin device is to be deleted. Does not commit."""
+    """Queue the deletion of a thin device. Does not commit."""
     _raise_id(segment)
     segment.messages.append(("delete", device_id))
 
@@ -79,7 +78,7 @@ def _raise_id(segment: ThinPoolSegment) -> None:
 
 
 def live_status(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> PoolStatus | None:
-    """The state of the pool in the kernel; None if the kernel does not have it."""
+    """The state of the pool in the kernel; None if it is not active."""
     from lamella.thin.status import parse_status
 
     kernel = session.kernel(found)
@@ -88,7 +87,7 @@ def live_status(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> 
 
 
 def check_own(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> None:
-    """Raise unless LVM may make thin volumes in the pool: its transaction id must be the text's."""
+    """Raise unless LVM may create thin volumes in the pool: its transaction id must be the text's."""
     segment = found.group.pool_segment(pool_lv)
     status = live_status(session, found, pool_lv)
     if status is not None:

@@ -60,7 +60,7 @@ class PoolRequest:
     zero_metadata: bool = True
     separate_metadata: bool = False
     activate: bool = True
-    """Let the kernel have it, where the session has an activator."""
+    """Activate it, where the session has an activator."""
 
 
 def create_pool(

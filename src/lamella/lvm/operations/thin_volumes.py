@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Thin volumes and snapshots: make and remove them, and warn when they promise too much.
+"""Thin volumes and snapshots: create and remove them, and warn when they promise more than there is.
 
 Every function works inside :meth:`lamella.lvm.session.session.Session.editing` and commits as often, and in
 the order, that LVM2 does. Changes inside a pool are carried out by the user-space engine
-(:mod:`lamella.lvm.operations.thin_messages`), or by the kernel where it has the pool, unless *apply* is
+(:mod:`lamella.lvm.operations.thin_messages`), or by the kernel where the pool is active, unless *apply* is
 False: then they stay queued in the group's text, and LVM2 carries them out with its next change in the pool.
 """
 
@@ -61,7 +61,7 @@ class ThinRequest:
     apply: bool = True
     """Make the device in the pool now; False leaves the message for LVM2."""
     activate: bool = True
-    """Let the kernel have it, where the session has an activator and it is not to be skipped."""
+    """Activate it, where the session has an activator and it is not to be skipped."""
     activate_skipped: bool = False
     """Even if it is to be skipped later on."""
 

@@ -69,7 +69,7 @@ def _check_new_name(name: str) -> None:
 
 
 def check_extent_size(size: int) -> None:
-    """Raise :class:`UsageError`, in LVM2's words, for an extent size that it does not allow."""
+    """Raise :class:`UsageError`, with LVM2's message, for an extent size that it does not allow."""
     if size <= 0:
         raise UsageError("Physical extent size may not be zero", hint="give -s 4m or so")
     if size < 1024 or (size & (size - 1) and size % MIN_ODD_EXTENT):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What device-mapper holds for volumes, as reports want it: asked of the kernel, once for each volume.
+"""What device-mapper holds for volumes, asked of the kernel once for each volume.
 
-Of a thin pool LVM2 reports the device with the layer ``tpool``; of whether it is active, the pool itself.
+For a thin pool LVM2 reports the device with the layer ``tpool``; for whether it is active, the pool itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DISCARDS = {"discard_passdown": "passdown", "no_discard_passdown": "nopassdown",
 
 
 class KernelView:
-    """Answers for the volumes of a command, each asked for once."""
+    """The devices of the volumes of a command, each asked for once."""
 
     def __init__(self, dm: DeviceMapper) -> None:
         self._dm = dm
@@ -36,7 +36,7 @@ class KernelView:
         return self._infos[uuid]
 
     def active(self, group: VolumeGroup, lv: LogicalVolume) -> bool:
-        """Whether the volume itself is there."""
+        """Whether the device of the volume itself exists."""
         uuid = top_uuid(group, lv) if lv.thin_pool is not None else self._own(group, lv)
         return self._info(uuid) is not None
 
@@ -44,7 +44,7 @@ class KernelView:
         return lv_uuid(group, lv, part_layer(group, lv))
 
     def state(self, group: VolumeGroup, lv: LogicalVolume) -> KernelState | None:
-        """What ``lv_kernel_major``, ``lv_suspended`` and the like are about."""
+        """The device that ``lv_kernel_major``, ``lv_suspended`` and the like report."""
         if lv.thin_pool is None:
             return self.top_state(group, lv)
         info = self._info(lv_uuid(group, lv, "tpool"))
@@ -57,13 +57,13 @@ class KernelView:
         return _state(info, read_ahead=0)  # LVM2 does not ask for a pool's
 
     def top_state(self, group: VolumeGroup, lv: LogicalVolume) -> KernelState | None:
-        """The device that is the volume itself."""
+        """The device of the volume itself."""
         uuid = top_uuid(group, lv) if lv.thin_pool is not None else self._own(group, lv)
         info = self._info(uuid)
         return _state(info, _read_ahead(info)) if info is not None else None
 
     def target(self, group: VolumeGroup, lv: LogicalVolume) -> TargetState | None:
-        """What the target of a thin pool or a thin volume tells; None for others, and what is not there."""
+        """The state of the target of a thin pool or a thin volume; None for others, and without a device."""
         if lv.thin_pool is None and lv.thin is None:
             return None
         uuid = lv_uuid(group, lv, "tpool" if lv.thin_pool is not None else "")

@@ -277,7 +277,7 @@ def pool_of(view: GroupView, lv: LogicalVolume) -> ThinPoolSegment | None:
 
 
 def health(view: GroupView, lv: LogicalVolume) -> str:
-    """``partial``, or ``unknown`` for a RAID's volumes where nobody looks at device-mapper."""
+    """``partial``, or ``unknown`` for a RAID's volumes where device-mapper is not asked."""
     if lv.name in view.partial_lvs:
         return "partial"
     kind, user_kind = kind_of(lv), part_kind(view, lv)[0]

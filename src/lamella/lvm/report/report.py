@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A report put together: which fields, which rows, in which order."""
+"""Assemble a report: which fields, which rows, in which order."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _ALL_HERE = {
 
 @dataclass(slots=True, eq=False, repr=False)
 class Request:
-    """What a reporting command was asked for. *kind*: lv, seg, vg, pv or pvseg."""
+    """The options of a reporting command. *kind*: lv, seg, vg, pv or pvseg."""
 
     kind: str
     options: list[str] = field(default_factory=list)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what was found on disks to what reports show: metadata areas, device numbers, the kernel's state."""
+"""What reports show beside the metadata: disks, device numbers, the state of devices in the kernel."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def time_format(config: Config) -> str:
 def make(session: Session, config: Config, activator: KernelActivator | None) -> Sources:
     """The state of the kernel's devices, as far as the settings let reports ask for it.
 
-    Without *activator* it comes from sysfs, and how full thin pools are from their metadata.
+    Without *activator* it is read from sysfs, and the usage of thin pools from their metadata.
     """
     times, mark = time_format(config), config.flag("report/mark_hidden_devices")
     if not config.flag("global/activation"):

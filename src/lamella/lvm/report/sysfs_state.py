@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What device-mapper holds for volumes, read from sysfs: for those who may not ask the kernel itself."""
+"""What device-mapper holds for volumes, read from sysfs: for users who may not use device-mapper itself."""
 
 from __future__ import annotations
 

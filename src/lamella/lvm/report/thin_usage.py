@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How full a thin pool and its volumes are, read from the pool's own metadata.
+"""The usage of a thin pool and its volumes, read from the pool's own metadata.
 
-LVM2 asks the kernel, and so has nothing to say about a pool that is not active. What the kernel
-would answer is in the metadata: block counts in the superblock, mapped blocks in the details tree.
-Only these few blocks are read, without the array code of :mod:`lamella.thin`, whose import takes
-longer than the whole report.
+LVM2 asks the kernel, and so reports nothing for a pool that is not active. What the kernel would answer is
+in the metadata: block counts in the superblock, mapped blocks in the details tree. Only these few blocks are
+read, without the array code of :mod:`lamella.thin`, whose import takes longer than the whole report.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ _DETAILS_SIZE = 24
 
 
 class ThinUsage:
-    """Answers for every pool of a command; each pool is read once."""
+    """The usage of the pools of a command; each pool is read once."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._pools: dict[tuple[str, str], PoolUsage | None] = {}
 
     def of(self, group: VolumeGroup, lv: LogicalVolume) -> Usage:
-        """How full a thin pool or a thin volume is; nothing where its metadata cannot be read."""
+        """The usage of a thin pool or a thin volume; empty where its metadata cannot be read."""
         if lv.thin_pool is not None:
             own = self._pool(group, lv)
             return own.percent if own is not None else Usage()
@@ -107,9 +106,9 @@ class PoolUsage:
 
 
 def read_usage(device: BlockDevice) -> PoolUsage:
-    """What a pool's metadata says of its use.
+    """The usage that a pool's metadata records.
 
-    Raises ``ValueError`` or a device's own error where this is no pool's metadata.
+    Raises ``ValueError``, or the device's own error, for something that is not a pool's metadata.
     """
     fields = _SUPER.unpack_from(device.read(0, BLOCK))
     if fields[4] != MAGIC:
@@ -125,10 +124,10 @@ def read_usage(device: BlockDevice) -> PoolUsage:
 
 
 def fresh_usage(device: BlockDevice, chunks: int, chunk_size: int) -> PoolUsage | None:
-    """What the kernel reports of a pool that has just been made: it formats metadata that is all zero.
+    """What the kernel reports of a new pool: it formats metadata that is all zero.
 
-    The blocks that it then uses are the superblock, both space maps and the roots of both trees.
-    None if the metadata has been formatted.
+    The blocks that it then uses are the superblock, both space maps and the roots of both trees. None if the
+    metadata has been formatted.
     """
     if any(device.read(0, BLOCK)):
         return None

@@ -51,7 +51,7 @@ def column(field: Field, rows: list[Row], kind: str) -> list[Any]:
 
 
 def put_all(put: Callable[[Any], str], cells: list[Any]) -> list[str]:
-    """Every value as text; one that repeats is put into words once."""
+    """Every value as text; a repeated one is formatted once."""
     try:
         distinct = set(cells)
     except TypeError:  # lists cannot be in a set

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a report needs to know beside the volume group: indexes over it, its devices, and what is active.
+"""What a report needs beside the volume group: indexes over it, its devices, and what is active.
 
 A :class:`GroupView` is made once per group and report; everything in it is computed at first use.
 """
@@ -23,7 +23,7 @@ Run = tuple[int, int, "LogicalVolume | None", "Segment | None", int]
 
 @dataclass(slots=True, eq=False, repr=False)
 class DeviceInfo:
-    """A device that was looked at. Sizes are bytes; ``mda_*`` sum up its metadata areas."""
+    """A scanned device. Sizes are bytes; ``mda_*`` sum up its metadata areas."""
 
     path: str
     size: int
@@ -67,7 +67,7 @@ class KernelState:
 
 @dataclass(slots=True, eq=False, repr=False)
 class TargetState:
-    """What the kernel's target of a thin pool or a thin volume says of itself."""
+    """The status of the kernel's target of a thin pool or a thin volume."""
 
     usage: Usage
     health: str = ""
@@ -80,7 +80,7 @@ class TargetState:
 class Sources:
     """Where reports get what is not in the metadata.
 
-    With *activation* False nobody looks at device-mapper: reports then say "unknown", as LVM2
+    With *activation* False device-mapper is not asked: reports then say "unknown", as LVM2
     does with ``global/activation=0``. *kernel* gives the state of an active volume, or None;
     *thin_usage* how full a thin pool or volume is where the kernel does not have it.
     """
@@ -95,7 +95,7 @@ class Sources:
     """Whether a volume is active, where that is not just whether it has a state."""
     target: Callable[[VolumeGroup, LogicalVolume], TargetState | None] = lambda vg, lv: None
     top_state: Callable[[VolumeGroup, LogicalVolume], KernelState | None] | None = None
-    """The state of the volume itself, where *kernel* tells of a pool's inner device."""
+    """The state of the volume's own device, where *kernel* reports a pool's inner device."""
     monitored: Callable[[VolumeGroup, LogicalVolume], str] = lambda vg, lv: ""
     """What ``seg_monitor`` says of a thin pool."""
 
@@ -179,7 +179,7 @@ class GroupView:
 
     @cached_property
     def related(self) -> set[str]:
-        """Volumes that others are built on, are snapshots of, or otherwise point at."""
+        """Volumes that others are mapped to, are snapshots of, or otherwise refer to."""
         return {name for name, users in self.users.items() if users}
 
     @cached_property
@@ -237,7 +237,7 @@ class GroupView:
 
     @cached_property
     def partial_lvs(self) -> set[str]:
-        """Volumes that stand, directly or not, on a missing disk."""
+        """Volumes that use, directly or not, a missing disk."""
         if not self.missing:
             return set()
         gone = {pv.uuid for pv in self.missing}
@@ -255,11 +255,11 @@ class GroupView:
             partial |= more
 
     def kernel(self, lv: LogicalVolume) -> KernelState | None:
-        """What the kernel has for *lv*; None if it is not active or nobody looks."""
+        """What the kernel has for *lv*; None if it is not active, or device-mapper is not asked."""
         return self.sources.kernel(self.group, lv) if self.sources.activation else None
 
     def active(self, lv: LogicalVolume) -> bool:
-        """Whether the kernel has the volume itself; False if nobody looks."""
+        """Whether the kernel has the volume itself; False if device-mapper is not asked."""
         if not self.sources.activation:
             return False
         if self.sources.active is not None:
@@ -267,13 +267,15 @@ class GroupView:
         return self.sources.kernel(self.group, lv) is not None
 
     def top_state(self, lv: LogicalVolume) -> KernelState | None:
-        """The state of the device that is the volume itself; None if it is not active or nobody looks."""
+        """The state of the volume's own device; None if it is not active, or device-mapper is not asked."""
         if self.sources.top_state is None or not self.sources.activation:
             return self.kernel(lv)
         return self.sources.top_state(self.group, lv)
 
     def target(self, lv: LogicalVolume) -> TargetState | None:
-        """What the kernel's target of a thin pool or volume says; None if it is not there or nobody looks."""
+        """The state of a thin pool's or volume's target; None if it is not active, or device-mapper is not
+        asked.
+        """
         return self.sources.target(self.group, lv) if self.sources.activation else None
 
     def runs(self, pv: PhysicalVolume) -> list[Run]:

@@ -128,7 +128,7 @@ def config_folder() -> Path:
 
 
 def parse_text(text: str) -> Section:
-    """The settings in *text*. Raises :class:`UsageError` in LVM2's words."""
+    """The settings in *text*. Raises :class:`UsageError` with LVM2's message."""
     if not text.strip():
         return {}
     from lamella.lvm.format.text import parse

@@ -31,7 +31,7 @@ class AutoExtend:
 
 
 def find_profile(name: str, folders: Sequence[Path]) -> Path:
-    """The file of profile *name*. Raises :class:`NotFoundError`, in LVM2's words."""
+    """The file of profile *name*. Raises :class:`NotFoundError`, with LVM2's message."""
     if not name or "/" in name or name.startswith("."):
         raise UsageError(f"Invalid profile name {name}.", hint="give a name, without a folder")
     for folder in folders:
