@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``dmsetup``'s reporting commands, with its options, output and exit codes.
 
-What they report comes from the kernel or, for a store that the user engine serves, is what the kernel
-would have. Exit codes are dmsetup's: 0 and 1.
+They report the kernel's devices or, for a store with the user-space engine, emulated ones. Exit codes are
+dmsetup's: 0 and 1.
 """
 
 from __future__ import annotations

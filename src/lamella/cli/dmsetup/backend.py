@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where dmsetup's answers come from: the kernel, or a store that the user engine serves."""
+"""The devices that dmsetup reports: the kernel's, or those emulated for a store."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 class FailedError(LamellaError):
-    """A failure in dmsetup's own words."""
+    """A failure, with dmsetup's message."""
 
     ending = "Command failed.\n"
 
 
 class FieldError(FailedError):
-    """A field that there is not, of which dmsetup says no more."""
+    """An unknown field, about which dmsetup prints nothing more."""
 
     ending = ""
 
 
 class Source(Protocol):
-    """What the commands ask for; :class:`DeviceMapper`'s methods mean the same."""
+    """What the commands need; :class:`DeviceMapper`'s methods mean the same."""
 
     version: tuple[int, int, int]
 
@@ -70,7 +70,7 @@ class KernelDevices(DeviceMapper):
 
 @contextmanager
 def source(options: Options) -> Iterator[Source]:
-    """The kernel where it lets us, else the store that the options name."""
+    """The kernel where it can be used, else the store that the options name."""
     from lamella.driver.engines import asked_for
 
     engine = asked_for(options.engine)
@@ -86,14 +86,14 @@ def source(options: Options) -> Iterator[Source]:
 
 
 def shown(name: str, options: Options) -> str:
-    """A kernel's name as it is printed."""
+    """A kernel's name as it is printed (see ``--manglename``)."""
     return name if options.mangling == "none" else unmangled(name)
 
 
 def asked(options: Options, devices: Source) -> tuple[list[str], bool]:
-    """The names that a command is about, and whether it has to say whose each line is.
+    """The names of the devices that a command reports, and whether each line needs its name.
 
-    None were given: all devices; the second is then True.
+    Without names: all devices; the second is then True.
     """
     if options.names:
         return options.names, len(options.names) > 1
@@ -105,7 +105,7 @@ def asked(options: Options, devices: Source) -> tuple[list[str], bool]:
 def look_up(devices: Source, name: str, options: Options, ioctl: str = "") -> DeviceInfo:
     """The device that the user calls *name*, also by a path. Raises :class:`FailedError`.
 
-    *ioctl*: the complaint is about that call, as some of dmsetup's commands have it.
+    *ioctl*: the error names that call, as with some of dmsetup's commands.
     """
     try:
         if not name and (options.uuid or options.number is not None):

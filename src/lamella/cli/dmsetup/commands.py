@@ -23,12 +23,12 @@ NUMBERING = ("devno", "devname", "blkdevname")
 
 
 def table(devices: Source, options: Options) -> None:
-    """What each device is mapped to."""
+    """The table of each device."""
     _lines(devices, options, of_table=True)
 
 
 def status(devices: Source, options: Options) -> None:
-    """How each target is."""
+    """The status of each target."""
     _lines(devices, options, of_table=False)
 
 
@@ -83,7 +83,7 @@ def _concise(info: DeviceInfo, found: Sequence[str], options: Options) -> str:
 
 
 def deps(devices: Source, options: Options) -> None:
-    """Which devices each is mapped to."""
+    """The devices that each device uses."""
     numbering = _numbering(options)
     names, several = asked(options, devices)
     if not names:
@@ -102,7 +102,7 @@ def deps(devices: Source, options: Options) -> None:
 
 
 def ls(devices: Source, options: Options) -> None:
-    """Which devices there are; ``--tree``: and what stands on what."""
+    """List devices; ``--tree``: as trees."""
     if "tree" in options:
         from lamella.cli.dmsetup.tree import print_tree
 
@@ -145,13 +145,13 @@ def _number(devices: Source, number: tuple[int, int], numbering: str, between: s
 
 
 def targets(devices: Source, options: Options) -> None:
-    """Which targets the kernel has."""
+    """The kernel's targets."""
     for name, version in devices.targets().items():
         sys.stdout.write(f"{name:<16} v{'.'.join(map(str, version))}\n")
 
 
 def version(devices: Source, options: Options) -> None:
-    """Whose versions are spoken to."""
+    """The versions of the library and the driver."""
     from lamella._version import __version__
 
     sys.stdout.write(f"Library version:   1.02.185 (options and output), Lamella {__version__}\n")

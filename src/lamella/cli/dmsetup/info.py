@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def info(devices: Source, options: Options) -> None:
-    """What there is to know of each device."""
+    """Information about each device."""
     if "columns" in options:
         from lamella.cli.dmsetup.report import print_report
 
@@ -29,7 +29,7 @@ def info(devices: Source, options: Options) -> None:
 
 
 def print_info(devices: Source, found: DeviceInfo, options: Options) -> None:
-    """The block of lines."""
+    """Print the block of lines about a device."""
     state = "SUSPENDED" if found.suspended else "ACTIVE"
     state += " (READ-ONLY)" if found.read_only else ""
     state += " (DEFERRED REMOVE)" if found.deferred_remove else ""
@@ -52,7 +52,7 @@ def print_info(devices: Source, found: DeviceInfo, options: Options) -> None:
 
 
 def tables(found: DeviceInfo) -> str:
-    """Which of the two slots for tables are filled."""
+    """Which of the two table slots are filled."""
     if found.live_table:
         return "LIVE & INACTIVE" if found.inactive_table else "LIVE"
     return "INACTIVE" if found.inactive_table else "None"

@@ -25,7 +25,7 @@ ENGINES = ("auto", "user", "kernel")
 
 
 class OptionError(UsageError):
-    """The command line cannot be understood; said in getopt's words."""
+    """An invalid command line, with getopt's message."""
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ _SHORT_NAMES = {
 
 
 def parse(argv: Sequence[str]) -> Options:
-    """The command line as dmsetup understands it. Raises :class:`OptionError`."""
+    """Parse the command line as dmsetup does. Raises :class:`OptionError`."""
     found = Options()
     rest = _own_options(list(argv), found)
     try:
@@ -112,7 +112,7 @@ def parse(argv: Sequence[str]) -> Options:
 
 
 def _own_options(argv: list[str], found: Options) -> list[str]:
-    """Take Lamella's shared options out; they are written out in full."""
+    """Remove Lamella's shared options, which must be written out in full."""
     left: list[str] = []
     words = iter(argv)
     for word in words:

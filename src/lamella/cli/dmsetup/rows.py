@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A line of ``dmsetup info -c``: one device, and what its fields ask of the device-mapper."""
+"""A line of ``dmsetup info -c``: one device, and what its fields ask device-mapper for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Row:
-    """One device, and what its fields are made of."""
+    """One device with what its fields show."""
 
     devices: Source
     info: DeviceInfo
@@ -25,12 +25,12 @@ class Row:
 
     @cached_property
     def uses(self) -> Sequence[tuple[int, int]]:
-        """Numbers of the devices that it is mapped to."""
+        """Numbers of the devices that it uses."""
         return self.devices.deps(self.info.name)
 
     @cached_property
     def used_by(self) -> list[DeviceInfo]:
-        """The devices that are mapped to it."""
+        """The devices that use it."""
         own = (self.info.major, self.info.minor)
         everybody = [self.devices.info(name) for name in self.devices.names()]
         return [each for each in everybody if own in self.devices.deps(each.name)]

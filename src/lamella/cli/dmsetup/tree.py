@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dmsetup ls --tree``: devices with those that they stand on, or upside down."""
+"""``dmsetup ls --tree``: devices with those that they use, or the other way round."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ FEATURES = (
     "ascii", "utf", "vt100", "compact", "inverted", "trunc", "notrunc",
 )  # fmt: skip
 WIDTH = 80
-"""Of a line that goes to no terminal. A longer one keeps one character less, and gets three dots."""
+"""Of a line where the output is no terminal. A longer one is cut one character shorter and gets three dots.
+"""
 
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def graph(devices: Source, names: Iterable[str]) -> list[Node]:
 
 
 def print_tree(devices: Source, options: Options) -> None:
-    """The tree, or several."""
+    """Print the tree, or several."""
     features = _features(options)
     names = devices.names()
     if not names:
@@ -174,8 +175,8 @@ def _text(devices: Source, node: Node, features: set[str], options: Options) -> 
         ("open", str(info.open_count)),
         ("uuid", shown(info.uuid, options)),
     ]
-    told = [fact for feature, fact in facts if feature in features]
-    return f"{text} [{', '.join(told)}]" if told else text
+    asked_for = [fact for feature, fact in facts if feature in features]
+    return f"{text} [{', '.join(asked_for)}]" if asked_for else text
 
 
 def _cut(line: str) -> str:

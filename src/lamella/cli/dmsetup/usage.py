@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``dmsetup help`` prints."""
+"""The text of ``dmsetup help``."""
 
 from __future__ import annotations
 

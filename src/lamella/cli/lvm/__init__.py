@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """LVM2's commands under their own names, with LVM2's options, output and exit codes.
 
-Exit codes are LVM2's: 0, 3 for a command line that makes no sense, 5 for a failure.
+Exit codes are LVM2's: 0, 3 for an invalid command line, 5 for a failure.
 """
 
 from __future__ import annotations

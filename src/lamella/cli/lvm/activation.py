@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``-a`` and ``--refresh`` of ``lvchange`` and ``vgchange``: which volumes the kernel is to have."""
+"""``-a`` and ``--refresh`` of ``lvchange`` and ``vgchange``: activation and deactivation of volumes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _locked(context: Context, name: str) -> Iterator[FoundGroup]:
-    """The group, read anew under its lock; nothing is written."""
+    """The group, read again under its lock; nothing is written."""
     allowed = dict.fromkeys(("missing_ok", "read_only_ok", "unknown_ok", "active_ok"), True)
     with context.session.editing(name, **allowed) as found:
         yield found
 
 
 def _one_udev_wait(context: Context) -> AbstractContextManager[None]:
-    """udev is waited for once, for all volumes."""
+    """Wait for udev once, for all volumes."""
     return context.activator.one_udev_wait() if context.activator is not None else nullcontext()
 
 
@@ -37,7 +37,7 @@ def _activating(context: Context) -> bool:
 
 
 def _skipped(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
-    """Whether ``-ay`` or ``-aay`` passes the volume by."""
+    """Whether ``-ay`` or ``-aay`` skips the volume."""
     if not _activating(context):
         return False
     full = f"{found.group.name}/{lv.name}"
@@ -52,7 +52,7 @@ def _skipped(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
 
 
 def _listed(context: Context, found: FoundGroup, lv: LogicalVolume, setting: str) -> bool:
-    """Whether a list of volumes in the settings has this one; a list that is not set has all."""
+    """Whether a list of volumes in the settings contains this one; a list that is not set contains all."""
     if context.config.find(setting) is None:
         return True
     names = (found.group.name, f"{found.group.name}/{lv.name}")
@@ -64,7 +64,7 @@ def _listed(context: Context, found: FoundGroup, lv: LogicalVolume, setting: str
 
 
 def change_activation(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> None:
-    """``lvchange -a``: each volume by itself; what fails is said and counted."""
+    """``lvchange -a``: each volume by itself; failures are reported and counted."""
     if not context.config.flag("global/activation") or context.test:
         return
     names = [lv.name for lv in lvs]
@@ -75,7 +75,7 @@ def change_activation(context: Context, found: FoundGroup, lvs: list[LogicalVolu
 
 
 def _one(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
-    """Activate or deactivate one volume; whether that worked."""
+    """Activate or deactivate one volume; returns whether that worked."""
     full = f"{found.group.name}/{lv.name}"
     activating = _activating(context)
     if _skipped(context, found, lv):
@@ -105,14 +105,14 @@ def _one(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
 
 
 def _read_only(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
-    """Whether the volume's device is to be read-only, whatever its text says."""
+    """Whether the volume is activated read-only, whatever its metadata says."""
     listed = "activation/read_only_volume_list"
     chosen = context.config.find(listed) is not None and _listed(context, found, lv, listed)
     return chosen or not found.group.is_visible(lv)
 
 
 def _component(context: Context, activator: KernelActivator, found: FoundGroup, lv: LogicalVolume) -> bool:
-    """Whether a pool's part is to be activated by itself, read-only: the user is asked."""
+    """Whether to activate a part of a pool as a volume of its own, read-only: the user is asked."""
     from lamella.lvm.activation.device_tree import part_layer
 
     full = f"{found.group.name}/{lv.name}"
@@ -172,7 +172,7 @@ def active_count(context: Context, found: FoundGroup) -> int:
 
 
 def _idle(context: Context, found: FoundGroup) -> bool:
-    """Whether no volume of the group is in use; says which are, and counts that as a failure."""
+    """Whether no volume of the group is in use; those in use are reported as a failure."""
     activator = context.activator
     if activator is None:
         return True
@@ -193,7 +193,7 @@ def _idle(context: Context, found: FoundGroup) -> bool:
 
 
 def monitor(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> None:
-    """``--monitor``: whether LVM2's daemon is to watch the active pools among these volumes."""
+    """``--monitor``: register the active pools among these volumes with dmeventd, or unregister them."""
     if context.activator is None or context.test:
         return
     for lv in lvs:
@@ -202,7 +202,7 @@ def monitor(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> No
 
 
 def refresh(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> None:
-    """``--refresh``: the tables of active volumes are loaded anew from the text."""
+    """``--refresh``: reload the tables of active volumes from the metadata."""
     activator = context.activator
     if activator is None or context.test:
         return

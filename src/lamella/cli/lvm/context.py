@@ -63,7 +63,7 @@ class Context:
 
     @cached_property
     def activator(self) -> KernelActivator | None:
-        """The kernel's device-mapper, where we may use it and ``global/activation`` lets us; else None."""
+        """The kernel's device-mapper, where it can be used and ``global/activation`` allows it; else None."""
         from lamella.cli.lvm.kernel import make_activator
 
         return make_activator(self.config, self.args, self.console)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which disks a command looks at.
+"""The disks that a command scans.
 
-In this order: ``--devices``, ``$LAMELLA_DEVICES``, ``--devicesfile``; else the file ``devices`` of
-the state root, and for root also every disk of the machine that LVM2 would look at. Plain files are
-as good as devices; an NBD address is one, too.
+In this order: ``--devices``, ``$LAMELLA_DEVICES``, ``--devicesfile``; else the file ``devices`` of the state
+root, and for root also every disk of the machine that LVM2 would scan. Plain files count as devices, and so
+does an NBD address.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def state_root(args: Arguments) -> Path:
-    """``--root``, ``$LAMELLA_ROOT``, or the place where a store lies by default."""
+    """``--root``, ``$LAMELLA_ROOT``, or the default place of a store."""
     named = args.text("root") or os.environ.get("LAMELLA_ROOT")
     if named:
         return Path(named).absolute()
@@ -45,7 +45,7 @@ def state_root(args: Arguments) -> Path:
 
 
 def is_explicit(args: Arguments) -> bool:
-    """Whether the user named the disks, so that no list is searched or kept."""
+    """Whether the user named the disks, so that no list is read or changed."""
     return args.has("devices") or bool(os.environ.get(ENVIRONMENT)) or args.has("devicesfile")
 
 
@@ -70,7 +70,7 @@ def find_devices(args: Arguments, config: Config, environment: Environment) -> l
 
 
 def _is_loop_over(path: str, listed: Sequence[str], sys_block: Path) -> bool:
-    """Whether *path* is a loop device over one of the files listed: activation attaches them so."""
+    """Whether *path* is a loop device over one of the files listed, as activation attaches it."""
     name = os.path.basename(path)
     if not listed or not name.startswith("loop"):
         return False
@@ -79,7 +79,7 @@ def _is_loop_over(path: str, listed: Sequence[str], sys_block: Path) -> bool:
 
 
 def remember_files(args: Arguments, add: Sequence[str], remove: Sequence[str] = ()) -> None:
-    """Keep plain files and NBD addresses in the state root's list, where later commands find them.
+    """Add plain files and NBD addresses to the state root's list, where later commands find them.
 
     Disks of the machine need no list: they are found anyway.
     """
@@ -90,7 +90,7 @@ def remember_files(args: Arguments, add: Sequence[str], remove: Sequence[str] = 
 
 
 def _is_unlisted(name: str) -> bool:
-    """A plain file or an NBD address: nothing else would tell of it."""
+    """A plain file or an NBD address, which no scan finds."""
     if is_remote(name):
         return True
     try:

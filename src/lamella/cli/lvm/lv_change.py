@@ -29,7 +29,7 @@ CHANGES = (
         "discards",
     ),
 )
-"""Options that change metadata; the others want something of the kernel."""
+"""Options that change metadata; the others change devices in the kernel."""
 OF_POOLS = ("zero", "discards", "errorwhenfull")
 UNSUPPORTED = (
     *("compression", "deduplication", "cachemode", "cachepolicy", "cachesettings", "minrecoveryrate"),

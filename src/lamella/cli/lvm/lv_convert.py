@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``lvconvert``: volumes into thin pools, other metadata for a pool, and a pool's repair."""
+"""``lvconvert``: make thin pools of volumes, replace a pool's metadata, and repair pools."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def lvconvert(context: Context) -> None:
-    """Do the conversions that Lamella knows, and refuse the others clearly."""
+    """Carry out the conversions that Lamella supports, and refuse the others."""
     args = context.args
     kind = args.text("type")
     if args.has("repair"):
@@ -143,9 +143,9 @@ def _repair(context: Context) -> None:
 def _repairer(
     context: Context, group: VolumeGroup, pool: ThinPoolSegment
 ) -> Callable[[BlockDevice, BlockDevice], None]:
-    """What writes all that can be saved of a pool's metadata onto another volume.
+    """A function that writes what can be read of a pool's metadata to another volume.
 
-    What the metadata's own superblock says goes first; should it be gone, the group knows most of it.
+    The values of the metadata's own superblock are preferred; if that is lost, the group has most of them.
     """
 
     def run(damaged: BlockDevice, target: BlockDevice) -> None:

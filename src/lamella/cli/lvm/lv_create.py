@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def lvcreate(context: Context) -> None:
-    """Find out what is to be made, and in which group; then make it."""
+    """Find out what to create, and in which group; then create it."""
     args = context.args
     kind = _kind(context)
     group, name, pool, origin, disks = _names(context, kind)
@@ -154,7 +154,7 @@ def _minor(context: Context) -> tuple[int | None, int | None]:
 
 
 def _activating(context: Context) -> bool:
-    """Whether the kernel is to have the new volume; always so without a kernel."""
+    """Whether the new volume is to be activated; always True without a kernel."""
     args = context.args
     wanted = args.text("activate")
     if wanted.endswith("n") or (wanted == "ay" and not args.yes("setautoactivation", default=True)):

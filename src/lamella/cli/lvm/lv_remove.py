@@ -32,7 +32,7 @@ def lvremove(context: Context) -> None:
 
 
 def _named(arguments: list[str]) -> dict[str, list[str]] | None:
-    """Volumes by group where all *arguments* are ``VG/LV``: then there is nothing to look for beforehand."""
+    """Volumes by group where all *arguments* are ``VG/LV``: then no scan is needed beforehand."""
     found: dict[str, list[str]] = {}
     for text in arguments:
         try:
@@ -56,12 +56,12 @@ def _remove_from(context: Context, group: str, names: list[str]) -> None:
 
 
 def remove_all(context: Context, found: FoundGroup) -> None:
-    """Every visible volume of the group, for vgremove, which has asked already."""
+    """Remove every visible volume of the group, for vgremove, which has asked already."""
     remove_named(context, found, [lv.name for lv in found.group.visible_lvs()], asked=True)
 
 
 def remove_named(context: Context, found: FoundGroup, names: list[str], *, asked: bool = False) -> None:
-    """Remove these volumes, what stands on others first. Plain ones go in one commit, as with LVM2."""
+    """Remove these volumes, those that others need last. Plain ones go in one commit, as with LVM2."""
     group = found.group
     waiting = [name for name in names if name in group.lvs]
     plain: list[str] = []
@@ -86,7 +86,7 @@ def remove_named(context: Context, found: FoundGroup, names: list[str], *, asked
 
 
 def _finish(context: Context, found: FoundGroup, plain: list[str]) -> None:
-    """Write down that these volumes are gone, and say so."""
+    """Commit the removal of these volumes, and report it."""
     if not plain:
         return
     context.session.commit(found, ())
@@ -96,7 +96,7 @@ def _finish(context: Context, found: FoundGroup, plain: list[str]) -> None:
 
 
 def _deactivate(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool) -> None:
-    """Take the volume from the kernel, if it is active: after asking, and not while it is in use."""
+    """Deactivate the volume if it is active: after asking, and not while it is in use."""
     session = context.session
     kernel = session.kernel(found)
     if kernel is None or not session.is_active(found, lv.name):
@@ -110,7 +110,7 @@ def _deactivate(context: Context, found: FoundGroup, lv: LogicalVolume, asked: b
 
 
 def _next(found: FoundGroup, waiting: list[str]) -> str:
-    """The first volume that is no external origin of another that is to go as well."""
+    """The first volume that is not the external origin of another one to be removed."""
     needed = {
         lv.thin.external_origin
         for name in waiting

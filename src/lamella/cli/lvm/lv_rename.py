@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def lvrename(context: Context) -> None:
-    """Give a volume another name: ``lvrename VG OLD NEW`` or ``lvrename VG/OLD VG/NEW``."""
+    """Rename a volume: ``lvrename VG OLD NEW`` or ``lvrename VG/OLD VG/NEW``."""
     from lamella.lvm.operations.logical_volumes import rename_lv
 
     group, old, new = _names(context)

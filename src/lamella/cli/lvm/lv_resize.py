@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 def lvextend(context: Context) -> None:
-    """Make a volume longer."""
+    """Extend a volume."""
     _resize(context)
 
 
 def lvreduce(context: Context) -> None:
-    """Make a volume shorter; what lies behind its new end is lost."""
+    """Reduce a volume; what lies after its new end is lost."""
     _resize(context)
 
 
 def lvresize(context: Context) -> None:
-    """Make a volume longer or shorter."""
+    """Extend or reduce a volume."""
     _resize(context)
 
 
@@ -87,7 +87,7 @@ def _request(
 
 
 def _file_system(context: Context, found: FoundGroup, lv: LogicalVolume) -> FileSystem | None:
-    """What ``--resizefs`` is to resize, checked unless ``--nofsck``; None without the option."""
+    """The file system that ``--resizefs`` resizes, checked unless ``--nofsck``; None without the option."""
     if not context.args.has("resizefs"):
         return None
     if not context.session.is_active(found, lv.name):
@@ -102,7 +102,7 @@ def _file_system(context: Context, found: FoundGroup, lv: LogicalVolume) -> File
 
 
 def _confirm_reduction(context: Context, found: FoundGroup, lv: LogicalVolume, wanted: int) -> None:
-    """Say what shortening an active volume may do, and ask."""
+    """Warn of what reducing an active volume may do, and ask."""
     kernel = context.session.kernel(found)
     if kernel is None or not kernel.is_active(found, lv.name):
         return

@@ -73,7 +73,7 @@ def extents_to_create(
 def extents_to_resize(
     context: Context, group: VolumeGroup, lv: LogicalVolume, ranges: PvRanges | None
 ) -> tuple[int, str, bool]:
-    """(new length in extents, sign that was typed, whether less will do) for lvresize and its kin."""
+    """(new length in extents, sign that was typed, whether less will do) for lvresize and its relatives."""
     args = context.args
     if args.has("size"):
         asked_size = args.signed_size("size")
@@ -112,7 +112,7 @@ def _sign(context: Context, typed: str) -> str:
 
 
 def _whole_extents(context: Context, group: VolumeGroup, size: int, sign: str) -> int:
-    """Rounded up, or down for what is to be taken away."""
+    """Rounded up, or down for what is to be removed."""
     extent = group.extent_size
     extents = size // extent if sign == "-" else -(-size // extent)
     if extents * extent != size:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How people name groups, volumes and disks: ``vg/lv``, ``/dev/vg/lv``, ``/dev/mapper/vg-lv``, ``@tag``."""
+"""The names of groups, volumes and disks on command lines: ``vg/lv``, ``/dev/vg/lv``, ``/dev/mapper/vg-lv``,
+``@tag``.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What options, settings and profiles say about thin pools."""
+"""The options, settings and profiles of thin pools."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _settings(context: Context, profile: str) -> Config:
-    """The configuration under a profile. One that is missing counts as empty."""
+    """The configuration with a profile. A missing profile counts as empty."""
     from lamella.lvm.session.profile import load_profile
 
     if not profile:
@@ -36,7 +36,7 @@ def _settings(context: Context, profile: str) -> Config:
 def pool_request(
     context: Context, found: FoundGroup, profile: str, ranges: PvRanges | None, *, stripes: bool = True
 ) -> PoolRequest:
-    """How a pool is to be made, from options first, then profile, then configuration."""
+    """The options of a new pool: from the command line, else its profile, else the configuration."""
     from lamella.lvm.operations.thin_pools import PoolRequest
 
     args = context.args
@@ -71,7 +71,7 @@ def pool_request(
 
 
 def leave_room(context: Context, found: FoundGroup, extents: int, request: PoolRequest) -> int:
-    """Extents for data, once metadata and its spare have had theirs, where all free space is asked for."""
+    """Extents for data where all free space is asked for: what metadata and its spare leave."""
     from lamella.lvm.operations.thin_sizes import pool_sizes
 
     sizes = pool_sizes(
@@ -90,14 +90,14 @@ def leave_room(context: Context, found: FoundGroup, extents: int, request: PoolR
 
 
 def auto_extend(context: Context, found: FoundGroup, pool: LogicalVolume) -> AutoExtend:
-    """When and by how much a pool grows by policy."""
+    """When and by how much a pool is extended by policy."""
     from lamella.lvm.session.profile import auto_extend as of_profile
 
     return of_profile(context.config, pool.profile or found.group.profile, context.profile_folders)
 
 
 def check_room(context: Context, found: FoundGroup, pool_lv: LogicalVolume) -> None:
-    """Refuse a new volume in a pool that, as the kernel says, is too full by the policy for its extension."""
+    """Refuse a new volume in an active pool that is too full by the policy for its extension."""
     from lamella.lvm.operations.pool_resize import metadata_threshold
     from lamella.lvm.operations.thin_messages import live_status
 
@@ -116,7 +116,7 @@ def check_room(context: Context, found: FoundGroup, pool_lv: LogicalVolume) -> N
 
 
 def overprovisioning(context: Context, found: FoundGroup, lv: LogicalVolume | None) -> list[Notice]:
-    """What there is to say when thin volumes promise more than there is."""
+    """LVM2's warnings when thin volumes promise more than there is."""
     if not any(one.thin_pool is not None for one in found.group.lvs.values()):
         return []
     from lamella.lvm.operations.thin_volumes import overprovisioning as of_group

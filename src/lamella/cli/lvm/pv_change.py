@@ -49,7 +49,7 @@ def pvremove(context: Context) -> None:
 
 
 def pvresize(context: Context) -> None:
-    """Let LVM use another size of a disk; without a size, all of it."""
+    """Set the size that LVM uses of a disk; without a size, all of it."""
     size = context.args.size("setphysicalvolumesize")
     if context.args.has("setphysicalvolumesize") and not size:
         raise Failed("Physical volume size may not be zero")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pvck``: the headers and texts on one disk, as they are."""
+"""``pvck``: the headers and texts on a disk, as they are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def pvck(context: Context) -> None:
-    """Say what labels and areas there are, or with ``--dump`` print them."""
+    """Report labels and metadata areas, or with ``--dump`` print their content."""
     args = context.args
     if args.has("repair") or args.has("repairtype"):
         raise UnsupportedError(

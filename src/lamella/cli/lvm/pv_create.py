@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pvcreate``: make disks physical volumes."""
+"""``pvcreate``: create physical volumes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def pvcreate(context: Context) -> None:
-    """Each disk by itself: what goes wrong with one does not stop the others."""
+    """Each disk by itself: an error on one does not stop the others."""
     from lamella.lvm.operations.physical_volumes import create_pv
 
     args = context.args

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from lamella.lvm.format.physical_volume import PhysicalVolume
 
 INTERVAL = 15
-"""Seconds between two lines of progress, where no terminal is written to."""
+"""Seconds between two lines of progress, where the output is no terminal."""
 
 
 def pvmove(context: Context) -> None:
-    """Move what lies on a disk, or on some of its extents; or abort (go on with) what was begun."""
+    """Move the extents of a disk, or some of them; or report or abort unfinished moves."""
     args = context.args
     if args.has("abort") or not args.positionals:
         _begun(context, args.positionals[0] if args.positionals else "")
@@ -124,7 +124,7 @@ def _volume(context: Context, group: str) -> str:
 
 
 def _begun(context: Context, text: str) -> None:
-    """``pvmove`` alone and ``pvmove --abort``: our own moves leave nothing behind that could go on."""
+    """``pvmove`` alone and ``pvmove --abort``: our own moves leave nothing that could be continued."""
     from lamella.lvm.operations.pv_move import pvmove_volumes
 
     group, path = _find_source(context, text) if text else ("", "")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def pv_options(context: Context, *, uuid: str = "", restore: VolumeGroup | None = None) -> PvOptions:
-    """What the options and settings say about new physical volumes."""
+    """The options and settings for new physical volumes."""
     from lamella.lvm.operations.physical_volumes import PvOptions
 
     args, config = context.args, context.config
@@ -46,7 +46,7 @@ def pv_options(context: Context, *, uuid: str = "", restore: VolumeGroup | None 
 
 
 def require_disks(context: Context, paths: list[str]) -> None:
-    """Let the command look at *paths*, too; ends it with LVM2's message where one does not exist."""
+    """Scan *paths* as well; ends the command with LVM2's message where one does not exist."""
     gone = [path for path in paths if not is_remote(path) and not os.path.exists(path)]
     if gone:
         raise Failed("\n".join(f"No device found for {path}." for path in gone))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def make_request(context: Context, kind: str) -> Request:
-    """What the options and settings ask of a report of *kind*. Raises :class:`BadCommand`."""
+    """The report of *kind* that the options and settings ask for. Raises :class:`BadCommand`."""
     args, config = context.args, context.config
     binary = args.has("binary") or config.flag("report/binary_values_as_numeric")
     separator = args.text("separator") if args.has("separator") else config.text("report/separator")
@@ -79,7 +79,7 @@ def _defaults_from_config(context: Context, request: Request) -> None:
 
 
 def checked(context: Context, request: Request) -> str:
-    """The kind of rows, once the request is known to make sense; ends the command where it does not."""
+    """The kind of rows, once the request is known to be valid; ends the command where it is not."""
     try:
         return reporting.prepare(request)[2]
     except HelpAsked:
@@ -155,7 +155,7 @@ def vgs(context: Context) -> None:
 
 
 def pvs(context: Context) -> None:
-    """List physical volumes; with ``-a`` also devices that are none."""
+    """List physical volumes; with ``-a`` also other devices."""
     if _helped(context):
         return
     request = make_request(context, "pvseg" if context.args.has("segments") else "pv")

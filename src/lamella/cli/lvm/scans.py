@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pvscan``, ``vgscan``, ``lvscan`` and ``lvmdiskscan``: short lists of what there is."""
+"""``pvscan``, ``vgscan``, ``lvscan`` and ``lvmdiskscan``: short lists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 ORPHANS = "#orphans_lvm2"
-"""LVM2's name for the group of what is in no group; it counts for the width of a column."""
+"""LVM2's name for the group of orphans; it counts for the width of a column."""
 
 
 def pvscan(context: Context) -> None:
@@ -100,7 +100,7 @@ def _print_disks(context: Context, sizes: Sizes, rows: list[_Line]) -> None:
 
 
 def _renew_hints(context: Context) -> None:
-    """Without disks, LVM2's hints are emptied; with them, its next command is to write them anew.
+    """Without disks, empty LVM2's hints; with them, let its next command write them again.
 
     LVM2 writes them at once in the first case. Only its commands read them, and the next one does.
     """
@@ -144,7 +144,7 @@ def _autoactivate(context: Context) -> None:
 
 
 def _of_disk(context: Context) -> None:
-    """``--listvg`` and ``--listlvs``: what lies on one disk."""
+    """``--listvg`` and ``--listlvs``: the group and volumes on a disk."""
     for path in context.args.positionals:
         disk: Disk | None = context.session.scan.disk(path)
         found = context.session.scan.group_of(disk) if disk is not None else None
@@ -193,7 +193,7 @@ def _volume_line(sizes: Sizes, view: GroupView, lv: LogicalVolume) -> str:
 
 
 def lvmdiskscan(context: Context) -> None:
-    """List every disk that is looked at, and say which ones are physical volumes."""
+    """List every scanned disk, and which ones are physical volumes."""
     sizes = Sizes(context.units)
     only = context.args.has("lvmpartition")
     if only:

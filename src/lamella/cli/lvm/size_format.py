@@ -10,7 +10,7 @@ _SHORT_SI = {"K": "kB", "M": "MB", "G": "GB", "T": "TB", "P": "PB", "E": "EB"}
 
 
 class Sizes:
-    """Prints sizes with the longer names of units: ``<40.00 GiB``."""
+    """Formats sizes with the longer names of units: ``<40.00 GiB``."""
 
     def __init__(self, units: Units) -> None:
         self._units = units

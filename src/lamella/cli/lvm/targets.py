@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which groups, volumes and disks a command's arguments mean: names, tags, ``-S``, or all."""
+"""The groups, volumes and disks that a command's arguments select: names, tags, ``-S``, or all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False, repr=False)
 class ChosenGroup:
-    """A group, and the volumes in it that are meant; *lvs* None: all."""
+    """A group, and the volumes in it that are selected; *lvs* None: all."""
 
     found: FoundGroup
     lvs: list[LogicalVolume] | None = None
@@ -32,10 +32,10 @@ class ChosenGroup:
 def choose_groups(
     context: Context, arguments: list[str], *, required: bool = False, exported_ok: bool = True
 ) -> list[FoundGroup]:
-    """Groups named (or tagged) by *arguments*; without any, all that ``-S`` lets through.
+    """Groups named (or tagged) by *arguments*; without any, all that ``-S`` selects.
 
-    What is not found is reported and counted as a failure. Without *exported_ok*, exported groups are
-    left out, and named ones reported.
+    What is not found is reported and counted as a failure. Without *exported_ok*, exported groups are left
+    out, and named ones reported.
     """
     groups = context.groups()
     chosen: list[FoundGroup] = []
@@ -60,7 +60,7 @@ def choose_groups(
 
 
 def _usable_group(context: Context, name: str, *, exported_ok: bool = False) -> FoundGroup | None:
-    """The group called *name*, or None after saying why it cannot be used."""
+    """The group called *name*, or None after reporting why it cannot be used."""
     try:
         found = require_group(context.session, name)
     except Failed as error:
@@ -107,11 +107,10 @@ def _of_volumes(selection: Selection) -> bool:
     return any(fields()[name].section.startswith("lv") for name in selection.fields)
 
 
-def choose_volumes(context: Context, arguments: list[str], *, hidden: bool = False) -> list[ChosenGroup]:
+def choose_volumes(context: Context, arguments: list[str]) -> list[ChosenGroup]:
     """Volumes named by *arguments*: ``vg``, ``vg/lv``, ``@tag``; without any, all of all groups.
 
-    What is not found is reported and counted as a failure. With *hidden*, a group stands for its
-    hidden volumes as well.
+    What is not found is reported and counted as a failure.
     """
     named: list[Named] = []
     for text in arguments:
@@ -144,7 +143,7 @@ def choose_volumes(context: Context, arguments: list[str], *, hidden: bool = Fal
 
 
 def _exported(context: Context, found: FoundGroup) -> bool:
-    """Whether the group is exported, so that its volumes are left alone; says so."""
+    """Whether the group is exported, and so not used; reports it."""
     if found.group.exported:
         context.console.fail(f"Volume group {found.group.name} is exported")
     return found.group.exported
@@ -183,7 +182,7 @@ def _tagged(context: Context, tags: set[str], chosen: list[ChosenGroup]) -> None
 
 
 def volumes_of(context: Context, chosen: ChosenGroup, *, hidden: bool = False) -> list[LogicalVolume]:
-    """The volumes themselves, those that ``-S`` lets through, in the group's order."""
+    """The volumes themselves, those that ``-S`` selects, in the group's order."""
     view = context.view(chosen.found)
     if chosen.lvs is not None:
         lvs = [lv for lv in view.reportable_lvs if lv in chosen.lvs]

@@ -50,14 +50,14 @@ def vgcfgbackup(context: Context) -> None:
 
 
 def _folders(context: Context) -> Environment:
-    """The folders for backups and archives, whether the settings want any to be written or not."""
+    """The folders for backups and archives, whether the settings enable these or not."""
     from lamella.lvm.session.environment import Environment
 
     return Environment.located(context.config, state_root(context.args), context.command_line)
 
 
 def vgcfgrestore(context: Context) -> None:
-    """Write a group as a backup has it onto its disks; ``-l`` lists backups."""
+    """Restore a group from a backup onto its disks; ``-l`` lists backups."""
     args = context.args
     if args.has("list"):
         _list(context)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def vgrename(context: Context) -> None:
-    """Give a group, named or by its UUID, another name."""
+    """Rename a group, given by its name or UUID."""
     from lamella.lvm.operations.volume_groups import rename_group
 
     old_text, new_text = context.args.positionals
@@ -50,7 +50,7 @@ def _groups(context: Context, *, every: bool = False) -> list[FoundGroup]:
 
 
 def vgexport(context: Context) -> None:
-    """Mark groups so that this host leaves them alone until ``vgimport``."""
+    """Mark groups so that no host uses them until ``vgimport``."""
     from lamella.lvm.operations.group_export import export_group
 
     args = context.args
@@ -96,7 +96,7 @@ def _each(
 
 
 def vgchange(context: Context) -> None:
-    """Change properties of groups, or what the kernel has of them."""
+    """Change properties of groups, or activate and deactivate their volumes."""
     args = context.args
     if args.has("activate"):
         _activate(context)
@@ -193,7 +193,7 @@ def _activate(context: Context) -> None:
 
 
 def _monitor(context: Context, found: FoundGroup) -> None:
-    """``--monitor``: LVM2's daemon is told, and all that is active counts."""
+    """``--monitor``: register the pools with dmeventd, or unregister them; all active volumes count."""
     from lamella.cli.lvm.activation import active_count, monitor
 
     if context.activator is None or not active_count(context, found):
@@ -205,7 +205,7 @@ def _monitor(context: Context, found: FoundGroup) -> None:
 
 
 def _refresh(context: Context) -> None:
-    """``--refresh``: the tables of all active volumes are loaded anew."""
+    """``--refresh``: reload the tables of all active volumes."""
     from lamella.cli.lvm.activation import refresh
 
     for chosen in choose_groups(context, context.args.positionals, exported_ok=False):

@@ -19,7 +19,7 @@ INVALID = "Name contains invalid character, valid set includes: [a-zA-Z0-9.-_+].
 
 
 def check_new_group_name(text: str) -> str:
-    """The name of a group that is to be made. Raises :class:`BadCommand`."""
+    """The name of a new group. Raises :class:`BadCommand`."""
     name = skip_dev(text)
     if not is_valid_name(name):
         raise BadCommand(f'{INVALID}\nNew volume group name "{name}" is invalid.')
@@ -27,7 +27,7 @@ def check_new_group_name(text: str) -> str:
 
 
 def vgcreate(context: Context) -> None:
-    """Make a group; disks become physical volumes where they are none yet."""
+    """Create a group; disks become physical volumes where they are none yet."""
     from lamella.lvm.operations.volume_groups import DEFAULT_EXTENT, GroupOptions, create_group
 
     args, config = context.args, context.config
@@ -58,7 +58,7 @@ def vgcreate(context: Context) -> None:
 
 
 def vgextend(context: Context) -> None:
-    """Take disks into a group, or with ``--restoremissing`` trust them again."""
+    """Add disks to a group, or with ``--restoremissing`` use missing ones again."""
     from lamella.lvm.operations.missing_pvs import restore_missing
     from lamella.lvm.operations.volume_groups import extend_group
 

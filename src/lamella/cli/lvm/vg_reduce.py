@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def vgreduce(context: Context) -> None:
-    """Take unused disks out of a group; ``--removemissing``: those that are gone."""
+    """Remove unused disks from a group; ``--removemissing``: the missing ones."""
     args = context.args
     name = group_name(args.positionals[0])
     missing = args.has("removemissing")

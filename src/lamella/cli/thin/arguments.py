@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the thin tools' command lines have in common: options, version, opening the input."""
+"""What the thin tools' command lines share: options, version, opening of input and output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOOLS_VERSION = f"1.3.3 (Lamella {__version__})"
 know which options it may use."""
 BLOCK_SIZE = 4096
 SMALLEST_OUTPUT = 8 * BLOCK_SIZE
-"""Bytes below which an output is refused at sight, as the tools do."""
+"""Bytes below which an output is refused at once, as the tools do."""
 _OUTPUT = (
     "The output file should either be a block device,\nor an existing file.  The file needs to be large\n"
     "enough to hold the metadata."

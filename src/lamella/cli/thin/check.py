@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``thin_check``: is the metadata in this file or device sound?"""
+"""``thin_check``: check the metadata in a file or device."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 class _Output:
-    """What is printed, and where."""
+    """Messages and results, with ``--quiet`` none."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
@@ -111,7 +111,7 @@ def _check(device: FileDevice, options: CheckOptions, say: _Output) -> CheckRepo
 
 
 def _repair(device: FileDevice, report: CheckReport, say: _Output) -> CheckReport:
-    """Write the space maps anew; gives what is wrong still."""
+    """Write the space maps again; returns the findings that are left."""
     from lamella.thin.tools.repair_in_place import repair_leaks
 
     again = repair_leaks(device, report)

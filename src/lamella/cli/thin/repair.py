@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``thin_repair``: what can be saved of damaged metadata, written to another place."""
+"""``thin_repair``: write what can be read of damaged metadata to another device or file."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def run(argv: Sequence[str]) -> int:
         overrides = Overrides(args.transaction_id, args.data_block_size, args.nr_data_blocks)
         report = repair(damaged, target, overrides=overrides)
     if not args.quiet:
-        _tell(report)
+        _report(report)
     return 0
 
 
-def _tell(report: RepairReport) -> None:
-    """What was wrong and what is lost; nothing if nothing is."""
+def _report(report: RepairReport) -> None:
+    """Report what was wrong and what is lost."""
     for problem in report.problems.found:
         print(problem, file=sys.stderr)
     for device in report.incomplete:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``thin_restore``: the XML that ``thin_dump`` writes made into metadata."""
+"""``thin_restore``: make metadata from the XML that ``thin_dump`` writes."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def main_thin_restore(argv: Sequence[str]) -> int:
 
 
 def main_thin_repair(argv: Sequence[str]) -> int:
-    """``thin_repair``: save what can be saved of damaged metadata."""
+    """``thin_repair``: write what can be read of damaged metadata to another place."""
     from lamella.cli.thin.repair import run
 
     return _guarded(run, argv)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The LVM commands by name: the module that holds each, and what it does in a few words."""
+"""The LVM commands by name: the module of each, and a short description."""
 
 from __future__ import annotations
 

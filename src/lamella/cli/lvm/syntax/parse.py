@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A command line taken apart as LVM2 does it: options checked one by one, then the variant found.
+"""Parse a command line as LVM2 does it: check the options one by one, then find the variant.
 
-Options may come anywhere among the positional arguments, letters may be joined, long names may be
-shortened while they stay unambiguous, and hyphens inside them do not count
-(tools/lvmcmdline.c).
+Options may come anywhere among the positional arguments, letters may be joined, long names may be shortened
+while they stay unambiguous, and hyphens inside them do not count (tools/lvmcmdline.c).
 """
 
 from __future__ import annotations
