@@ -229,3 +229,16 @@ def merged(segments: list[Segment]) -> list[Segment]:
         else:
             result.append(segment)
     return result
+
+
+KNOWN_TYPES = frozenset(
+    (
+        *("striped", "linear", "error", "zero", "free", "snapshot", "mirror", "thin", "thin-pool", "cache"),
+        *("cache-pool", "writecache", "vdo", "vdo-pool", "integrity"),
+    )
+)
+
+
+def is_known_type(kind: str) -> bool:
+    """Whether LVM2 2.03 knows the segment type."""
+    return kind in KNOWN_TYPES or kind.startswith("raid")

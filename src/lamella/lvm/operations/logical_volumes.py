@@ -183,15 +183,8 @@ def create_lv(
     change_tags(lv.tags, request.tags, ())
     group.lvs[name] = lv
     session.commit(found, ())
-    wiped = wipe_lv(
-        session,
-        found,
-        lv,
-        zero=request.zero,
-        wipe_signatures=request.wipe_signatures,
-        confirm=confirm,
-        yes=yes,
-    )
+    zero, wipe = request.zero, request.wipe_signatures
+    wiped = wipe_lv(session, found, lv, zero=zero, wipe_signatures=wipe, confirm=confirm, yes=yes)
     if not request.activate or session.kernel(found) is None:
         return lv
     # Cleared before it is active: nobody who looks at new devices sees what was there.

@@ -173,37 +173,28 @@ def _bounded(
     existing: str,
     say: Callable[[Notice], None],
 ) -> int:
+    """The size that metadata gets between the smallest and the largest that LVM2 creates."""
     largest, smallest = _round(maximum, extent_sectors), _round(MIN_METADATA, extent_sectors)
-    if metadata > largest:
-        if existing:
-            text = (
-                f"Size {human(metadata * SECTOR)} of pool metadata volume {existing} is bigger then maximum "
-                f"usable size {human(largest * SECTOR)}."
-            )
-            say(Notice("thin", text, level="print"))
-            return metadata
-        if given_extents:
-            text = (
-                f"Reducing pool metadata size {human(metadata * SECTOR)} to maximum usable size "
-                f"{human(largest * SECTOR)}."
-            )
-            say(Notice("thin", text, level="print"))
-        return largest
-    if metadata < smallest:
-        if existing:
-            raise UsageError(
-                f"Can't use volume {existing} with size {human(metadata * SECTOR)} as pool metadata. "
-                f"Minimal required size is {human(smallest * SECTOR)}.",
-                hint="give a larger --poolmetadata volume",
-            )
-        if given_extents:
-            text = (
-                f"Extending pool metadata size {human(metadata * SECTOR)} to required minimal size "
-                f"{human(smallest * SECTOR)}."
-            )
-            say(Notice("thin", text, level="print"))
-        return smallest
-    return metadata
+    bounded = min(max(metadata, smallest), largest)
+    if metadata == bounded:
+        return metadata
+    shown, limit = human(metadata * SECTOR), human(bounded * SECTOR)
+    if existing and metadata < smallest:
+        raise UsageError(
+            f"Can't use volume {existing} with size {shown} as pool metadata. "
+            f"Minimal required size is {limit}.",
+            hint="give a larger --poolmetadata volume",
+        )
+    text = ""
+    if existing:
+        text = f"Size {shown} of pool metadata volume {existing} is bigger then maximum usable size {limit}."
+    elif given_extents and metadata > largest:
+        text = f"Reducing pool metadata size {shown} to maximum usable size {limit}."
+    elif given_extents:
+        text = f"Extending pool metadata size {shown} to required minimal size {limit}."
+    if text:
+        say(Notice("thin", text, level="print"))
+    return metadata if existing else bounded
 
 
 def _round(size: int, step: int) -> int:

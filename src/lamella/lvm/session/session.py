@@ -19,6 +19,7 @@ from lamella.lvm.disks.hints import invalidated
 from lamella.lvm.disks.kernel_active import refuse_active
 from lamella.lvm.disks.scan import FoundGroup, Scan, same_file, scan
 from lamella.lvm.format.model import WRITE, WRITE_LOCKED
+from lamella.lvm.format.segments import is_known_type
 from lamella.lvm.session.backup import archive_text, backup_after, remove_backup, text_before
 from lamella.lvm.session.commit import commit_group, forget_group
 from lamella.lvm.session.locks import global_lock, group_lock
@@ -381,29 +382,3 @@ class Session:
         self._writes.clear()
         self._archived.clear()
         self._before.clear()
-
-
-KNOWN_TYPES = frozenset(
-    (
-        "striped",
-        "linear",
-        "error",
-        "zero",
-        "free",
-        "snapshot",
-        "mirror",
-        "thin",
-        "thin-pool",
-        "cache",
-        "cache-pool",
-        "writecache",
-        "vdo",
-        "vdo-pool",
-        "integrity",
-    )
-)
-
-
-def is_known_type(kind: str) -> bool:
-    """Whether LVM2 2.03 knows the segment type."""
-    return kind in KNOWN_TYPES or kind.startswith("raid")
