@@ -6,13 +6,13 @@ Device-mapper need not be asked, the pool need not work, and with the user engin
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.block import mountinfo
+from lamella.block.sysfs import attribute, mapped_devices
 from lamella.driver.device_names import device_prefix
 
 if TYPE_CHECKING:
@@ -70,14 +70,12 @@ def _active(root: Path, beginning: str = "") -> Iterator[Present]:
     """The store's active devices whose hashes begin so, without their mounts."""
     try:
         prefix = f"{device_prefix(root)}-"
-        names = [name for name in os.listdir(SYS / "block") if name.startswith("dm-")]
     except OSError:
         return
-    for each in names:
-        folder = SYS / "block" / each
-        with suppress(OSError, ValueError):
-            name = (folder / "dm" / "name").read_text().strip()
-            if name.startswith(prefix + beginning):
-                major, _, minor = (folder / "dev").read_text().strip().partition(":")
-                suspended = (folder / "dm" / "suspended").read_text().strip() == "1"
-                yield Present(name.removeprefix(prefix), name, int(major), int(minor), suspended, ())
+    for device in mapped_devices(SYS / "block"):
+        if device.name.startswith(prefix + beginning):
+            major, _, minor = attribute(device.folder, "dev").partition(":")
+            suspended = attribute(device.folder, "dm/suspended") == "1"
+            with suppress(ValueError):  # it was removed meanwhile
+                hash_ = device.name.removeprefix(prefix)
+                yield Present(hash_, device.name, int(major), int(minor), suspended, ())
