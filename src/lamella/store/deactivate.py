@@ -72,17 +72,17 @@ def deactivate(root: Root, names: Sequence[str], *, unmount: bool, wait: float) 
             return ["Nothing is active: the kernel's device-mapper is not in use."]
         with DeviceMapper() as dm:
             pool = backend.active(dm)
-            done = [f"Unmounted {point}." for point in free(root, unmount=unmount)]
+            done = [f"Unmounted {point}." for point in require_unused(root, unmount=unmount)]
             gone: list[str] = []
             deactivate_all(dm, backend, root.path, before=gone.append)
-        mount.tidy(root)
+        mount.remove_stale_mount_points(root)
         done += [f"Deactivated {name}." for name in [*gone, *([pool] if pool else [])]]
         return done or ["Nothing was active."]
     finally:
         lock.release()
 
 
-def free(root: Root, *, unmount: bool) -> list[str]:
+def require_unused(root: Root, *, unmount: bool) -> list[str]:
     """Unmount what is mounted in the store's folder, if asked to; gives the mount points.
 
     Raises :class:`BusyError` naming who else uses one of the store's devices.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from lamella.driver.options import LOOP
 from lamella.errors import LamellaError, NotFoundError, UsageError
 from lamella.store.config import Config
 from lamella.store.lock import Lock
+from lamella.store.opening import Opened
+from lamella.store.pool_health import health
 from lamella.units import human_size
 
 if TYPE_CHECKING:
@@ -74,7 +77,8 @@ def grow(
 
 def _grow_files(place: Root, data: str, metadata: str, wait: float, engine: str) -> Growth:
     from lamella.driver.loop_lvm.backend import LoopLvm
-    from lamella.store.store import Store
+    from lamella.progress import QUIET
+    from lamella.store.setup import set_up
 
     backend = LoopLvm(place.path)
     before = []
@@ -88,8 +92,9 @@ def _grow_files(place: Root, data: str, metadata: str, wait: float, engine: str)
         before.append(path.stat().st_size)
         if text:
             given.append(f"{key}={wanted_size(text, before[-1])}")
-    with Store.setup(place.path, mode=LOOP, storage_options=given, wait=wait, engine=engine) as store:
-        state, warnings = store.health().state, list(store.warnings)
+    store = set_up(place, mode=LOOP, storage_options=given, engine=engine, progress=QUIET, wait=wait)
+    with closing(store):
+        state, warnings = health(store.devices).state, store.warnings
     after = backend.data.stat().st_size, backend.metadata.stat().st_size
     return Growth((before[0], after[0]), (before[1], after[1]), state, warnings)
 
@@ -113,12 +118,9 @@ def _grow_volumes(
 
 def _take_note(place: Root, done: Growth, wait: float, engine: str) -> Growth:
     """Let the pool use its larger volumes; if it cannot be opened now, the next opening does that."""
-    from lamella.store.store import Store
-
     try:
-        with Store.open(place.path, wait=wait, engine=engine) as store:
-            done.state = store.health().state
-            done.warnings = list(store.warnings)
+        with closing(Opened.open(place, wait=wait, engine=engine)) as store:
+            done.state, done.warnings = health(store.devices).state, store.warnings
     except LamellaError as error:
         done.warnings.append(f"the volumes have grown; the pool itself: {error.message}")
     return done

@@ -199,7 +199,7 @@ def kept(root: Root, device: str) -> list[str]:
     return [f"device {here.name} is {holders.describe(found)}; a later command deletes it"]
 
 
-def tidy(root: Root) -> None:
+def remove_stale_mount_points(root: Root) -> None:
     """Remove empty mount points that a killed command left.
 
     Not while a device is active: removing a folder unmounts what other namespaces have mounted on it.

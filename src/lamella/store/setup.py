@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lamella.driver import backends, engines, options
@@ -12,29 +11,14 @@ from lamella.driver.state import State
 from lamella.errors import BusyError, ExistsError, LamellaError
 from lamella.store.config import Config
 from lamella.store.lock import Lock
+from lamella.store.opening import Opened, remove_kernel_devices
 from lamella.store.set_up_state import asked_for, is_complete, refuse_remains, seems_complete
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lamella.driver.backend import PoolBackend
-    from lamella.driver.device_set import DeviceSet
     from lamella.progress import Progress
     from lamella.store.root import Root
-
-
-@dataclass
-class SetUp:
-    """An open store's parts, as a set-up leaves them."""
-
-    config: Config
-    lock: Lock
-    state: State
-    backend: PoolBackend
-    devices: DeviceSet
-    fresh: bool
-    """It was made, and not only opened."""
-    warnings: list[str] = field(default_factory=list)
 
 
 def set_up(
@@ -45,7 +29,7 @@ def set_up(
     engine: str,
     progress: Progress,
     wait: float,
-) -> SetUp:
+) -> Opened:
     """Make the store, or open the one that is there, changed as the options ask."""
     mode, storage_options = asked_for(place, mode, storage_options)
     backend = backends.backend(mode, place.path)
@@ -62,13 +46,15 @@ def set_up(
     lock = Lock(place.lock, exclusive=True, wait=wait)
     try:
         if is_complete(place):
-            return _again(place, lock, mode, storage_options, engine)
+            opened = _change(place, lock, mode, storage_options, engine)
+            opened.clean_up()
+            return opened
         if there:  # so nothing of what a new one needs was looked at
             raise BusyError(f"the store in {place.path} was removed meanwhile", hint="set it up again")
         refuse_remains(place, backend)
         continued = backend.begun()
         if backend.engine == "kernel":
-            _take_down(backend, place)
+            remove_kernel_devices(backend, place)
         backend.restart()
         place.clear_state()
         kept = engine if engine != "auto" else known
@@ -85,7 +71,7 @@ def set_up(
             state.close()
             with suppress(LamellaError):  # what cannot be undone now, the next set-up goes on from
                 if backend.engine == "kernel":
-                    _take_down(backend, place)
+                    remove_kernel_devices(backend, place)
                 if not continued:
                     backend.remove()
                     place.clear_state()
@@ -94,10 +80,11 @@ def set_up(
     except BaseException:
         lock.release()
         raise
-    return SetUp(config, lock, state, backend, devices, fresh=True)
+    return Opened(place, config, lock, state, backend, engine=engine, devices=devices)
 
 
-def _again(place: Root, lock: Lock, mode: str, storage_options: Sequence[str], engine: str) -> SetUp:
+def _change(place: Root, lock: Lock, mode: str, storage_options: Sequence[str], engine: str) -> Opened:
+    """Open the store that is there, changed as the options ask."""
     config = Config.load(place.config)
     if mode != config.mode:
         raise ExistsError(
@@ -145,7 +132,7 @@ def _again(place: Root, lock: Lock, mode: str, storage_options: Sequence[str], e
     except BaseException:
         state.close()
         raise
-    return SetUp(merged, lock, state, backend, devices, fresh=False, warnings=warnings)
+    return Opened(place, merged, lock, state, backend, engine=engine, devices=devices, warnings=warnings)
 
 
 def plan(
@@ -170,19 +157,10 @@ def abandon(place: Root, *, wait: float) -> list[str] | None:
             return None
         backend = backends.backend(config.mode, place.path)
         if engines.kernel_can():
-            _take_down(backend, place)
+            remove_kernel_devices(backend, place)
         left = backend.remove()
         place.clear_state()
         place.clear_rest()
         return left
     finally:
         lock.release()
-
-
-def _take_down(backend: PoolBackend, place: Root) -> None:
-    """Take out of the kernel what an earlier set-up put there."""
-    from lamella.devicemapper.client import DeviceMapper
-    from lamella.driver.kernel_devices import deactivate_all
-
-    with DeviceMapper() as dm:
-        deactivate_all(dm, backend, place.path)

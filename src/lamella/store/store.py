@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lamella.driver import backends, engines, options
 from lamella.errors import (
     BusyError,
     LamellaError,
@@ -19,12 +17,10 @@ from lamella.errors import (
     UsageError,
 )
 from lamella.progress import QUIET
-from lamella.store.catalog import Catalog, Container
-from lamella.store.config import Config
-from lamella.store.lock import Lock
+from lamella.store.catalog import Container
 from lamella.store.names import AmbiguousNameError
+from lamella.store.opening import Opened, remove_kernel_devices
 from lamella.store.root import Root, default_root
-from lamella.store.set_up_state import open_state
 
 if TYPE_CHECKING:
     import os
@@ -34,7 +30,6 @@ if TYPE_CHECKING:
 
     from lamella.driver.backend import Engine
     from lamella.driver.device_set import DeviceSet
-    from lamella.driver.state import State
     from lamella.driver.topology import Node
     from lamella.fs.difference import Change
     from lamella.progress import Progress
@@ -42,7 +37,7 @@ if TYPE_CHECKING:
     from lamella.store.grow import Growth
     from lamella.store.layers import Layers
     from lamella.store.load import Loader
-    from lamella.store.repair import Repair
+    from lamella.store.repair_report import Repair
     from lamella.store.results import ContainerSummary, ImageSummary, Info, StoreCheck, Usage
     from lamella.store.tree import Tree
     from lamella.thin.health import Diagnosis
@@ -58,20 +53,12 @@ class Store:
     store as it was. Not for use by several threads at once.
     """
 
-    def __init__(
-        self, root: Root, config: Config, lock: Lock, state: State, *, read_only: bool, engine: str = "auto"
-    ) -> None:
-        self._root = root
-        self._config = config
-        self._lock = lock
-        self._state = state
-        self._options = options.parse(config.storage_options, config.mode)
-        self._backend = backends.backend(config.mode, root.path)
-        self._asked_engine = engines.asked_for(engine, config.engine)
-        self._catalog = Catalog(state)
-        self._devices: DeviceSet | None = None
-        self.read_only = read_only
-        self._setup_warnings: list[str] = []
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._root = opened.root
+        self._state = opened.state
+        self._catalog = opened.catalog
+        self.read_only = opened.read_only
 
     # -- setting up, opening, closing, tearing down ----------------------------------------------
 
@@ -106,20 +93,15 @@ class Store:
         """
         from lamella.store.setup import set_up
 
-        place = Root.at(root)
-        done = set_up(
-            place, mode=mode, storage_options=storage_options, engine=engine, progress=progress, wait=wait
+        opened = set_up(
+            Root.at(root),
+            mode=mode,
+            storage_options=storage_options,
+            engine=engine,
+            progress=progress,
+            wait=wait,
         )
-        store = cls(place, done.config, done.lock, done.state, read_only=False, engine=engine)
-        store._backend, store._devices = done.backend, done.devices
-        store._setup_warnings = done.warnings
-        try:
-            if not done.fresh:
-                store._tidy()
-        except BaseException:
-            store.close()
-            raise
-        return store
+        return cls(opened)
 
     @classmethod
     def open(
@@ -133,22 +115,7 @@ class Store:
         command left is taken away. Raises :class:`NotFoundError` where there is none, :class:`BusyError`
         naming who holds it, :class:`CorruptError` where the pool and the record of it do not belong together.
         """
-        place = Root.at(root)
-        config = Config.load(place.config)
-        lock = Lock(place.lock, exclusive=not read_only, wait=wait)
-        try:
-            state = open_state(place, config, read_only=read_only)
-            store = cls(place, config, lock, state, read_only=read_only, engine=engine)
-        except BaseException:
-            lock.release()
-            raise
-        try:
-            if not read_only:
-                store._tidy()
-        except BaseException:
-            store.close()
-            raise
-        return store
+        return cls(Opened.open(Root.at(root), read_only=read_only, wait=wait, engine=engine))
 
     @classmethod
     def plan(
@@ -221,28 +188,9 @@ class Store:
             Root.at(root), data=data, metadata=metadata, disks=disks, force=force, wait=wait, engine=engine
         )
 
-    def _tidy(self) -> None:
-        """Take away what an interrupted command left: scratch files, half-made devices, unused layers."""
-        shutil.rmtree(self._root.scratch, ignore_errors=True)
-        if self._root.mounts.is_dir():
-            from lamella.store import mount as mounting
-
-            mounting.tidy(self._root)
-        pending = self._state.note() is not None or self._state.devices(deleted=True)
-        if pending or self._catalog.unused_tops():
-            self._layers.drop_unused()
-
     def close(self) -> None:
-        """Close the store and give up its lock. Closing twice is harmless."""
-        try:
-            if self._devices is not None:
-                self._devices.close()
-                self._devices = None
-        finally:
-            try:
-                self._state.close()
-            finally:
-                self._lock.release()
+        """Close the store and release its lock. Closing twice is harmless."""
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -266,29 +214,21 @@ class Store:
                 f"the store in {self.root} holds {images} images and {containers} containers",
                 hint="remove them first, or all at once with: lamella teardown --force",
             )
-        self._backend.engine = self.engine
+        backend = self._opened.backend
+        backend.engine = self.engine
         if self.engine == "kernel":
-            from lamella.store import deactivate as taking_down
+            from lamella.store.deactivate import require_unused
 
-            taking_down.free(self._root, unmount=force)
-        if self._devices is not None:
-            self._devices.close()
-            self._devices = None
+            require_unused(self._root, unmount=force)
+        self._opened.close_devices()
         if self.engine == "kernel":
-            self._take_down()
+            remove_kernel_devices(backend, self._root)
         self._state.close()
-        left = self._backend.remove()
+        left = backend.remove()
         self._root.clear_state()
         self._root.clear_rest()
-        self._lock.release()
+        self._opened.lock.release()
         return left
-
-    def _take_down(self) -> None:
-        from lamella.devicemapper.client import DeviceMapper
-        from lamella.driver.kernel_devices import deactivate_all
-
-        with DeviceMapper() as dm:
-            deactivate_all(dm, self._backend, self.root)
 
     # -- what the parts share --------------------------------------------------------------------
 
@@ -299,34 +239,22 @@ class Store:
 
     @property
     def warnings(self) -> list[str]:
-        """What a user should know about this store; also what went on while it was opened."""
-        opened = self._devices.warnings if self._devices else []
-        return [*self._setup_warnings, *opened, *self._backend.warnings()]
+        """What a user should know about this store; also what happened while it was opened."""
+        return self._opened.warnings
 
-    @cached_property
+    @property
     def engine(self) -> Engine:
         """What maps the pool's blocks: "user" or "kernel"."""
-        if self._devices is not None:
-            return self._backend.engine
-        return engines.choose(self._asked_engine, self._backend)
+        return self._opened.engine
 
     @property
     def devices(self) -> DeviceSet:
         """The named devices on the pool, which is opened on first use."""
-        if self._devices is None:
-            from lamella.driver.device_set import DeviceSet
+        return self._opened.devices
 
-            self._backend.engine = self.engine
-            self._devices = DeviceSet.open(
-                self._state, self._backend, self._options, read_only=self.read_only
-            )
-        return self._devices
-
-    @cached_property
+    @property
     def _layers(self) -> Layers:
-        from lamella.store.layers import Layers
-
-        return Layers(self._state, self._catalog, self.devices)
+        return self._opened.layers
 
     @cached_property
     def _loader(self) -> Loader:
@@ -411,7 +339,7 @@ class Store:
 
     def remove_image(self, name: str, force: bool = False) -> list[str]:
         """Remove a name or a whole image, by Docker's rules; gives the lines that Docker prints."""
-        from lamella.store import mount as mounting
+        from lamella.store import mount
         from lamella.store.images import Removal
 
         self._writable()
@@ -427,9 +355,9 @@ class Store:
 
         device = self._catalog.device_of(removal.image.top)
         if force:
-            mounting.unmount_own(self._root, device)
+            mount.unmount_own(self._root, device)
         else:
-            mounting.refuse_mounted(self._root, device, f"image {name}")
+            mount.refuse_mounted(self._root, device, f"image {name}")
         self.devices.delete([], record=record)
         return removal.lines
 
@@ -499,7 +427,7 @@ class Store:
         folder; what else holds it keeps it until it lets go (``dm.use_deferred_deletion``), and is told of
         in what this gives.
         """
-        from lamella.store import mount as mounting
+        from lamella.store import mount
 
         self._writable()
         try:
@@ -515,14 +443,14 @@ class Store:
 
         def when_open(device: str) -> None:
             if force:
-                mounting.unmount_own(self._root, device)
+                mount.unmount_own(self._root, device)
             else:
-                mounting.refuse_mounted(self._root, device, f"container {container.name}")
+                mount.refuse_mounted(self._root, device, f"container {container.name}")
 
         self.devices.delete([container.device], record=record, when_open=when_open)
         if self._state.device(container.device) is None:
             return []
-        return mounting.kept(self._root, container.device)
+        return mount.kept(self._root, container.device)
 
     def _find(self, name: str) -> Container | Image:
         """The container or, if there is none, the image called *name*."""
@@ -731,4 +659,4 @@ class Store:
         """Verify everything and change nothing; damage is listed, not raised."""
         from lamella.store.check import check
 
-        return check(self._state, self._catalog, self._backend, lambda: self.devices, progress)
+        return check(self._state, self._catalog, self._opened.backend, lambda: self.devices, progress)

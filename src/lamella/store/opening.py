@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A store's parts, open: its lock, ``state.db``, the pool's backend and, on first use, the pool's devices."""
+
+from __future__ import annotations
+
+import shutil
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from lamella.driver import backends, engines, options
+from lamella.store.catalog import Catalog
+from lamella.store.config import Config
+from lamella.store.lock import Lock
+from lamella.store.set_up_state import open_state
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lamella.driver.backend import Engine, PoolBackend
+    from lamella.driver.device_set import DeviceSet
+    from lamella.driver.state import State
+    from lamella.store.layers import Layers
+    from lamella.store.root import Root
+
+
+class Opened:
+    """One open store. It owns *lock*, *state* and *devices*, which :meth:`close` closes.
+
+    *engine* is as for :meth:`lamella.store.Store.open`; *devices* are those of a pool that is open already.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        config: Config,
+        lock: Lock,
+        state: State,
+        backend: PoolBackend,
+        *,
+        read_only: bool = False,
+        engine: str = "auto",
+        devices: DeviceSet | None = None,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self.root = root
+        self.lock = lock
+        self.state = state
+        self.backend = backend
+        self.catalog = Catalog(state)
+        self.read_only = read_only
+        self._options = options.parse(config.storage_options, config.mode)
+        self._requested_engine = engines.asked_for(engine, config.engine)
+        self._devices = devices
+        self._warnings = warnings
+
+    @classmethod
+    def open(cls, root: Root, *, read_only: bool = False, wait: float = 0.0, engine: str = "auto") -> Opened:
+        """Open the store at *root*, and clean up in it unless *read_only*; see :meth:`Store.open`."""
+        config = Config.load(root.config)
+        lock = Lock(root.lock, exclusive=not read_only, wait=wait)
+        try:
+            state = open_state(root, config, read_only=read_only)
+            backend = backends.backend(config.mode, root.path)
+            opened = cls(root, config, lock, state, backend, read_only=read_only, engine=engine)
+        except BaseException:
+            lock.release()
+            raise
+        if not read_only:
+            opened.clean_up()
+        return opened
+
+    def clean_up(self) -> None:
+        """Remove what an interrupted command left: scratch files, unfinished devices, unused layers.
+
+        A failure closes the store.
+        """
+        try:
+            shutil.rmtree(self.root.scratch, ignore_errors=True)
+            if self.root.mounts.is_dir():
+                from lamella.store.mount import remove_stale_mount_points
+
+                remove_stale_mount_points(self.root)
+            pending = self.state.note() is not None or self.state.devices(deleted=True)
+            if pending or self.catalog.unused_tops():
+                self.layers.drop_unused()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know about this store; also what happened while it was opened."""
+        opened = self._devices.warnings if self._devices else []
+        return [*self._warnings, *opened, *self.backend.warnings()]
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What maps the pool's blocks: "user" or "kernel"."""
+        if self._devices is not None:
+            return self.backend.engine
+        return engines.choose(self._requested_engine, self.backend)
+
+    @property
+    def devices(self) -> DeviceSet:
+        """The named devices on the pool, which is opened on first use."""
+        if self._devices is None:
+            from lamella.driver.device_set import DeviceSet
+
+            self.backend.engine = self.engine
+            self._devices = DeviceSet.open(self.state, self.backend, self._options, read_only=self.read_only)
+        return self._devices
+
+    @cached_property
+    def layers(self) -> Layers:
+        """The layers on the pool."""
+        from lamella.store.layers import Layers
+
+        return Layers(self.state, self.catalog, self.devices)
+
+    def close_devices(self) -> None:
+        """Close the pool and its devices, if they are open."""
+        if self._devices is not None:
+            self._devices.close()
+            self._devices = None
+
+    def close(self) -> None:
+        """Close everything and release the lock. Closing twice is harmless."""
+        try:
+            self.close_devices()
+        finally:
+            try:
+                self.state.close()
+            finally:
+                self.lock.release()
+
+
+def remove_kernel_devices(backend: PoolBackend, root: Root) -> None:
+    """Remove the store's devices and its pool from device-mapper, if they are there."""
+    from lamella.devicemapper.client import DeviceMapper
+    from lamella.driver.kernel_devices import deactivate_all
+
+    with DeviceMapper() as dm:
+        deactivate_all(dm, backend, root.path)
