@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.block import BlockDevice
-    from lamella.store.repair import Repair
+    from lamella.store.repair_report import Repair
 
 __all__ = ["on_devices"]
 CHUNK = 64 << 10

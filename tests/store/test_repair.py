@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.block import BlockDevice
-    from lamella.store.repair import Repair
+    from lamella.store.repair_report import Repair
 
 NOISE = bytes(range(256)) * (BLOCK_SIZE // 256)
 

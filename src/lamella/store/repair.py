@@ -9,8 +9,7 @@ Leaked space is no damage, and is given back in place (:mod:`lamella.store.repai
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
 from lamella.block.system import explain
@@ -19,7 +18,7 @@ from lamella.errors import BusyError, CorruptError, ExistsError
 from lamella.store.config import Config
 from lamella.store.lock import Lock
 from lamella.store.repair_leaks import copy_in_order, put_in_order
-from lamella.store.repair_losses import SHOWN, tell_losses
+from lamella.store.repair_report import Repair, add_losses
 from lamella.store.set_up_state import open_state
 from lamella.thin.tools.check import CheckOptions
 from lamella.thin.tools.check import check as check_metadata
@@ -36,68 +35,7 @@ if TYPE_CHECKING:
     from lamella.driver.state import State
     from lamella.progress import Progress
     from lamella.store.root import Root
-    from lamella.thin.metadata.leaks import Leaks
     from lamella.thin.tools.check import CheckReport
-
-Verdict = Literal["sound", "needs-check", "leaks", "damaged"]
-
-
-@dataclass
-class Repair:
-    """What a repair found, and what became of it."""
-
-    verdict: Verdict
-    problems: list[str] = field(default_factory=list)
-    """What the check of the pool's metadata found."""
-    devices: int = 0
-    """Devices in the mended metadata."""
-    mappings: int = 0
-    """Chunks that these map."""
-    lost: list[str] = field(default_factory=list)
-    """What is missing in the mended metadata, with the names of the images and containers concerned."""
-    remarks: list[str] = field(default_factory=list)
-    refusal: str = ""
-    """Why the mended metadata may not take the place of the damaged; empty if it may."""
-    written: str = ""
-    """Where the mended metadata was written on demand."""
-    kept: str = ""
-    """Where the damaged metadata is now. Empty: in its place, nothing of the store was changed."""
-    cleared: bool = False
-    """Whether the mark that the pool needs a check was taken away."""
-    marked: bool = False
-    """Whether the pool carries the mark that it needs a check."""
-    leaks: Leaks | None = None
-    """What has leaked; None where the counts were not compared."""
-    given_back: bool = False
-    """Whether that is free again."""
-
-    def lines(self) -> list[str]:
-        """For people, in the order in which things happened."""
-        if self.verdict == "sound":
-            return ["The pool's metadata is sound: there is nothing to repair."]
-        if self.verdict == "needs-check":
-            return ["The pool's metadata is sound, but marked: writing it failed once, and it needs a check."]
-        if self.verdict == "leaks":
-            what = f"space has leaked: {self.leaks}" if self.leaks else "totals of its space are wrong"
-            marked = (
-                ["It is also marked: writing it failed once, and it needs a check."] if self.marked else []
-            )
-            return [f"The pool is sound, but {what}. No data is in danger.", *marked]
-        shown = [f"damaged: {problem}" for problem in _few(self.problems, "problems")]
-        shown.append(f"saved: {self.devices} devices, {self.mappings} mappings")
-        shown += [f"lost: {one}" for one in _few(self.lost, "devices")] or ["lost: nothing"]
-        shown += self.remarks
-        return shown
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same for JSON."""
-        shown = {key: value for key, value in vars(self).items() if key != "leaks"}
-        return {**shown, "leaked": self.leaks.as_dict() if self.leaks is not None else None}
-
-
-def _few(texts: list[str], what: str) -> list[str]:
-    more = len(texts) - SHOWN
-    return texts if more <= 0 else [*texts[:SHOWN], f"{more} more {what}"]
 
 
 def repair(
@@ -287,6 +225,6 @@ class _Run:
             devices=len(sound.devices),
             mappings=sum(details.mapped_blocks for details in sound.devices.values()),
         )
-        tell_losses(self.state, mended, sound, found)
+        add_losses(found, self.state, mended, sound)
         found.refusal = found.refusal or self._foreign(mended.header.transaction_id)
         return found

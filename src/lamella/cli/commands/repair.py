@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from lamella.store.repair import Repair
+    from lamella.store.repair_report import Repair
 
 QUESTIONS = {
     "needs-check": "Take the mark away?",

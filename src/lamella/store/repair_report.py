@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a repair of a pool found and did, and what the repaired metadata lacks or adds.
+
+Losses are found by comparing the repaired metadata with ``state.db``; they are reported with the names of
+the images and containers concerned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from lamella.driver.state import BASE
+from lamella.store.catalog import Catalog
+
+if TYPE_CHECKING:
+    from lamella.driver.state import State
+    from lamella.thin.metadata.leaks import Leaks
+    from lamella.thin.tools.check import CheckReport
+    from lamella.thin.tools.repair import RepairReport
+
+SHOWN = 10
+"""Most problems and devices that are listed one by one."""
+
+Verdict = Literal["sound", "needs-check", "leaks", "damaged"]
+
+
+@dataclass
+class Repair:
+    """What a repair found, and what it did."""
+
+    verdict: Verdict
+    problems: list[str] = field(default_factory=list)
+    """What the check of the pool's metadata found."""
+    devices: int = 0
+    """Devices in the mended metadata."""
+    mappings: int = 0
+    """Chunks that these map."""
+    lost: list[str] = field(default_factory=list)
+    """What is missing in the mended metadata, with the names of the images and containers concerned."""
+    remarks: list[str] = field(default_factory=list)
+    refusal: str = ""
+    """Why the mended metadata may not take the place of the damaged; empty if it may."""
+    written: str = ""
+    """Where the mended metadata was written on demand."""
+    kept: str = ""
+    """Where the damaged metadata is now. Empty: in its place, nothing of the store was changed."""
+    cleared: bool = False
+    """Whether the mark that the pool needs a check was taken away."""
+    marked: bool = False
+    """Whether the pool carries the mark that it needs a check."""
+    leaks: Leaks | None = None
+    """What has leaked; None where the counts were not compared."""
+    given_back: bool = False
+    """Whether that is free again."""
+
+    def lines(self) -> list[str]:
+        """For people, in the order in which things happened."""
+        if self.verdict == "sound":
+            return ["The pool's metadata is sound: there is nothing to repair."]
+        if self.verdict == "needs-check":
+            return ["The pool's metadata is sound, but marked: writing it failed once, and it needs a check."]
+        if self.verdict == "leaks":
+            what = f"space has leaked: {self.leaks}" if self.leaks else "totals of its space are wrong"
+            marked = (
+                ["It is also marked: writing it failed once, and it needs a check."] if self.marked else []
+            )
+            return [f"The pool is sound, but {what}. No data is in danger.", *marked]
+        shown = [f"damaged: {problem}" for problem in _few(self.problems, "problems")]
+        shown.append(f"saved: {self.devices} devices, {self.mappings} mappings")
+        shown += [f"lost: {one}" for one in _few(self.lost, "devices")] or ["lost: nothing"]
+        shown += self.remarks
+        return shown
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        shown = {key: value for key, value in vars(self).items() if key != "leaks"}
+        return {**shown, "leaked": self.leaks.as_dict() if self.leaks is not None else None}
+
+
+def _few(texts: list[str], what: str) -> list[str]:
+    more = len(texts) - SHOWN
+    return texts if more <= 0 else [*texts[:SHOWN], f"{more} more {what}"]
+
+
+def add_losses(found: Repair, state: State, repaired: RepairReport, checked: CheckReport) -> None:
+    """Add to *found* what the repaired metadata lacks or adds, compared with *state*.
+
+    *checked* is the check of the repaired metadata.
+    """
+    names = _names(state)
+    known = {device.device_id: device for device in state.devices()}
+    note = state.note()
+    pending = {number for _, number in note.devices} if note else set()
+    reported = set()
+    for outcome in repaired.incomplete:
+        reported.add(outcome.dev_id)
+        line = f"{names.get(outcome.dev_id, 'a device that nobody needs')}: {outcome}"
+        if outcome.saved < outcome.expected:
+            found.lost.append(line)
+        else:
+            found.remarks.append(f"doubtful: {line}")
+    for number, device in known.items():
+        if number in checked.devices or number in pending or device.deleted:
+            continue
+        if number not in reported:
+            found.lost.append(f"{names.get(number, device.hash)}: thin device {number} is gone")
+        if device.hash == BASE:
+            found.refusal = "the base device is lost, and without it no store can be opened"
+    if repaired.searched:
+        found.remarks.append(
+            "doubtful: the superblock did not lead to the lists of devices; the newest that are there "
+            "were taken, and what was written last before the damage may be missing"
+        )
+    unknown = sorted(set(checked.devices) - set(known) - pending)
+    if unknown:
+        shown = ", ".join(map(str, unknown[:SHOWN]))
+        found.remarks.append(f"also there: thin devices that state.db does not know ({shown})")
+
+
+def _names(state: State) -> dict[int, str]:
+    """What needs each thin device, by its id: the base device, images, containers."""
+    catalog = Catalog(state)
+    users: dict[str, list[str]] = {BASE: ["the base device"]}
+    for image in catalog.images():
+        references = catalog.references(image.id)
+        shown = str(references[0]) if references else image.id.removeprefix("sha256:")[:12]
+        for layer in catalog.chain(image.top):
+            users.setdefault(layer.device, []).append(f"image {shown}")
+    for container in catalog.containers():
+        users.setdefault(container.device, []).append(f"container {container.name}")
+    return {
+        device.device_id: ", ".join(users[device.hash]) for device in state.devices() if device.hash in users
+    }
