@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -17,6 +17,7 @@ from lamella.driver.state import MANY, Device, Note, State
 from lamella.errors import CorruptError, LamellaError, NotFoundError, ReadOnlyError, UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -119,14 +120,18 @@ def test_a_newer_one_is_refused(path: Path) -> None:
         State.open(path)
 
 
-def test_an_older_one_is_brought_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    State.create(path).close()
+def raise_driver_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
     monkeypatch.setitem(
         schema.MIGRATIONS,
         schema.VERSION - 1,
         lambda db: db.execute("ALTER TABLE pool ADD COLUMN colour TEXT"),
     )
+
+
+def test_an_older_one_is_brought_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    State.create(path).close()
+    raise_driver_version(monkeypatch)
     with pytest.raises(UnsupportedError, match="must be brought"):
         State.open(path, read_only=True)
     State.open(path).close()
@@ -244,3 +249,59 @@ def test_what_a_killed_writer_had_in_its_log_is_there(path: Path, read_only: boo
         assert [each.device_id for each in state.devices()] == list(range(MANY + 3))
         assert state.integrity_problems() == []
     assert not path.with_name("state.db-wal").exists()
+
+
+class Notes:
+    """Tables of another owner, in the same file."""
+
+    OWNER = "notes"
+    POSITION = 2
+    VERSION = 1
+    TABLES = "CREATE TABLE notes (text TEXT); CREATE TABLE more_notes (text TEXT)"
+    MIGRATIONS: ClassVar[dict[int, Callable[[sqlite3.Connection], None]]] = {}
+
+
+class NewerNotes(Notes):
+    VERSION = 3
+    TABLES = "CREATE TABLE notes (text TEXT, added INTEGER, colour TEXT)"
+    MIGRATIONS: ClassVar[dict[int, Callable[[sqlite3.Connection], None]]] = {
+        1: lambda db: db.execute("ALTER TABLE notes ADD COLUMN added INTEGER"),
+        2: lambda db: db.execute("ALTER TABLE notes ADD COLUMN colour TEXT"),
+    }
+
+
+def user_version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as database:
+        return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_each_schema_has_its_own_version(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(State.create(path, Notes())) as state, state.transaction() as db:
+        db.execute("INSERT INTO notes VALUES ('kept')")
+    assert user_version(path) == 1
+    with pytest.raises(UnsupportedError, match="notes tables of version 1"):
+        State.open(path, NewerNotes(), read_only=True)
+    with closing(State.open(path, NewerNotes())) as state:
+        assert tuple(state.rows("SELECT * FROM notes")[0]) == ("kept", None, None)
+        assert state.devices() == []
+    assert user_version(path) == 1 + (2 << 16)
+    raise_driver_version(monkeypatch)
+    with closing(State.open(path, NewerNotes())) as state:
+        assert state.row("SELECT colour FROM pool") is not None
+    assert user_version(path) == 2 + (2 << 16)
+    with closing(State.create(path.with_name("fresh.db"), NewerNotes())) as state:
+        assert state.row("SELECT colour FROM notes") is None
+    assert user_version(path.with_name("fresh.db")) == 2 + (2 << 16)
+
+
+def test_newer_tables_of_another_owner_are_refused_and_nothing_is_migrated(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    State.create(path, NewerNotes()).close()
+    before = path.read_bytes()
+    raise_driver_version(monkeypatch)
+    with pytest.raises(UnsupportedError, match="notes tables of version 3"):
+        State.open(path, Notes())
+    with pytest.raises(UnsupportedError, match="that this Lamella does not know"):
+        State.open(path)
+    assert path.read_bytes() == before

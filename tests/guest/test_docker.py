@@ -22,7 +22,7 @@ from lamella.driver.direct_lvm.record import NAME, Record
 from lamella.driver.state import BASE, Device, State
 from lamella.errors import ExistsError
 from lamella.fs.ext4.reader import Reader
-from lamella.store import Store
+from lamella.store import Store, schema
 from lamella.store.config import Config
 from lamella.store.pool_only import make_pool
 from tests.guest.machine import Disk, disk, dmsetup, run
@@ -124,7 +124,7 @@ def adopt(root: Path, place: Disk, daemon: Daemon) -> None:
         disks = {each.path: uuid for uuid, each in found.disks.items()}
         pool = found.group.lvs["thinpool"].uuid
         Record(GROUP, "thinpool", False, disks, found.group.uuid, pool, ready=True).save(root / NAME)
-    state = State.create(root / "state.db")
+    state = State.create(root / "state.db", schema)
     with state.transaction():
         state.set_pool(
             transaction_id=transaction["open_transaction_id"],

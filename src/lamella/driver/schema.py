@@ -1,23 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of ``state.db``, their version, and the steps from one version to the next.
+"""The driver's tables in ``state.db``, their version, and the steps from one version to the next.
 
-``docs/state.md`` explains each table. Change nothing here in place: add a step to ``MIGRATIONS``
-that takes version n to n + 1, and raise ``VERSION``.
+``docs/state.md`` explains each table. Other packages keep tables of their own in the same file, each
+described by a module like this one (:class:`Schema`). Change nothing here in place: add a step to
+``MIGRATIONS`` that takes version n to n + 1, and raise ``VERSION``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
+
+class Schema(Protocol):
+    """What a module says of its tables in ``state.db``.
+
+    SQLite's ``user_version`` records the versions of all schemas: it is 1 plus, for each of them,
+    (version - 1) << (8 * ``POSITION``). It is therefore 1 in a file in which all versions are 1.
+    """
+
+    OWNER: str
+    """Whose tables they are; for messages."""
+    POSITION: int
+    """Which byte of ``user_version - 1`` holds the version less one; 0 is the lowest."""
+    VERSION: int
+    """1 to 256."""
+    TABLES: str
+    """SQL statements, separated by semicolons, that create the tables of that version."""
+    MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]]
+    """From a version to the step that makes the next one of it, inside a transaction."""
+
+
 APPLICATION_ID = 0x4C6D6C61
 """SQLite's application id of our files: "Lmla"."""
 
+OWNER = "driver"
+POSITION = 0
 VERSION = 1
-"""Stored as SQLite's ``user_version``."""
 
 TABLES = """
 CREATE TABLE pool (
@@ -43,54 +65,17 @@ CREATE TABLE devices (
     initialized INTEGER NOT NULL,
     deleted INTEGER NOT NULL
 ) WITHOUT ROWID;
-
-CREATE TABLE layers (
-    chain_id TEXT PRIMARY KEY,
-    diff_id TEXT NOT NULL,
-    parent TEXT REFERENCES layers (chain_id),
-    device TEXT NOT NULL UNIQUE REFERENCES devices (hash),
-    size INTEGER NOT NULL,
-    tar_size INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX layers_parent ON layers (parent);
-
-CREATE TABLE tar_split (
-    chain_id TEXT NOT NULL REFERENCES layers (chain_id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
-    piece INTEGER NOT NULL,
-    data BLOB NOT NULL,
-    PRIMARY KEY (chain_id, piece)
-);
-
-CREATE TABLE images (
-    id TEXT PRIMARY KEY,
-    config BLOB NOT NULL,
-    top TEXT REFERENCES layers (chain_id),
-    created TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    layers INTEGER NOT NULL,
-    added INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX images_top ON images (top);
-
-CREATE TABLE image_references (
-    name TEXT PRIMARY KEY,
-    image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE
-) WITHOUT ROWID;
-CREATE INDEX image_references_image ON image_references (image);
-
-CREATE TABLE containers (
-    id TEXT PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    image TEXT NOT NULL,
-    image_name TEXT NOT NULL,
-    top TEXT REFERENCES layers (chain_id),
-    device TEXT NOT NULL UNIQUE REFERENCES devices (hash),
-    created TEXT NOT NULL,
-    config BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX containers_image ON containers (image);
-CREATE INDEX containers_top ON containers (top);
 """
 
 MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
 """From a version to the step that makes the next one of it, inside a transaction."""
+
+
+def packed(*schemas: Schema) -> int:
+    """The ``user_version`` of a file with the tables of *schemas* in their present versions."""
+    return 1 + sum(each.VERSION - 1 << 8 * each.POSITION for each in schemas)
+
+
+def unpacked(user_version: int, tables: Schema) -> int:
+    """The version of *tables* in a file with that *user_version*, which is 1 or more."""
+    return (user_version - 1 >> 8 * tables.POSITION & 0xFF) + 1

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``state.db``: what the store knows that the pool does not, in one SQLite file.
 
+It has the driver's tables (:mod:`lamella.driver.schema`) and those of the schemas that its users add.
+
 Every change is a transaction that is on the disk when it returns (``synchronous=EXTRA``, rollback
 journal: unlike a write-ahead log it can be read in a folder that may not be written).
 """
@@ -34,11 +36,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from lamella.driver.schema import Schema
+
 BASE = "base"
 """The name of the base device; every other device is named by 64 hexadecimal digits."""
 
 _MAGIC = b"SQLite format 3\0"
 _RESTORE = "restore state.db from a backup; the layers and containers in the pool are untouched"
+_NEWER = "use the newer Lamella that wrote it"
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class PoolFacts:
 
 
 MANY = 8
-"""Transactions of one opening after which it keeps a write-ahead log: each needs one flush then, not four."""
+"""Transactions of one opening after which it uses a write-ahead log: one flush for each, not four."""
 
 
 class State:
@@ -89,8 +94,8 @@ class State:
         self.read_only = read_only
 
     @classmethod
-    def create(cls, path: Path) -> State:
-        """Make the file, with no devices, images or containers. It is there whole or not at all."""
+    def create(cls, path: Path, *schemas: Schema) -> State:
+        """Make the file, with the driver's tables and those of *schemas*. It is there whole or not at all."""
         fresh = path.with_name(f"{path.name}.new")
         try:
             for left in (fresh, path.with_name(f"{fresh.name}-journal")):
@@ -99,22 +104,23 @@ class State:
             connection = _connect(fresh, read_only=False)
             try:
                 with cls(fresh, connection, read_only=False).transaction():
-                    for statement in schema.TABLES.split(";"):
-                        connection.execute(statement)
+                    for each in (schema, *schemas):
+                        for statement in each.TABLES.split(";"):
+                            connection.execute(statement)
                     connection.execute("INSERT INTO pool VALUES (1, 0, 0, '', '')")
                     connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-                    connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+                    connection.execute(f"PRAGMA user_version = {schema.packed(schema, *schemas)}")
             finally:
                 connection.close()
             fresh.rename(path)
             sync_directory(path.parent)
         except OSError as error:
             raise explain(error, "create", str(path)) from error
-        return cls.open(path)
+        return cls.open(path, *schemas)
 
     @classmethod
-    def open(cls, path: Path, *, read_only: bool = False) -> State:
-        """Open an existing file and bring an older version up to date.
+    def open(cls, path: Path, *schemas: Schema, read_only: bool = False) -> State:
+        """Open an existing file and bring older tables, the driver's and those of *schemas*, up to date.
 
         Raises :class:`NotFoundError`, :class:`CorruptError` (not ours, truncated, damaged) or
         :class:`UnsupportedError` (made by a newer Lamella).
@@ -123,16 +129,16 @@ class State:
         if read_only and any(path.with_name(f"{path.name}-{end}").exists() for end in ("journal", "wal")):
             # A writer died; what it left needs a moment of writing, which a read-only folder may refuse.
             with suppress(ReadOnlyError, PermissionDeniedError):
-                cls._open(path, read_only=False).close()
-        return cls._open(path, read_only=read_only)
+                cls._open(path, schemas, read_only=False).close()
+        return cls._open(path, schemas, read_only=read_only)
 
     @classmethod
-    def _open(cls, path: Path, *, read_only: bool) -> State:
+    def _open(cls, path: Path, schemas: Sequence[Schema], *, read_only: bool) -> State:
         connection = _connect(path, read_only=read_only)
         state = cls(path, connection, read_only=read_only)
         try:
             with state._explained("open"):
-                state._check_version()
+                state._check_versions([schema, *schemas])
                 if connection.execute("SELECT count(*) FROM pool").fetchone()[0] != 1:
                     raise CorruptError(f"{path} lacks its pool record", hint=_RESTORE)
         except BaseException:
@@ -140,28 +146,52 @@ class State:
             raise
         return state
 
-    def _check_version(self) -> None:
+    def _check_versions(self, schemas: Sequence[Schema]) -> None:
         if self.connection.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
             raise CorruptError(f"{self.path} is an SQLite file, but not Lamella's", hint=_RESTORE)
-        version = self.connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > schema.VERSION:
+        packed = self.connection.execute("PRAGMA user_version").fetchone()[0]
+        if packed < 1:
+            raise CorruptError(f"{self.path} has the unknown version {packed}", hint=_RESTORE)
+        known = 0
+        for each in schemas:
+            self._check_version(each, schema.unpacked(packed, each))
+            known |= 0xFF << 8 * each.POSITION
+        if packed - 1 & ~known:
             raise UnsupportedError(
-                f"{self.path} has version {version}, and this Lamella knows versions up to {schema.VERSION}",
-                hint="use the newer Lamella that wrote it",
+                f"{self.path} has version {packed}, with tables that this Lamella does not know",
+                hint=_NEWER,
             )
-        if version < schema.VERSION and self.read_only:
+        for each in schemas:
+            self._migrate(each)
+
+    def _check_version(self, tables: Schema, version: int) -> None:
+        """Raise where *version* of the *tables* cannot be used."""
+        if version > tables.VERSION:
             raise UnsupportedError(
-                f"{self.path} has version {version} and must be brought to {schema.VERSION} first",
+                f"{self.path} has {tables.OWNER} tables of version {version}, and this Lamella knows "
+                f"versions up to {tables.VERSION}",
+                hint=_NEWER,
+            )
+        if version < tables.VERSION and self.read_only:
+            raise UnsupportedError(
+                f"{self.path} has {tables.OWNER} tables of version {version}, which must be brought to "
+                f"version {tables.VERSION} first",
                 hint="run any command that writes to the store once, such as: lamella tag",
             )
-        while version < schema.VERSION:
-            step = schema.MIGRATIONS.get(version)
+
+    def _migrate(self, tables: Schema) -> None:
+        """Take the *tables* to their present version, each step in a transaction of its own."""
+        while True:
+            packed = self.connection.execute("PRAGMA user_version").fetchone()[0]
+            version = schema.unpacked(packed, tables)
+            if version >= tables.VERSION:
+                return
+            step = tables.MIGRATIONS.get(version)
             if step is None:
                 raise CorruptError(f"{self.path} has the unknown version {version}", hint=_RESTORE)
             with self.transaction():
                 step(self.connection)
-                version += 1
-                self.connection.execute(f"PRAGMA user_version = {version}")
+                self.connection.execute(f"PRAGMA user_version = {packed + (1 << 8 * tables.POSITION)}")
 
     def close(self) -> None:
         """Close the file, with the last lazy transaction written. Closing twice is harmless."""

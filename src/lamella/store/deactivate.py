@@ -12,7 +12,7 @@ from lamella.driver.active_devices import present
 from lamella.driver.state import State
 from lamella.errors import BusyError, NotFoundError, UsageError
 from lamella.fs.mounted.mount import mounted_at
-from lamella.store import mount
+from lamella.store import mount, schema
 from lamella.store.catalog import Catalog
 from lamella.store.config import Config
 from lamella.store.lock import Lock
@@ -127,7 +127,7 @@ def _refuse_used(devices: Sequence[Present]) -> None:
 
 def _device_called(root: Root, name: str) -> str:
     """The device of the container or, if there is none, of the image called *name*."""
-    state = State.open(root.state, read_only=True)
+    state = State.open(root.state, schema, read_only=True)
     try:
         catalog = Catalog(state)
         try:

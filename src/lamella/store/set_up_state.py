@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lamella.driver import backends, options
 from lamella.driver.state import State
 from lamella.errors import CorruptError, LamellaError, NotFoundError
+from lamella.store import schema
 from lamella.store.config import Config
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def is_complete(place: Root) -> bool:
     """Whether a set-up got as far as the base device. Raises for a damaged ``state.db``."""
     if not place.config.exists() or not place.state.exists():
         return False
-    state = State.open(place.state)
+    state = State.open(place.state, schema)
     try:
         return bool(state.pool().base_uuid)
     finally:
@@ -70,7 +71,7 @@ def open_state(place: Root, config: Config, *, read_only: bool) -> State:
     )
     if not place.state.exists():
         raise unfinished
-    state = State.open(place.state, read_only=read_only)
+    state = State.open(place.state, schema, read_only=read_only)
     if not state.pool().base_uuid:
         state.close()
         raise unfinished

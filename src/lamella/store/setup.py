@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lamella.driver import backends, engines, options
 from lamella.driver.state import State
 from lamella.errors import BusyError, ExistsError, LamellaError
+from lamella.store import schema
 from lamella.store.config import Config
 from lamella.store.lock import Lock
 from lamella.store.opening import Opened, remove_kernel_devices
@@ -60,7 +61,7 @@ def set_up(
         kept = engine if engine != "auto" else known
         config = Config(mode, tuple(storage_options), kept)
         config.save(place.config)
-        state = State.create(place.state)
+        state = State.create(place.state, schema)
         try:
             from lamella.driver.device_set import DeviceSet
 
@@ -108,7 +109,7 @@ def _change(place: Root, lock: Lock, mode: str, storage_options: Sequence[str], 
     wanted = options.parse(merged.storage_options, mode)
     backend.engine = engines.choose(engines.asked_for(engine, config.engine), backend, wanted)
     warnings = []
-    state = State.open(place.state)
+    state = State.open(place.state, schema)
     try:
         from lamella.driver.device_set import DeviceSet
 
