@@ -13,6 +13,7 @@ import pytest
 
 import lamella.errors
 from lamella.cli.main import main
+from lamella.cli.parsing import name_and_path
 from lamella.cli.registry import COMMANDS
 from lamella.errors import LamellaError
 
@@ -127,3 +128,19 @@ def test_colours_only_on_a_terminal() -> None:
     assert done.returncode == 2
     assert "\x1b" not in done.stderr
     assert done.stderr.startswith("lamella: error: there is no command 'nonsense'\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "relative", "expected"),
+    [
+        ("web:/etc/hosts", False, ("web", b"/etc/hosts")),
+        ("debian:12:/etc", False, ("debian:12", b"/etc")),
+        ("localhost:5000/debian:12", False, ("localhost:5000/debian:12", b"/")),
+        ("web:etc", False, ("web:etc", b"/")),
+        ("web:etc", True, ("web", b"/etc")),
+        ("debian:12:/etc", True, ("debian:12", b"/etc")),
+        ("web:", True, ("web", b"/")),
+    ],
+)
+def test_name_and_path(text: str, relative: bool, expected: tuple[str, bytes]) -> None:
+    assert name_and_path(text, relative=relative) == expected

@@ -15,7 +15,7 @@ from lamella.printable import printable
 from lamella.units import human_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from lamella.progress import Progress
 
@@ -26,6 +26,13 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in [headings, *rows]:
         line = "   ".join(value.ljust(width) for value, width in zip(row, widths, strict=True))
         print(line.rstrip())
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """One line each on standard error, behind what was printed so far."""
+    sys.stdout.flush()
+    for warning in warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

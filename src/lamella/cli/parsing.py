@@ -136,20 +136,32 @@ def split_reference(name: str) -> tuple[str, str]:
     return (head, tag) if colon and "/" not in tag else (name, "<none>")
 
 
-def name_and_path(name: str, path: str | None) -> tuple[str, bytes]:
+def name_and_path(name: str, path: str | None = None, *, relative: bool = False) -> tuple[str, bytes]:
     """NAME and the path inside it, from ``NAME:PATH`` or two arguments.
 
-    An image's tag stays with the name: what follows the last colon is a path if it holds a slash.
+    PATH begins with a slash, so that the tag of an image stays with its name. With *relative* it need not,
+    as with ``docker cp``: without a slash it begins at the root, and the first colon ends the name.
     """
     if path is None:
-        head, colon, tail = name.partition(":/")
-        if colon:
-            name, path = head, "/" + tail
-        else:
-            path = "/"
+        name, colon, tail = name.partition(":/")
+        if relative and not colon:
+            name, _, tail = name.partition(":")
+        path = "/" + tail
     return name, path.encode("utf-8", "surrogateescape")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """``--json`` for commands that print data."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def add_list_options(parser: argparse.ArgumentParser) -> None:
+    """``-q``, ``--no-trunc`` and ``--json``, for commands that list what has an ID."""
+    parser.add_argument("-q", action="store_true", dest="only_ids", help="only the IDs")
+    parser.add_argument("--no-trunc", action="store_true", help="whole IDs")
+    add_json(parser)
+
+
+def shown_id(args: argparse.Namespace, identity: str) -> str:
+    """An ID as the options of :func:`add_list_options` ask for it."""
+    return identity if args.no_trunc else short_id(identity)

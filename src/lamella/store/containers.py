@@ -7,10 +7,10 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lamella.errors import CorruptError, ExistsError
+from lamella.errors import ExistsError
 from lamella.store import names
 from lamella.store.catalog import Container
-from lamella.store.images import document
+from lamella.store.images import document, parse_config
 from lamella.store.results import ContainerSummary, parse_time, time_text
 
 if TYPE_CHECKING:
@@ -51,14 +51,11 @@ def plan(catalog: Catalog, image: Image, image_name: str, name: str | None) -> C
 
 def run_config(container: Container) -> dict[str, Any]:
     """How the container would be run: its image's configuration at the time that it was made."""
-    try:
-        found: dict[str, Any] = json.loads(container.config)
-    except ValueError as error:
-        raise CorruptError(
-            f"the configuration of container {container.name} is damaged in state.db",
-            hint="copy its files out with lamella cp, remove it and create it again",
-        ) from error
-    return found
+    return parse_config(
+        container.config,
+        f"container {container.name}",
+        "copy its files out with lamella cp, remove it and create it again",
+    )
 
 
 def summary(state: State, container: Container, mounted: Sequence[str] = ()) -> ContainerSummary:

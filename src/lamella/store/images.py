@@ -33,13 +33,15 @@ def summary(catalog: Catalog, image: Image, *, digest: str = "") -> ImageSummary
 
 def document(image: Image) -> dict[str, Any]:
     """The image's configuration as a dictionary."""
+    return parse_config(image.config, f"image {image.id}", "remove the image and load it again")
+
+
+def parse_config(content: bytes, owner: str, hint: str) -> dict[str, Any]:
+    """The JSON that ``state.db`` has as the configuration of *owner*. Raises :class:`CorruptError`."""
     try:
-        found: dict[str, Any] = json.loads(image.config)
+        found: dict[str, Any] = json.loads(content)
     except ValueError as error:
-        raise CorruptError(
-            f"the configuration of image {image.id} is damaged in state.db",
-            hint="remove the image and load it again",
-        ) from error
+        raise CorruptError(f"the configuration of {owner} is damaged in state.db", hint=hint) from error
     return found
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.cli.parsing import open_store
+from lamella.cli.parsing import name_and_path, open_store
 from lamella.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,24 +37,15 @@ def run(args: argparse.Namespace) -> int:
             hint="write exactly one of the two as CONTAINER:PATH",
         )
     if inward:
-        name, path = _name_and_path(args.target)
+        name, path = name_and_path(args.target, relative=True)
         with open_store(args) as store:
             source = sys.stdin.buffer if args.source == "-" else args.source
             store.copy_in(name, source, path, keep_owner=args.archive)
     else:
-        name, path = _name_and_path(args.source)
+        name, path = name_and_path(args.source, relative=True)
         with open_store(args, read_only=True) as store:
             store.copy_out(name, path, sys.stdout.buffer if args.target == "-" else Path(args.target))
     return 0
-
-
-def _name_and_path(text: str) -> tuple[str, bytes]:
-    """What ``NAME:PATH`` names; as with ``docker cp``, a path without a slash begins at the root too."""
-    # An image's tag stays with its name wherever the path begins with a slash.
-    name, colon, path = text.partition(":/")
-    if not colon:
-        name, _, path = text.partition(":")
-    return name, b"/" + path.encode("utf-8", "surrogateescape")
 
 
 def _inside(text: str) -> bool:

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import print_json, print_table
+from lamella.cli.output import print_json, print_table, print_warnings
 from lamella.cli.parsing import add_json, open_store
 from lamella.units import human_size
 
@@ -33,7 +32,6 @@ def run(args: argparse.Namespace) -> int:
         ("KIND", "NAME", "MAPPED", "ITS OWN"),
         [(row.kind, row.name, human_size(row.mapped), human_size(row.exclusive)) for row in rows],
     )
-    sys.stdout.flush()
     if state.lines():
-        print(f"WARNING: {state.text()}", file=sys.stderr)
+        print_warnings([state.text()])
     return 0

@@ -8,10 +8,9 @@ its metadata is full, goes on when it has grown."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import print_json
+from lamella.cli.output import print_json, print_warnings
 from lamella.cli.parsing import add_json
 
 if TYPE_CHECKING:
@@ -52,7 +51,5 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for line in done.lines():
         print(line)
-    sys.stdout.flush()
-    for warning in done.warnings:
-        print(f"WARNING: {warning}", file=sys.stderr)
+    print_warnings(done.warnings)
     return 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.output import age, print_json, print_table
-from lamella.cli.parsing import add_json, open_store, short_id, split_reference
+from lamella.cli.parsing import add_list_options, open_store, shown_id, split_reference
 from lamella.units import human_size
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ example:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-q", action="store_true", dest="only_ids", help="only the IDs")
-    parser.add_argument("--no-trunc", action="store_true", help="whole IDs")
-    add_json(parser)
+    add_list_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     rows = []
     for image in images:
-        shown = image.id if args.no_trunc else short_id(image.id)
+        shown = shown_id(args, image.id)
         if args.only_ids:
             print(shown)
             continue

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import print_json
+from lamella.cli.output import print_json, print_warnings
 from lamella.cli.parsing import add_json, open_store
 
 if TYPE_CHECKING:
@@ -36,7 +35,5 @@ def run(args: argparse.Namespace) -> int:
     print("Storage Driver: devicemapper")
     for label, value in info.lines():
         print(f" {label}: {value}")
-    sys.stdout.flush()
-    for warning in info.warnings:
-        print(f"WARNING: {warning}", file=sys.stderr)
+    print_warnings(info.warnings)
     return 0

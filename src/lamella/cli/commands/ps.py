@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.output import age, print_json, print_table
-from lamella.cli.parsing import add_json, open_store, short_id
+from lamella.cli.parsing import add_list_options, open_store, short_id, shown_id
 from lamella.units import human_size
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ example:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-a", "--all", action="store_true", help="accepted for docker's sake: all are listed")
-    parser.add_argument("-q", action="store_true", dest="only_ids", help="only the IDs")
-    parser.add_argument("--no-trunc", action="store_true", help="whole IDs")
-    add_json(parser)
+    add_list_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,14 +31,14 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.only_ids:
         for container in containers:
-            print(container.id if args.no_trunc else short_id(container.id))
+            print(shown_id(args, container.id))
         return 0
     mounted = any(container.mounted for container in containers)
     print_table(
         ("CONTAINER ID", "IMAGE", "CREATED", "SIZE", *(("MOUNTED",) if mounted else ()), "NAMES"),
         [
             (
-                container.id if args.no_trunc else short_id(container.id),
+                shown_id(args, container.id),
                 short_id(container.image)
                 if container.image.startswith("sha256:") and not args.no_trunc
                 else container.image,

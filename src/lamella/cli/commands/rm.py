@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
+from lamella.cli.output import print_warnings
 from lamella.cli.parsing import open_store
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ def run(args: argparse.Namespace) -> int:
     with open_store(args) as store:
         for name in args.container:
             warnings = store.remove_container(name, force=args.force)
-            print(name, flush=True)
-            for warning in warnings:
-                print(f"WARNING: {warning}", file=sys.stderr)
+            print(name)
+            print_warnings(warnings)
     return 0

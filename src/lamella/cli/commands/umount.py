@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
+
+from lamella.cli.output import print_warnings
 
 if TYPE_CHECKING:
     import argparse
@@ -27,6 +28,5 @@ def run(args: argparse.Namespace) -> int:
     from lamella.store import Store
 
     for name in args.name:
-        for warning in Store.unmount(name, root=args.root, lazy=args.lazy, wait=args.wait):
-            print(f"WARNING: {warning}", file=sys.stderr)
+        print_warnings(Store.unmount(name, root=args.root, lazy=args.lazy, wait=args.wait))
     return 0
