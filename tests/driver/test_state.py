@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from lamella.driver import schema
-from lamella.driver.state import MANY, Device, Note, State
+from lamella.driver.state import WAL_THRESHOLD, Device, Note, State
 from lamella.errors import CorruptError, LamellaError, NotFoundError, ReadOnlyError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def test_transactions_do_not_nest(tmp_path: Path) -> None:
 
 
 def many(state: State) -> None:
-    for number in range(MANY + 3):
+    for number in range(WAL_THRESHOLD + 3):
         with state.transaction():
             state.put_device(Device(f"{number:02}", number, 4096, 0))
 
@@ -222,16 +222,16 @@ def test_who_changes_much_keeps_a_log_that_goes_when_the_file_is_closed(path: Pa
             state.drop_device("00")
     assert [each.name for each in path.parent.iterdir()] == ["state.db"]
     with closing(State.open(path, read_only=True)) as state:
-        assert [each.device_id for each in state.devices()] == list(range(1, MANY + 3))
+        assert [each.device_id for each in state.devices()] == list(range(1, WAL_THRESHOLD + 3))
         assert state.connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
 
 
 _DIES_AFTER_MANY = """
 import os, sys
 from pathlib import Path
-from lamella.driver.state import MANY, Device, State
+from lamella.driver.state import WAL_THRESHOLD, Device, State
 state = State.open(Path(sys.argv[1]))
-for number in range(MANY + 3):
+for number in range(WAL_THRESHOLD + 3):
     with state.transaction():
         state.put_device(Device(f"{number:02}", number, 1, 1))
 with state.transaction(lazy=True):
@@ -246,7 +246,7 @@ def test_what_a_killed_writer_had_in_its_log_is_there(path: Path, read_only: boo
     subprocess.run([sys.executable, "-c", _DIES_AFTER_MANY, path], check=False)
     assert path.with_name("state.db-wal").exists()
     with closing(State.open(path, read_only=read_only)) as state:
-        assert [each.device_id for each in state.devices()] == list(range(MANY + 3))
+        assert [each.device_id for each in state.devices()] == list(range(WAL_THRESHOLD + 3))
         assert state.integrity_problems() == []
     assert not path.with_name("state.db-wal").exists()
 

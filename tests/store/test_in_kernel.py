@@ -18,7 +18,7 @@ from lamella.driver import active_devices
 from lamella.driver.active_devices import Present
 from lamella.driver.device_names import device_prefix
 from lamella.errors import BusyError, NotFoundError, UsageError
-from lamella.store import Store, mount
+from lamella.store import Store, umount
 from lamella.store.systemd_unit import unit
 from tests.support.images import Sample, write_oci_layout
 from tests.support.stores import SMALL, assert_sound_for_real_tools
@@ -91,7 +91,7 @@ def test_what_is_mounted_is_not_removed(root: Path, tmp_path: Path, monkeypatch:
     with Store.open(root, engine="user") as store:
         hash_ = store.containers()[0].id
         pretend(root, tmp_path, monkeypatch, hash_, "/srv/a")
-        monkeypatch.setattr(mount.holders, "mounted", lambda *_: [])
+        monkeypatch.setattr(umount.holders, "mounted", lambda *_: [])
         with pytest.raises(BusyError, match="container box is"):
             store.remove_container("box")
         assert len(store.containers()) == 1
@@ -100,7 +100,7 @@ def test_what_is_mounted_is_not_removed(root: Path, tmp_path: Path, monkeypatch:
 def test_several_mount_points_are_told_apart(root: Path, tmp_path: Path) -> None:
     lines = tuple(Mount(4, 1, 253, 7, "/", at, "rw", "ext4", "x", "rw", False) for at in ("/a", "/b"))
     with pytest.raises(UsageError, match="mounted at /a, /b"):
-        mount.unmount(
+        umount.unmount_device(
             mounting_root(root),
             Present("x", "n", 253, 7, False, lines),
             "box",
@@ -108,7 +108,7 @@ def test_several_mount_points_are_told_apart(root: Path, tmp_path: Path) -> None
             deferred_removal=True,
         )
     with pytest.raises(NotFoundError, match="box is not mounted here"):
-        mount.unmount(
+        umount.unmount_device(
             mounting_root(root),
             Present("x", "n", 259, 4000, False, ()),
             "box",
@@ -126,7 +126,7 @@ def test_an_image_with_slashes_in_its_name(root: Path, tmp_path: Path) -> None:
             Store.unmount(name, root=root)
 
 
-def mounting_root(path: Path) -> mount.Root:
+def mounting_root(path: Path) -> umount.Root:
     from lamella.store.root import Root
 
     return Root.at(path)

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         bare = os.path.basename(sys.argv[0])
         if bare in THIN_TOOL_NAMES or bare in LVM_NAMES or bare in DM_NAMES:
             arguments = [bare, *arguments]
-    arguments = _name_first(arguments)
+    arguments = _command_first(arguments)
     lvm_alone = argv is None and bool(arguments) and arguments[0] in LVM_NAMES
     if lvm_alone:
         gc.disable()  # a short life with many small objects and no cycles worth collecting
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         return INTERNAL_ERROR
 
 
-def _name_first(arguments: list[str]) -> list[str]:
+def _command_first(arguments: list[str]) -> list[str]:
     """``--root DIR lvs`` as ``lvs --root DIR``: these families find their options after their names."""
     at = 0
     while at + 2 < len(arguments) and arguments[at] in ("--root", "--engine"):

@@ -77,7 +77,7 @@ class PoolFacts:
     base_filesystem: str
 
 
-MANY = 8
+WAL_THRESHOLD = 8
 """Transactions of one opening after which it uses a write-ahead log: one flush for each, not four."""
 
 
@@ -200,7 +200,7 @@ class State:
                 self._lazy = False
                 with self._explained("write"):
                     self.connection.execute("COMMIT")
-            if self._count >= MANY:
+            if self._count >= WAL_THRESHOLD:
                 self._set_journal("DELETE")
         finally:
             self.connection.close()
@@ -242,7 +242,7 @@ class State:
                 self._lazy = self.connection.in_transaction
         if not lazy:
             self._count += 1
-            if self._count == MANY:
+            if self._count == WAL_THRESHOLD:
                 self._set_journal("WAL")
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:

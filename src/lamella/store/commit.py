@@ -20,7 +20,7 @@ from lamella.images.platform import Platform
 from lamella.images.reference import Reference
 from lamella.store.catalog import Image, now
 from lamella.store.containers import run_config
-from lamella.store.diff import both
+from lamella.store.diff import open_pair
 from lamella.store.dockerfile_instructions import apply_changes
 from lamella.store.images import document
 from lamella.store.results import time_text
@@ -91,7 +91,7 @@ def _layer(
     """The layer of the container's changes; None if there are none."""
     with _spool(scratch) as spool:
         hashing = _Hashing(spool, scratch)
-        with both(devices, catalog.device_of(container.top), container.device) as pair:
+        with open_pair(devices, catalog.device_of(container.top), container.device) as pair:
             write_layer(pair, hashing)
         diff_id = hashing.digest()
         if diff_id == EMPTY_LAYER:

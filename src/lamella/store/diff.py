@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What differs between two devices of which one began as a snapshot of the other."""
+"""The changes of a container: a device compared with the one that it is a snapshot of."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def both(devices: DeviceSet, lower: str, upper: str) -> Iterator[Pair[Any]]:
-    """The trees of both devices, of which the upper one shares with the lower one what did not change."""
+def open_pair(devices: DeviceSet, lower: str, upper: str) -> Iterator[Pair[Any]]:
+    """The trees of both devices; chunks that they share need not be compared."""
     with devices.volume(lower) as below, devices.volume(upper) as above:
         filesystem = devices.filesystem
         changed = devices.differing_ranges(below, above) if filesystem.written_here else None
@@ -28,5 +28,5 @@ def both(devices: DeviceSet, lower: str, upper: str) -> Iterator[Pair[Any]]:
 
 def container_changes(devices: DeviceSet, lower: str, upper: str) -> list[Change]:
     """The names that were added, changed or deleted in *upper*."""
-    with both(devices, lower, upper) as pair:
+    with open_pair(devices, lower, upper) as pair:
         return list_changes(pair)

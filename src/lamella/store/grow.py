@@ -72,7 +72,7 @@ def grow(
             )
         return _grow_files(place, data, metadata, wait, engine)
     done = _grow_volumes(place, config, data, metadata, disks, force, wait)
-    return _take_note(place, done, wait, engine)
+    return _use_new_size(place, done, wait, engine)
 
 
 def _grow_files(place: Root, data: str, metadata: str, wait: float, engine: str) -> Growth:
@@ -116,8 +116,8 @@ def _grow_volumes(
     return Growth((before[0], after[0]), (before[1], after[1]))
 
 
-def _take_note(place: Root, done: Growth, wait: float, engine: str) -> Growth:
-    """Let the pool use its larger volumes; if it cannot be opened now, the next opening does that."""
+def _use_new_size(place: Root, done: Growth, wait: float, engine: str) -> Growth:
+    """Open the pool, which then uses its larger volumes; if that fails, the next opening does it."""
     try:
         with closing(Opened.open(place, wait=wait, engine=engine)) as store:
             done.state, done.warnings = health(store.devices).state, store.warnings

@@ -17,8 +17,8 @@ from lamella.block.held_locks import held_locks
 from lamella.block.system import explain
 from lamella.errors import BusyError
 
-_STEP = 0.05
-"""Seconds between two tries."""
+_RETRY_INTERVAL = 0.05
+"""Seconds."""
 
 
 class Lock:
@@ -41,11 +41,11 @@ class Lock:
                 fcntl.flock(self._descriptor, how)
                 if self._is_current():
                     break
-                self.release()  # a teardown has removed the file that we waited for
+                self.release()  # teardown removed the file that we waited for
             except BlockingIOError:
                 left = end - time.monotonic()
                 if left > 0:
-                    time.sleep(min(_STEP, left))
+                    time.sleep(min(_RETRY_INTERVAL, left))
                     continue
                 holders = self._holders()
                 self.release()
@@ -58,7 +58,7 @@ class Lock:
                 self.release()
                 raise explain(error, "lock", str(path)) from error
         if exclusive:
-            self._sign()
+            self._record_holder()
 
     def _is_current(self) -> bool:
         try:
@@ -66,15 +66,15 @@ class Lock:
         except FileNotFoundError:
             return False
 
-    def _sign(self) -> None:
-        """Leave our process id and command for whoever finds the lock taken. Only a courtesy."""
+    def _record_holder(self) -> None:
+        """Write our process id and command into the file, for messages; errors here are ignored."""
         text = f"{os.getpid()} {' '.join(sys.argv)[:200]}\n"
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, text.encode("utf-8", "replace"), 0)
 
     def _holders(self) -> str:
-        """Who has the lock: from the kernel's list where it shows them, else by what the writer left."""
+        """Who has the lock: from ``/proc/locks`` where it shows them, else from what the writer recorded."""
         named = [f"process {pid} ({_command(pid)})" for pid in self._holding_processes()]
         if named:
             return ", ".join(named)
@@ -93,7 +93,7 @@ class Lock:
         return sorted(found - {0, os.getpid()})
 
     def release(self) -> None:
-        """Give the lock up; doing so twice is harmless."""
+        """Release the lock; doing so twice is harmless."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

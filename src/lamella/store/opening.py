@@ -77,9 +77,9 @@ class Opened:
         try:
             shutil.rmtree(self.root.scratch, ignore_errors=True)
             if self.root.mounts.is_dir():
-                from lamella.store.mount import remove_stale_mount_points
+                from lamella.store import mount_points
 
-                remove_stale_mount_points(self.root)
+                mount_points.remove_stale(self.root)
             pending = self.state.note() is not None or self.state.devices(deleted=True)
             if pending or self.catalog.unused_tops():
                 self.layers.drop_unused()

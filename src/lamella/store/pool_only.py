@@ -12,7 +12,7 @@ from lamella.errors import ExistsError, LamellaError, UsageError
 from lamella.store.config import Config
 from lamella.store.lock import Lock
 from lamella.store.root import Root
-from lamella.store.set_up_state import asked_for, is_complete, refuse_remains, seems_complete
+from lamella.store.set_up_state import is_complete, requested, require_no_remains, seems_complete
 
 if TYPE_CHECKING:
     import os
@@ -34,7 +34,7 @@ def make_pool(
     Raises :class:`ExistsError` where *root* has a store, and what stands in the way of a set-up.
     """
     place = Root.at(root)
-    mode, storage_options = asked_for(place, mode, storage_options)
+    mode, storage_options = requested(place, mode, storage_options)
     if mode != options.DIRECT:
         raise UsageError(
             "only direct-lvm makes a pool without a store", hint="name the disks: direct-lvm DISK"
@@ -53,7 +53,7 @@ def make_pool(
     try:
         if is_complete(place):  # by whoever had the lock before us
             raise store
-        refuse_remains(place, backend)
+        require_no_remains(place, backend)
         continued = backend.begun()
         backend.restart()
         place.clear_state()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The repair of a store's pool: checked, mended into a new place, compared with ``state.db``, swapped in.
+"""Repairing a store's pool: check it, repair it into a new device, compare with ``state.db``, swap it in.
 
-The damaged metadata is only ever read, and stays where the result says. What takes its place has passed
-the check of a whole pool and belongs to this store; whatever fails on the way leaves all as it was.
+The damaged metadata is only read, and is kept where the result says. What replaces it has passed a full check
+and matches this store; a failure on the way changes nothing.
 
-Leaked space is no damage, and is given back in place (:mod:`lamella.store.repair_leaks`).
+Leaked space is not damage; it is freed in place (:mod:`lamella.store.repair_leaks`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lamella.driver import backends, options
 from lamella.errors import BusyError, CorruptError, ExistsError
 from lamella.store.config import Config
 from lamella.store.lock import Lock
-from lamella.store.repair_leaks import copy_in_order, put_in_order
+from lamella.store.repair_leaks import copy_repaired, repair_in_place
 from lamella.store.repair_report import Repair, add_losses
 from lamella.store.set_up_state import open_state
 from lamella.thin.tools.check import CheckOptions
@@ -46,12 +46,12 @@ def repair(
     wait: float,
     progress: Progress,
 ) -> Repair:
-    """Check the pool of the store at *place*, and mend it into a new place.
+    """Check the pool of the store at *place*, and repair it into a new device.
 
     With *to*, a file that must not exist, the result stays there and the store is not changed. Otherwise
-    *agree* is shown what was found and says whether it takes its place. Raises :class:`BusyError` while the
-    pool is in use, also by the kernel, :class:`CorruptError` where nothing can be saved, and whatever
-    opening the devices raises.
+    *agree* gets the result and says whether it replaces the damaged metadata. Raises :class:`BusyError`
+    while the pool is in use, also by the kernel, :class:`CorruptError` where nothing can be saved, and
+    whatever opening the devices raises.
     """
     config = Config.load(place.config)
     lock = Lock(place.lock, exclusive=True, wait=wait)
@@ -91,17 +91,17 @@ class _Run:
             self._check_sizes(devices)
             report = check_metadata(devices.metadata)
             if not report.ok and not report.only_space_maps:
-                return self._mend(devices, report, agree)
+                return self._repair_damaged(devices, report, agree)
             if report.only_space_maps and self.to is not None:
-                found = self._in_place(report)
+                found = self._describe_sound(report)
                 target = self._target()
-                copy_in_order(devices.metadata, report, target)
+                copy_repaired(devices.metadata, report, target)
                 found.written = str(target)
                 return found
         finally:
             devices.close()
             self.progress.done()
-        return self._mend_in_place(report, agree)
+        return self._repair_in_place(report, agree)
 
     def _open(self, *, read_only: bool) -> PoolDevices:
         try:
@@ -113,7 +113,7 @@ class _Run:
             ) from error
 
     def _check_sizes(self, devices: PoolDevices) -> None:
-        """Raise where no repair of metadata helps: there is less data than it tells of."""
+        """Raise where repairing the metadata cannot help: the data device is smaller than it records."""
         found = check_metadata(devices.metadata, CheckOptions(superblock_only=True))
         chunk = self._chunk(found)
         if found.superblock is None or found.superblock.data_sm_root.nr_blocks <= devices.data.size // chunk:
@@ -129,8 +129,8 @@ class _Run:
             return found.superblock.data_block_size * 512
         return self.backend.chunk_size(self.parsed)
 
-    def _foreign(self, transaction_id: int) -> str:
-        """Why metadata at that transaction is not of this ``state.db``, or ""."""
+    def _mismatch(self, transaction_id: int) -> str:
+        """Why metadata of *transaction_id* does not match this ``state.db``, or ""."""
         note = self.state.note()
         allowed = {self.state.pool().transaction_id} | ({note.transaction_id} if note else set())
         if transaction_id in allowed:
@@ -141,23 +141,23 @@ class _Run:
             "moment, or the pool is another store's"
         )
 
-    # -- sound, but marked, or with leaks --------------------------------------------------------
+    # -- sound, but with the needs_check flag or with leaks --------------------------------------
 
-    def _mend_in_place(self, report: CheckReport, agree: Callable[[Repair], bool]) -> Repair:
-        found = self._in_place(report)
+    def _repair_in_place(self, report: CheckReport, agree: Callable[[Repair], bool]) -> Repair:
+        found = self._describe_sound(report)
         if found.verdict == "sound" or self.to is not None or found.refusal or not agree(found):
             return found
         devices = self._open(read_only=False)
         try:
-            put_in_order(devices.metadata)
+            repair_in_place(devices.metadata)
         finally:
             devices.close()
         found.given_back = found.verdict == "leaks"
         found.cleared = found.marked
         return found
 
-    def _in_place(self, report: CheckReport) -> Repair:
-        """What there is to say of a pool that is not damaged."""
+    def _describe_sound(self, report: CheckReport) -> Repair:
+        """The result for a pool that is not damaged."""
         fields = report.superblock
         assert fields is not None
         found = Repair("sound", marked=fields.needs_check, leaks=report.leaks)
@@ -166,15 +166,17 @@ class _Run:
         elif found.marked:
             found.verdict = "needs-check"
         if found.verdict != "sound":
-            found.refusal = self._foreign(fields.transaction_id)
+            found.refusal = self._mismatch(fields.transaction_id)
         return found
 
     # -- damaged ---------------------------------------------------------------------------------
 
-    def _mend(self, devices: PoolDevices, report: CheckReport, agree: Callable[[Repair], bool]) -> Repair:
+    def _repair_damaged(
+        self, devices: PoolDevices, report: CheckReport, agree: Callable[[Repair], bool]
+    ) -> Repair:
         target = self._target()
         try:
-            found = self._mend_into(target, devices, report)
+            found = self._repair_into(target, devices, report)
         except BaseException:
             target.unlink(missing_ok=True)
             raise
@@ -203,28 +205,28 @@ class _Run:
             raise explain(error, "make room for", str(target)) from error
         return target
 
-    def _mend_into(self, target: Path, devices: PoolDevices, report: CheckReport) -> Repair:
+    def _repair_into(self, target: Path, devices: PoolDevices, report: CheckReport) -> Repair:
         chunk = self._chunk(report)
         fallback = Overrides(
             self.state.pool().transaction_id, chunk // 512, devices.data.size // chunk
         )  # for a superblock that is gone
         with FileDevice.create(target, devices.metadata.size) as file:
             known = {device.device_id for device in self.state.devices()}
-            mended = repair_metadata(devices.metadata, file, fallback=fallback, expected=known)
+            repaired = repair_metadata(devices.metadata, file, fallback=fallback, expected=known)
             file.flush()
-            sound = check_metadata(file)
-            if not sound.ok:
+            checked = check_metadata(file)
+            if not checked.ok:
                 raise CorruptError(
-                    f"the repair of {devices.metadata.name} did not make it sound: {sound.problems[0]}",
+                    f"the repair of {devices.metadata.name} did not make it sound: {checked.problems[0]}",
                     hint="keep the damaged metadata, and restore a backup of it",
                 )
             clear_needs_check(file)
         found = Repair(
             "damaged",
             problems=[str(problem) for problem in report.problems],
-            devices=len(sound.devices),
-            mappings=sum(details.mapped_blocks for details in sound.devices.values()),
+            devices=len(checked.devices),
+            mappings=sum(details.mapped_blocks for details in checked.devices.values()),
         )
-        add_losses(found, self.state, mended, sound)
-        found.refusal = found.refusal or self._foreign(mended.header.transaction_id)
+        add_losses(found, self.state, repaired, checked)
+        found.refusal = found.refusal or self._mismatch(repaired.header.transaction_id)
         return found

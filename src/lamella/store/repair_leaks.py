@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a repair writes to a pool that is not damaged: leaked space is given back, a mark is taken away.
+"""Repairs of metadata that is not damaged: leaked blocks are freed and ``needs_check`` is cleared.
 
-No device and no mapping is touched. The space maps are written anew into free blocks, what the superblock
-will lead to is checked whole, and only then does it lead there; a crash leaves the old state or the new one.
+No device and no mapping changes. New space maps are written into free blocks, all that the new superblock
+will refer to is checked, and only then is the superblock written: a crash leaves the old state or the new.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from lamella.thin.tools.check import CheckReport
 
 
-def put_in_order(metadata: BlockDevice) -> None:
-    """Give back leaked space, and take the ``needs_check`` mark away.
+def repair_in_place(metadata: BlockDevice) -> None:
+    """Free leaked blocks and clear the ``needs_check`` flag.
 
-    *metadata* is looked at once more first. If it is damaged, nothing is written and :class:`CorruptError`
-    raised.
+    *metadata* is checked again first. If it is damaged, nothing is written and :class:`CorruptError` raised.
     """
     report = check(metadata)
     if report.only_space_maps:
@@ -39,7 +38,7 @@ def put_in_order(metadata: BlockDevice) -> None:
     clear_needs_check(metadata)
 
 
-def copy_in_order(metadata: BlockDevice, report: CheckReport, target: Path) -> None:
+def copy_repaired(metadata: BlockDevice, report: CheckReport, target: Path) -> None:
     """Do the same to a copy in the new file *target*; *report* is of *metadata*, which is only read.
 
     A failure leaves no file.

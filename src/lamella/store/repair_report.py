@@ -33,26 +33,26 @@ class Repair:
     problems: list[str] = field(default_factory=list)
     """What the check of the pool's metadata found."""
     devices: int = 0
-    """Devices in the mended metadata."""
+    """Devices in the repaired metadata."""
     mappings: int = 0
     """Chunks that these map."""
     lost: list[str] = field(default_factory=list)
-    """What is missing in the mended metadata, with the names of the images and containers concerned."""
+    """What is missing in the repaired metadata, with the names of the images and containers concerned."""
     remarks: list[str] = field(default_factory=list)
     refusal: str = ""
-    """Why the mended metadata may not take the place of the damaged; empty if it may."""
+    """Why the repaired metadata may not replace the damaged; empty if it may."""
     written: str = ""
-    """Where the mended metadata was written on demand."""
+    """The file that the repaired metadata was written to, if one was asked for."""
     kept: str = ""
-    """Where the damaged metadata is now. Empty: in its place, nothing of the store was changed."""
+    """Where the damaged metadata was moved to. Empty: nothing of the store was changed."""
     cleared: bool = False
-    """Whether the mark that the pool needs a check was taken away."""
+    """Whether the pool's ``needs_check`` flag was cleared."""
     marked: bool = False
-    """Whether the pool carries the mark that it needs a check."""
+    """Whether the pool has the ``needs_check`` flag."""
     leaks: Leaks | None = None
-    """What has leaked; None where the counts were not compared."""
+    """What has leaked; None where the reference counts were not compared."""
     given_back: bool = False
-    """Whether that is free again."""
+    """Whether it was freed."""
 
     def lines(self) -> list[str]:
         """For people, in the order in which things happened."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a store's set-up got: not begun, cut short, ended; or ended, and something was lost since."""
+"""How far a store's set-up got: not begun, unfinished, complete; or complete, with a part lost since."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from lamella.store.root import Root
 
 
-def asked_for(place: Root, mode: str | None, given: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """The mode and the options that a set-up means: with those of one that did not end."""
+def requested(place: Root, mode: str | None, given: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The mode and the options of a set-up, with those of an unfinished one that it continues."""
     if mode is not None:
         backends.check_mode(mode)
     config = Config.load(place.config) if place.config.exists() else None
@@ -34,11 +34,11 @@ def seems_complete(place: Root) -> bool:
     try:
         return is_complete(place)
     except LamellaError:
-        return True  # it is told of under the lock
+        return True  # the error is raised again under the lock
 
 
-def refuse_remains(place: Root, backend: PoolBackend) -> None:
-    """Raise where a set-up would wipe what is left of a store (made in the order config, state, pool)."""
+def require_no_remains(place: Root, backend: PoolBackend) -> None:
+    """Raise where a set-up would overwrite the rest of a store (made in the order config, state, pool)."""
     lost = None
     if not place.config.exists() and (place.state.exists() or backend.exists()):
         lost = place.config
@@ -63,8 +63,8 @@ def is_complete(place: Root) -> bool:
 
 
 def open_state(place: Root, config: Config, *, read_only: bool) -> State:
-    """``state.db`` of a store that was set up to the end. Raises where it was not, or where it is lost."""
-    refuse_remains(place, backends.backend(config.mode, place.path))
+    """``state.db`` of a store whose set-up is complete. Raises where it is not, or where the file is lost."""
+    require_no_remains(place, backends.backend(config.mode, place.path))
     unfinished = NotFoundError(
         f"the set-up of the store in {place.path} was not finished",
         hint=f"run it again: lamella setup {config.mode}",

@@ -13,7 +13,7 @@ from lamella.store import schema
 from lamella.store.config import Config
 from lamella.store.lock import Lock
 from lamella.store.opening import Opened, remove_kernel_devices
-from lamella.store.set_up_state import asked_for, is_complete, refuse_remains, seems_complete
+from lamella.store.set_up_state import is_complete, requested, require_no_remains, seems_complete
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def set_up(
     wait: float,
 ) -> Opened:
     """Make the store, or open the one that is there, changed as the options ask."""
-    mode, storage_options = asked_for(place, mode, storage_options)
+    mode, storage_options = requested(place, mode, storage_options)
     backend = backends.backend(mode, place.path)
     there = seems_complete(place)
     wanted = options.parse(storage_options, mode, partial=there)
@@ -52,7 +52,7 @@ def set_up(
             return opened
         if there:  # so nothing of what a new one needs was looked at
             raise BusyError(f"the store in {place.path} was removed meanwhile", hint="set it up again")
-        refuse_remains(place, backend)
+        require_no_remains(place, backend)
         continued = backend.begun()
         if backend.engine == "kernel":
             remove_kernel_devices(backend, place)
@@ -140,7 +140,7 @@ def plan(
     place: Root, *, mode: str | None, storage_options: Sequence[str], engine: str
 ) -> tuple[list[str], list[str]]:
     """What a set-up would find, and the commands of other tools that it equals. Writes nothing."""
-    mode, storage_options = asked_for(place, mode, storage_options)
+    mode, storage_options = requested(place, mode, storage_options)
     backend = backends.backend(mode, place.path)
     wanted = options.parse(storage_options, mode)
     backend.engine = engines.choose(engines.asked_for(engine), backend, wanted)

@@ -339,8 +339,8 @@ class Store:
 
     def remove_image(self, name: str, force: bool = False) -> list[str]:
         """Remove a name or a whole image, by Docker's rules; gives the lines that Docker prints."""
-        from lamella.store import mount
-        from lamella.store.images import Removal
+        from lamella.store import umount
+        from lamella.store.rmi import Removal
 
         self._writable()
         removal = Removal(self._catalog, name, force=force)
@@ -355,9 +355,9 @@ class Store:
 
         device = self._catalog.device_of(removal.image.top)
         if force:
-            mount.unmount_own(self._root, device)
+            umount.unmount_store_mount(self._root, device)
         else:
-            mount.refuse_mounted(self._root, device, f"image {name}")
+            umount.require_unmounted(self._root, device, f"image {name}")
         self.devices.delete([], record=record)
         return removal.lines
 
@@ -427,7 +427,7 @@ class Store:
         folder; what else holds it keeps it until it lets go (``dm.use_deferred_deletion``), and is told of
         in what this gives.
         """
-        from lamella.store import mount
+        from lamella.store import umount
 
         self._writable()
         try:
@@ -443,14 +443,14 @@ class Store:
 
         def when_open(device: str) -> None:
             if force:
-                mount.unmount_own(self._root, device)
+                umount.unmount_store_mount(self._root, device)
             else:
-                mount.refuse_mounted(self._root, device, f"container {container.name}")
+                umount.require_unmounted(self._root, device, f"container {container.name}")
 
         self.devices.delete([container.device], record=record, when_open=when_open)
         if self._state.device(container.device) is None:
             return []
-        return mount.kept(self._root, container.device)
+        return umount.deferred_deletion_warnings(self._root, container.device)
 
     def _find(self, name: str) -> Container | Image:
         """The container or, if there is none, the image called *name*."""
@@ -502,7 +502,7 @@ class Store:
 
         Gives warnings: who keeps the device. The pool need not work, and is not opened.
         """
-        from lamella.store.deactivate import unmount
+        from lamella.store.umount import unmount
 
         return unmount(Root.at(root), name, lazy=lazy, wait=wait)
 
@@ -633,7 +633,7 @@ class Store:
 
     def info(self) -> Info:
         """The pool's state and settings, in Docker's words."""
-        from lamella.store.pool_report import info
+        from lamella.store.info import info
 
         return info(self._root.path, self._catalog, self.devices)
 
@@ -645,15 +645,15 @@ class Store:
 
     def df(self) -> list[Usage]:
         """What the pool, the base device, images and containers take, shared and their own."""
-        from lamella.store.pool_report import usage
+        from lamella.store.df import usage
 
         return usage(self._catalog, self.devices)
 
     def map(self) -> list[Node]:
         """What stands on what: the disks or files, each with the volumes, pool and devices on it."""
-        from lamella.store.topology import whole
+        from lamella.store.topology import storage_stack
 
-        return whole(self._root.path, self._catalog, self.devices)
+        return storage_stack(self._root.path, self._catalog, self.devices)
 
     def check(self, *, progress: Progress = QUIET) -> StoreCheck:
         """Verify everything and change nothing; damage is listed, not raised."""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from lamella.store.catalog import Catalog
 
 
-def whole(root: Path, catalog: Catalog, devices: DeviceSet) -> list[Node]:
-    """The disks or files at the bottom, each with what stands on it."""
+def storage_stack(root: Path, catalog: Catalog, devices: DeviceSet) -> list[Node]:
+    """The disks or files at the bottom of the stack, each with what is stacked on it."""
     status = devices.pool.status()
     chunk = devices.pool.chunk_size
     pool = Node("pool", devices.backend.pool_name(root), status.total_data * chunk, status.used_data * chunk)
@@ -54,5 +54,5 @@ def _thin_devices(catalog: Catalog, devices: DeviceSet) -> list[Node]:
         layers[layer.parent].children.append(layers[layer.chain_id])
     for container in catalog.containers():
         layers[container.top].children.append(node("container", container.name, known[container.device]))
-    doomed = [node("deleted", device.hash[:12], device) for device in known.values() if device.deleted]
-    return [base, *doomed]
+    deleted = [node("deleted", device.hash[:12], device) for device in known.values() if device.deleted]
+    return [base, *deleted]
