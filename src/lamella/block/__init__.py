@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Floor 1: where bytes lie. Files, raw devices and parts of them, all as one :class:`BlockDevice`."""
+"""Layer 1: block devices. Files, raw devices and parts of them, all as one :class:`BlockDevice`."""
 
 from lamella.block.device import SECTOR, BlockDevice
 from lamella.block.file import FileDevice

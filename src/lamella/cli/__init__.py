@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Floor 6: the command line. Arguments in, tables out; what is done, the floors below decide."""
+"""Layer 7: the command line. Arguments in, tables out; the layers below decide what is done."""
