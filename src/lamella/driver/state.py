@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``state.db``: what the store knows that the pool does not, in one SQLite file.
+"""``state.db``: what is not recorded in the pool itself, in one SQLite file.
 
 It has the driver's tables (:mod:`lamella.driver.schema`) and those of the schemas that its users add.
 
@@ -60,7 +60,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Note:
-    """What the open transaction is about to change: (hash, device id) of each device that it touches."""
+    """What the open transaction is about to change: (hash, device id) of each of its devices."""
 
     transaction_id: int
     action: Literal["create", "delete"]
@@ -69,7 +69,7 @@ class Note:
 
 @dataclass(frozen=True)
 class PoolFacts:
-    """What is remembered about the pool: its last transaction, and the base device's file system."""
+    """The record of the pool: its last transaction, and the base device's file system."""
 
     transaction_id: int
     next_device_id: int
@@ -88,9 +88,9 @@ class State:
         self.path = path
         self.connection = connection
         self._lazy = False
-        """Whether a transaction is open that the next one takes along."""
+        """Whether a transaction is open that becomes durable with the next one."""
         self._count = 0
-        """Transactions so far that are durable."""
+        """How many transactions were made durable so far."""
         self.read_only = read_only
 
     @classmethod
@@ -127,7 +127,7 @@ class State:
         """
         _check_header(path)
         if read_only and any(path.with_name(f"{path.name}-{end}").exists() for end in ("journal", "wal")):
-            # A writer died; what it left needs a moment of writing, which a read-only folder may refuse.
+            # A writer died. Recovering its journal needs to write, which a read-only folder may refuse.
             with suppress(ReadOnlyError, PermissionDeniedError):
                 cls._open(path, schemas, read_only=False).close()
         return cls._open(path, schemas, read_only=read_only)
@@ -206,7 +206,7 @@ class State:
             self.connection.close()
 
     def _set_journal(self, mode: str) -> None:
-        """Keep a log (WAL) or have none any more. Where that fails, as on a full disk, all stays as it is."""
+        """Use a write-ahead log (WAL) or none (DELETE). If that fails, as on a full disk, nothing changes."""
         with suppress(sqlite3.Error):
             self.connection.execute(f"PRAGMA journal_mode = {mode}")
 
@@ -216,8 +216,8 @@ class State:
     def transaction(self, *, lazy: bool = False) -> Iterator[sqlite3.Connection]:
         """All statements inside become durable together when the block ends, or none does.
 
-        A *lazy* one becomes durable with the next that is not, or when the file is closed; those who read
-        here see it at once. It is for what can be found out anew.
+        A *lazy* one becomes durable with the next that is not, or when the file is closed; readers of this
+        object see it at once. It is for what can be found out again.
         """
         if self.read_only:
             raise ReadOnlyError(f"{self.path} is open for reading only", hint="open the store for writing")
@@ -264,7 +264,7 @@ class State:
             raise _explain(error, doing, self.path) from error
 
     def integrity_problems(self) -> list[str]:
-        """What SQLite's own whole check of the file finds, foreign keys included."""
+        """The findings of SQLite's ``integrity_check`` and ``foreign_key_check``."""
         try:
             found = [row[0] for row in self.connection.execute("PRAGMA integrity_check")]
             problems = [f"{self.path}: {text}" for text in found if text != "ok"]
@@ -279,7 +279,7 @@ class State:
     # -- the pool's facts ------------------------------------------------------------------------
 
     def pool(self) -> PoolFacts:
-        """What is remembered about the pool."""
+        """The record of the pool."""
         row = self.row("SELECT transaction_id, next_device_id, base_uuid, base_filesystem FROM pool")
         assert row is not None
         return PoolFacts(*row)
@@ -292,7 +292,7 @@ class State:
     # -- the open transaction --------------------------------------------------------------------
 
     def note(self) -> Note | None:
-        """The note of a transaction that was begun and not ended, or None."""
+        """The note of an unfinished transaction, or None."""
         row = self.row("SELECT transaction_id, action, devices FROM note")
         if row is None:
             return None
@@ -303,20 +303,20 @@ class State:
         return Note(row["transaction_id"], row["action"], devices)
 
     def set_note(self, note: Note) -> None:
-        """Write the note down, inside a transaction."""
+        """Record the note, inside a transaction."""
         self.connection.execute(
             "INSERT OR REPLACE INTO note VALUES (1, ?, ?, ?)",
             (note.transaction_id, note.action, json.dumps(note.devices)),
         )
 
     def clear_note(self) -> None:
-        """Forget the note, inside a transaction."""
+        """Remove the note, inside a transaction."""
         self.connection.execute("DELETE FROM note")
 
     # -- devices ---------------------------------------------------------------------------------
 
     def devices(self, *, deleted: bool | None = None) -> list[Device]:
-        """All devices, in the order of their ids; only those (not) marked as deleted, if asked."""
+        """All devices by id; with *deleted*, only those that are (not) marked as deleted."""
         where = "" if deleted is None else f" WHERE deleted = {int(deleted)}"
         return [_device(row) for row in self.rows(f"SELECT * FROM devices{where} ORDER BY device_id")]
 
@@ -326,7 +326,7 @@ class State:
         return _device(row) if row else None
 
     def has_device_id(self, number: int) -> bool:
-        """Whether a device has that id in the pool, one that is being deleted as well."""
+        """Whether a device has that id, including those that are marked as deleted."""
         return self.row("SELECT 1 FROM devices WHERE device_id = ?", (number,)) is not None
 
     def put_device(self, device: Device) -> None:
@@ -350,7 +350,7 @@ class State:
         self.connection.execute("UPDATE devices SET deleted = 1 WHERE hash = ?", (name,))
 
     def drop_device(self, name: str) -> None:
-        """Forget a device, inside a transaction."""
+        """Remove a device's row, inside a transaction."""
         self.connection.execute("DELETE FROM devices WHERE hash = ?", (name,))
 
 
@@ -366,7 +366,7 @@ def _device(row: sqlite3.Row) -> Device:
 
 
 def _check_header(path: Path) -> None:
-    """Tell a missing, truncated or foreign file from a database before SQLite takes it for an empty one."""
+    """Reject a missing, truncated or foreign file; SQLite would take some of them for an empty database."""
     try:
         with open(path, "rb") as file:
             start = file.read(len(_MAGIC))
