@@ -50,7 +50,7 @@ def lamella(root: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[
 
 def test_quickstart_can_be_run_again(lamella: Callable[..., str]) -> None:
     before = json.loads(lamella("info", "--json"))
-    assert "quickstart-b is as it was: 0 changes" in lamella("quickstart")
+    assert "quickstart-b is unchanged: 0 changes" in lamella("quickstart")
     after = json.loads(lamella("info", "--json"))
     for key in ("containers", "images", "data_used"):
         assert before[key] == after[key]

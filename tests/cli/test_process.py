@@ -143,7 +143,7 @@ def test_signals_undo_the_unfinished_step(base: list[str], tmp_path: Path, numbe
     said = process.stderr.read()
     process.communicate()
     assert process.returncode == 128 + number
-    assert b"the store is as it was" in said
+    assert b"the interrupted operation was rolled back" in said
     assert not any(scratch.iterdir())
     assert subprocess.run([*base, "df", "--json"], check=True, capture_output=True).stdout == before
 

@@ -143,7 +143,7 @@ def test_a_power_cut_between_taking_a_chunk_and_mapping_it(
     assert found["problems"] == []
     assert (found["leaked"]["data_chunks"], found["leaked"]["data_bytes"]) == (1, CHUNK)
     assert found["advice"] == ["lamella repair"]
-    assert "It is free again." in _command(root, capsys, "repair", "--yes")
+    assert "The leaked space was freed." in _command(root, capsys, "repair", "--yes")
     assert _leaked(root) == (0, 0)
     assert _dump(root, tmp_path) == before
 

@@ -418,7 +418,7 @@ def test_a_commit_that_fails_then_checked_and_cleared(lamella: Callable[..., Sai
         bad.mend()
         lamella("umount", "box")
         lamella("deactivate")
-    assert "The mark is gone" in lamella("repair", "--yes").out
+    assert "The needs_check flag was cleared" in lamella("repair", "--yes").out
     folder = Path(lamella("mount", "box").out.strip())
     assert _sum(folder) == before
     lamella("umount", "box")

@@ -513,7 +513,7 @@ def test_a_damaged_tar_split_is_found_when_saving(root: Path) -> None:
             store.save(["sample"], out)
         with store.devices.state.transaction() as database:
             database.execute("DELETE FROM tar_split")
-        with pytest.raises(CorruptError, match="no whole record"):
+        with pytest.raises(CorruptError, match="no complete tar-split record"):
             store.save(["sample"], out)
 
 

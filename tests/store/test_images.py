@@ -194,7 +194,7 @@ def test_saving_to_a_stream_and_by_id(root: Path) -> None:
     out = io.BytesIO()
     with Store.open(root, read_only=True) as store:
         store.save([Sample().image_id[7:19]], out)
-        with pytest.raises(UsageError, match="no format"):
+        with pytest.raises(UsageError, match="unknown archive format"):
             store.save(["sample"], out, format="zip")
         with pytest.raises(NotFoundError, match="No such image: other:latest"):
             store.save(["sample", "other"], io.BytesIO())

@@ -162,7 +162,7 @@ def test_resize(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             assert volume.size == 128 << 20
     capsys.readouterr()
     assert main(["resize", *shared, "box", "64M"]) == UsageError.exit_code
-    assert "cannot be made smaller" in capsys.readouterr().err
+    assert "cannot be reduced" in capsys.readouterr().err
     assert main(["resize", *shared, "box", "999T"]) == UsageError.exit_code
     assert main(["resize", *shared, "nobody", "1G"]) == NotFoundError.exit_code
     assert_sound_for_real_tools(root, tmp_path)

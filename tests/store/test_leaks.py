@@ -71,7 +71,7 @@ def test_check_says_what_it_is_and_what_to_do(boxed: Path, capsys: pytest.Captur
     assert f"leaked: {shown}; no data is in danger\n" in said
     assert "PROBLEM" not in said
     assert "next: lamella repair\n" in said
-    assert said.endswith("The store is sound. Some of its space has leaked: lamella repair gives it back.\n")
+    assert said.endswith("The store is sound. Some of its space has leaked: lamella repair frees it.\n")
 
     assert main(["check", "--root", str(boxed), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -111,11 +111,11 @@ def test_repair_gives_it_back(boxed: Path, tmp_path: Path, capsys: pytest.Captur
     assert main(["repair", "--root", str(boxed)]) == 0
     said = capsys.readouterr().out
     assert f"space has leaked: {binary_size(5 * CHUNK)} of data (5 chunks)" in said
-    assert "Nothing was changed. To give the space back: lamella repair --yes" in said
+    assert "Nothing was changed. To free the space: lamella repair --yes" in said
     assert _metadata(boxed) == leaky
 
     assert main(["repair", "--root", str(boxed), "--yes"]) == 0
-    assert "It is free again." in capsys.readouterr().out
+    assert "The leaked space was freed." in capsys.readouterr().out
     assert state_of(boxed) == before
     assert sorted(path.name for path in boxed.glob("pool/*")) in ([], ["data", "metadata"])
     assert main(["repair", "--root", str(boxed), "--yes", "--json"]) == 0
@@ -131,7 +131,7 @@ def test_a_mark_goes_with_it(boxed: Path, capsys: pytest.CaptureFixture[str]) ->
     _leak(boxed, data=1)
     change_superblock(boxed, flags=superblock.NEEDS_CHECK)
     assert main(["repair", "--root", str(boxed)]) == 6
-    assert "It is also marked" in capsys.readouterr().out
+    assert "Its needs_check flag is also set" in capsys.readouterr().out
     assert main(["repair", "--root", str(boxed), "--yes", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["verdict"], told["given_back"], told["cleared"]) == ("leaks", True, True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The entry point: finds the command, runs it, and turns errors into one message and an exit code."""
+"""The entry point: finds the command, runs it, and reports errors as one message and an exit code."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _command_first(arguments)
     lvm_alone = argv is None and bool(arguments) and arguments[0] in LVM_NAMES
     if lvm_alone:
-        gc.disable()  # a short life with many small objects and no cycles worth collecting
+        gc.disable()  # a short-lived process with many small objects and hardly any cycles
     try:
         try:
             code = _dispatch(arguments)
         finally:
             sys.stdout.flush()  # even after --help, which leaves with SystemExit
         if lvm_alone:
-            # All is written and closed; taking thousands of volumes apart again would only cost time.
+            # Everything is written and closed; freeing thousands of objects would only cost time.
             sys.stderr.flush()
             os._exit(code)
         return code
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Terminated) else signal.SIGINT
         what = "terminated" if isinstance(error, Terminated) else "interrupted"
-        print(f"lamella: {what}; the store is as it was before the unfinished step", file=sys.stderr)
+        print(f"lamella: {what}; the interrupted operation was rolled back", file=sys.stderr)
         return 128 + number
     except BrokenPipeError:
         discard_output()
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         missing = MissingError(
             f"a part of Lamella cannot be loaded: {error}",
-            hint="install Lamella again with all it needs; `ulimit -v` may also leave too little memory",
+            hint="reinstall Lamella with its dependencies; `ulimit -v` may also leave too little memory",
         )
         _explain(missing)
         return missing.exit_code
@@ -77,14 +77,14 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(
             f"lamella: internal error: {type(error).__name__}: {error}\n"
-            "  This is a fault of Lamella. Run again with LAMELLA_DEBUG=1 and report what it prints.",
+            "  This is a bug in Lamella. Run again with LAMELLA_DEBUG=1 and report the output.",
             file=sys.stderr,
         )
         return INTERNAL_ERROR
 
 
 def _command_first(arguments: list[str]) -> list[str]:
-    """``--root DIR lvs`` as ``lvs --root DIR``: these families find their options after their names."""
+    """``--root DIR lvs`` as ``lvs --root DIR``: the parsers of LVM2's and dmsetup's commands expect that."""
     at = 0
     while at + 2 < len(arguments) and arguments[at] in ("--root", "--engine"):
         at += 2

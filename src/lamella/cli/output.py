@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How results look: tables, JSON, ages, and a progress bar on a terminal."""
+"""Output: tables, JSON, warnings, ages, and a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_warnings(warnings: Iterable[str]) -> None:
-    """One line each on standard error, behind what was printed so far."""
+    """Print one line each to standard error, after standard output was flushed."""
     sys.stdout.flush()
     for warning in warnings:
         print(f"WARNING: {warning}", file=sys.stderr)
@@ -49,7 +49,7 @@ def _plain(value: Any) -> Any:
 
 
 def show_name(name: bytes) -> str:
-    """A file name for people: UTF-8 where it is that; other and control bytes escaped."""
+    """A file name as text: UTF-8 where it is valid; other bytes and control characters escaped."""
     return printable(name.decode("utf-8", "backslashreplace"))
 
 
@@ -76,7 +76,7 @@ def age(moment: datetime) -> str:
 
 
 class TerminalProgress:
-    """A bar on standard error that is rewritten in place; a line per finished task stays."""
+    """A bar on standard error that is rewritten in place; each finished task leaves one line."""
 
     _INTERVAL = 0.1
 
@@ -120,7 +120,7 @@ class TerminalProgress:
 
 
 def progress(quiet: bool) -> Progress:
-    """The progress bar where somebody watches, else silence."""
+    """The progress bar if standard error is a terminal, else no output."""
     from lamella.progress import QUIET
 
     if quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":

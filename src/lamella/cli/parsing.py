@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are :class:`UsageError`, like all others."""
+    """An argument parser that raises :class:`UsageError`."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message}", hint=f"see '{self.prog} --help'")
@@ -54,8 +54,8 @@ def _shared(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=("auto", "user", "kernel"),
         default="auto",
-        help="what maps blocks: 'user' is this process itself, 'kernel' device-mapper; 'auto' (default) is "
-        "$LAMELLA_ENGINE, else what setup was told, else the kernel where it can be used",
+        help="the thin-pool engine: 'user' runs in this process, 'kernel' is device-mapper; 'auto' (default) "
+        "takes $LAMELLA_ENGINE, else the engine given to setup, else the kernel's if it can be used",
     )
     group.add_argument(
         "--wait",
@@ -68,7 +68,7 @@ def _shared(parser: argparse.ArgumentParser) -> None:
 
 
 def _folder(text: str) -> Path:
-    if not text:  # an unset variable in a script; a store in the current folder is not what was meant
+    if not text:  # an unset variable in a script; a store in the current folder is hardly meant
         raise argparse.ArgumentTypeError("the folder's name is empty")
     return Path(text)
 
@@ -103,8 +103,8 @@ def open_store(args: argparse.Namespace, *, read_only: bool = False) -> Store:
     return Store.open(args.root, read_only=read_only, wait=args.wait, engine=args.engine)
 
 
-def open_in_kernel(args: argparse.Namespace) -> Store:
-    """The store on the kernel's engine, for what needs device nodes. Raises what keeps the kernel from it."""
+def open_with_kernel_engine(args: argparse.Namespace) -> Store:
+    """The store with the kernel's engine, for what needs device nodes. Raises if that cannot be used."""
     from lamella.errors import UsageError
     from lamella.store import Store
 
@@ -114,7 +114,7 @@ def open_in_kernel(args: argparse.Namespace) -> Store:
 
 
 def open_or_set_up(args: argparse.Namespace, storage_options: Sequence[str] = ()) -> Store:
-    """The store, made first where there is none yet: the first image should just work."""
+    """The store, created first where there is none, so that ``pull`` and ``load`` work without a set-up."""
     from lamella.store import Store
 
     if storage_options or not Store.exists(args.root):
@@ -128,7 +128,7 @@ def short_id(identity: str) -> str:
 
 
 def split_reference(name: str) -> tuple[str, str]:
-    """Repository and tag of an image's name, as two columns; a digest stands as tag ``<none>``."""
+    """Repository and tag of an image's name, as two columns; with a digest the tag is ``<none>``."""
     repository, at, _ = name.partition("@")
     if at:
         return repository, "<none>"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command needs of its process: three open streams, and signals that let it clean up."""
+"""Set-up of the process: three open standard streams, and signals that let a command clean up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def prepare() -> None:
     """Call once, before anything is opened."""
     _open_standard_streams()
     for number in ENDING_SIGNALS:
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, and that should stay so
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup's ignored SIGHUP stays ignored
             signal.signal(number, _terminate)
 
 
@@ -39,21 +39,21 @@ def discard_output() -> None:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)  # who asks twice does not want to wait for the cleaning up
+    signal.signal(number, signal.SIG_DFL)  # a second signal ends the process without cleaning up
     raise Terminated(number)
 
 
 def _open_standard_streams() -> None:
-    """Standard output that names itself in errors, and no descriptor below 3 left for other files.
+    """Open closed standard streams, so that no other file gets a descriptor below 3.
 
-    A pool's file that became descriptor 2 would get whatever a C library has to complain. What was closed
-    is opened the other way round, as GNU's tools do, so that using it is an error and no silence.
+    A pool's file with descriptor 2 would get the messages of C libraries. A closed stream is opened in the
+    opposite direction, as GNU's tools do, so that using it is an error.
     """
     for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, mode)  # takes the lowest number that is free: this one
+            os.open(os.devnull, mode)  # gets the lowest free descriptor, which is this one
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - lives as long as the process
     if sys.stderr is None:
@@ -61,13 +61,13 @@ def _open_standard_streams() -> None:
     sys.stdout = io.TextIOWrapper(
         io.BufferedWriter(_StandardOutput(1, "wb", closefd=False)),
         encoding=sys.stdout.encoding if sys.stdout else "utf-8",
-        errors="backslashreplace",  # a name that the terminal cannot show is no reason to fail
+        errors="backslashreplace",  # a name that the terminal cannot show must not fail
         line_buffering=os.isatty(1),
     )
 
 
 class _StandardOutput(io.FileIO):
-    """Descriptor 1. It fails once, with an error that says what failed; what comes after goes nowhere."""
+    """Descriptor 1. The first failure raises an error that says what failed; later writes are discarded."""
 
     _failed = False
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images, layers and containers as ``state.db`` has them: looked up by any name, added, removed."""
+"""Images, layers and containers in ``state.db``: looked up by name or id, added, removed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Image:
-    """An image: its configuration as it came (the id is its digest), and its topmost layer."""
+    """An image: its configuration as loaded (the id is its digest), and its topmost layer."""
 
     id: str
     config: bytes
@@ -104,14 +104,14 @@ class Catalog:
         return [row["chain_id"] for row in rows]
 
     def add_layer(self, layer: Layer) -> None:
-        """Add one. Its device and its parent are there already."""
+        """Add one. Its device and its parent must exist."""
         self._state.connection.execute(
             "INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?)",
             (layer.chain_id, layer.diff_id, layer.parent, layer.device, layer.size, layer.tar_size),
         )
 
     def drop_unused_layers(self, top: str | None) -> list[Layer]:
-        """Remove *top* and what is below it as far as nothing else uses it; gives these, top first."""
+        """Remove *top* and those layers below it that nothing else uses; returns them, top first."""
         dropped: list[Layer] = []
         connection = self._state.connection
         while top is not None:
@@ -141,7 +141,7 @@ class Catalog:
     def find_image(self, name: str) -> Image:
         """The image that a reference, an id or the beginning of an id names, tried in Docker's order.
 
-        Raises :class:`NotFoundError`, or :class:`UsageError` if it is ambiguous or no name at all.
+        Raises :class:`NotFoundError`, or :class:`UsageError` if it is ambiguous or not a valid name.
         """
         ids = [row["id"] for row in self._state.rows("SELECT id FROM images")]
         whole = f"sha256:{name.removeprefix('sha256:')}"
@@ -170,14 +170,14 @@ class Catalog:
         return _image(row)
 
     def add_image(self, image: Image) -> None:
-        """Add one; one that is there already stays as it is."""
+        """Add one, unless it exists."""
         self._state.connection.execute(
             "INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?, ?)",
             (image.id, image.config, image.top, image.created, image.size, image.layers, image.added),
         )
 
     def drop_image(self, image: Image) -> list[Layer]:
-        """Remove an image, its references and its unused layers; gives the layers, top first."""
+        """Remove an image, its references and its unused layers; returns the layers, top first."""
         self._state.connection.execute("DELETE FROM images WHERE id = ?", (image.id,))
         return self.drop_unused_layers(image.top)
 
@@ -191,13 +191,13 @@ class Catalog:
         return [Reference.parse(row["name"], default_tag=False) for row in rows]
 
     def set_reference(self, reference: Reference, image_id: str) -> None:
-        """Make the name point to the image, whatever it pointed to before."""
+        """Make the name refer to the image, whatever it referred to before."""
         self._state.connection.execute(
             "INSERT OR REPLACE INTO image_references VALUES (?, ?)", (stored_name(reference), image_id)
         )
 
     def drop_reference(self, reference: Reference) -> None:
-        """Forget the name."""
+        """Remove the name."""
         self._state.connection.execute(
             "DELETE FROM image_references WHERE name = ?", (stored_name(reference),)
         )
@@ -234,7 +234,7 @@ class Catalog:
         return _container(row)
 
     def add_container(self, made: Container) -> None:
-        """Add one. Its device is there already."""
+        """Add one. Its device must exist."""
         self._state.connection.execute(
             "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -250,7 +250,7 @@ class Catalog:
         )
 
     def drop_container(self, container: Container) -> list[Layer]:
-        """Remove one, and the layers that only it still held; gives these, top first."""
+        """Remove one, and the layers that only it used; returns them, top first."""
         self._state.connection.execute("DELETE FROM containers WHERE id = ?", (container.id,))
         return self.drop_unused_layers(container.top)
 

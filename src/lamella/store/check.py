@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The check of a whole store: the pool, the record of it, and the file system on every device."""
+"""Checking a whole store: the pool, ``state.db``, and the file system on every device."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _check_state(devices: DeviceSet, found: StoreCheck) -> None:
 def _check_pool(metadata: BlockDevice, found: StoreCheck, *, snapshot: bool = False) -> None:
     report = check_metadata(metadata, CheckOptions(snapshot=snapshot))
     if snapshot:
-        what = "the pool is active in the kernel: its reference counts are checked when it is not"
+        what = "the pool is active in device-mapper: reference counts are checked only while it is inactive"
         found.looked_at.append(("held", f"{what} (lamella deactivate)"))
     problems = [f"{report.name}: {problem}" for problem in report.problems]
     found.leaks = report.leaks
@@ -111,7 +111,7 @@ def _check_record(state: State, catalog: Catalog, devices: DeviceSet, found: Sto
         found.looked_at.append(
             (
                 "interrupted",
-                f"transaction {note.transaction_id}; the next command that writes puts it in order",
+                f"transaction {note.transaction_id}; the next command that writes completes or undoes it",
             )
         )
     unknown, lost = devices.strangers()

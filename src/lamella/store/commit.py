@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image made of a container."""
+"""Creating an image from a container."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def commit(
     changes: Sequence[str],
     progress: Progress,
 ) -> str:
-    """Make the image and give its id. The new layer is unpacked anew, so it is what others will unpack."""
+    """Create the image; returns its id. Its layer is unpacked from the new tar, as others will do."""
     reference = Reference.parse(name) if name else None
     if reference is not None and reference.digest:
         raise UsageError("refusing to create a tag with a digest reference", hint="name it as NAME:TAG")
@@ -73,7 +73,7 @@ def commit(
             if reference is not None:
                 catalog.set_reference(reference, image.id)
     except BaseException:
-        # The error is what the caller must see; what cannot be undone now is at the next opening.
+        # Raise the original error; what cannot be undone now, the next opening undoes.
         with suppress(LamellaError):
             layers.drop_unused()
         raise
@@ -101,7 +101,7 @@ def _layer(
             return known
         spool.seek(0)
         progress.start(f"layer {diff_id[7:19]}", os.fstat(spool.fileno()).st_size)
-        # As large as the container: what fitted there must fit here.
+        # As large as the container, so that its files fit.
         size = devices.get(container.device).size
         made = layers.unpack(container.top, diff_id, spool, progress, size=size)
         progress.done()
@@ -118,7 +118,7 @@ def _spool(folder: Path) -> BufferedRandom:
 
 
 class _Hashing:
-    """A spool file that knows its digest."""
+    """A spool file with the digest of its content."""
 
     def __init__(self, file: BufferedRandom, folder: Path) -> None:
         self._file = file
@@ -141,7 +141,7 @@ class _Hashing:
 
 
 def _without_container(config: dict[str, Any]) -> dict[str, Any]:
-    """A container's configuration without what belongs to the one container."""
+    """A container's configuration without the fields that are specific to it."""
     return {key: value for key, value in config.items() if key not in ("Hostname", "Image")}
 
 
@@ -156,7 +156,7 @@ def _document(
     """The new image's configuration: the old one's, with one more step in its history."""
     try:
         base = document(catalog.find_image(container.image))
-    except NotFoundError:  # it was removed by force; its layers are still here
+    except NotFoundError:  # it was removed by force; its layers are still in the store
         here = Platform.here()
         base = {"architecture": here.architecture, "os": here.os}
         if here.variant:

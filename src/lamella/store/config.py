@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERSION = 1
-_RESTORE = "restore it from a backup, or write it anew: mode and storage_options as given to lamella setup"
+_RESTORE = "restore it from a backup, or write it again: mode and storage_options as given to lamella setup"
 
 
 @dataclass(frozen=True)
 class Config:
-    """The way the pool is held, and the ``dm.*`` options as they were given."""
+    """The mode, and the ``dm.*`` options as they were given."""
 
     mode: str
     storage_options: tuple[str, ...] = ()
     engine: str = ""
-    """The engine that set-up was told to use; "" leaves the choice to each command."""
+    """The engine that was given to set-up; "" leaves the choice to each command."""
 
     def save(self, path: Path) -> None:
-        """Write the file so that a crash leaves the old one or the new one."""
+        """Replace the file atomically."""
         options = "".join(f"    {json.dumps(text, ensure_ascii=False)},\n" for text in self.storage_options)
         text = (
             "# What this Lamella store was set up with. Change it with: lamella setup\n"
@@ -78,5 +78,5 @@ class Config:
         right = version == VERSION and isinstance(mode, str) and isinstance(options, list)
         right = right and isinstance(engine, str)
         if not right or not all(isinstance(text, str) for text in options):
-            raise CorruptError(f"{path} lacks its version, mode or storage_options", hint=_RESTORE)
+            raise CorruptError(f"{path} has no valid version, mode or storage_options", hint=_RESTORE)
         return cls(str(mode), tuple(options), str(engine))

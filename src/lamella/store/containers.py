@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Containers: made, listed, shown."""
+"""Containers: created, listed, inspected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def plan(catalog: Catalog, image: Image, image_name: str, name: str | None) -> Container:
-    """The record of a container to be made from *image*, with its name chosen or checked."""
+    """The record of a new container of *image*, with its name generated or checked."""
     if name is None:
         chosen = names.new_name(lambda candidate: catalog.container_named(candidate) is not None)
     else:
@@ -50,7 +50,7 @@ def plan(catalog: Catalog, image: Image, image_name: str, name: str | None) -> C
 
 
 def run_config(container: Container) -> dict[str, Any]:
-    """How the container would be run: its image's configuration at the time that it was made."""
+    """The container's configuration: its image's at the time that it was created."""
     return parse_config(
         container.config,
         f"container {container.name}",
@@ -97,7 +97,7 @@ def inspect(container: Container, driver: dict[str, Any]) -> dict[str, Any]:
 def driver_data(device: Device | None, device_name: str, here: Present | None) -> dict[str, Any]:
     """``GraphDriver`` as the devicemapper driver fills it in; all numbers are text there.
 
-    ``State`` is ours: whether the device is in the kernel, and where it is mounted.
+    ``State`` is Lamella's addition: whether the device is active, and where it is mounted.
     """
     if device is None:
         return {"Data": None, "Name": "devicemapper"}

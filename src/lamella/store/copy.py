@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Copying between this machine and a container, by the rules of ``docker cp``.
 
-Which source lands where: moby v24.0.9, ``pkg/archive/copy.go``. A source that ends in ``/.`` stands
+Which target a source is copied to: moby v24.0.9, ``pkg/archive/copy.go``. A source that ends in ``/.`` stands
 for the content of a directory; a target that ends in ``/`` has to be a directory.
 """
 
@@ -92,7 +92,7 @@ def _copy_tar_in(
 
 
 def _moved(entry: Entry, target: bytes) -> Entry:
-    """The entry with its place in the container instead of in its source."""
+    """The entry with its path in the container instead of that in its source."""
     moved = replace(entry, path=_join(target, entry.path))
     if entry.kind is Kind.HARDLINK:
         moved.target = _join(target, entry.target)
@@ -100,7 +100,7 @@ def _moved(entry: Entry, target: bytes) -> Entry:
 
 
 def _put(tree: ChangingTree, entry: Entry, payload: FilePayload | None) -> None:
-    """Put one entry, but never a directory in place of something else, nor the other way round."""
+    """Write one entry; a directory never replaces something else, nor the reverse."""
     present = tree.kind_of(entry.path)
     if present is not None and (present is Kind.DIRECTORY) != (entry.kind is Kind.DIRECTORY):
         old, new = (
@@ -170,7 +170,7 @@ def copy_out(
 
 
 def _place_here(target: bytes, base: bytes, is_directory: bool, contents_only: bool) -> tuple[bytes, bool]:
-    """As :func:`_place`, on this machine."""
+    """As :func:`_place`, for a target on this machine."""
     if os.path.isdir(target):
         if is_directory and contents_only:
             return target, True
@@ -184,7 +184,7 @@ def _place_here(target: bytes, base: bytes, is_directory: bool, contents_only: b
     parent = os.path.dirname(os.path.abspath(target))
     if not os.path.isdir(parent) or (target.endswith(b"/") and not is_directory):
         missing = parent if not os.path.isdir(parent) else target
-        raise NotFoundError(f"there is no directory {show(missing)}", hint="make it first")
+        raise NotFoundError(f"there is no directory {show(missing)}", hint="create it first")
     return target.rstrip(b"/") or b"/", False
 
 

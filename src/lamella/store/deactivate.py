@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from lamella.store.root import Root
 
 POOL = "pool"
-"""What follows the store's prefix in the name of the pool of loop-lvm."""
+"""The suffix of the device-mapper name of a loop-lvm pool."""
 
 
 def deactivate(root: Root, names: Sequence[str], *, unmount: bool, wait: float) -> list[str]:
-    """Take the named containers and images, or the whole store, out of the kernel; gives lines to print.
+    """Deactivate the named containers and images, or the whole store; returns messages about what was done.
 
-    Raises :class:`BusyError` naming who uses what, before anything is taken down.
+    Raises :class:`BusyError`, naming who uses what, before anything is deactivated.
     """
     config = Config.load(root.config)
     backend = backends.backend(config.mode, root.path)
@@ -53,9 +53,9 @@ def deactivate(root: Root, names: Sequence[str], *, unmount: bool, wait: float) 
 
 
 def require_unused(root: Root, *, unmount: bool) -> list[str]:
-    """Unmount what is mounted in the store's folder, if asked to; gives the mount points.
+    """Unmount what is mounted in the store's folder if *unmount*; returns the mount points.
 
-    Raises :class:`BusyError` naming who else uses one of the store's devices.
+    Raises :class:`BusyError`, naming the user, if one of the store's devices is in use.
     """
     points = umount.unmount_store_mounts(root) if unmount else []
     _require_unused([each for hash_, each in present(root.path).items() if hash_ != POOL])
@@ -81,7 +81,7 @@ def _deactivate_named(root: Root, wanted: dict[str, str], *, unmount: bool) -> l
 
 
 def _require_unused(devices: Sequence[Present]) -> None:
-    """Raise :class:`BusyError` if somebody has one of the devices open."""
+    """Raise :class:`BusyError` if one of the devices is open."""
     if not devices:
         return
     from lamella.devicemapper.client import DeviceMapper
@@ -91,5 +91,7 @@ def _require_unused(devices: Sequence[Present]) -> None:
             info = dm.find(each.name)
             if info is not None and info.open_count:
                 raise holders.explained(
-                    BusyError(f"device {each.name} is in use; nothing was taken down"), each.major, each.minor
+                    BusyError(f"device {each.name} is in use; nothing was deactivated"),
+                    each.major,
+                    each.minor,
                 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""More room for a store's pool, while containers run on it: its files, or its volumes and their disks."""
+"""Extending a store's pool while containers use it: its files, or its volumes and their disks."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Growth:
-    """What the pool's devices had, and what they have now; bytes."""
+    """The sizes of the pool's devices before and after, in bytes."""
 
     data: tuple[int, int]
     metadata: tuple[int, int]
     state: str = ""
-    """The pool's state afterwards, in a word; empty if it could not be opened."""
+    """The pool's state afterwards (``docs/pool-states.md``); empty if it could not be opened."""
     warnings: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -64,11 +64,13 @@ def grow(
     """Grow the pool of the store at *place*; see :meth:`lamella.store.Store.grow`."""
     config = Config.load(place.config)
     if not (data or metadata or disks):
-        raise UsageError("nothing was asked to grow", hint="lamella grow --data +20%, or --metadata +100%")
+        raise UsageError(
+            "no size and no disk was given", hint="lamella grow --data +20%, or --metadata +100%"
+        )
     if config.mode == LOOP:
         if disks:
             raise UsageError(
-                "a loop-lvm pool lies in two files and takes no disks", hint="lamella grow --data SIZE"
+                "a loop-lvm pool is kept in two files and uses no disks", hint="lamella grow --data SIZE"
             )
         return _grow_files(place, data, metadata, wait, engine)
     done = _grow_volumes(place, config, data, metadata, disks, force, wait)
@@ -122,5 +124,5 @@ def _use_new_size(place: Root, done: Growth, wait: float, engine: str) -> Growth
         with closing(Opened.open(place, wait=wait, engine=engine)) as store:
             done.state, done.warnings = health(store.devices).state, store.warnings
     except LamellaError as error:
-        done.warnings.append(f"the volumes have grown; the pool itself: {error.message}")
+        done.warnings.append(f"the volumes were extended, but the pool could not be opened: {error.message}")
     return done

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lamella.fs.reader import TreeReader
 
 _KINDS = {bits: kind for bits, kind in KINDS.items() if kind is not Kind.SOCKET}
-"""What is copied: a socket is nothing without the program behind it."""
+"""The kinds that are copied; a socket is of no use without its program."""
 _NODES = {Kind.CHAR: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK}
 _KEPT_XATTRS = (b"user.", b"security.capability", b"system.posix_acl_")
 _NO_XATTRS = (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL)

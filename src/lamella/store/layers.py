@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers: unpacking one into a snapshot of the layer below, and packing it up again, bit for bit."""
+"""Layers: unpacking one into a snapshot of the layer below, and packing it again, bit for bit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class _Counted:
-    """A stream that counts what it gives."""
+    """A stream that counts the bytes read from it."""
 
     def __init__(self, stream: TarStream) -> None:
         self._stream = stream
@@ -65,9 +65,9 @@ class Layers:
     ) -> Layer:
         """Unpack one layer upon the chain *parent*, and record it.
 
-        *size* is that of the new device in bytes, by default the parent's. The layer is visible only
-        once the whole stream was read and with that verified, and everything is durable. On any error
-        the pool and ``state.db`` are as they were.
+        *size* is that of the new device in bytes, by default the parent's. The layer becomes visible when
+        the whole stream was read, and with that verified, and everything is durable. On any error
+        the pool and ``state.db`` are unchanged.
         """
         chain = chain_id(parent, diff_id)
         name = new_id()
@@ -91,7 +91,7 @@ class Layers:
         return Layer(chain, diff_id, parent, name, content, counted.position)
 
     def drop_unused(self) -> None:
-        """Remove layers that no image and no container uses: what was unpacked in vain."""
+        """Remove layers that no image and no container uses, as an interrupted load leaves them."""
         tops = self._catalog.unused_tops()
         if not tops:
             return
@@ -104,9 +104,9 @@ class Layers:
         self._devices.delete([], record=record)
 
     def pack(self, layer: Layer, out: Out) -> None:
-        """Write the very tar that the layer came from. Its reader compares it with the layer's diff id.
+        """Write the tar that the layer was unpacked from, byte for byte; the caller verifies its diff id.
 
-        Raises :class:`lamella.errors.CorruptError` where a file is no longer what it was.
+        Raises :class:`lamella.errors.CorruptError` where a file has changed.
         """
         with (
             self._devices.volume(layer.device) as volume,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Taking images into the store, from an archive or a registry."""
+"""Loading images into the store, from an archive or a registry."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Loader:
         self._layers = layers
 
     def load(self, source: ImageSource, progress: Progress, *, also: Sequence[Reference] = ()) -> list[Image]:
-        """Unpack what is new, and make all the images visible together at the end.
+        """Unpack the layers that are new, and make all the images visible together at the end.
 
-        *also* are names that the images get besides those that the source gives them. A layer that is
-        known already is not even opened. If anything fails, nothing stays.
+        *also* are names that the images get in addition to those of the source. A layer that is in the store
+        is not opened. If anything fails, everything is undone.
         """
         offered = source.images()
         for image in offered:
@@ -53,7 +53,7 @@ class Loader:
                     for reference in (*image.references, *also):
                         self._catalog.set_reference(reference, made.id)
         except BaseException:
-            # The error is what the caller must see; what cannot be undone now is at the next opening.
+            # Raise the original error; what cannot be undone now, the next opening undoes.
             with suppress(LamellaError):
                 self._layers.drop_unused()
             raise
@@ -65,7 +65,7 @@ class Loader:
         for chain, blob in zip(image.chain_ids, image.layers, strict=True):
             layer = self._catalog.layer(chain)
             if layer is None:
-                with blob.open() as stream:  # waits for a download, and tells of it
+                with blob.open() as stream:  # waits for a download and reports its progress
                     progress.start(_title(blob), None)
                     layer = self._layers.unpack(parent, blob.diff_id, stream, progress)
                     progress.done()
@@ -82,7 +82,7 @@ def _title(blob: LayerBlob) -> str:
 
 
 def _check_config(image: SourceImage) -> None:
-    """Refuse, before anything is unpacked, what would not do as a container's configuration."""
+    """Raise, before anything is unpacked, if the configuration cannot be used for a container."""
     config = image.parsed.document.child("config")
     for name in ("Cmd", "Entrypoint", "Env", "OnBuild", "Shell"):
         config.texts(name)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from lamella.store.root import Root
 
 READ_ONLY_OPTIONS = {"ext4": ("noload",), "xfs": ("norecovery",)}
-"""Options that keep the kernel from writing to the device of a file system that is mounted read-only."""
+"""Options that keep the kernel from writing to the device of a read-only mount."""
 REQUIRED_OPTIONS = {"xfs": ("nouuid",)}
-"""Every file system of a store has the base device's UUID, and XFS minds."""
+"""All file systems of a store have the same UUID, which XFS otherwise refuses."""
 
 
 def mount(
@@ -40,9 +40,10 @@ def mount(
     read_only: bool,
     options: Sequence[str],
 ) -> Path:
-    """Mount *device*, that of the thing called *name*; gives the mount point, which may have been one before.
+    """Mount *device*, that of the container or image *name*; returns the mount point.
 
-    *folder* None is ``mnt/IDENTITY`` in the state root. An *image* is mounted read-only, whatever is asked.
+    *folder* None is ``mnt/IDENTITY`` in the state root. An *image* is always mounted read-only. A device that
+    is mounted there already stays mounted.
     """
     filesystem = devices.state.pool().base_filesystem
     given = [*REQUIRED_OPTIONS.get(filesystem, ()), *devices.options.mount_options, *options]
@@ -51,7 +52,7 @@ def mount(
         given += READ_ONLY_OPTIONS.get(filesystem, ())
     point = Path(os.path.realpath(root.mounts / identity if folder is None else folder))
     if folder is not None and not point.is_dir():
-        raise NotFoundError(f"{point} is no folder to mount on", hint=f"make it: mkdir -p {point}")
+        raise NotFoundError(f"{point} is not a directory", hint=f"make it: mkdir -p {point}")
     found = kernel.mounted_at(point)
     if found is not None:
         here = present_device(root.path, device)
@@ -84,7 +85,7 @@ def mount(
 
 
 def _set_max_retries(node: Path, point: Path, count: int | None) -> None:
-    """As Docker does it: where that fails, so does the mount."""
+    """As in Docker, the mount fails if this does."""
     from lamella.fs.xfs.filesystem import set_max_retries
 
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names and ids of containers: what is allowed, what is made up, and what a short one stands for."""
+"""Names and ids of containers: validation, generation, and the expansion of short ids."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ _NOUNS = [
 
 
 class AmbiguousNameError(UsageError):
-    """The beginning of an id that is the beginning of several."""
+    """A prefix of several ids."""
 
 
 def new_id() -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where results are written to: a stream of the caller's, or a file that appears whole or not at all."""
+"""Output targets: a stream of the caller, or a file that is complete once it exists."""
 
 from __future__ import annotations
 

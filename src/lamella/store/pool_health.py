@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of a store's pool, with the facts of this machine around it."""
+"""The state of a store's pool, with the facts about this machine that it depends on."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NO_SPACE_TIMEOUT = Path("/sys/module/dm_thin_pool/parameters/no_space_timeout")
 
 
 def health(devices: DeviceSet, status: PoolStatus | None = None) -> Diagnosis:
-    """What the state of the open pool means; *status* if it is known already."""
+    """The diagnosis of the open pool; *status* is its status, if known."""
     return diagnose(status or devices.pool.status(), facts(devices))
 
 
 def facts(devices: DeviceSet) -> Facts:
-    """What is known of the open pool beside its status."""
+    """The facts about the open pool that are not in its status."""
     kernel = devices.kernel
     missing, lies_on_them = devices.backend.missing_disks(devices.devices)
     return Facts(
@@ -39,7 +39,7 @@ def facts(devices: DeviceSet) -> Facts:
 
 
 def no_space_timeout(path: Path = NO_SPACE_TIMEOUT) -> float | None:
-    """Seconds that the kernel lets writers wait for a full pool, 0 for ever; None if it does not say."""
+    """Seconds that the kernel queues writes to a full pool, 0 for no limit; None if it is unknown."""
     with suppress(OSError, ValueError):
         return float(path.read_text())
     return None

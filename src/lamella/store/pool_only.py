@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A direct-lvm pool and no store on it: for Docker's driver, containerd's snapshotter or LVM itself."""
+"""A direct-lvm pool without a store: for Docker's driver, containerd's snapshotter or LVM itself."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ def make_pool(
     storage_options: Sequence[str] = (),
     wait: float = 0.0,
 ) -> str:
-    """Make the volume group and its thin pool as a set-up does, and stop; gives its device-mapper name.
+    """Create the volume group and its thin pool as a set-up does; returns the pool's device-mapper name.
 
-    The pool is empty, with transaction id 0, as Docker demands of ``dm.thinpooldev``. *root* keeps the record
-    of the work while it goes on, so that a pool that was cut short is finished by the next call, or removed
-    by :meth:`lamella.store.Store.abandon`; afterwards it knows nothing of the pool.
-    Raises :class:`ExistsError` where *root* has a store, and what stands in the way of a set-up.
+    The pool is empty, with transaction id 0, as Docker requires of ``dm.thinpooldev``. *root* has the record
+    of the operation while it runs, so that the next call continues an interrupted one, or
+    :meth:`lamella.store.Store.abandon` undoes it; afterwards *root* has no record of the pool.
+    Raises :class:`ExistsError` where *root* has a store, and what would prevent a set-up.
     """
     place = Root.at(root)
     mode, storage_options = requested(place, mode, storage_options)
     if mode != options.DIRECT:
         raise UsageError(
-            "only direct-lvm makes a pool without a store", hint="name the disks: direct-lvm DISK"
+            "only direct-lvm can create a pool without a store", hint="name the disks: direct-lvm DISK"
         )
     store = ExistsError(f"there is a store in {place.path}", hint="give another --root")
     if seems_complete(place):
         raise store
     wanted = options.parse(storage_options, mode)
     if wanted.thin_pool_device:
-        raise UsageError("dm.thinpooldev names a pool that is there already", hint="leave one of the two out")
+        raise UsageError("dm.thinpooldev names an existing pool", hint="use only one of the two options")
     backend = DirectLvm(place.path)
     backend.release_unfinished()
     backend.preflight(wanted)
     place.make()
     lock = Lock(place.lock, exclusive=True, wait=wait)
     try:
-        if is_complete(place):  # by whoever had the lock before us
+        if is_complete(place):  # by the previous holder of the lock
             raise store
         require_no_remains(place, backend)
         continued = backend.begun()
@@ -62,7 +62,7 @@ def make_pool(
             name = backend.make_pool(wanted)
         except BaseException:
             if not continued:
-                with suppress(LamellaError):  # what cannot be undone now, the next call goes on from
+                with suppress(LamellaError):  # the next call continues from what cannot be undone now
                     backend.remove()
                     place.clear_rest()
             raise

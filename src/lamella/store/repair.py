@@ -109,7 +109,7 @@ class _Run:
         except BusyError as error:
             raise BusyError(
                 f"cannot repair the pool while it is in use: {error.message}",
-                hint="stop what uses it (lamella deactivate takes it out of the kernel), then repair it",
+                hint="stop what uses it (lamella deactivate), then repair it",
             ) from error
 
     def _check_sizes(self, devices: PoolDevices) -> None:
@@ -120,8 +120,8 @@ class _Run:
             return
         raise CorruptError(
             f"the pool's data device has {devices.data.size} bytes, and the pool recorded "
-            f"{found.superblock.data_sm_root.nr_blocks * chunk}: it was cut off, or is another pool's",
-            hint=f"give {devices.data.name} back its size; repairing the metadata would not help",
+            f"{found.superblock.data_sm_root.nr_blocks * chunk}: it was truncated, or is another pool's",
+            hint=f"restore the size of {devices.data.name}; repairing the metadata would not help",
         )
 
     def _chunk(self, found: CheckReport) -> int:
@@ -137,8 +137,8 @@ class _Run:
             return ""
         wanted = " or ".join(map(str, sorted(allowed)))
         return (
-            f"it is at transaction {transaction_id}, and state.db at {wanted}: one of the two is of another "
-            "moment, or the pool is another store's"
+            f"it is at transaction {transaction_id}, and state.db at {wanted}: one of the two is older, or "
+            "the pool belongs to another store"
         )
 
     # -- sound, but with the needs_check flag or with leaks --------------------------------------
@@ -186,7 +186,7 @@ class _Run:
         try:
             if found.refusal or not agree(found):
                 return found
-            devices.close()  # twice does no harm
+            devices.close()  # closing twice is harmless
             found.kept = self.backend.replace_metadata(target)
             return found
         finally:
@@ -200,9 +200,9 @@ class _Run:
         target = self.backend.repaired_metadata(self.place.path)
         try:
             target.parent.mkdir(mode=0o700, exist_ok=True)
-            target.unlink(missing_ok=True)  # of a repair that was cut off
+            target.unlink(missing_ok=True)  # of an interrupted repair
         except OSError as error:
-            raise explain(error, "make room for", str(target)) from error
+            raise explain(error, "prepare", str(target)) from error
         return target
 
     def _repair_into(self, target: Path, devices: PoolDevices, report: CheckReport) -> Repair:
@@ -217,7 +217,7 @@ class _Run:
             checked = check_metadata(file)
             if not checked.ok:
                 raise CorruptError(
-                    f"the repair of {devices.metadata.name} did not make it sound: {checked.problems[0]}",
+                    f"the repaired metadata of {devices.metadata.name} is not sound: {checked.problems[0]}",
                     hint="keep the damaged metadata, and restore a backup of it",
                 )
             clear_needs_check(file)

@@ -55,16 +55,14 @@ class Repair:
     """Whether it was freed."""
 
     def lines(self) -> list[str]:
-        """For people, in the order in which things happened."""
+        """As text, in the order in which things happened."""
         if self.verdict == "sound":
             return ["The pool's metadata is sound: there is nothing to repair."]
         if self.verdict == "needs-check":
-            return ["The pool's metadata is sound, but marked: writing it failed once, and it needs a check."]
+            return ["The pool's metadata is sound, but its needs_check flag is set: a commit failed."]
         if self.verdict == "leaks":
             what = f"space has leaked: {self.leaks}" if self.leaks else "totals of its space are wrong"
-            marked = (
-                ["It is also marked: writing it failed once, and it needs a check."] if self.marked else []
-            )
+            marked = ["Its needs_check flag is also set: a commit failed."] if self.marked else []
             return [f"The pool is sound, but {what}. No data is in danger.", *marked]
         shown = [f"damaged: {problem}" for problem in _few(self.problems, "problems")]
         shown.append(f"saved: {self.devices} devices, {self.mappings} mappings")
@@ -95,7 +93,7 @@ def add_losses(found: Repair, state: State, repaired: RepairReport, checked: Che
     reported = set()
     for outcome in repaired.incomplete:
         reported.add(outcome.dev_id)
-        line = f"{names.get(outcome.dev_id, 'a device that nobody needs')}: {outcome}"
+        line = f"{names.get(outcome.dev_id, 'an unused device')}: {outcome}"
         if outcome.saved < outcome.expected:
             found.lost.append(line)
         else:
@@ -106,20 +104,20 @@ def add_losses(found: Repair, state: State, repaired: RepairReport, checked: Che
         if number not in reported:
             found.lost.append(f"{names.get(number, device.hash)}: thin device {number} is gone")
         if device.hash == BASE:
-            found.refusal = "the base device is lost, and without it no store can be opened"
+            found.refusal = "the base device is lost, and a store cannot be opened without it"
     if repaired.searched:
         found.remarks.append(
-            "doubtful: the superblock did not lead to the lists of devices; the newest that are there "
-            "were taken, and what was written last before the damage may be missing"
+            "doubtful: the superblock did not refer to the device lists; the newest ones found were "
+            "used, and the last changes before the damage may be missing"
         )
     unknown = sorted(set(checked.devices) - set(known) - pending)
     if unknown:
         shown = ", ".join(map(str, unknown[:SHOWN]))
-        found.remarks.append(f"also there: thin devices that state.db does not know ({shown})")
+        found.remarks.append(f"also found: thin devices that are not in state.db ({shown})")
 
 
 def _names(state: State) -> dict[int, str]:
-    """What needs each thin device, by its id: the base device, images, containers."""
+    """What uses each thin device, by its id: the base device, images, containers."""
     catalog = Catalog(state)
     users: dict[str, list[str]] = {BASE: ["the base device"]}
     for image in catalog.images():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making a container larger: while it is mounted, by the kernel; else on a snapshot that takes its place."""
+"""Extending a container: by the kernel while it is mounted, else on a snapshot that replaces it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ SECTOR = 512
 def resize(root: Path, devices: DeviceSet, device: str, size: int, *, name: str) -> None:
     """Make *device*, that of the container called *name*, *size* bytes.
 
-    Once more with the same size ends what an interruption cut short.
+    Repeating it with the same size completes an interrupted resize.
     """
     old = devices.get(device)
     if size < old.size:
         raise UsageError(
-            f"{name} has {human_size(old.size)}, and cannot be made smaller",
+            f"{name} has {human_size(old.size)} and cannot be reduced",
             hint=f"give more than {old.size} bytes; or copy its files into a new container",
         )
     if size % SECTOR or size > BASE_MAX:
         raise UsageError(
-            f"a container cannot have {size} bytes",
+            f"invalid size of a container: {size} bytes",
             hint=f"give a multiple of {SECTOR}, up to {human_size(BASE_MAX)}",
         )
     here = present_device(root, device)

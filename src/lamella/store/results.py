@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the store answers with: plain values, each also as a dictionary for JSON."""
+"""The results of the store's methods: plain values, each also as a dictionary for JSON."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class ContainerSummary:
 
 @dataclass(frozen=True)
 class Usage:
-    """What one thing takes in the pool, in bytes of whole chunks.
+    """The space of one entry in the pool, in bytes of whole chunks.
 
-    *kind*: "pool", "base", "image", "container" or "deleted"; *mapped*: what it refers to, shared or
-    not; *exclusive*: what no device outside it shares, which is what removing it gives back.
+    *kind*: "pool", "base", "image", "container" or "deleted"; *mapped*: what it maps, shared or not;
+    *exclusive*: what no device outside it maps, which is freed when it is removed.
     """
 
     kind: str
@@ -100,7 +100,7 @@ class Info:
     library_version: str
     warnings: list[str] = field(default_factory=list)
     state: str = "fine"
-    """The pool's state in a word (``docs/pool-states.md``)."""
+    """The name of the pool's state (``docs/pool-states.md``)."""
 
     def lines(self) -> list[tuple[str, str]]:
         """Label and value of each line, in Docker's order (moby, ``graphdriver/devmapper/driver.go``)."""
@@ -131,20 +131,20 @@ class Info:
 
 @dataclass
 class StoreCheck:
-    """What a check of the whole store looked at, and every problem that it found."""
+    """What a check of the whole store examined, and every problem that it found."""
 
     looked_at: list[tuple[str, str]]
     problems: list[str]
     """What is damaged."""
     advice: list[str] = field(default_factory=list)
-    """What to do about the problems, or before there are any: commands, in order."""
+    """Commands to run about the problems, or to prevent them, in order."""
     harmless: list[str] = field(default_factory=list)
-    """What is wrong, but costs no more than space: leaked blocks and wrong totals."""
+    """What is wrong, but costs only space: leaked blocks and wrong totals."""
     leaks: Leaks | None = None
-    """The pool's leaked space; None where it was not counted, as while the kernel has the pool."""
+    """The pool's leaked space; None where it was not counted, as while the pool is active."""
 
     def lines(self) -> list[str]:
-        """What was looked at, one line each."""
+        """What was examined, one line each."""
         return [f"{what}: {result}" for what, result in self.looked_at]
 
     def as_dict(self) -> dict[str, Any]:

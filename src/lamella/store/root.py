@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state root: where a store lies, and the names inside it."""
+"""The state root: the folder of a store, and the paths inside it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def default_root() -> Path:
 
     try:
         return user_data_path("lamella", appauthor=False)
-    except RuntimeError as error:  # a user without a home
+    except RuntimeError as error:  # a user without a home directory
         raise UsageError(
             "there is no home directory to keep the store in",
             hint="name a folder with --root or LAMELLA_ROOT",
@@ -46,7 +46,7 @@ class Root:
 
     @property
     def config(self) -> Path:
-        """What was set up. Written first and removed last: without it, there is no store here."""
+        """The settings. Written first and removed last: without it there is no store."""
         return self.path / "config.toml"
 
     @property
@@ -68,7 +68,7 @@ class Root:
 
     @property
     def downloads(self) -> Path:
-        """Layers on their way from a registry; an interrupted pull goes on with what is there."""
+        """Layers that are being downloaded; an interrupted pull continues with them."""
         return self.path / "downloads"
 
     @property
@@ -99,13 +99,13 @@ class Root:
                 (self.path / f"{name}{end}").unlink(missing_ok=True)
 
     def clear_rest(self) -> None:
-        """Remove the other files that a store makes, and the folder if nothing else is in it."""
+        """Remove the other files of a store, and the folder if nothing else is in it."""
         for folder in (self.scratch, self.downloads, self.run / "temporary"):
             shutil.rmtree(folder, ignore_errors=True)
         for path in (self.config.with_suffix(".new"), self.config, self.lock):
             path.unlink(missing_ok=True)
         for folder in (self.mounts, self.run, self.path):
-            with contextlib.suppress(OSError):  # something of somebody else's is in it
+            with contextlib.suppress(OSError):  # it has other files
                 folder.rmdir()
 
 

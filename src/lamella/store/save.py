@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing images out of the store, as the archives that they could have come from."""
+"""Saving images from the store, as archives that they can be loaded from."""
 
 from __future__ import annotations
 
@@ -33,13 +33,11 @@ def save(
     format: str,
     progress: Progress,
 ) -> None:
-    """Write the images called *names*, each with the names that it was asked for by."""
+    """Write the images called *names*, each with those of the names that refer to it."""
     if format not in FORMATS:
-        raise UsageError(
-            f"there is no format {format!r} to save images in", hint=f"known: {', '.join(FORMATS)}"
-        )
+        raise UsageError(f"unknown archive format {format!r}", hint=f"known: {', '.join(FORMATS)}")
     if not names:
-        raise UsageError("no image was named to be saved", hint="name one or more: lamella save IMAGE")
+        raise UsageError("no image was given", hint="name one or more: lamella save IMAGE")
     wanted: dict[str, tuple[Image, list[Reference]]] = {}
     for name in names:
         image = catalog.find_image(name)
@@ -80,11 +78,11 @@ def _reference(catalog: Catalog, image: Image, name: str) -> Reference | None:
 
 
 def _pack(layers: Layers, layer: Layer, progress: Progress, sink: Sink) -> None:
-    layers.pack(layer, _Watched(sink, progress))
+    layers.pack(layer, _WithProgress(sink, progress))
 
 
-class _Watched:
-    """Tells the progress of what is written."""
+class _WithProgress:
+    """A sink that reports progress."""
 
     def __init__(self, sink: Sink, progress: Progress) -> None:
         self._write = sink.write

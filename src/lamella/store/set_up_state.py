@@ -47,7 +47,7 @@ def require_no_remains(place: Root, backend: PoolBackend) -> None:
     if lost is not None:
         raise CorruptError(
             f"{place.path} holds a store, but its {lost.name} is missing",
-            hint=f"restore {lost.name} from a backup; or remove the folder to begin anew",
+            hint=f"restore {lost.name} from a backup; or remove the folder to start again",
         )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making a store, making it larger, and undoing what was begun: behind :meth:`lamella.store.Store.setup`."""
+"""Creating a store, changing it, and undoing an unfinished set-up; see :meth:`lamella.store.Store.setup`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def set_up(
     progress: Progress,
     wait: float,
 ) -> Opened:
-    """Make the store, or open the one that is there, changed as the options ask."""
+    """Create the store, or open the existing one, changed as the options ask."""
     mode, storage_options = requested(place, mode, storage_options)
     backend = backends.backend(mode, place.path)
     there = seems_complete(place)
@@ -50,7 +50,7 @@ def set_up(
             opened = _change(place, lock, mode, storage_options, engine)
             opened.clean_up()
             return opened
-        if there:  # so nothing of what a new one needs was looked at
+        if there:  # so the preflight of a new one was not run
             raise BusyError(f"the store in {place.path} was removed meanwhile", hint="set it up again")
         require_no_remains(place, backend)
         continued = backend.begun()
@@ -70,7 +70,7 @@ def set_up(
             progress.done()
         except BaseException:
             state.close()
-            with suppress(LamellaError):  # what cannot be undone now, the next set-up goes on from
+            with suppress(LamellaError):  # the next set-up continues from what cannot be undone now
                 if backend.engine == "kernel":
                     remove_kernel_devices(backend, place)
                 if not continued:
@@ -85,7 +85,7 @@ def set_up(
 
 
 def _change(place: Root, lock: Lock, mode: str, storage_options: Sequence[str], engine: str) -> Opened:
-    """Open the store that is there, changed as the options ask."""
+    """Open the existing store, changed as the options ask."""
     config = Config.load(place.config)
     if mode != config.mode:
         raise ExistsError(
@@ -139,7 +139,7 @@ def _change(place: Root, lock: Lock, mode: str, storage_options: Sequence[str], 
 def plan(
     place: Root, *, mode: str | None, storage_options: Sequence[str], engine: str
 ) -> tuple[list[str], list[str]]:
-    """What a set-up would find, and the commands of other tools that it equals. Writes nothing."""
+    """What a set-up would find, and the equivalent commands of other tools. Writes nothing."""
     mode, storage_options = requested(place, mode, storage_options)
     backend = backends.backend(mode, place.path)
     wanted = options.parse(storage_options, mode)
@@ -148,7 +148,7 @@ def plan(
 
 
 def abandon(place: Root, *, wait: float) -> list[str] | None:
-    """Undo a set-up that did not end; gives what had to be left. None if there is no such thing."""
+    """Undo an unfinished set-up; returns what could not be removed, or None if there is no such set-up."""
     if not place.config.exists() or seems_complete(place):
         return None
     lock = Lock(place.lock, exclusive=True, wait=wait)

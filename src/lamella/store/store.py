@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 class Store:
     """Images and containers on one thin pool. Use :meth:`setup` or :meth:`open`, and close it after.
 
-    A store opened for writing is locked against all others; several may read at once. What a method
-    has returned from is durable. The methods raise :class:`lamella.errors.LamellaError` and leave the
-    store as it was. Not for use by several threads at once.
+    One writer excludes all others; any number of readers may share a store. Changes are durable when a method
+    returns. A method that raises (:class:`lamella.errors.LamellaError`) leaves the store unchanged. An
+    instance is not thread-safe.
     """
 
     def __init__(self, opened: Opened) -> None:
@@ -69,7 +69,7 @@ class Store:
 
     @staticmethod
     def exists(root: Place = None) -> bool:
-        """Whether a store was set up there."""
+        """Whether there is a store at *root*."""
         return Root.at(root).config.exists()
 
     @classmethod
@@ -83,13 +83,13 @@ class Store:
         progress: Progress = QUIET,
         wait: float = 0.0,
     ) -> Store:
-        """Make a store and open it for writing; or open the one that is there, changed as the options ask.
+        """Create a store and open it for writing; or open the existing one, changed as the options ask.
 
-        *mode* is "loop-lvm" or "direct-lvm"; None takes the one that is there or that the options speak of,
-        else loop-lvm. *storage_options* are Docker's ``dm.*`` options. On an existing store
-        ``dm.basesize`` and the sizes of the pool's files may grow, and the behaviour may change; what
-        cannot change is an error. *engine* is as for :meth:`open`, and is remembered if it is not "auto".
-        An interrupted set-up is begun anew, or goes on where it stopped.
+        *mode* is "loop-lvm" or "direct-lvm"; None is that of the existing store or the one that the options
+        imply, else loop-lvm. *storage_options* are Docker's ``dm.*`` options. On an existing store
+        ``dm.basesize`` and the sizes of the pool's files may be increased, and options of behaviour changed;
+        anything else raises. *engine* is as for :meth:`open`, and is recorded if it is not "auto".
+        An interrupted set-up is started again or continued.
         """
         from lamella.store.setup import set_up
 
@@ -107,13 +107,13 @@ class Store:
     def open(
         cls, root: Place = None, *, read_only: bool = False, wait: float = 0.0, engine: str = "auto"
     ) -> Store:
-        """Open a store; *wait* seconds for another command to finish with it.
+        """Open a store, waiting up to *wait* seconds for its lock.
 
-        *engine* is what maps the pool's blocks: "user" (this process), "kernel" (device-mapper; for root) or
-        "auto", which leaves it to ``LAMELLA_ENGINE``, then to what set-up was told, and else is the kernel
-        where it can be used. A store that may be written is first brought in order: what an interrupted
-        command left is taken away. Raises :class:`NotFoundError` where there is none, :class:`BusyError`
-        naming who holds it, :class:`CorruptError` where the pool and the record of it do not belong together.
+        *engine* is the thin-pool engine: "user" (this process), "kernel" (device-mapper; needs root) or
+        "auto", which takes ``LAMELLA_ENGINE``, else the engine recorded by set-up, else the kernel's where it
+        can be used. Opening for writing first cleans up after interrupted commands. Raises
+        :class:`NotFoundError` where there is no store, :class:`BusyError` naming who holds the lock, and
+        :class:`CorruptError` where the pool and ``state.db`` do not match.
         """
         return cls(Opened.open(Root.at(root), read_only=read_only, wait=wait, engine=engine))
 
@@ -126,9 +126,9 @@ class Store:
         storage_options: Sequence[str] = (),
         engine: str = "auto",
     ) -> tuple[list[str], list[str]]:
-        """What :meth:`setup` would find, and the commands of other tools that it equals. Writes nothing.
+        """What :meth:`setup` would find, and the equivalent commands of other tools. Writes nothing.
 
-        Raises what stands in the way of the set-up.
+        Raises what would prevent the set-up.
         """
         from lamella.store.setup import plan
 
@@ -136,7 +136,7 @@ class Store:
 
     @classmethod
     def abandon(cls, root: Place = None, *, wait: float = 0.0) -> list[str] | None:
-        """Undo a set-up that did not end; gives what had to be left. None if there is no such thing."""
+        """Undo an unfinished set-up; returns what could not be removed, or None if there is none."""
         from lamella.store.setup import abandon
 
         return abandon(Root.at(root), wait=wait)
@@ -151,12 +151,12 @@ class Store:
         wait: float = 0.0,
         progress: Progress = QUIET,
     ) -> Repair:
-        """Check the pool's metadata and, where it is damaged, mend it into a new place.
+        """Check the pool's metadata and, where it is damaged, repair it into a new device.
 
-        *agree* is shown what was found, and says whether the result takes the damaged one's place, which is
-        kept; or whether the mark of a sound pool that needs a check is taken away. With *to* the result is
-        left in that new file, and nothing of the store changes. Raises :class:`BusyError` while the pool is
-        in use, and :class:`CorruptError` where nothing can be saved.
+        *agree* gets the findings and says whether to apply the repair: to replace damaged metadata, which is
+        kept; on a sound pool, to clear the ``needs_check`` flag and to free leaked space. With *to* the
+        result is left in that new file, and the store is not changed. Raises :class:`BusyError` while the
+        pool is in use, and :class:`CorruptError` where nothing can be recovered.
         """
         from lamella.store.repair import repair
 
@@ -175,12 +175,12 @@ class Store:
         wait: float = 0.0,
         engine: str = "auto",
     ) -> Growth:
-        """Give the pool more room, also while the kernel has it active: its files, or its volumes.
+        """Extend the pool's files or volumes, also while it is active in device-mapper.
 
         *data* and *metadata* are sizes as ``200G``, ``+20G``, ``+20%`` or, in a volume group, ``+50%FREE``;
-        *disks* are taken into the group first (*force*: also if they hold something), and with them alone
-        data takes what they bring. Raises :class:`lamella.errors.NoSpaceError` where the group is too small
-        and :class:`ExistsError` for what is not more than there is.
+        *disks* are added to the group first (*force*: even if they are not empty), and without a size, data
+        gets all their space. Raises :class:`lamella.errors.NoSpaceError` where the group is too small and
+        :class:`ExistsError` for a size that is not larger than the present one.
         """
         from lamella.store.grow import grow
 
@@ -201,11 +201,11 @@ class Store:
         self.close()
 
     def teardown(self, force: bool = False) -> list[str]:
-        """Remove the store: the pool, ``state.db`` and the other files that it made. Closes it.
+        """Remove the store: the pool, ``state.db`` and its other files. Closes it.
 
-        Gives what had to be left where it is, in words.
-        Raises :class:`BusyError` if it holds images or containers, unless *force*; and naming who uses one of
-        them, before anything is changed (with *force*, what is mounted in the store's folder is unmounted).
+        Returns messages about what could not be removed. Raises :class:`BusyError`, before anything is
+        changed, if the store has images or containers, unless *force*; and if one of its devices is in use
+        (with *force*, what is mounted in the store's folder is unmounted first).
         """
         self._writable()
         images, containers = len(self._catalog.images()), len(self._catalog.containers())
@@ -279,7 +279,7 @@ class Store:
     ) -> list[ImageSummary]:
         """Unpack the images of a docker-archive, oci-archive or OCI layout; None reads standard input.
 
-        Every digest is verified before anything is visible; on any error nothing stays. Raises
+        Every digest is verified before anything is visible; an error undoes everything. Raises
         :class:`lamella.errors.BadInputError`, :class:`lamella.errors.NoSpaceError` and others.
         """
         from lamella.images.archive import open_archive
@@ -322,7 +322,7 @@ class Store:
         format: str = "docker-archive",
         progress: Progress = QUIET,
     ) -> None:
-        """Write images with all their layers, bit for bit as they came, to an archive or a layout.
+        """Write images with all their layers, bit for bit as they were loaded, to an archive or a layout.
 
         *format* is "docker-archive", "oci-archive" or "oci-dir".
         """
@@ -331,14 +331,14 @@ class Store:
         save(self._catalog, self._layers, names, out, format, progress)
 
     def tag(self, source: str, target: str) -> None:
-        """Give the image *source* the further name *target*."""
+        """Add the name *target* to the image *source*."""
         from lamella.store.images import tag
 
         self._writable()
         tag(self._state, self._catalog, source, target)
 
     def remove_image(self, name: str, force: bool = False) -> list[str]:
-        """Remove a name or a whole image, by Docker's rules; gives the lines that Docker prints."""
+        """Remove a name or a whole image, by Docker's rules; returns the lines that Docker prints."""
         from lamella.store import umount
         from lamella.store.rmi import Removal
 
@@ -362,7 +362,7 @@ class Store:
         return removal.lines
 
     def inspect(self, name: str) -> dict[str, Any]:
-        """Everything known of a container or an image, as ``docker inspect`` has it."""
+        """The details of a container or an image, as ``docker inspect`` prints them."""
         from lamella.driver.active_devices import present_device
         from lamella.driver.device_names import device_name
         from lamella.store import containers, images
@@ -383,15 +383,15 @@ class Store:
     def create(
         self, image: str, *, name: str | None = None, size: int | None = None, activate: bool = False
     ) -> ContainerSummary:
-        """Make a container of *image*: a snapshot of it, of *size* bytes if that is more than it has.
+        """Create a container: a snapshot of *image*, extended to *size* bytes if that is larger.
 
-        With *activate* its block device is there as well (:meth:`node`), or nothing is.
+        With *activate* its block device is activated (:meth:`node`); if that fails, no container is created.
         """
         from lamella.store import containers
 
         self._writable()
         if activate:
-            self.devices.activate_pool()  # refused in the user engine, before anything is made
+            self.devices.activate_pool()  # raises with the user engine, before anything is created
         found = self._catalog.find_image(image)
         made = containers.plan(self._catalog, found, image, name)
         self.devices.add(
@@ -421,11 +421,11 @@ class Store:
         ]
 
     def remove_container(self, name: str, force: bool = False) -> list[str]:
-        """Remove a container and everything in it; with *force* one that is not there is no error.
+        """Remove a container and everything in it; with *force*, one that does not exist is no error.
 
-        Raises :class:`BusyError` where it is mounted. With *force* it is unmounted from the store's own
-        folder; what else holds it keeps it until it lets go (``dm.use_deferred_deletion``), and is told of
-        in what this gives.
+        Raises :class:`BusyError` if it is mounted; with *force* it is first unmounted from the store's own
+        folder. A device that is still open is deleted later (``dm.use_deferred_deletion``); the messages that
+        this returns say who holds it.
         """
         from lamella.store import umount
 
@@ -470,15 +470,15 @@ class Store:
     def _tree_device(self, name: str) -> str:
         return self._device_of(self._find(name))
 
-    # -- in the kernel ---------------------------------------------------------------------------
+    # -- device-mapper and mounts ----------------------------------------------------------------
 
     def mount(
         self, name: str, folder: Place = None, *, read_only: bool = False, options: Sequence[str] = ()
     ) -> Path:
-        """Mount a container, or an image read-only, at *folder*; gives the mount point. Kernel engine only.
+        """Mount a container, or an image read-only, at *folder*; returns the mount point. Kernel engine only.
 
-        *folder* None is ``mnt/ID`` in the store's folder; *options* are as mount(8) takes them and come
-        after ``dm.mountopt``.
+        *folder* None is ``mnt/ID`` in the store's folder; *options* are those of mount(8), added to
+        ``dm.mountopt``.
         """
         from lamella.store.mount import mount
 
@@ -498,22 +498,22 @@ class Store:
 
     @classmethod
     def unmount(cls, name: str, *, root: Place = None, lazy: bool = False, wait: float = 0.0) -> list[str]:
-        """Unmount a container or an image, by its name or its mount point; its device leaves the kernel.
+        """Unmount a container or an image, by its name or its mount point, and deactivate its device.
 
-        Gives warnings: who keeps the device. The pool need not work, and is not opened.
+        Returns warnings that say who holds the device. The pool is not opened, and may be damaged.
         """
         from lamella.store.umount import unmount
 
         return unmount(Root.at(root), name, lazy=lazy, wait=wait)
 
     def activate(self, names: Sequence[str] = ()) -> list[Path]:
-        """Put the pool into the kernel, and what is called *names*; gives all their nodes."""
+        """Activate the pool, and the containers and images *names*; returns their device nodes."""
         self._writable()
         things = [self._find(name) for name in names]
         return [self.devices.activate_pool(), *(self.devices.activate(self._device_of(t)) for t in things)]
 
     def node(self, name: str) -> Path:
-        """Where the block device of a container or an image is when it is active."""
+        """The device node of a container or an image, which exists while it is active."""
         from lamella.devicemapper.nodes import mapper_path
         from lamella.driver.device_names import device_name
 
@@ -523,17 +523,17 @@ class Store:
     def deactivate(
         cls, names: Sequence[str] = (), *, root: Place = None, unmount: bool = False, wait: float = 0.0
     ) -> list[str]:
-        """Take containers and images out of the kernel; without *names* all of the store, and its pool.
+        """Deactivate containers and images; without *names* all of the store, with its pool.
 
-        *unmount* what is mounted in the store's folder first. Gives what was done, in lines. Raises
-        :class:`BusyError` naming who uses what, before anything is taken down.
+        With *unmount*, what is mounted in the store's folder is unmounted first. Returns messages about what
+        was done. Raises :class:`BusyError`, naming who uses what, before anything is deactivated.
         """
         from lamella.store.deactivate import deactivate
 
         return deactivate(Root.at(root), names, unmount=unmount, wait=wait)
 
     def resize(self, name: str, size: int, *, more: bool = False) -> int:
-        """Make a container *size* bytes, or that much *more*, also while it is mounted; gives its size."""
+        """Extend a container to *size* bytes, or by that if *more*, also while mounted; returns its size."""
         from lamella.store.resize import resize
 
         self._writable()
@@ -564,8 +564,8 @@ class Store:
     ) -> None:
         """Copy a file, a folder, or the content of a tar stream into a container, as ``docker cp`` does.
 
-        *path* is absolute in the container; symlinks on its way are followed inside it. Files become
-        root's unless *keep_owner*; a tar stream always keeps its owners.
+        *path* is absolute in the container; symlinks in it are followed inside the container. The owner is
+        root unless *keep_owner*; a tar stream always keeps its owners.
         """
         from lamella.store.copy import copy_in
 
@@ -574,13 +574,13 @@ class Store:
         copy_in(self.devices, device, container, source, path, keep_owner=keep_owner)
 
     def copy_out(self, name: str, path: bytes, target: str | os.PathLike[str] | BinaryIO) -> None:
-        """Copy a file or a folder out of a container or an image, to a place here or as a tar stream."""
+        """Copy a file or a folder out of a container or an image, to a local path or as a tar stream."""
         from lamella.store.copy import copy_out
 
         copy_out(self.devices, self._tree_device(name), name, path, target)
 
     def diff(self, container: str) -> list[Change]:
-        """What differs between a container and its image: kind "A", "C" or "D", and the path."""
+        """The differences between a container and its image: kind "A", "C" or "D", and the path."""
         from lamella.store.diff import container_changes
 
         found = self._catalog.find_container(container)
@@ -596,7 +596,7 @@ class Store:
         changes: Sequence[str] = (),
         progress: Progress = QUIET,
     ) -> str:
-        """Make an image of a container: its image's layers, and one of its changes. Gives the image's id.
+        """Create an image from a container: its image's layers, and one of its changes. Returns the id.
 
         *changes* are Dockerfile instructions for the new image's configuration.
         """
@@ -632,31 +632,31 @@ class Store:
     # -- the pool --------------------------------------------------------------------------------
 
     def info(self) -> Info:
-        """The pool's state and settings, in Docker's words."""
+        """The pool's state and settings, as in ``docker info``."""
         from lamella.store.info import info
 
         return info(self._root.path, self._catalog, self.devices)
 
     def health(self) -> Diagnosis:
-        """The state of the pool: what it means for containers, and what to type next."""
+        """The state of the pool, what it means for containers, and the commands to run next."""
         from lamella.store.pool_health import health
 
         return health(self.devices)
 
     def df(self) -> list[Usage]:
-        """What the pool, the base device, images and containers take, shared and their own."""
+        """The space that the pool, the base device, images and containers use, shared and exclusive."""
         from lamella.store.df import usage
 
         return usage(self._catalog, self.devices)
 
     def map(self) -> list[Node]:
-        """What stands on what: the disks or files, each with the volumes, pool and devices on it."""
+        """The storage stack: the disks or files, each with the volumes, the pool and the devices on it."""
         from lamella.store.topology import storage_stack
 
         return storage_stack(self._root.path, self._catalog, self.devices)
 
     def check(self, *, progress: Progress = QUIET) -> StoreCheck:
-        """Verify everything and change nothing; damage is listed, not raised."""
+        """Verify everything and change nothing; damage is reported, not raised."""
         from lamella.store.check import check
 
         return check(self._state, self._catalog, self._opened.backend, lambda: self.devices, progress)

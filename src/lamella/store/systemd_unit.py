@@ -23,7 +23,7 @@ RequiresMountsFor={root}
 Wants=modprobe@loop.service modprobe@dm_mod.service
 After=modprobe@loop.service modprobe@dm_mod.service
 After=local-fs.target systemd-udev-settle.service lvm2-monitor.service
-# Who runs containers starts after it, and stops before it.
+# Container services start after it and stop before it.
 Before=docker.service containerd.service
 ConditionPathExists={raw}/config.toml
 
@@ -40,14 +40,14 @@ WantedBy=multi-user.target
 
 
 def unit(program: Sequence[str], root: Path) -> str:
-    """The unit's text for the store in *root*. *program* is how Lamella is started, in words."""
+    """The unit's text for the store in *root*. *program* is the command line that starts Lamella."""
     first = program[0]
     found = shutil.which(first) if os.sep not in first else os.path.abspath(first)
     words = [found or first, *program[1:]]
     for text in (*words, str(root)):
         if not text.isprintable():
             raise UsageError(
-                f"systemd has no way to write {text!r} in a unit", hint="give the folder another name"
+                f"{text!r} cannot be written in a systemd unit", hint="give the folder another name"
             )
     return TEXT.format(
         program=" ".join(map(_argument, words)),
@@ -63,9 +63,9 @@ def _argument(text: str) -> str:
 
 
 def _word(text: str) -> str:
-    """One of several words in a line: per cent signs doubled, and in quotes where it needs them.
+    """One of several words in a line: per cent signs doubled, quoted where needed.
 
-    A line that has one word only (a condition's, say) is taken as it stands, quotes and all.
+    The value of a line that takes one word only, as of a condition, must not be quoted.
     """
     text = text.replace("%", "%%")
     if not any(character in text for character in " '\"\\"):

@@ -65,7 +65,7 @@ class SplitReader(io.RawIOBase):
         pieces, last, self._size = row
         if not pieces or last != pieces - 1 or not (pieces - 1) * PIECE < self._size <= pieces * PIECE:
             raise CorruptError(
-                f"{state.path} has no whole record of how the layer {chain_id} was packed",
+                f"{state.path} has no complete tar-split record of the layer {chain_id}",
                 hint="the image cannot be saved; load or pull it again",
             )
 

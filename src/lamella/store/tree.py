@@ -48,7 +48,7 @@ class Tree:
         return self.reader.read(path, offset, length)
 
     def close(self) -> None:
-        """Let go of the device. Closing twice is harmless."""
+        """Close the device. Closing twice is harmless."""
         self._stack.close()
 
     def __enter__(self) -> Self:

@@ -115,7 +115,7 @@ def deactivate_device(active: Present, *, deferred: bool) -> list[str]:
     if gone:
         return []
     found = holders.holders(active.major, active.minor)
-    return [f"device {active.name} is {holders.describe(found)}; it goes when nobody uses it any more"]
+    return [f"device {active.name} is {holders.describe(found)}; it is removed when its last user closes it"]
 
 
 def require_unmounted(root: Root, device: str, what: str) -> None:
@@ -126,7 +126,7 @@ def require_unmounted(root: Root, device: str, what: str) -> None:
     found = holders.mounted(here.major, here.minor)
     raise BusyError(
         f"{what} is {holders.describe(found)}",
-        hint="unmount it first: lamella umount; or remove it all the same: lamella rm --force",
+        hint="unmount it first: lamella umount; or remove it anyway: lamella rm --force",
     )
 
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Put the pool into the kernel, with its loop devices or volumes; and the named containers and images.
+"""Activate the pool, with its loop devices or volumes, and the named containers and images in device-mapper.
 
-Prints their nodes. What is active already stays as it is. Commands do this by themselves when they need it;
-it is for programs that use the nodes, and for after a boot (--print-unit).
+Prints their device nodes. What is already active is left alone. Commands activate what they need themselves;
+this is for programs that use the nodes, and for boot (--print-unit).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.parsing import open_in_kernel
+from lamella.cli.parsing import open_with_kernel_engine
 
 if TYPE_CHECKING:
     import argparse
@@ -25,7 +25,7 @@ example:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="*", metavar="NAME", help="a container or an image")
     parser.add_argument(
-        "--print-unit", action="store_true", help="print a systemd unit that does this after a boot"
+        "--print-unit", action="store_true", help="print a systemd unit that does this at boot"
     )
 
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         program = [sys.executable, "-m", "lamella"] if module else [sys.argv[0]]
         print(unit(program, Root.at(args.root).path), end="")
         return 0
-    with open_in_kernel(args) as store:
+    with open_with_kernel_engine(args) as store:
         for node in store.activate(args.name):
             print(node)
     return 0

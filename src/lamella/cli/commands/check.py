@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verify the whole store and change nothing.
 
-Every checksum of the pool's metadata, the reference counts of metadata and data, each device's
-file system, and the record against the pool. Exit code 0: nothing is damaged; 6: something is. Space that
-has leaked, as it may when the power fails, is told and is no damage: lamella repair gives it back."""
+Checks every checksum of the pool's metadata, the reference counts of metadata and data, each device's
+file system, and state.db against the pool. Exit code 0: nothing is damaged; 6: something is. Leaked space,
+as a power failure may leave it, is reported and is not damage: lamella repair frees it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _verdict(report: StoreCheck) -> str:
     if report.problems:
         return "The store is damaged."
     if report.leaks:
-        return "The store is sound. Some of its space has leaked: lamella repair gives it back."
+        return "The store is sound. Some of its space has leaked: lamella repair frees it."
     if report.harmless:
         return "The store is sound. Totals of its space are wrong: lamella repair corrects them."
     return "The store is clean."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make an image of a container: its image's layers, and one more with its changes."""
+"""Create an image from a container: its image's layers, and one more with its changes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ example:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("container", metavar="CONTAINER")
     parser.add_argument("reference", nargs="?", metavar="NAME[:TAG]")
-    parser.add_argument("-m", "--message", default="", help="goes into the image's history")
-    parser.add_argument("-a", "--author", default="", help="who made it")
+    parser.add_argument("-m", "--message", default="", help="comment for the image's history")
+    parser.add_argument("-a", "--author", default="", help="author of the image")
     parser.add_argument(
         "-c", "--change", action="append", default=[], metavar="INSTRUCTION", help="a Dockerfile instruction"
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Take the named containers out of the kernel; or everything of the store, its pool and loop devices too.
+"""Deactivate the named containers in device-mapper, or all of the store with its pool and loop devices.
 
-Nothing is taken down while somebody uses any of it: the message says who. Afterwards the user engine can
+Nothing is deactivated while any of it is in use: the message says by whom. Afterwards the user engine can
 open the pool.
 """
 
@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-a",
         "--all",
         action="store_true",
-        help="unmount what `lamella mount` mounted in the store's folder first",
+        help="first unmount what `lamella mount` mounted in the store's folder",
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Show what takes the space: the pool, images and containers, shared and their own."""
+"""Show the space that the pool, images and containers use, shared and exclusive."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         print_json([row.as_dict() for row in rows])
         return 0
     print_table(
-        ("KIND", "NAME", "MAPPED", "ITS OWN"),
+        ("KIND", "NAME", "MAPPED", "EXCLUSIVE"),
         [(row.kind, row.name, human_size(row.mapped), human_size(row.exclusive)) for row in rows],
     )
     if state.lines():

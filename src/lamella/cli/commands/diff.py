@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Show what a container changed in its image: A added, C changed, D deleted."""
+"""Show the changes of a container since its image: A added, C changed, D deleted."""
 
 from __future__ import annotations
 

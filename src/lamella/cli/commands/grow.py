@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Give the pool more room, while containers run on it.
+"""Extend the pool, also while containers use it.
 
-SIZE is a total (200G), or more of what is there (+20G, +20%); in a volume group also a share of what is
-free (+100%FREE). loop-lvm: the pool's files grow. direct-lvm: its volumes grow, and --disk adds disks to
-the group first; without a size, data takes all that they bring. A pool that is full, or read-only because
-its metadata is full, goes on when it has grown."""
+SIZE is a total (200G) or an increment (+20G, +20%); in a volume group also a share of its free space
+(+100%FREE). loop-lvm: the pool's files are extended. direct-lvm: its volumes are extended, and --disk adds
+disks to the group first; without a size, data gets all their space. A pool that is full, or read-only
+because its metadata is full, works again once it is extended."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ example:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="SIZE", default="", help="room for data")
-    parser.add_argument("--metadata", metavar="SIZE", default="", help="room for metadata")
+    parser.add_argument("--data", metavar="SIZE", default="", help="new size of the data device")
+    parser.add_argument("--metadata", metavar="SIZE", default="", help="new size of the metadata device")
     parser.add_argument(
-        "--disk", metavar="DISK", action="append", default=[], help="add a disk first; may be given again"
+        "--disk",
+        metavar="DISK",
+        action="append",
+        default=[],
+        help="add a disk first; may be repeated",
     )
     parser.add_argument("-f", "--force", action="store_true", help="use disks that are not empty")
     add_json(parser)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Show the pool, its use and its settings, in the lines of ``docker info``."""
+"""Show the pool's state, usage and settings, in the lines of ``docker info``."""
 
 from __future__ import annotations
 

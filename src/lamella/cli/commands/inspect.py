@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Print everything known of images and containers, as JSON."""
+"""Print the details of images and containers, as JSON."""
 
 from __future__ import annotations
 

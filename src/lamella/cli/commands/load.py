@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Unpack an image archive into the pool; every digest is verified before anything is visible.
 
-Takes docker-archive and oci-archive files (plain, gzip or zstd) and OCI layout folders, told
-apart by their content. With no FILE it reads standard input."""
+Takes docker-archive and oci-archive files (plain, gzip or zstd) and OCI layout folders, recognised
+by their content. Without FILE it reads standard input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.file and args.input:
-        raise UsageError("two archives were given", hint="load one at a time")
+        raise UsageError("two archives were given", hint="load them one at a time")
     source = args.file or args.input
     if source == Path("-"):
         source = None

@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME[:PATH]", help="a container or an image")
     parser.add_argument("path", nargs="?", metavar="PATH", help="default: /")
     parser.add_argument("-l", action="store_true", dest="long", help="mode, owner, size, time, target")
-    parser.add_argument("-R", action="store_true", dest="recursive", help="everything below, whole paths")
+    parser.add_argument("-R", action="store_true", dest="recursive", help="recursively, with whole paths")
     add_json(parser)
 
 

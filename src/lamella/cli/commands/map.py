@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Show what stands on what, from the disks to the containers, with sizes and use."""
+"""Show the storage stack, from the disks to the containers, with sizes and usage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ example:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tree", action="store_true", help="draw what stands on what (else a plain list)")
+    parser.add_argument("--tree", action="store_true", help="draw it as a tree (default: a plain list)")
     add_json(parser)
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mount a container, or an image read-only, and print where. Needs root and the kernel's engine."""
+"""Mount a container, or an image read-only, and print the mount point. Needs root and the kernel's engine."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.parsing import open_in_kernel
+from lamella.cli.parsing import open_with_kernel_engine
 
 if TYPE_CHECKING:
     import argparse
@@ -20,20 +20,20 @@ example:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="a container or an image")
     parser.add_argument(
-        "folder", nargs="?", metavar="DIR", help="where (default: mnt/ID in the store's folder)"
+        "folder", nargs="?", metavar="DIR", help="mount point (default: mnt/ID in the store's folder)"
     )
-    parser.add_argument("-r", "--read-only", action="store_true", help="images are in any case")
+    parser.add_argument("-r", "--read-only", action="store_true", help="mount read-only; images always are")
     parser.add_argument(
         "-o",
         dest="options",
         action="append",
         default=[],
         metavar="OPTIONS",
-        help="as mount's, after dm.mountopt",
+        help="as for mount(8); added to dm.mountopt",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    with open_in_kernel(args) as store:
+    with open_with_kernel_engine(args) as store:
         print(store.mount(args.name, args.folder, read_only=args.read_only, options=args.options))
     return 0

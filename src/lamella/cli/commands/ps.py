@@ -19,7 +19,7 @@ example:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-a", "--all", action="store_true", help="accepted for docker's sake: all are listed")
+    parser.add_argument("-a", "--all", action="store_true", help="for compatibility: all are always listed")
     add_list_options(parser)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From nothing to containers on a thin pool: makes a store, unpacks a layered image, shows copy-on-write.
+"""From nothing to containers on a thin pool: creates a store, unpacks a layered image, shows copy-on-write.
 
 Without IMAGE nothing is fetched: a small layered image is made from this Python's own standard
-library. Running it again starts its two containers afresh and keeps everything else.
+library. Running it again recreates its two containers and keeps everything else.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ example:
 CONTAINERS = ("quickstart-a", "quickstart-b")
 NEXT = (
     ("ls -l quickstart-a:/etc", "look around in a container"),
-    ("info", "the pool, in docker info's words"),
-    ("commit quickstart-a mine:1", "make an image of the changes"),
+    ("info", "state and usage of the pool"),
+    ("commit quickstart-a mine:1", "create an image from the changes"),
     ("save -o mine.tar mine:1", "an archive that docker and skopeo read"),
     ("pull debian:12", "a real image"),
     ("check", "verify every checksum and reference count"),
@@ -45,7 +45,7 @@ ADDED = b"etc/changed-by-quickstart"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", nargs="?", metavar="IMAGE", help="pull this image instead of making one")
+    parser.add_argument("image", nargs="?", metavar="IMAGE", help="pull this image instead of creating one")
     parser.add_argument("--insecure-registry", action="store_true", help="as for pull")
     parser.add_argument(
         "--storage-opt", metavar="KEY=VALUE", action="append", default=[], help="as for setup"
@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.engine == "auto":
-        args.engine = "user"  # nothing of the machine is touched by a first look
+        args.engine = "user"  # a first look changes nothing on the machine
     with open_or_set_up(args, storage_options=args.storage_opt) as store:
         print(f"1. A store in {store.root}: a thin pool, with a formatted base device in it.")
         for warning in store.warnings:
@@ -74,11 +74,11 @@ def run(args: argparse.Namespace) -> int:
             store.create(image, name=name)
         _use(store)
 
-        print(f"4. Changes in {CONTAINERS[0]}: only the chunks that they touch are copied.")
+        print(f"4. Changes in {CONTAINERS[0]}: only the chunks that they write are copied.")
         _change(store, CONTAINERS[0])
         for change in store.diff(CONTAINERS[0]):
             print(f"     {change.kind} /{show_name(change.path)}")
-        print(f"   {CONTAINERS[1]} is as it was: {len(store.diff(CONTAINERS[1]))} changes.")
+        print(f"   {CONTAINERS[1]} is unchanged: {len(store.diff(CONTAINERS[1]))} changes.")
         _use(store)
 
     program = sys.argv[0] if shutil.which("lamella") is None else "lamella"

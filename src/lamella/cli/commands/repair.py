@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check the pool's metadata, and mend what is damaged into a new place.
+"""Check the pool's metadata and repair damaged metadata into a new device.
 
-The damaged metadata is only read. What is mended is checked, compared with the store's record, and put in
-its place if you agree; the damaged one is kept, as pool/metadata.damaged-TIME or as the logical volume
-POOL_metaN. A pool that is sound, and only marked as needing a check, loses the mark if you agree; and
-space that has leaked is given back, in place, without touching a device or its mappings.
-Exit code 0: it is sound, or written to FILE; 6: it is damaged still."""
+The damaged metadata is only read. The repaired metadata is checked and compared with state.db, and replaces
+the original if you confirm; the original is kept, as pool/metadata.damaged-TIME or as the logical volume
+POOL_metaN. On a sound pool, the needs_check flag is cleared and leaked space is freed if you confirm, in
+place, without changing a device or its mappings.
+Exit code 0: it is sound, or written to FILE; 6: it is still damaged."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from lamella.errors import CorruptError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
 
     from lamella.store.repair_report import Repair
 
 QUESTIONS = {
-    "needs-check": "Take the mark away?",
-    "leaks": "Give the space back?",
-    "damaged": "Put the mended metadata in its place?",
+    "needs-check": "Clear the needs_check flag?",
+    "leaks": "Free the leaked space?",
+    "damaged": "Replace the metadata with the repaired one?",
 }
 EXAMPLE = """\
 example:
@@ -40,9 +39,12 @@ example:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--to", metavar="FILE", type=Path, help="leave the mended metadata in FILE, and the store as it is"
+        "--to",
+        metavar="FILE",
+        type=Path,
+        help="write the repaired metadata to FILE; leave the store unchanged",
     )
-    parser.add_argument("-y", "--yes", action="store_true", help="agree without being asked")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask for confirmation")
     add_json(parser)
 
 
@@ -57,13 +59,13 @@ def run(args: argparse.Namespace) -> int:
         progress=progress(args.quiet),
     )
     in_order = done.verdict == "sound" or bool(done.kept or done.cleared or done.written)
-    # Leaked space is no damage, also where it stays.
+    # Leaked space is not damage, even if it is not freed.
     in_order = in_order or (done.verdict == "leaks" and not (done.refusal or done.marked))
     if args.json:
         print_json(done.as_dict())
     else:
         asked = sys.stdin.isatty() and not args.yes
-        _tell(done, print, asked=asked)
+        _print_result(done, asked=asked)
     return 0 if in_order else CorruptError.exit_code
 
 
@@ -80,28 +82,28 @@ def _ask(found: Repair, json: bool) -> bool:
         return False
 
 
-def _tell(done: Repair, say: Callable[[str], None], *, asked: bool) -> None:
-    """*asked*: who was asked has seen what was found."""
+def _print_result(done: Repair, *, asked: bool) -> None:
+    """*asked*: whether the findings were already printed, with the question."""
     if not asked or done.verdict == "sound" or done.written or done.refusal:
         for line in done.lines():
-            say(line)
+            print(line)
     if done.given_back:
-        say("It is free again." if done.leaks else "They are right now.")
+        print("The leaked space was freed." if done.leaks else "The totals were corrected.")
     if done.cleared:
-        say("The mark is gone: the pool can be written again.")
+        print("The needs_check flag was cleared: the pool can be written again.")
     if done.given_back or done.cleared:
         return
     if done.kept:
-        say(f"The pool has the mended metadata; the damaged one is kept: {done.kept}")
-        say("Now look at what is on it: lamella check")
+        print(f"The pool uses the repaired metadata; the original is kept: {done.kept}")
+        print("Next, check the whole store: lamella check")
     elif done.written:
-        say(f"The mended metadata is in {done.written}; the store was not changed.")
+        print(f"The repaired metadata was written to {done.written}; the store was not changed.")
     elif done.refusal:
-        say(f"It was not put in place: {done.refusal}.")
-        say("Nothing was changed. Restore the pool and state.db as they were at one moment.")
+        print(f"The metadata was not replaced: {done.refusal}.")
+        print("Nothing was changed. Restore the pool and state.db from the same backup.")
     elif done.verdict == "needs-check":
-        say("Nothing was changed. To take the mark away: lamella repair --yes")
+        print("Nothing was changed. To clear the flag: lamella repair --yes")
     elif done.verdict == "leaks":
-        say("Nothing was changed. To give the space back: lamella repair --yes")
+        print("Nothing was changed. To free the space: lamella repair --yes")
     elif done.verdict == "damaged":
-        say("Nothing was changed. To put the mended metadata in its place: lamella repair --yes")
+        print("Nothing was changed. To replace the metadata: lamella repair --yes")

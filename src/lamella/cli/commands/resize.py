@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make a container's file system larger, also while it is mounted. It cannot be made smaller."""
+"""Extend a container's file system, also while it is mounted. It cannot be reduced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ example:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("container", metavar="CONTAINER")
-    parser.add_argument("size", metavar="SIZE", help="the new size; with a plus: that much more")
+    parser.add_argument("size", metavar="SIZE", help="the new size; with a plus sign: an increment")
 
 
 def run(args: argparse.Namespace) -> int:

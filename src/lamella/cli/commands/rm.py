@@ -20,7 +20,7 @@ example:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("container", nargs="+", metavar="CONTAINER")
     parser.add_argument(
-        "-f", "--force", action="store_true", help="unmount it first; one that is not there is no error"
+        "-f", "--force", action="store_true", help="unmount it first; ignore one that does not exist"
     )
 
 

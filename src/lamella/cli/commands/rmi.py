@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Remove images: their names, and the layers that nothing else needs."""
+"""Remove images: their names, and the layers that nothing else uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ example:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="+", metavar="IMAGE")
-    parser.add_argument("-f", "--force", action="store_true", help="also when containers were made from it")
+    parser.add_argument("-f", "--force", action="store_true", help="even if containers were created from it")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make a store: a thin pool, its base device, and the record of both.
+"""Create a store: a thin pool, its base device, and state.db.
 
-loop-lvm (the default) is two sparse files in the store's folder. direct-lvm is a volume group on DEVICEs:
-plain files, disks, partitions, loop devices, NBD addresses; the plan is printed as the LVM commands that
-it equals. Running it again continues, grows what you ask to grow, or says what differs."""
+loop-lvm (the default) keeps the pool in two sparse files in the store's folder. direct-lvm creates a volume
+group on DEVICEs: plain files, disks, partitions, loop devices, NBD addresses; the plan is printed as the
+equivalent LVM commands. Running it again continues an unfinished set-up, extends what you ask to extend, or
+says what differs."""
 
 from __future__ import annotations
 
@@ -34,10 +35,10 @@ FLAGS = {
     "autoextend_threshold": (
         "dm.thinp_autoextend_threshold",
         "N",
-        "extend when so full (default 80)",
+        "extend at this usage, in per cent (default 80)",
     ),
     "autoextend_percent": ("dm.thinp_autoextend_percent", "N", "extend by N per cent (default 20)"),
-    "zero": ("lamella.zero", "y|n", "let the kernel zero new chunks (default n)"),
+    "zero": ("lamella.zero", "y|n", "zero newly provisioned chunks (default n)"),
 }
 """Flags of direct-lvm: the storage option that each one is, its value, and its help."""
 _WORDS = {"y": "true", "n": "false"}
@@ -45,7 +46,7 @@ _WORDS = {"y": "true", "n": "false"}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "mode", nargs="?", choices=("loop-lvm", "direct-lvm"), help="default: what the options speak of"
+        "mode", nargs="?", choices=("loop-lvm", "direct-lvm"), help="default: the one that the options imply"
     )
     parser.add_argument("devices", nargs="*", metavar="DEVICE", help="disks for direct-lvm")
     parser.add_argument(
@@ -53,13 +54,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="a dm.* option of Docker's devicemapper driver; may be given several times",
+        help="a dm.* option of Docker's devicemapper driver; may be repeated",
     )
-    parser.add_argument("--plan", action="store_true", help="look and print the plan, and change nothing")
+    parser.add_argument("--plan", action="store_true", help="print the plan and change nothing")
     group = parser.add_argument_group("direct-lvm")
     group.add_argument("-f", "--force", action="store_true", help="use disks that are not empty")
     group.add_argument(
-        "--pool-only", action="store_true", help="make the pool, and no store: for Docker or containerd"
+        "--pool-only", action="store_true", help="create the pool but no store: for Docker or containerd"
     )
     for name, (option, value, text) in FLAGS.items():
         group.add_argument(
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         from lamella.store.pool_only import make_pool
 
         name = make_pool(args.root, mode=args.mode, storage_options=options, wait=args.wait)
-        print(f"The thin pool {name} is ready, and empty. Activate it with vgchange -ay.")
+        print(f"The thin pool {name} is ready and empty. Activate it with vgchange -ay.")
         return 0
     with Store.setup(
         args.root,
@@ -112,7 +113,7 @@ def _options(args: argparse.Namespace) -> list[str]:
         options.append("dm.directlvm_device_force=true")
     if args.mode == "loop-lvm" and args.devices:
         raise UsageError(
-            "loop-lvm takes no devices: it keeps the pool in two files",
-            hint="lamella setup direct-lvm DEVICE... makes a volume group of them",
+            "loop-lvm uses no devices: it keeps the pool in two files",
+            hint="lamella setup direct-lvm DEVICE... creates a volume group on them",
         )
     return options

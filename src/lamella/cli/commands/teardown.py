@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Remove the store: all images and containers in it, and what setup made."""
+"""Remove the store: all images and containers in it, and what setup created."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ example:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-f", "--force", action="store_true", help="also when it holds images or containers")
+    parser.add_argument("-f", "--force", action="store_true", help="even if it has images or containers")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unmount a container or an image, and take its device out of the kernel."""
+"""Unmount a container or an image, and deactivate its device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ example:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="+", metavar="NAME|DIR", help="a container, an image, or a mount point")
     parser.add_argument(
-        "-l", "--lazy", action="store_true", help="out of sight now, gone when nobody uses it any more"
+        "-l", "--lazy", action="store_true", help="detach it now, clean up when it is no longer in use"
     )
 
 
