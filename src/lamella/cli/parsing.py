@@ -153,15 +153,3 @@ def name_and_path(name: str, path: str | None = None, *, relative: bool = False)
 def add_json(parser: argparse.ArgumentParser) -> None:
     """``--json`` for commands that print data."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-
-
-def add_list_options(parser: argparse.ArgumentParser) -> None:
-    """``-q``, ``--no-trunc`` and ``--json``, for commands that list what has an ID."""
-    parser.add_argument("-q", action="store_true", dest="only_ids", help="only the IDs")
-    parser.add_argument("--no-trunc", action="store_true", help="whole IDs")
-    add_json(parser)
-
-
-def shown_id(args: argparse.Namespace, identity: str) -> str:
-    """An ID as the options of :func:`add_list_options` ask for it."""
-    return identity if args.no_trunc else short_id(identity)

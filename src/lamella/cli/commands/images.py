@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import age, print_json, print_table
-from lamella.cli.parsing import add_list_options, open_store, shown_id, split_reference
+from lamella.cli.lists import add_list_options, print_list, shown_id
+from lamella.cli.output import age
+from lamella.cli.parsing import open_store, split_reference
 from lamella.units import human_size
 
 if TYPE_CHECKING:
@@ -26,18 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     with open_store(args, read_only=True) as store:
         images = store.images()
-    if args.json:
-        print_json([image.as_dict() for image in images])
-        return 0
-    rows = []
-    for image in images:
-        shown = shown_id(args, image.id)
-        if args.only_ids:
-            print(shown)
-            continue
-        for name in image.references or ("<none>:<none>",):
-            repository, tag = split_reference(name)
-            rows.append((repository, tag, shown, age(image.created), human_size(image.size)))
-    if not args.only_ids:
-        print_table(("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"), rows)
+    rows = [
+        (*split_reference(name), shown_id(args, image.id), age(image.created), human_size(image.size))
+        for image in images
+        for name in image.references or ("<none>:<none>",)
+    ]
+    print_list(args, images, ("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"), rows)
     return 0

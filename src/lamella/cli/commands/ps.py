@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import age, print_json, print_table
-from lamella.cli.parsing import add_list_options, open_store, short_id, shown_id
+from lamella.cli.lists import add_list_options, print_list, shown_id
+from lamella.cli.output import age
+from lamella.cli.parsing import open_store, short_id
 from lamella.units import human_size
 
 if TYPE_CHECKING:
@@ -26,15 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     with open_store(args, read_only=True) as store:
         containers = store.containers()
-    if args.json:
-        print_json([container.as_dict() for container in containers])
-        return 0
-    if args.only_ids:
-        for container in containers:
-            print(shown_id(args, container.id))
-        return 0
     mounted = any(container.mounted for container in containers)
-    print_table(
+    print_list(
+        args,
+        containers,
         ("CONTAINER ID", "IMAGE", "CREATED", "SIZE", *(("MOUNTED",) if mounted else ()), "NAMES"),
         [
             (
