@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         from lamella.store.pool_only import make_pool
 
         name = make_pool(args.root, mode=args.mode, storage_options=options, wait=args.wait)
-        print(f"The thin pool {name} is ready and empty. Activate it with vgchange -ay.")
+        print(f"The thin pool {name} is ready, and empty. Activate it with vgchange -ay.")
         return 0
     with Store.setup(
         args.root,
