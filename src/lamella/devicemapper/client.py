@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.devicemapper import ioctl
-from lamella.devicemapper.device import DeviceInfo, TargetLine, info_of
+from lamella.devicemapper.device import DeviceInfo, info_of
 from lamella.devicemapper.errors import explained
 from lamella.devicemapper.ioctl import NOTHING, Command, Flag
+from lamella.devicemapper.table import TargetLine
 from lamella.errors import (
     BusyError,
     ExistsError,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel says of a device and of the targets in its table."""
+"""What the kernel says of a device."""
 
 from __future__ import annotations
 
@@ -40,20 +40,6 @@ class DeviceInfo:
     def node(self) -> str:
         """The node that the kernel itself makes, at once, where ``/dev`` is a devtmpfs."""
         return f"/dev/dm-{self.minor}"
-
-
-@dataclass(frozen=True, slots=True)
-class TargetLine:
-    """One target of a live table: its parameters or, of a status, its state, in *text*."""
-
-    start: int
-    length: int
-    kind: str
-    text: str
-
-    @property
-    def line(self) -> str:
-        return f"{self.start} {self.length} {self.kind} {self.text}"
 
 
 def info_of(answer: Answer) -> DeviceInfo:

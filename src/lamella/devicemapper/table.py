@@ -15,9 +15,6 @@ from lamella.errors import BadInputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from lamella.devicemapper.device import TargetLine
-
-
 MAX_SECTORS = 1 << 55
 """The kernel counts bytes of a device in 63 bits."""
 MAX_NUMBER = (1 << 64) - 1
@@ -152,6 +149,20 @@ class Thin(_Known):
     @property
     def parameters(self) -> str:
         return f"{self.pool} {self.device_id}" + (f" {self.origin}" if self.origin else "")
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLine:
+    """One target of a live table: its parameters or, of a status, its state, in *text*."""
+
+    start: int
+    length: int
+    kind: str
+    text: str
+
+    @property
+    def line(self) -> str:
+        return f"{self.start} {self.length} {self.kind} {self.text}"
 
 
 def parse_table(text: str) -> tuple[Target, ...]:

@@ -18,8 +18,8 @@ from lamella.block import sysfs
 from lamella.block.device import SECTOR
 from lamella.block.opening import is_remote
 from lamella.devicemapper.client import own_major
-from lamella.devicemapper.device import DeviceInfo, TargetLine
-from lamella.devicemapper.table import Linear, SnapshotOrigin, Striped, Target, Thin, ThinPool
+from lamella.devicemapper.device import DeviceInfo
+from lamella.devicemapper.table import Linear, SnapshotOrigin, Striped, Target, TargetLine, Thin, ThinPool
 from lamella.driver.device_names import device_name
 from lamella.driver.direct_lvm.group import VolumeDevices
 from lamella.driver.loop_lvm.backend import LOW_WATER

@@ -14,8 +14,7 @@ from lamella.cli.dmsetup import backend as source_module
 from lamella.cli.dmsetup import main_dmsetup
 from lamella.cli.main import main
 from lamella.devicemapper.client import DeviceMapper
-from lamella.devicemapper.device import TargetLine
-from lamella.devicemapper.table import Error, Linear, Target, parse_table
+from lamella.devicemapper.table import Error, Linear, Target, TargetLine, parse_table
 from lamella.driver.emulated_devices import VirtualDevices
 from lamella.images.sample import write_sample
 from lamella.store import Store

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lamella.cli.dmsetup.options import Options
-    from lamella.devicemapper.device import DeviceInfo, TargetLine
+    from lamella.devicemapper.device import DeviceInfo
+    from lamella.devicemapper.table import TargetLine
 
 
 class FailedError(LamellaError):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from lamella.cli.dmsetup.backend import Source
     from lamella.cli.dmsetup.options import Options
-    from lamella.devicemapper.device import DeviceInfo, TargetLine
+    from lamella.devicemapper.device import DeviceInfo
+    from lamella.devicemapper.table import TargetLine
 
 NOTHING = "No devices found\n"
 NUMBERING = ("devno", "devname", "blkdevname")
