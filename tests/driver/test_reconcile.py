@@ -15,8 +15,8 @@ from lamella.driver.device_names import device_name, pool_name
 from lamella.driver.reconcile import sweep, wake
 from lamella.driver.state import Device, State
 from lamella.errors import BusyError
-from lamella.thin.kernel import pool as kernel_pool
-from lamella.thin.kernel.pool import INTERNAL
+from lamella.thin.kernel import active_pool
+from lamella.thin.kernel.guard import INTERNAL
 from tests.lvm.activation.kernel_in_memory import MAJOR, FakeKernel
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def test_wake(kernel: Kernel, tmp_path: Path) -> None:
 def test_a_suspended_pool_of_lvms_is_not_ours_to_resume(
     kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel_pool, "PATIENCE", 0)
+    monkeypatch.setattr(active_pool, "SUSPEND_TIMEOUT", 0)
     kernel.suspend("vg-lv")
     with pytest.raises(BusyError, match="vg-lv is suspended") as caught:
         wake(cast("DeviceMapper", kernel), tmp_path, "vg-lv", alone=True)

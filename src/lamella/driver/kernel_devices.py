@@ -16,7 +16,8 @@ from lamella.devicemapper.nodes import QUIET_COOKIE, drop_name, make_name
 from lamella.driver.device_names import device_name, device_prefix
 from lamella.driver.temporary_snapshots import Temporaries
 from lamella.errors import BusyError, LamellaError, NotFoundError
-from lamella.thin.kernel.pool import INTERNAL, KernelPool
+from lamella.thin.kernel.guard import INTERNAL
+from lamella.thin.kernel.pool import KernelPool
 from lamella.thin.kernel.removal import quick_remove, wait_until_gone
 
 if TYPE_CHECKING:
@@ -87,7 +88,9 @@ class KernelDevices:
             info = None
         if info is None:
             table = [pool.table_for(device.device_id, device.size)]
-            info = pool.awake(lambda: self.dm.create_with_table(name, table, cookie=QUIET_COOKIE))
+            info = pool.retry_while_suspended(
+                lambda: self.dm.create_with_table(name, table, cookie=QUIET_COOKIE)
+            )
         elif info.deferred_remove:
             self.dm.cancel_deferred_remove(name)
         return make_name(name, info.major, info.minor)

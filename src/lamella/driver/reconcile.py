@@ -17,7 +17,8 @@ from lamella.devicemapper.table import Thin, sole_target
 from lamella.driver.device_names import device_prefix, pool_name
 from lamella.driver.kernel_devices import of_store
 from lamella.errors import BusyError, LamellaError, NotFoundError
-from lamella.thin.kernel.pool import INTERNAL, stays_suspended
+from lamella.thin.kernel.active_pool import stays_suspended
+from lamella.thin.kernel.guard import INTERNAL
 from lamella.thin.kernel.removal import finish_removal
 
 if TYPE_CHECKING:

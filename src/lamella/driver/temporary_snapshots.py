@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from lamella.block.file import sync_directory
 from lamella.block.system import explain
 from lamella.errors import LamellaError, NoSpaceError, NotFoundError, ReadOnlyError
-from lamella.thin.kernel.pool import Guard
+from lamella.thin.kernel.guard import Guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

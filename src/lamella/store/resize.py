@@ -48,7 +48,7 @@ def resize(root: Path, devices: DeviceSet, device: str, size: int, *, name: str)
     from lamella.fs.mounted.grow import grow_mounted
 
     table = kernel.pool.table_for(old.device_id, size)
-    kernel.pool.awake(lambda: kernel.dm.reload(here.name, [table]))
+    kernel.pool.retry_while_suspended(lambda: kernel.dm.reload(here.name, [table]))
     # Before the file system: one that is larger than its device could not be mounted again.
     with devices.state.transaction():
         devices.state.put_device(replace(old, size=size))

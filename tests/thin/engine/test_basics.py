@@ -12,7 +12,6 @@ import pytest
 from lamella.block import FileDevice, MemoryDevice
 from lamella.errors import BusyError, ExistsError, NoSpaceError, NotFoundError, ReadOnlyError, UsageError
 from lamella.thin.engine import live_metadata
-from lamella.thin.engine.diff import differing_ranges
 from lamella.thin.engine.pool import Pool, PoolOptions
 from lamella.thin.tools.check import check
 from tests.support.failing import NowhereDevice
@@ -455,18 +454,18 @@ def test_differing_ranges() -> None:
     for at in range(0, 3000, 2):
         volume.write(at * CHUNK, b"x" * 10)
     pool.create_snap(2, 1)
-    assert list(differing_ranges(pool, 1, 2)) == []
+    assert list(pool.differing_ranges(1, 2)) == []
     snap = pool.open_volume(2, 512 * MIB)
     volume.write(10 * CHUNK, b"y")
     snap.write(1001 * CHUNK, b"new")
     snap.discard(2000 * CHUNK, 3 * CHUNK)
     volume.write(7000 * CHUNK, b"far")
     expected = [(10, 1), (1001, 1), (2000, 1), (2002, 1), (7000, 1)]
-    assert list(differing_ranges(pool, 1, 2)) == expected
-    assert list(differing_ranges(pool, 2, 1)) == expected
+    assert list(pool.differing_ranges(1, 2)) == expected
+    assert list(pool.differing_ranges(2, 1)) == expected
     pool.create_thin(3)
-    assert sum(length for _, length in differing_ranges(pool, 3, 1)) == 1501
-    assert list(differing_ranges(pool, 1, 1)) == []
+    assert sum(length for _, length in pool.differing_ranges(3, 1)) == 1501
+    assert list(pool.differing_ranges(1, 1)) == []
 
 
 def test_read_only_pool(tmp_path: Path) -> None:

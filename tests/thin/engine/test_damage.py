@@ -9,7 +9,6 @@ import pytest
 
 from lamella.block import MemoryDevice
 from lamella.errors import LamellaError
-from lamella.thin.engine.diff import differing_ranges
 from lamella.thin.engine.pool import Pool, PoolOptions
 from lamella.thin.format.checksum import BITMAP_XOR, INDEX_XOR, NODE_XOR, SUPERBLOCK_XOR, block_checksum, seal
 from tests.support.failing import NowhereDevice
@@ -43,7 +42,7 @@ def use(metadata: MemoryDevice) -> None:
             volume.write_many([(at * 50 * CHUNK, b"z") for at in range(20)])
             volume.discard(10 * CHUNK, 200 * CHUNK)
             volume.discard(0, 1 << 30)
-    list(differing_ranges(pool, 1, 4))
+    list(pool.differing_ranges(1, 4))
     pool.create_snap(100, 1)
     pool.release_metadata_snap()
     pool.commit()

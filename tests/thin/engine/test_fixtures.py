@@ -14,7 +14,6 @@ from scripts.docker_stores.digests import PIECE, digest
 
 from lamella.block import FileDevice, MemoryDevice
 from lamella.errors import NoSpaceError, ReadOnlyError
-from lamella.thin.engine.diff import differing_ranges
 from lamella.thin.engine.pool import Pool, PoolOptions
 from lamella.thin.tools.check import check
 from tests.support.docker_stores import ALL
@@ -158,7 +157,7 @@ def test_docker_devices_read_as_the_kernel_read_them(
                 assert volume.status_line() == store.usage(number)
                 found = digest(volume.read(at, PIECE) for at in range(0, volume.size, PIECE))
             assert found == store.digest(number), number
-        assert sum(length for _, length in differing_ranges(pool, 1, 2)) > 0
+        assert sum(length for _, length in pool.differing_ranges(1, 2)) > 0
 
 
 @pytest.mark.parametrize(("mode", "fs", "state"), ALL)

@@ -18,7 +18,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from lamella.block import MemoryDevice
 from lamella.errors import BusyError, ExistsError, NoSpaceError, NotFoundError
-from lamella.thin.engine.diff import differing_ranges
 from lamella.thin.engine.pool import Pool, PoolMode, PoolOptions
 from lamella.thin.tools.check import check
 
@@ -211,7 +210,7 @@ class Engine(RuleBasedStateMachine):
     def compare(self, pick: random.Random) -> None:
         one, two = pick.sample(sorted(self.model), 2)
         differing = set()
-        for first, length in differing_ranges(self.pool, one, two):
+        for first, length in self.pool.differing_ranges(one, two):
             differing.update(range(first, first + length))
         for chunk in range(-(-VOLUME // CHUNK)):
             if chunk not in differing:

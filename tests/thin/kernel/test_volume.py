@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lamella.block import BlockDevice
 from lamella.devicemapper.kernel_status import parse_thin_status
 from lamella.errors import BadInputError, BusyError, DeviceIOError, LamellaError, NoSpaceError, UsageError
-from lamella.thin.kernel import pool as kernel_pool
+from lamella.thin.kernel import active_pool
 from lamella.thin.kernel import volume as kernel_volume
 from lamella.thin.kernel.pool import KernelPool
 from lamella.thin.kernel.volume import KernelVolume
@@ -175,7 +175,7 @@ def test_a_reader_s_device_is_waited_for_and_then_named(monkeypatch: pytest.Monk
     dm = SimpleNamespace(remove=remove, create_with_table=lambda *_, **__: "made")
     pool = SimpleNamespace(
         dm=dm, active=lambda _: info, is_internal=lambda _: True, table_for=lambda *_: None, name="pool",
-        awake=lambda load: load(),
+        retry_while_suspended=lambda load: load(),
     )  # fmt: skip
     volume.pool = cast("KernelPool", pool)
     assert volume._active(last=False) is None
@@ -244,16 +244,16 @@ def test_no_device_is_made_while_lvm_has_the_pool_suspended(monkeypatch: pytest.
     waited: list[float] = []
     monkeypatch.setattr("time.sleep", waited.append)
     pool = SuspendedPool(looks=3)
-    assert pool.awake(pool.load) == "made"
+    assert pool.retry_while_suspended(pool.load) == "made"
     assert len(waited) == 3 + 1
     waited.clear()
     pool = SuspendedPool(looks=0, refusals=5)
-    assert pool.awake(pool.load) == "made"
+    assert pool.retry_while_suspended(pool.load) == "made"
     assert len(waited) == 5
     with pytest.raises(UsageError):
-        pool.awake(SuspendedPool(looks=0, refusals=100).load)
+        pool.retry_while_suspended(SuspendedPool(looks=0, refusals=100).load)
     assert sum(waited) < 3
-    monkeypatch.setattr(kernel_pool, "PATIENCE", 0)
+    monkeypatch.setattr(active_pool, "SUSPEND_TIMEOUT", 0)
     pool = SuspendedPool(looks=1000)
     with pytest.raises(BusyError, match="suspended"):
-        pool.awake(pool.load)
+        pool.retry_while_suspended(pool.load)

@@ -365,6 +365,22 @@ class LiveMetadata:
         device.changed = True
         found.forget(first, last)
 
+    def remap(
+        self,
+        device: Device,
+        chunks: npt.NDArray[np.int64],
+        values: npt.NDArray[np.uint64],
+        *,
+        discard: bool = False,
+    ) -> None:
+        """Map ascending *chunks* of *device* to *values*; chunks that only this transaction had mapped
+        release their data blocks."""
+        released = self.map_of(device).store(chunks, values, self.maps)
+        device.changed = True
+        self.note_change(device)
+        if len(released):
+            self.free_data(released, discard=discard)
+
     def count_unmapped(self, device: Device, chunks: int) -> None:
         """*chunks* mappings of *device* are about to go."""
         if chunks > device.mapped:

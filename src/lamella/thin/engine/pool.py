@@ -21,10 +21,12 @@ from lamella.errors import (
     NoSpaceError,
     UsageError,
 )
+from lamella.thin.engine.diff import unshared
 from lamella.thin.engine.live_metadata import DeviceDetails, LiveMetadata
 from lamella.thin.engine.pool_core import PoolCore
 from lamella.thin.engine.volume import Volume
 from lamella.thin.format.checksum import BLOCK_SIZE
+from lamella.thin.format.mappings import ranges_that_differ
 from lamella.thin.format.space_map import MAX_METADATA_BLOCKS
 from lamella.thin.interface import MetadataView
 from lamella.thin.status import PoolMode, PoolOptions, PoolStatus, metadata_low_water
@@ -196,10 +198,12 @@ class Pool(PoolCore):
         yield MetadataView(self.metadata_device, snapshot=False)
 
     def differing_ranges(self, dev_a: int, dev_b: int) -> Iterator[tuple[int, int]]:
-        """As :func:`lamella.thin.engine.diff.differing_ranges`."""
-        from lamella.thin.engine.diff import differing_ranges
-
-        return differing_ranges(self, dev_a, dev_b)
+        """(first chunk, length) of the chunks that two devices map differently, in order. Their content
+        is the same everywhere else. Raises :class:`lamella.errors.NotFoundError`."""
+        with self.lock:
+            roots = self.mapping_root(dev_a), self.mapping_root(dev_b)
+            found = unshared(self.live.maps, *roots)
+        yield from ranges_that_differ(*found)
 
     def status(self) -> PoolStatus:
         """The pool's state now, uncommitted changes included."""

@@ -27,7 +27,7 @@ from lamella.errors import (
     UsageError,
 )
 from lamella.thin.engine.live_metadata import LEAF_UNITS
-from lamella.thin.engine.write_batch import Shortage
+from lamella.thin.engine.shortage import Shortage
 from lamella.thin.engine.zeroing import ZeroedAhead
 from lamella.thin.format.runs import stretches
 from lamella.thin.status import PoolMode

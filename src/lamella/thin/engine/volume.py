@@ -12,7 +12,8 @@ from lamella.block import SECTOR
 from lamella.errors import NoSpaceError, NotFoundError, ReadOnlyError, UsageError
 from lamella.thin.engine.device_map import PAGE, UNMAPPED
 from lamella.thin.engine.live_metadata import PAGE_LIMIT, PAGE_UNITS
-from lamella.thin.engine.write_batch import Batch, Shortage
+from lamella.thin.engine.shortage import Shortage
+from lamella.thin.engine.write_batch import Batch
 from lamella.thin.format.mappings import merge
 from lamella.thin.format.node import TIME_BITS, TIME_MASK
 from lamella.thin.format.runs import stretches
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from lamella.block import BlockDevice
     from lamella.thin.engine.device_map import MapPage
     from lamella.thin.engine.live_metadata import Device
-    from lamella.thin.engine.pool import Pool
+    from lamella.thin.engine.pool_core import PoolCore
 
 _ZEROS = bytes(1 << 20)
 _WINDOW = 64 * PAGE
@@ -47,7 +48,7 @@ class Volume(ThinVolume):
 
     def __init__(
         self,
-        pool: Pool,
+        pool: PoolCore,
         device: Device,
         size: int,
         *,
@@ -343,7 +344,14 @@ class Volume(ThinVolume):
         while todo:
             part = todo.pop()
             try:
-                Batch(self, part).run()
+                Batch(
+                    self.pool,
+                    self.device,
+                    part,
+                    name=self.name,
+                    external_origin=self.external_origin,
+                    zero_fresh=self.zero_fresh,
+                ).run()
             except Shortage:
                 halves = split(part, self.chunk_size)
                 if halves is None:
@@ -413,18 +421,7 @@ class Volume(ThinVolume):
             return
         chunks = there + first
         live.count_unmapped(device, len(chunks))
-        self.remember(chunks, np.full(len(chunks), UNMAPPED, dtype=np.uint64), discard=True)
-
-    def remember(
-        self, chunks: npt.NDArray[np.int64], values: npt.NDArray[np.uint64], *, discard: bool = False
-    ) -> None:
-        """Enter new mappings; chunks that only this transaction had mapped give up their data blocks."""
-        live, device = self.pool.live, self.device
-        lost = live.map_of(device).store(chunks, values, live.maps)
-        device.changed = True
-        live.note_change(device)
-        if len(lost):
-            live.free_data(lost, discard=discard)
+        live.remap(device, chunks, np.full(len(chunks), UNMAPPED, dtype=np.uint64), discard=True)
 
     # -- the rest ----------------------------------------------------------------------------------
 

@@ -18,42 +18,57 @@ from lamella.thin.format.runs import stretches
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from lamella.thin.engine.volume import Volume
+    from lamella.block import BlockDevice
+    from lamella.thin.engine.live_metadata import Device
+    from lamella.thin.engine.pool_core import PoolCore
 
 COMPOSED = 16 << 20
 """Most bytes of chunks put together in memory before they are written."""
 
 
-class Shortage(Exception):
-    """Internal: there is less free space than a batch needs, even after a commit; half of it may go."""
-
-
 class Batch:
-    """Ascending *pieces* of (offset, bytes), none empty, none overlapping another, for *volume*."""
+    """Ascending *pieces* of (offset, bytes), none empty, none overlapping another, for *device* of *pool*.
 
-    def __init__(self, volume: Volume, pieces: list[tuple[int, memoryview]]) -> None:
-        self.volume = volume
+    *name* is what errors call the device. *external_origin* shows through where nothing is mapped. With
+    *zero_fresh* the rest of a partly written new chunk is zeroed.
+    """
+
+    def __init__(
+        self,
+        pool: PoolCore,
+        device: Device,
+        pieces: list[tuple[int, memoryview]],
+        *,
+        name: str,
+        external_origin: BlockDevice | None,
+        zero_fresh: bool,
+    ) -> None:
+        self.pool = pool
+        self.device = device
         self.pieces = pieces
-        self.size = volume.chunk_size
+        self.name = name
+        self.external_origin = external_origin
+        self.zero_fresh = zero_fresh
+        self.size = pool.chunk_size
         self.out: list[tuple[int, memoryview]] = []
         self.composed = 0
 
     def run(self) -> None:
         """Write all of it, or raise. Raises :class:`Shortage` before anything is written."""
-        volume, pool, live = self.volume, self.volume.pool, self.volume.pool.live
+        pool, live, device = self.pool, self.pool.live, self.device
         starts = np.array([offset for offset, _ in self.pieces], dtype=np.int64)
         ends = starts + np.array([len(view) for _, view in self.pieces], dtype=np.int64)
         chunks, whole = self._chunks(starts, ends)
-        values = live.map_of(volume.device).pick(chunks, live.maps)
+        values = live.map_of(device).pick(chunks, live.maps)
         mapped = values != UNMAPPED
-        anew = ~mapped | ((values & np.uint64(TIME_MASK)) < volume.device.snapshotted_time)
+        anew = ~mapped | ((values & np.uint64(TIME_MASK)) < device.snapshotted_time)
         blocks = (values >> np.uint64(TIME_BITS)).astype(np.int64)
         count = int(np.count_nonzero(anew))
         if not count:
             self._write(starts, ends, chunks, blocks, np.zeros(len(chunks), dtype=np.bool_))
             return
-        pool.check_provisioning(volume.name)
-        pool.keep_metadata_free(volume.device, set(np.unique(chunks[anew] // PAGE).tolist()), count)
+        pool.check_provisioning(self.name)
+        pool.keep_metadata_free(device, set(np.unique(chunks[anew] // PAGE).tolist()), count)
         new = pool.allocate(count)
         data = live.data
         try:
@@ -64,9 +79,9 @@ class Batch:
         except BaseException:
             data.release(new)
             raise
-        values = (new.astype(np.uint64) << np.uint64(TIME_BITS)) | np.uint64(pool.live.time & TIME_MASK)
-        volume.device.mapped += int(np.count_nonzero(~mapped))
-        volume.remember(chunks[anew], values)
+        values = (new.astype(np.uint64) << np.uint64(TIME_BITS)) | np.uint64(live.time & TIME_MASK)
+        device.mapped += int(np.count_nonzero(~mapped))
+        live.remap(device, chunks[anew], values)
 
     def _chunks(
         self, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
@@ -103,18 +118,17 @@ class Batch:
 
         Returns the chunks that were put together in memory, pieces and all, and are written whole.
         """
-        volume, pool, size = self.volume, self.volume.pool, self.size
+        pool, origin, size = self.pool, self.external_origin, self.size
         composed = np.zeros(len(chunks), dtype=np.bool_)
-        origin = volume.external_origin
         old_of = np.zeros(len(chunks), dtype=np.int64)
         old_of[anew] = old
         parts = anew & ~whole
         fresh = parts & ~mapped
         if origin is not None:
             fresh &= chunks * size >= origin.size
-        if not volume.zero_fresh or pool.zeroed.cheap:
+        if not self.zero_fresh or pool.zeroed.cheap:
             parts &= ~fresh
-            if volume.zero_fresh and fresh.any():
+            if self.zero_fresh and fresh.any():
                 self._zero(blocks[fresh])
         for place in np.flatnonzero(parts).tolist():
             chunk, block = int(chunks[place]), int(blocks[place])
@@ -138,7 +152,7 @@ class Batch:
 
     def _zero(self, blocks: npt.NDArray[np.int64]) -> None:
         """Make new chunks read as zeros; they ascend, as all that is allocated together."""
-        pool = self.volume.pool
+        pool = self.pool
         for start, end in stretches(np.diff(blocks) != 1):
             block = int(blocks[start])
             pool.zeroed.ensure(block, pool.live.data.upcoming(block, pool.zeroed.limit), end - start)
@@ -182,7 +196,7 @@ class Batch:
 
     def _send(self) -> None:
         if self.out:
-            self.volume.pool.data_written = True
-            self.volume.pool.data_device.write_many(self.out)
+            self.pool.data_written = True
+            self.pool.data_device.write_many(self.out)
         self.out = []
         self.composed = 0

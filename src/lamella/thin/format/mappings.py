@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mappings of a thin device as arrays: taking values apart, and merging neighbours into runs."""
+"""Mappings of thin devices as arrays: decoding values, merging neighbours into runs, comparing two sets."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lamella.thin.format.node import TIME_BITS, TIME_MASK
+from lamella.thin.format.runs import stretches
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
 
@@ -57,3 +60,31 @@ def merge(
     starts = edges[:-1]
     first = values[starts]
     return Runs(keys[starts], data_blocks(first), np.diff(edges).astype(np.uint64), times(first))
+
+
+def ranges_that_differ(
+    keys_a: npt.NDArray[np.uint64],
+    values_a: npt.NDArray[np.uint64],
+    keys_b: npt.NDArray[np.uint64],
+    values_b: npt.NDArray[np.uint64],
+) -> Iterator[tuple[int, int]]:
+    """(first chunk, length) of the chunks that two sets of mappings (chunks ascending, raw values) map
+    differently, in order.
+
+    Chunks that both map to the same data chunk, or that neither maps, are left out: their content is the
+    same.
+    """
+    keys = np.concatenate((keys_a, keys_b))
+    blocks = data_blocks(np.concatenate((values_a, values_b)))
+    order = np.argsort(keys, kind="stable")
+    keys, blocks = keys[order], blocks[order]
+    # A chunk that both map alike stands there twice with the same data block.
+    same = (keys[1:] == keys[:-1]) & (blocks[1:] == blocks[:-1])
+    differs = np.ones(len(keys), dtype=np.bool_)
+    differs[1:] &= ~same
+    differs[:-1] &= ~same
+    chunks = np.unique(keys[differs]).astype(np.int64)
+    if not len(chunks):
+        return
+    for start, end in stretches(np.diff(chunks) != 1):
+        yield int(chunks[start]), end - start

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lamella.devicemapper.client import DeviceInfo, DeviceMapper
     from lamella.devicemapper.table import Target
 
-PATIENCE = 1.0
+NAME_TIMEOUT = 1.0
 """Seconds that a removed device's name is waited for to go; mostly it is gone in one millisecond."""
 
 
@@ -88,7 +88,7 @@ def finish_removal(dm: DeviceMapper, info: DeviceInfo, target: Target | None) ->
 
 def wait_until_gone(dm: DeviceMapper, name: str) -> None:
     """Wait until the device that was removed so has lost its name, unless somebody looks at it for long."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + NAME_TIMEOUT
     pause = 0.0005
     while dm.find(name) is not None and time.monotonic() < end:
         time.sleep(pause)

@@ -23,7 +23,7 @@ from lamella.block import FileDevice, holders
 from lamella.devicemapper.nodes import QUIET_COOKIE
 from lamella.errors import BusyError, ExistsError, NotFoundError, UsageError
 from lamella.thin.interface import ThinVolume
-from lamella.thin.kernel.pool import INTERNAL
+from lamella.thin.kernel.guard import INTERNAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from lamella.devicemapper.client import DeviceInfo
-    from lamella.thin.kernel.pool import KernelPool
+    from lamella.thin.kernel.active_pool import ActivePool
 
 _ZEROS = bytes(1 << 20)
 _PARTIAL_LIMIT = 4096
@@ -43,7 +43,7 @@ class KernelVolume(ThinVolume):
     """A thin device that is open. Made by :meth:`lamella.thin.kernel.pool.KernelPool.open_volume`."""
 
     def __init__(
-        self, pool: KernelPool, dev_id: int, size: int, *, read_only: bool, zero_fresh: bool
+        self, pool: ActivePool, dev_id: int, size: int, *, read_only: bool, zero_fresh: bool
     ) -> None:
         self.pool = pool
         self.dev_id = dev_id
@@ -116,7 +116,7 @@ class KernelVolume(ThinVolume):
             return pool.dm.create_with_table(name, table, uuid, read_only=read_only, cookie=QUIET_COOKIE)
 
         try:
-            return pool.awake(make)
+            return pool.retry_while_suspended(make)
         except (ExistsError, BusyError):
             return None
         except UsageError:  # a pool that has failed takes no devices any more; only dmesg hears of it

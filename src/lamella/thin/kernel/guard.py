@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What keeps several of our processes apart that use one active pool."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+INTERNAL = "LAMELLA-"
+"""Begins the UUID of a device that is active only for as long as one of our processes has it open."""
+
+
+class Guard:
+    """Entered around what must not be left half done; this one knows of no other processes."""
+
+    def holding(self) -> AbstractContextManager[object]:
+        """While the pool's metadata is held, of which there can be one holder."""
+        return nullcontext()
+
+    def suspending(self, name: str) -> AbstractContextManager[object]:
+        """While the device called *name* is suspended."""
+        return nullcontext()
