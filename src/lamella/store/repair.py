@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.block import FileDevice
+from lamella.block import SECTOR, FileDevice
 from lamella.block.system import explain
 from lamella.driver import backends, options
 from lamella.errors import BusyError, CorruptError, ExistsError
@@ -126,7 +126,7 @@ class _Run:
 
     def _chunk(self, found: CheckReport) -> int:
         if found.superblock is not None:
-            return found.superblock.data_block_size * 512
+            return found.superblock.data_block_size * SECTOR
         return self.backend.chunk_size(self.parsed)
 
     def _mismatch(self, transaction_id: int) -> str:
@@ -208,7 +208,7 @@ class _Run:
     def _repair_into(self, target: Path, devices: PoolDevices, report: CheckReport) -> Repair:
         chunk = self._chunk(report)
         fallback = Overrides(
-            self.state.pool().transaction_id, chunk // 512, devices.data.size // chunk
+            self.state.pool().transaction_id, chunk // SECTOR, devices.data.size // chunk
         )  # for a superblock that is gone
         with FileDevice.create(target, devices.metadata.size) as file:
             known = {device.device_id for device in self.state.devices()}

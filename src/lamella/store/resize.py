@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lamella.block import holders
+from lamella.block import SECTOR, holders
 from lamella.driver.active_devices import present_device
 from lamella.driver.options import BASE_MAX
 from lamella.errors import ReadOnlyError, UsageError
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from lamella.driver.active_devices import Present
     from lamella.driver.device_set import DeviceSet
-
-SECTOR = 512
 
 
 def resize(root: Path, devices: DeviceSet, device: str, size: int, *, name: str) -> None:

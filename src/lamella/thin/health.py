@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from lamella.block import SECTOR
 from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.status import PoolMode, parse_status
 from lamella.units import human_size
@@ -266,7 +267,7 @@ def refuse_activation(
     *chunk_size* is what the table would say. The kernel answers EINVAL to all of this, and explains it to
     dmesg only.
     """
-    own_chunk = fields.data_block_size * 512
+    own_chunk = fields.data_block_size * SECTOR
     if chunk_size != own_chunk:
         return Diagnosis(
             "wrong-chunk-size",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.block.device import SECTOR
 from lamella.cli.lvm.reports import lvs
 from lamella.cli.lvm.size_format import Sizes
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from lamella.lvm.format.model import LogicalVolume
     from lamella.lvm.format.segments import Area, Segment
     from lamella.lvm.report.view import GroupView
-
-SECTOR = 512
 
 
 def lvdisplay(context: Context) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.block.device import SECTOR
 from lamella.cli.lvm.errors import BadCommand
 from lamella.lvm.operations.sizes import parse_size
 from lamella.lvm.report.units import human
@@ -12,7 +13,6 @@ from lamella.lvm.report.units import human
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
 
-SECTOR = 512
 PAGE_SECTORS = 8
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.block.device import SECTOR
 from lamella.cli.lvm import pool_options
 from lamella.cli.lvm.errors import BadCommand, Failed
-from lamella.cli.lvm.lv_options import SECTOR, policy
+from lamella.cli.lvm.lv_options import policy
 from lamella.cli.lvm.lv_sizes import check_size_options, extents_to_resize, named_ranges
 from lamella.cli.lvm.names import one_volume
 from lamella.errors import NoSpaceError

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.block.device import SECTOR
 from lamella.cli.lvm.errors import Failed
-from lamella.cli.lvm.lv_options import SECTOR, policy, stripe_options
+from lamella.cli.lvm.lv_options import policy, stripe_options
 from lamella.errors import NotFoundError
 from lamella.lvm.operations.sizes import to_extents
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.block.device import SECTOR
 from lamella.cli.lvm.reports import disks_to_report, pvs
 from lamella.cli.lvm.size_format import Sizes
 
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
     from lamella.lvm.format.physical_volume import PhysicalVolume
     from lamella.lvm.report.view import GroupView
-
-SECTOR = 512
 
 
 def pvdisplay(context: Context) -> None:

@@ -7,6 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from lamella.block.device import SECTOR
 from lamella.lvm.format.physical_volume import PhysicalVolume
 from lamella.lvm.report.view import DeviceInfo, GroupView, Sources, Usage
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
     from lamella.lvm.session.config import Config
     from lamella.lvm.session.session import Session
-
-SECTOR = 512
 
 
 def time_format(config: Config) -> str:

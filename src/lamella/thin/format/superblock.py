@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from lamella.block import SECTOR
 from lamella.errors import CorruptError, UnsupportedError
 from lamella.thin.format.checksum import BLOCK_SIZE, SUPERBLOCK_XOR, block_checksum, seal
 from lamella.thin.format.space_map import SpaceMapRoot
@@ -20,7 +21,7 @@ MAGIC = 27022010
 VERSION = 2
 NEEDS_CHECK = 1
 """Bit of ``flags``: the kernel refuses to write until a check has cleared it."""
-METADATA_BLOCK_SECTORS = BLOCK_SIZE // 512
+METADATA_BLOCK_SECTORS = BLOCK_SIZE // SECTOR
 SPACE_MAP_ROOT_AREA = 128
 
 _FIELDS = struct.Struct("<IIQ16sQIIQQ128s128sQQIIQIII")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lamella.block import SECTOR
 from lamella.thin.format import superblock as superblock_format
 from lamella.thin.format.mappings import data_blocks
 from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, MAPPING
@@ -338,7 +339,7 @@ class _Check:
             data_chunks=data.lost,
             metadata_blocks=metadata.lost,
             counted_too_high=data.blocks - data.lost + metadata.blocks - metadata.lost,
-            chunk_size=main.data_block_size * 512,
+            chunk_size=main.data_block_size * SECTOR,
         )
         report.space_map_faults = self.problems.other_count - before
         report.metadata_references, report.data_references = self.references, self.data
