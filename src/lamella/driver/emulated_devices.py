@@ -25,7 +25,7 @@ from lamella.driver.direct_lvm.group import VolumeDevices
 from lamella.driver.loop_lvm.backend import LOW_WATER
 from lamella.errors import NotFoundError
 from lamella.lvm.activation.device_tree import Settings, resolved, wanted_devices
-from lamella.thin.status import PoolMode
+from lamella.thin.status import PoolMode, PoolOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lamella.driver.device_set import DeviceSet
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.store.store import Store
-    from lamella.thin.status import Discards, PoolStatus
+    from lamella.thin.status import PoolStatus
 
 MAJOR = 253
 """Device-mapper's major number where the kernel has not given it another."""
@@ -268,16 +268,12 @@ def _pool_status(devices: DeviceSet, table: ThinPool) -> str:
     status: PoolStatus = devices.pool.status()
     if status.mode is PoolMode.FAIL:
         return status.line()
-    discards: Discards = "passdown"
-    if "ignore_discard" in table.features:
-        discards = "ignore"
-    elif "no_discard_passdown" in table.features:
-        discards = "nopassdown"
+    options = PoolOptions.from_features(table.features)
     return replace(
         status,
         mode=PoolMode.READ_ONLY if status.needs_check else PoolMode.WRITE,
-        discards=discards,
-        error_if_no_space="error_if_no_space" in table.features,
+        discards=options.discards,
+        error_if_no_space=options.error_if_no_space,
     ).line()
 
 

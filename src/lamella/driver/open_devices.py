@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lamella.driver import transactions
 from lamella.errors import BusyError, CorruptError, LamellaError, NoSpaceError, NotFoundError, ReadOnlyError
 from lamella.fs import filesystem as file_systems
+from lamella.thin.format.limits import MAX_DEVICE_ID
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from lamella.fs.filesystem import FileSystem
     from lamella.thin.interface import ThinPool, ThinVolume
 
-MAX_DEVICE_ID = (1 << 24) - 1
 """Device ids have 24 bits."""
 
 

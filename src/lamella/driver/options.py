@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
+from lamella.block.device import SECTOR
 from lamella.errors import UnsupportedError, UsageError
 from lamella.lvm.format.names import name_problem, reserved_reason
+from lamella.thin.format.limits import MAX_CHUNK, MIN_CHUNK
 from lamella.units import parse_size
 
 if TYPE_CHECKING:
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
 
 GIB = 1 << 30
 MIB = 1 << 20
-CHUNK_STEP = 64 << 10
-"""A thin pool's chunk size is a multiple of this (``DATA_DEV_BLOCK_SIZE_MIN_SECTORS``)."""
-CHUNK_MAX = 1 << 30
 BASE_MIN = 32 * MIB
 """Smallest base device that we make: an ext4 of less has no room for a journal and a layer."""
 BASE_MAX = 16 << 40
@@ -291,9 +290,9 @@ _PARSERS: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "dm.mkfsarg": ("mkfs_args", _one),
     "dm.mountopt": ("mount_options", _commas),
     "dm.xfs_nospace_max_retries": ("xfs_nospace_max_retries", _retries),
-    "dm.loopdatasize": ("loop_data_size", _between(CHUNK_STEP, 1 << 60, 512)),
+    "dm.loopdatasize": ("loop_data_size", _between(MIN_CHUNK, 1 << 60, SECTOR)),
     "dm.loopmetadatasize": ("loop_metadata_size", _between(METADATA_MIN, METADATA_MAX, 4096)),
-    "dm.blocksize": ("chunk_size", _between(CHUNK_STEP, CHUNK_MAX, CHUNK_STEP)),
+    "dm.blocksize": ("chunk_size", _between(MIN_CHUNK, MAX_CHUNK, MIN_CHUNK)),
     "dm.min_free_space": ("min_free_percent", _percent),
     "dm.use_deferred_removal": ("deferred_removal", _boolean),
     "dm.use_deferred_deletion": ("deferred_deletion", _boolean),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from lamella.block.file import sync_directory
 from lamella.block.system import explain
 from lamella.errors import LamellaError, NoSpaceError, NotFoundError, ReadOnlyError
+from lamella.thin.format.limits import MAX_DEVICE_ID
 from lamella.thin.kernel.guard import Guard
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from lamella.thin.kernel.pool import KernelPool
 
-LAST_ID = (1 << 24) - 1
 _SUSPENDED = "suspended"
 _HELD = "held"
 
@@ -86,7 +86,7 @@ class Temporaries(Guard):
         """
         with self._locked("lock"):
             used = taken() | {int(name) for name in self._numbers()}
-            dev_id = next((number for number in range(LAST_ID, 0, -1) if number not in used), 0)
+            dev_id = next((number for number in range(MAX_DEVICE_ID, 0, -1) if number not in used), 0)
             if not dev_id:
                 raise NoSpaceError("the pool has no free device id", hint="remove images or containers")
             path = self.folder / str(dev_id)

@@ -1,22 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a pool is told to do, the state that it is in, and how both are reported.
+"""The options of a pool, the states of pools and thin devices, and the kernel's words for all of them.
 
-The words and their order are those of the kernel's thin-pool target (``pool_status`` and ``emit_flags``
-in ``drivers/md/dm-thin.c``).
+The words and their order are those of the kernel's thin-pool and thin targets (``pool_status``,
+``emit_flags`` and ``thin_status`` in ``drivers/md/dm-thin.c``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from lamella.block.device import SECTOR
 from lamella.errors import BadInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 MAX_METADATA_LOW_WATER = 1024
 """Blocks (4 MiB): with fewer free the kernel sends an event."""
 
 Discards = Literal["passdown", "nopassdown", "ignore"]
+"""What becomes of a discard: see :attr:`PoolOptions.discards`. The words are LVM2's."""
+DISCARD_WORDS: dict[Discards, str] = {
+    "passdown": "discard_passdown",
+    "nopassdown": "no_discard_passdown",
+    "ignore": "ignore_discard",
+}
+"""The kernel's words. A table leaves out "discard_passdown", which is the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +46,23 @@ class PoolOptions:
     no_space_timeout: float = 60.0
     """Seconds that a write waits for a full data device to grow; then it fails."""
 
-    def features(self, *, read_only: bool = False) -> str:
-        """Their number and words as a thin-pool table line ends with them."""
-        words = [
+    def features(self, *, read_only: bool = False) -> tuple[str, ...]:
+        """The feature words that a thin-pool table line ends with."""
+        return (
             *(["skip_block_zeroing"] if not self.zero else []),
-            *(["ignore_discard"] if self.discards == "ignore" else []),
-            *(["no_discard_passdown"] if self.discards == "nopassdown" else []),
+            *([DISCARD_WORDS[self.discards]] if self.discards != "passdown" else []),
             *(["read_only"] if read_only else []),
             *(["error_if_no_space"] if self.error_if_no_space else []),
-        ]
-        return " ".join([str(len(words)), *words])
+        )
+
+    @classmethod
+    def from_features(cls, words: Collection[str]) -> PoolOptions:
+        """The options that the feature words of a thin-pool table line stand for."""
+        return cls(
+            zero="skip_block_zeroing" not in words,
+            discards=next((kind for kind, word in DISCARD_WORDS.items() if word in words), "passdown"),
+            error_if_no_space="error_if_no_space" in words,
+        )
 
 
 class PoolMode(IntEnum):
@@ -91,7 +109,7 @@ class PoolStatus:
         return (
             f"{self.transaction_id} {self.used_metadata}/{self.total_metadata} "
             f"{self.used_data}/{self.total_data} {self.held_root or '-'} {self.mode_word} "
-            f"{_WORDS[self.discards]} "
+            f"{DISCARD_WORDS[self.discards]} "
             f"{'error_if_no_space' if self.error_if_no_space else 'queue_if_no_space'} "
             f"{'needs_check' if self.needs_check else '-'} {self.metadata_low_water} "
         )
@@ -134,14 +152,43 @@ def parse_status(text: str) -> PoolStatus:
 
 
 _MODES = {"rw": PoolMode.WRITE, "out_of_data_space": PoolMode.OUT_OF_DATA_SPACE, "ro": PoolMode.READ_ONLY}
-_WORDS: dict[Discards, str] = {
-    "passdown": "discard_passdown",
-    "nopassdown": "no_discard_passdown",
-    "ignore": "ignore_discard",
-}
-_DISCARDS = {word: name for name, word in _WORDS.items()}
+_DISCARDS = {word: kind for kind, word in DISCARD_WORDS.items()}
+
+
+def discards_of(word: str) -> Discards | None:
+    """LVM2's *word* for what becomes of a discard as that type; None for any other word."""
+    return next((kind for kind in DISCARD_WORDS if kind == word), None)
 
 
 def metadata_low_water(device_blocks: int) -> int:
     """Free metadata blocks at which the kernel sends an event: a quarter of the device, 1024 at most."""
     return min(MAX_METADATA_LOW_WATER, device_blocks // 4)
+
+
+class ThinStatus(NamedTuple):
+    """A thin device's state: bytes that are mapped, and where the last mapped chunk ends (0: none)."""
+
+    mapped: int
+    end: int
+    failed: bool = False
+
+    def line(self) -> str:
+        """The parameters of the kernel's status line: mapped sectors, and the highest mapped one or "-"."""
+        if self.failed:
+            return "Fail"
+        return f"{self.mapped // SECTOR} {self.end // SECTOR - 1 if self.end else '-'}"
+
+
+def parse_thin_status(text: str) -> ThinStatus:
+    """The parameters of a thin device's status line. Raises :class:`BadInputError` for anything else."""
+    words = text.split()
+    if words in (["Fail"], ["Error"]):
+        return ThinStatus(0, 0, failed=True)
+    try:
+        mapped, highest = words[:2]
+        return ThinStatus(int(mapped) * SECTOR, 0 if highest == "-" else (int(highest) + 1) * SECTOR)
+    except ValueError as error:
+        raise BadInputError(
+            f"the kernel's status of a thin device makes no sense: {text[:200]!r}",
+            hint="this Lamella may be too old for this kernel",
+        ) from error

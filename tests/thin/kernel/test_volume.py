@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella.block import BlockDevice
-from lamella.devicemapper.kernel_status import parse_thin_status
 from lamella.errors import BadInputError, BusyError, DeviceIOError, LamellaError, NoSpaceError, UsageError
 from lamella.thin.kernel import active_pool
 from lamella.thin.kernel import volume as kernel_volume
 from lamella.thin.kernel.pool import KernelPool
 from lamella.thin.kernel.volume import KernelVolume
+from lamella.thin.status import parse_thin_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable

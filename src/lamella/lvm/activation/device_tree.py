@@ -22,6 +22,7 @@ from lamella.errors import CorruptError, UnsupportedError
 from lamella.lvm.format.ids import DM_PREFIX, dm_uuid
 from lamella.lvm.format.names import dm_name
 from lamella.lvm.format.segments import Area, Segment, StripedSegment, ThinPoolSegment, ThinSegment
+from lamella.thin.status import PoolOptions, discards_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -301,15 +302,11 @@ class _Plan:
         metadata = self._mapped(self.group.find_lv(segment.metadata), layer="")
         data = self._mapped(self.group.find_lv(segment.data), layer="")
         below += [metadata, data]
-        features = []
-        if not segment.zero:
-            features.append("skip_block_zeroing")
-        if segment.discards == "ignore":
-            features.append("ignore_discard")
-        elif segment.discards == "nopassdown":
-            features.append("no_discard_passdown")
-        if "ERROR_WHEN_FULL" in lv.flags:
-            features.append("error_if_no_space")
+        options = PoolOptions(
+            zero=segment.zero,
+            discards=discards_of(segment.discards) or "passdown",
+            error_if_no_space="ERROR_WHEN_FULL" in lv.flags,
+        )
         return ThinPool(
             start,
             length,
@@ -317,7 +314,7 @@ class _Plan:
             data=data,
             chunk=segment.chunk_sectors,
             low_water=low_water(length, segment.chunk_sectors, self.settings.threshold(self.group, lv)),
-            features=tuple(features),
+            features=options.features(),
         )
 
     def _thin(

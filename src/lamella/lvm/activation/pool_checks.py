@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamella.errors import CorruptError, LamellaError, NoSpaceError, ReadOnlyError
@@ -51,31 +50,6 @@ def check_metadata(node: str, *, write: bool = True) -> bool:
         device.close()
 
 
-@dataclass(frozen=True, slots=True)
-class PoolState:
-    """A live pool's status line, as far as activation needs it."""
-
-    text: str
-    transaction_id: int = -1
-    """-1: the pool has failed and does not tell."""
-    read_only: bool = False
-    needs_check: bool = False
-
-    @property
-    def failed(self) -> bool:
-        return self.transaction_id < 0
-
-
-def pool_state(dm: DeviceMapper, name: str) -> PoolState:
-    """The state of the pool that is device *name*."""
-    lines = dm.status(name)
-    text = lines[0].text if lines else ""
-    words = text.split()
-    if not words or not words[0].isdigit():
-        return PoolState(text)
-    return PoolState(text, int(words[0]), "ro" in words, "needs_check" in words)
-
-
 def has_unsent_messages(dm: DeviceMapper, name: str, segment: ThinPoolSegment) -> bool:
     """Whether the messages queued in *segment* have not been sent yet to the pool that is device *name*.
 
@@ -84,11 +58,15 @@ def has_unsent_messages(dm: DeviceMapper, name: str, segment: ThinPoolSegment) -
     """
     if not segment.transaction_id and not segment.messages:
         return False
-    state = pool_state(dm, name)
+    from lamella.thin.status import PoolMode, parse_status
+
+    lines = dm.status(name)
+    text = lines[0].text if lines else ""
+    state = parse_status(text or "Fail")
     info = dm.info(name)
-    if state.failed:
+    if state.mode is PoolMode.FAIL:
         raise CorruptError(
-            f"Thin pool {name} ({info.number}) has failed: its status is {state.text!r}",
+            f"Thin pool {name} ({info.number}) has failed: its status is {text!r}",
             hint="dmesg says why; deactivate it, and repair it: lvconvert --repair VG/POOL",
         )
     if state.transaction_id == segment.transaction_id:
@@ -100,7 +78,7 @@ def has_unsent_messages(dm: DeviceMapper, name: str, segment: ThinPoolSegment) -
             f"{expected}.",
             hint="see which of the two is newer: vgcfgrestore --list VG, thin_dump; then repair the older",
         )
-    if segment.messages and state.read_only:
+    if segment.messages and state.mode_word == "ro":
         raise ReadOnlyError(
             f"Cannot send messages to thin pool {name} in read only state.",
             hint="see why: dmsetup status, dmesg; repair it: lvconvert --repair VG/POOL",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING
 
+from lamella.block.device import SECTOR
 from lamella.errors import CorruptError
 from lamella.lvm.format.fast_path import Plain, build, take_plain
 from lamella.lvm.format.group_checks import check_extents, check_references
@@ -28,15 +29,14 @@ from lamella.lvm.format.section_values import (
 )
 from lamella.lvm.format.segments import Area, Segment, StripedSegment, ThinPoolSegment, ThinSegment, merged
 from lamella.lvm.format.text import parse
+from lamella.thin.format.limits import MAX_CHUNK, MAX_DEVICE_ID, MIN_CHUNK
+from lamella.thin.status import DISCARD_WORDS
 
 if TYPE_CHECKING:
     from lamella.lvm.format.text import Section, Value
 
 READ_PREFIX = "Couldn't read volume group metadata: "
 CONTENTS = "Text Format Volume Group"
-MIN_CHUNK, MAX_CHUNK = 128, 2097152
-"""dm-thin's smallest and largest chunk, in sectors (64 KiB, 1 GiB)."""
-MAX_DEVICE_ID = (1 << 24) - 1
 
 
 def _keys(words: str) -> frozenset[str]:
@@ -319,10 +319,10 @@ def _pool(segment: ThinPoolSegment, body: Section, where: str) -> ThinPoolSegmen
         body, "transaction_id", None, f"Could not read transaction_id for {where}."
     )
     segment.chunk_sectors = number_value(body, "chunk_size", None, f"Could not read chunk_size for {where}.")
-    if not MIN_CHUNK <= segment.chunk_sectors <= MAX_CHUNK:
+    if not MIN_CHUNK <= segment.chunk_sectors * SECTOR <= MAX_CHUNK:
         raise CorruptError(f"Unsupported value {segment.chunk_sectors} for chunk_size of {where}.")
     segment.discards = text_value(body, "discards", "ignore")
-    if segment.discards not in ("passdown", "nopassdown", "ignore"):
+    if segment.discards not in DISCARD_WORDS:
         raise CorruptError(f"Discards option unsupported for {where}.")
     segment.zero = bool(number_value(body, "zero_new_blocks", 0))
     crop = optional_number(body, "crop_metadata")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lamella.errors import BusyError, UsageError
 from lamella.lvm.format.model import WRITE, LogicalVolume, VolumeGroup
 from lamella.lvm.operations.physical_volumes import change_tags
+from lamella.thin.status import DISCARD_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +133,7 @@ def _change_pool(group: VolumeGroup, lv: LogicalVolume, changes: LvChanges, *, a
         pool.zero = changes.zero
         changed = True
     if changes.discards is not None:
-        if changes.discards not in ("passdown", "nopassdown", "ignore"):
+        if changes.discards not in DISCARD_WORDS:
             raise UsageError(
                 f'Thin pool discards type "{changes.discards}" is unknown.',
                 hint="one of passdown, nopassdown, ignore",

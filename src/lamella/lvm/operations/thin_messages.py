@@ -39,17 +39,14 @@ def opened_pool(found: FoundGroup, pool_lv: LogicalVolume, *, read_only: bool = 
     A pool that was never used has empty metadata and is formatted first, as the kernel does it.
     """
     from lamella.thin.engine.pool import Pool, PoolOptions
+    from lamella.thin.status import discards_of
 
     segment = found.group.pool_segment(pool_lv)
     metadata = open_lv(found, segment.metadata, read_only=read_only)
     data = open_lv(found, segment.data, read_only=read_only)
     options = PoolOptions(
         zero=segment.zero,
-        discards="passdown"
-        if segment.discards == "passdown"
-        else "nopassdown"
-        if segment.discards == "nopassdown"
-        else "ignore",
+        discards=discards_of(segment.discards) or "ignore",
         error_if_no_space="ERROR_WHEN_FULL" in pool_lv.flags,
     )
     if not read_only and not any(metadata.read(0, BLOCK)):

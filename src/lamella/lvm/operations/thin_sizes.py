@@ -13,14 +13,15 @@ from lamella.block.device import SECTOR
 from lamella.errors import UsageError
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.report.units import human
+from lamella.thin.format import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 KIB = 1024 // SECTOR
 MIB = 1024 * KIB
-MIN_CHUNK = 64 * KIB
-MAX_CHUNK = 1024 * MIB
+MIN_CHUNK = limits.MIN_CHUNK // SECTOR
+MAX_CHUNK = limits.MAX_CHUNK // SECTOR
 GENERIC_CHUNK = 64 * KIB
 PERFORMANCE_CHUNK = 512 * KIB
 MIN_METADATA = 2 * MIB

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from lamella.errors import BusyError, LamellaError, UsageError
 from lamella.lvm.disks.notice import Notice
-from lamella.lvm.format.group_reader import MAX_DEVICE_ID
 from lamella.lvm.format.model import WRITE, LogicalVolume, VolumeGroup
 from lamella.lvm.format.segments import ThinPoolSegment, ThinSegment
 from lamella.lvm.operations.logical_volumes import (
@@ -35,6 +34,7 @@ from lamella.lvm.operations.thin_messages import (
     send_messages,
 )
 from lamella.lvm.report.units import human
+from lamella.thin.format.limits import MAX_DEVICE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

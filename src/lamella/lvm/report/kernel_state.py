@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.block.device import SECTOR
 from lamella.block.sysfs import read_ahead
-from lamella.errors import LamellaError
+from lamella.errors import BadInputError, LamellaError
 from lamella.lvm.activation.device_tree import lv_uuid, part_layer, top_uuid
 from lamella.lvm.report.view import KernelState, TargetState, Usage
+from lamella.thin.status import PoolMode, parse_status, parse_thin_status
 
 if TYPE_CHECKING:
     from lamella.devicemapper.client import DeviceInfo, DeviceMapper
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 
-SECTOR = 512
 HEALTH = {"ro": "metadata_read_only", "out_of_data_space": "out_of_data"}
-DISCARDS = {"discard_passdown": "passdown", "no_discard_passdown": "nopassdown", "ignore_discard": "ignore"}
 
 
 class KernelView:
@@ -101,34 +101,35 @@ def _state(info: DeviceInfo, read_ahead: int) -> KernelState:
 
 def pool_state(text: str) -> TargetState | None:
     """A pool's status line."""
-    words = text.split()
-    if words in (["Fail"], ["Error"]):
-        return TargetState(Usage(), "failed", needs_check=False)
     try:
-        metadata, data, mode, discards, check = words[1], words[2], words[4], words[5], words[7]
-        return TargetState(
-            Usage(_percent(data), _percent(metadata)),
-            HEALTH.get(mode, ""),
-            needs_check=check == "needs_check",
-            discards=DISCARDS.get(discards, ""),
-        )
-    except (IndexError, ValueError):
+        status = parse_status(text)
+    except BadInputError:
         return None
+    if status.mode is PoolMode.FAIL:
+        return TargetState(Usage(), "failed", needs_check=False)
+    return TargetState(
+        Usage(
+            _percent(status.used_data, status.total_data),
+            _percent(status.used_metadata, status.total_metadata),
+        ),
+        HEALTH.get(status.mode_word, ""),
+        needs_check=status.needs_check,
+        discards=status.discards,
+    )
 
 
 def thin_state(text: str, length: int) -> TargetState | None:
     """A thin volume's status line; *length* in sectors."""
-    words = text.split()
-    if words[:1] == ["Fail"]:
-        return TargetState(Usage(), "failed")
     try:
-        return TargetState(Usage(100.0 * int(words[0]) / length if length else 0.0))
-    except (IndexError, ValueError):
+        status = parse_thin_status(text)
+    except BadInputError:
         return None
+    if status.failed:
+        return TargetState(Usage(), "failed")
+    return TargetState(Usage(_percent(status.mapped, length * SECTOR)))
 
 
-def _percent(fraction: str) -> float:
-    used, total = map(int, fraction.split("/"))
+def _percent(used: int, total: int) -> float:
     return 100.0 * used / total if total else 0.0
 
 

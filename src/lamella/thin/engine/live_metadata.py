@@ -21,6 +21,7 @@ from lamella.thin.engine.space_map_disk import DataSpaceMap, MetadataSpaceMap
 from lamella.thin.engine.tree_update import TreeWriter
 from lamella.thin.format import superblock as superblock_format
 from lamella.thin.format.checksum import BLOCK_SIZE, SUPERBLOCK_XOR
+from lamella.thin.format.limits import MAX_DEVICE_ID
 from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, MAPPING, TIME_BITS, TIME_MASK
 from lamella.thin.format.space_map import MAX_METADATA_BLOCKS, SpaceMapRoot
 from lamella.thin.format.superblock import NEEDS_CHECK, Superblock
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from lamella.block import BlockDevice
 
-MAX_DEVICE_ID = (1 << 24) - 1
 MAX_MAPPED = 1 << 48
 """More chunks than this no device can have mapped: they would be more than 2**64 bytes."""
 MAX_RESERVE = 4096

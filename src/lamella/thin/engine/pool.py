@@ -26,6 +26,7 @@ from lamella.thin.engine.live_metadata import DeviceDetails, LiveMetadata
 from lamella.thin.engine.pool_core import PoolCore
 from lamella.thin.engine.volume import Volume
 from lamella.thin.format.checksum import BLOCK_SIZE
+from lamella.thin.format.limits import MAX_CHUNK, MIN_CHUNK
 from lamella.thin.format.mappings import ranges_that_differ
 from lamella.thin.format.space_map import MAX_METADATA_BLOCKS
 from lamella.thin.interface import MetadataView
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from lamella.block import BlockDevice
 
 __all__ = ["DeviceDetails", "Pool", "PoolMode", "PoolOptions", "PoolStatus"]
-
-MIN_CHUNK = 64 << 10
-MAX_CHUNK = 1 << 30
 
 
 class Pool(PoolCore):
@@ -229,11 +227,17 @@ class Pool(PoolCore):
 
     def table_line(self) -> str:
         """The pool as device-mapper's table has it: start and length in sectors, target, parameters."""
-        return (
-            f"0 {self.live.data.size * self.chunk_size // SECTOR} thin-pool {self.metadata_device.name} "
-            f"{self.data_device.name} {self.chunk_size // SECTOR} {self.options.low_water_chunks} "
-            f"{self.options.features(read_only=self.opened_read_only)} "
-        )
+        from lamella.devicemapper.table import ThinPool
+
+        return ThinPool(
+            0,
+            self.live.data.size * self.chunk_size // SECTOR,
+            metadata=self.metadata_device.name,
+            data=self.data_device.name,
+            chunk=self.chunk_size // SECTOR,
+            low_water=self.options.low_water_chunks,
+            features=self.options.features(read_only=self.opened_read_only),
+        ).line
 
     # -- dm-thin's messages ----------------------------------------------------------------------
 

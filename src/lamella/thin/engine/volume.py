@@ -18,7 +18,7 @@ from lamella.thin.format.mappings import merge
 from lamella.thin.format.node import TIME_BITS, TIME_MASK
 from lamella.thin.format.runs import stretches
 from lamella.thin.interface import ThinVolume
-from lamella.thin.status import PoolMode
+from lamella.thin.status import PoolMode, ThinStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -82,13 +82,12 @@ class Volume(ThinVolume):
             return self.pool.live.maps.highest(root)
 
     def status_line(self) -> str:
-        """The parameters of the kernel's status line: mapped sectors, and the highest mapped one or "-"."""
+        """The parameters of the kernel's status line."""
         if self.pool.mode is PoolMode.FAIL:
-            return "Fail"
-        sectors = self.chunk_size // SECTOR
+            return ThinStatus(0, 0, failed=True).line()
         highest = self.highest_mapped
-        last = "-" if highest is None else str((highest + 1) * sectors - 1)
-        return f"{self.mapped_chunks * sectors} {last}"
+        end = 0 if highest is None else (highest + 1) * self.chunk_size
+        return ThinStatus(self.mapped_chunks * self.chunk_size, end).line()
 
     def _check_open(self) -> None:
         if self._closed:

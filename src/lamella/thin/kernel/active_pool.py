@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lamella.block import SECTOR, FileDevice
-from lamella.devicemapper.kernel_status import parse_thin_status
 from lamella.devicemapper.table import Linear, Thin, ThinPool, parse_target, sole_target
 from lamella.errors import (
     BusyError,
@@ -36,7 +35,7 @@ from lamella.thin.interface import MetadataView
 from lamella.thin.kernel.guard import INTERNAL, Guard
 from lamella.thin.kernel.removal import finish_removal
 from lamella.thin.metadata.reader import Metadata
-from lamella.thin.status import PoolMode, parse_status
+from lamella.thin.status import PoolMode, PoolOptions, parse_status, parse_thin_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,9 +80,10 @@ class ActivePool:
         self.dm_name, self.target, self.info = _pool_behind(dm, name)
         self.name = self.dm_name
         self.chunk_size = self.target.chunk * SECTOR
-        self.zeroes = "skip_block_zeroing" not in self.target.features
+        options = PoolOptions.from_features(self.target.features)
+        self.zeroes = options.zero
         """Whether the kernel zeroes the rest of a partly written new chunk."""
-        self.discards = "ignore_discard" not in self.target.features
+        self.discards = options.discards != "ignore"
         self._name_of = name_of or (lambda dev_id: f"{self.dm_name}-{dev_id}")
         self.guard = guard or Guard()
         self._sent = False

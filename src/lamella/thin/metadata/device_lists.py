@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lamella.thin.format.limits import MAX_DEVICE_ID
 from lamella.thin.format.mappings import times
 from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, MAPPING
 from lamella.thin.metadata.btree import NO_NODE, Forest, Leaves
 from lamella.thin.metadata.findings import Problems
-from lamella.thin.metadata.node_scan import MAX_DEV_ID, find_list_nodes
+from lamella.thin.metadata.node_scan import find_list_nodes
 from lamella.thin.metadata.reader import Details
 
 if TYPE_CHECKING:
@@ -74,12 +75,12 @@ def search(reader: BlockReader) -> tuple[list[DetailsList], list[RootList], list
         for keys, values, whole in _read(
             reader, DEVICE_DETAILS, PLACES["details"], nodes.details.tolist(), Problems()
         )
-        if whole and len(keys) and keys[-1] <= MAX_DEV_ID
+        if whole and len(keys) and keys[-1] <= MAX_DEVICE_ID
     ]
     tops = [
         RootList(dict(zip(keys.tolist(), values.tolist(), strict=True)), whole)
         for keys, values, whole in _read(reader, BLOCK_VALUE, PLACES["tops"], nodes.tops.tolist(), Problems())
-        if whole and len(keys) and keys[-1] <= MAX_DEV_ID
+        if whole and len(keys) and keys[-1] <= MAX_DEVICE_ID
     ]
     return details, tops, nodes.mappings.tolist()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lamella.thin.format.checksum import BLOCK_SIZE, NODE_XOR, verify_many
+from lamella.thin.format.limits import MAX_DEVICE_ID
 from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, INTERNAL, LEAF, NODE, headers, unpack_nodes
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from lamella.thin.metadata.block_reader import BlockReader
 
-MAX_DEV_ID = (1 << 24) - 1
-"""Largest device id that the kernel gives (``MAX_DEV_ID`` in ``dm-thin-metadata.c``)."""
 _DETAILS, _TOP, _MAPPINGS = 1, 2, 4
 _ANY = 7
 _MAX_LEVELS = 16
@@ -98,7 +97,7 @@ def _kinds_of_leaves(content: npt.NDArray[np.uint8], nr_blocks: int) -> npt.NDAr
     if len(keys):
         starts = np.cumsum(counts) - counts
         small = np.logical_and.reduceat((values > 0) & (values < nr_blocks), starts)
-        small &= np.logical_and.reduceat(keys <= MAX_DEV_ID, starts)
+        small &= np.logical_and.reduceat(keys <= MAX_DEVICE_ID, starts)
         # One mapping of the first data block looks the same.
         kinds[small & (counts > 1)] = _TOP
         kinds[small & (counts == 1)] = _TOP | _MAPPINGS
