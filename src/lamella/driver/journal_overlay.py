@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.block.ranges import merged
 from lamella.errors import ReadOnlyError
 from lamella.fs.ext4.journal import recover_journal
 from lamella.thin.interface import ThinVolume
@@ -38,13 +39,7 @@ class Recovered(ThinVolume):
     def replayed(self) -> list[tuple[int, int]]:
         """(first chunk, length) of the chunks in which replaying changed something, in order."""
         chunks = sorted({page * PAGE // self.chunk_size for page in self._pages})
-        found: list[tuple[int, int]] = []
-        for chunk in chunks:
-            if found and chunk == sum(found[-1]):
-                found[-1] = found[-1][0], found[-1][1] + 1
-            else:
-                found.append((chunk, 1))
-        return found
+        return list(merged((chunk, 1) for chunk in chunks))
 
     def read(self, offset: int, length: int) -> bytes:
         buffer = bytearray(length)

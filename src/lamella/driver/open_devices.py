@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from lamella.block.ranges import merged
 from lamella.driver import transactions
 from lamella.errors import BusyError, CorruptError, LamellaError, NoSpaceError, NotFoundError, ReadOnlyError
 from lamella.fs import filesystem as file_systems
@@ -240,14 +241,8 @@ class OpenDevices:
             replayed = getattr(volume, "replayed", None)
             if replayed is not None:
                 found += replayed()
-        size, merged = self.pool.chunk_size, list[tuple[int, int]]()
-        for first, length in sorted(found):
-            if merged and first * size <= sum(merged[-1]):
-                start = merged[-1][0]
-                merged[-1] = start, max(sum(merged[-1]), (first + length) * size) - start
-            else:
-                merged.append((first * size, length * size))
-        return merged
+        size = self.pool.chunk_size
+        return [(first * size, length * size) for first, length in merged(sorted(found))]
 
     # -- deleting --------------------------------------------------------------------------------
 

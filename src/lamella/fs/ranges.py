@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lamella.block.ranges import merged
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -18,20 +20,11 @@ class Ranges:
     """A set of bytes of a device: sorted, merged (start, end) pairs."""
 
     def __init__(self, pieces: Iterable[tuple[int, int]]) -> None:
-        starts: list[int] = []
-        ends: list[int] = []
-        for offset, length in sorted(pieces):
-            if length <= 0:
-                continue
-            if ends and offset <= ends[-1]:
-                ends[-1] = max(ends[-1], offset + length)
-            else:
-                starts.append(offset)
-                ends.append(offset + length)
-        self._starts = starts
-        self._ends = ends
-        self._start_array: Numbers = np.array(starts, dtype=np.int64)
-        self._end_array: Numbers = np.array(ends, dtype=np.int64)
+        found = list(merged(sorted(piece for piece in pieces if piece[1] > 0)))
+        self._starts = [offset for offset, _ in found]
+        self._ends = [offset + length for offset, length in found]
+        self._start_array: Numbers = np.array(self._starts, dtype=np.int64)
+        self._end_array: Numbers = np.array(self._ends, dtype=np.int64)
 
     def inside(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """The (start, end) parts of [start, end) that are in the set."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lamella.block.ranges import merged
 from lamella.errors import NoSpaceError
 from lamella.fs.ext4 import library as ext2
 from lamella.fs.ext4.io_manager import PAGE
@@ -90,13 +91,13 @@ class Blocks:
         filesystem = self._filesystem
         if not self._pending:
             return
-        for first, length in _joined(self._pending):
+        for first, length in merged(sorted(self._pending)):
             filesystem.channel.forget(first * filesystem.block_size, length * filesystem.block_size)
             self._library.block_alloc_stats_range(filesystem.handle, first, length, -1)
             self._freed.append((first, length))
         self._pending.clear()
         if len(self._freed) > PENDING_LIMIT:
-            self._freed = _joined(self._freed)
+            self._freed = list(merged(sorted(self._freed)))
 
     def close_window(self) -> None:
         """Free what is left of the window."""
@@ -132,7 +133,7 @@ class Blocks:
             if self._is_free(first, step):
                 free.append((first, step))
         total = 0
-        for first, length in _joined(free):
+        for first, length in merged(sorted(free)):
             filesystem.channel.forget(first * filesystem.block_size, length * filesystem.block_size)
             filesystem.device.discard(first * filesystem.block_size, length * filesystem.block_size)
             total += length * filesystem.block_size
@@ -277,15 +278,3 @@ class Inodes:
             )
         self._wrapped = True  # once more from the start: some may have been given back
         self._group = 0
-
-
-def _joined(runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Runs sorted, neighbours joined."""
-    joined: list[tuple[int, int]] = []
-    for first, length in sorted(runs):
-        if joined and joined[-1][0] + joined[-1][1] >= first:
-            start, have = joined[-1]
-            joined[-1] = (start, max(have, first + length - start))
-        else:
-            joined.append((first, length))
-    return joined

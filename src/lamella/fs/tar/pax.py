@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from lamella.block.ranges import merged
 from lamella.fs import acl
 from lamella.fs.entry import XATTR_NAME_LIMIT, XATTR_VALUE_LIMIT
 from lamella.fs.tar.header import FieldError
@@ -135,12 +136,10 @@ def sparse_map(numbers: list[int], size: int, stored: int) -> list[tuple[int, in
         if offset < position or length < 0 or offset + length > size:
             raise FieldError(f"a sparse map with a piece out of place (byte {offset}, {length} bytes)")
         if length:
-            if pieces and pieces[-1][0] + pieces[-1][1] == offset:
-                pieces[-1] = (pieces[-1][0], pieces[-1][1] + length)
-            else:
-                pieces.append((offset, length))
+            pieces.append((offset, length))
         position = offset + length
         total += length
     if total != stored:
         raise FieldError(f"a sparse map of {total} bytes for a payload of {stored}")
+    pieces = list(merged(pieces))
     return None if pieces == [(0, size)] or not size else pieces

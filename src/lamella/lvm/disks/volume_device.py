@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR, BlockDevice
 from lamella.block.part import Part
+from lamella.block.ranges import merged
 from lamella.errors import CorruptError, ReadOnlyError, UnsupportedError
 from lamella.lvm.format.segments import StripedSegment
 
@@ -211,28 +212,20 @@ class VolumeDevice(BlockDevice):
         """As the base class says. Striped pieces count as data throughout."""
         asked = self.size - offset if length is None else length
         self.check_range(offset, asked)
-        end = offset + asked
-        last: tuple[int, int] | None = None
+        yield from merged(self._data_pieces(offset, offset + asked))
+
+    def _data_pieces(self, offset: int, end: int) -> Iterator[tuple[int, int]]:
         for piece in self._pieces:
             low, high = max(offset, piece.start), min(end, piece.start + piece.length)
             if low >= high:
                 continue
-            ranges: Iterable[tuple[int, int]]
             if len(piece.areas) == 1:
                 device, start = piece.areas[0]
                 shift = piece.start - start
-                ranges = [(at + shift, count) for at, count in device.data_ranges(low - shift, high - low)]
+                for at, count in device.data_ranges(low - shift, high - low):
+                    yield at + shift, count
             else:
-                ranges = [(low, high - low)]
-            for at, count in ranges:
-                if last is not None and sum(last) == at:
-                    last = (last[0], last[1] + count)
-                    continue
-                if last is not None:
-                    yield last
-                last = (at, count)
-        if last is not None:
-            yield last
+                yield low, high - low
 
     def _check_writable(self) -> None:
         if self.read_only:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
+from lamella.block.ranges import gaps
 from lamella.errors import NotFoundError, UsageError
 from lamella.lvm.format.physical_volume import EXPORTED
 from lamella.lvm.format.segments import ThinPoolSegment, ThinSegment
@@ -257,7 +258,8 @@ class VolumeGroup:
 
     def free_ranges(self, pv: PhysicalVolume) -> list[tuple[int, int]]:
         """(first extent, count) of every unused run on *pv*, in order."""
-        return _gaps(self.used_ranges(pv), pv.pe_count)
+        used = ((start, count) for start, count, _lv, _segment in self.used_ranges(pv))
+        return list(gaps(used, pv.pe_count))
 
     def free_extents(self, pv: PhysicalVolume | None = None) -> int:
         """Unused extents of *pv*, or of the whole group."""
@@ -274,14 +276,3 @@ class VolumeGroup:
         for volume in self.lvs.values():
             for segment in volume.segments:
                 segment.rename(old, new)
-
-
-def _gaps(used: list[tuple[int, int, LogicalVolume, Segment]], count: int) -> list[tuple[int, int]]:
-    free, at = [], 0
-    for start, length, _lv, _segment in used:
-        if start > at:
-            free.append((at, start - at))
-        at = max(at, start + length)
-    if at < count:
-        free.append((at, count - at))
-    return free

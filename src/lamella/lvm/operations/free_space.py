@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lamella.block.ranges import gaps
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -67,17 +69,10 @@ def free_space(
         if not pv.allocatable or pv.missing:
             continue
         space = spaces.setdefault(pv.uuid, Space(pv))
-        free: list[tuple[int, int]] = []
-        at = 0
-        for start, count, _lv, _segment in used[pv.uuid]:
-            if start > at:
-                free.append((at, start))
-            at = max(at, start + count)
-        if at < pv.pe_count:
-            free.append((at, pv.pe_count))
+        free = list(gaps(((start, count) for start, count, _lv, _segment in used[pv.uuid]), pv.pe_count))
         for first, length in [(0, pv.pe_count)] if wanted is None else wanted:
-            for start, end in free:
-                low, high = max(start, first), min(end, first + length)
+            for start, count in free:
+                low, high = max(start, first), min(start + count, first + length)
                 if low < high:
                     hole = Hole(space, low, high - low, high - low)
                     space.insert(hole, hole.count)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lamella.block import SECTOR
+from lamella.block.ranges import merged
 from lamella.errors import NoSpaceError, NotFoundError, ReadOnlyError, UsageError
 from lamella.thin.engine.device_map import PAGE, UNMAPPED
 from lamella.thin.engine.live_metadata import PAGE_LIMIT, PAGE_UNITS
@@ -201,17 +202,7 @@ class Volume(ThinVolume):
         """As the base class says: what is mapped, and what the external origin has."""
         asked = self.size - offset if length is None else length
         self.check_range(offset, asked)
-        end = offset + asked
-        begun = finish = -1
-        for start, stop in self._data_pieces(offset, end):
-            if begun >= 0 and start <= finish:
-                finish = max(finish, stop)
-                continue
-            if begun >= 0:
-                yield begun, finish - begun
-            begun, finish = start, stop
-        if begun >= 0:
-            yield begun, finish - begun
+        yield from merged(self._data_pieces(offset, offset + asked))
 
     def _data_pieces(self, offset: int, end: int) -> Iterator[tuple[int, int]]:
         size = self.chunk_size
@@ -224,17 +215,15 @@ class Volume(ThinVolume):
             with self.pool.lock:
                 root = self._root()
                 keys, values = self.pool.live.maps.read_range(root, first, first + _WINDOW - 1)
-            pieces = [
-                (chunk * size, (chunk + count) * size) for chunk, count, _, _ in _mapped_runs(keys, values)
-            ]
+            pieces = [(chunk * size, count * size) for chunk, count, _, _ in _mapped_runs(keys, values)]
             if origin is not None and window < origin.size:
                 length = min(step, origin.size - window)
-                pieces += [(start, start + found) for start, found in origin.data_ranges(window, length)]
+                pieces += origin.data_ranges(window, length)
                 pieces.sort()
-            for start, stop in pieces:
-                start, stop = max(start, offset), min(stop, end)
+            for at, length in pieces:
+                start, stop = max(at, offset), min(at + length, end)
                 if start < stop:
-                    yield start, stop
+                    yield start, stop - start
 
     # -- writing ---------------------------------------------------------------------------------
 

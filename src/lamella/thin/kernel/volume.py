@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice, holders
+from lamella.block.ranges import gaps, merged
 from lamella.devicemapper.nodes import QUIET_COOKIE
 from lamella.errors import BusyError, ExistsError, NotFoundError, UsageError
 from lamella.thin.interface import ThinVolume
@@ -57,7 +58,7 @@ class KernelVolume(ThinVolume):
         self._mapped: bytearray | None = None
         """For each chunk: whether the device maps it, as far as reads and writes here are concerned."""
         self._partial: dict[int, list[tuple[int, int]]] = {}
-        """New chunks that are not whole yet: what was written, as (start, end) in the chunk, in order."""
+        """New chunks that are not whole yet: what was written, as (start, length) in the chunk, in order."""
         self._file: FileDevice | None = None
         self._open()
         try:
@@ -233,8 +234,8 @@ class KernelVolume(ThinVolume):
             if not self._pads:
                 continue
             begin = chunk * size
-            piece = max(offset - begin, 0), min(end - begin, size)
-            covered = _with(known or [], piece)
+            low = max(offset - begin, 0)
+            covered = list(merged(sorted([*(known or ()), (low, min(end - begin, size) - low)])))
             if covered == [(0, size)]:
                 self._partial.pop(chunk, None)
             else:
@@ -249,8 +250,8 @@ class KernelVolume(ThinVolume):
             (at, zeros[: min(end - at, len(zeros), room - at)])
             for chunk, covered in self._partial.items()
             for start, end in (
-                (chunk * self.chunk_size + low, chunk * self.chunk_size + high)
-                for low, high in _gaps(covered, self.chunk_size)
+                (chunk * self.chunk_size + low, chunk * self.chunk_size + low + length)
+                for low, length in gaps(covered, self.chunk_size)
             )
             for at in range(start, min(end, room), len(zeros))
         )
@@ -277,8 +278,8 @@ class KernelVolume(ThinVolume):
             covered = self._partial.get(chunk)
             if covered is None:
                 continue
-            for start, stop in _gaps(covered, size):
-                start, stop = max(chunk * size + start, offset), min(chunk * size + stop, end)
+            for low, length in gaps(covered, size):
+                start, stop = max(chunk * size + low, offset), min(chunk * size + low + length, end)
                 if start < stop:
                     view[start - offset : stop - offset] = bytes(stop - start)
 
@@ -351,31 +352,3 @@ class KernelVolume(ThinVolume):
             if self._partial:
                 self._fill_up()
             self.file.flush()
-
-
-def _with(covered: list[tuple[int, int]], piece: tuple[int, int]) -> list[tuple[int, int]]:
-    """Ascending ranges that do not touch, and one more, put together."""
-    start, end = piece
-    kept = []
-    for low, high in covered:
-        if high < start or low > end:
-            kept.append((low, high))
-        else:
-            start, end = min(start, low), max(end, high)
-    kept.append((start, end))
-    kept.sort()
-    return kept
-
-
-def _gaps(covered: list[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
-    """What is between ascending ranges of ``0 .. size``."""
-    at = 0
-    for start, end in covered:
-        if at < start:
-            yield at, start
-        at = end
-    if at < size:
-        yield at, size
-
-
-__all__ = ["KernelVolume"]
