@@ -29,6 +29,7 @@ from lamella.errors import (
     UnsupportedError,
 )
 from lamella.fs.ext4 import library
+from lamella.remedies import hint_of
 from lamella.store import Store
 from lamella.thin.kernel.volume import KernelVolume
 from tests.support.images import (
@@ -281,7 +282,7 @@ def test_the_pools_data_is_full(tmp_path: Path) -> None:
     before = state_of(root)
     error = fails(root, NoSpaceError, lambda store: store.load(layout))
     assert ("is full: all 8.389MB of its data" if KERNEL else "chunks") in error.message
-    assert "lamella" in str(error.hint)
+    assert "lamella" in str(hint_of(error))
     assert state_of(root) == before
     assert_sound(root)
     # And with room it goes on.
@@ -327,7 +328,7 @@ def test_the_pools_metadata_is_full(tmp_path: Path, in_memory: Path) -> None:
         # It deletes nothing then, not even what was being made, until there is room. Reading goes on.
         with pytest.raises(NoSpaceError, match="all 256 blocks of its metadata") as caught:
             Store.open(root)
-        assert "lamella grow --metadata" in str(caught.value.hint)
+        assert "lamella grow --metadata" in str(hint_of(caught.value))
         with Store.open(root, read_only=True) as store:
             assert [problem for problem in store.check().problems if not problem.startswith(full)] == []
             with store.tree("sample") as tree:

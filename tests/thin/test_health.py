@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lamella.remedies import worded
 from lamella.thin.format.space_map import SpaceMapRoot
 from lamella.thin.format.superblock import Superblock
 from lamella.thin.health import (
@@ -71,7 +72,7 @@ def _check_words(found: Diagnosis) -> None:
         return
     assert found.summary.split()[0] in ("is", "has", "may", "cannot", "lacks", "was", "recorded")
     assert found.meaning
-    assert found.commands
+    assert found.steps
     assert found.text().startswith(f"the pool {found.summary}\n         ")
 
 
@@ -103,7 +104,7 @@ def test_how_long_writers_wait(timeout: float | None, words: str) -> None:
 
 def test_the_user_engine_has_nothing_to_deactivate() -> None:
     line = "0 114/1024 300/4096 - ro discard_passdown queue_if_no_space needs_check 256 "
-    assert diagnose_line(line, Facts(64 << 10)).commands == ("lamella repair",)
+    assert [worded(step) for step in diagnose_line(line, Facts(64 << 10)).steps] == ["lamella repair"]
 
 
 def test_devices_that_do_not_fit() -> None:

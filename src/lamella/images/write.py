@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
 
-from lamella.errors import CorruptError, UsageError
+from lamella.errors import CorruptError, Remedy, UsageError
 from lamella.images.config import parse_config
 from lamella.images.digest import digest_of
 from lamella.images.manifest import (
@@ -335,7 +335,7 @@ class _Checker:
     def _wrong(self, what: str) -> None:
         raise CorruptError(
             f"the stored layer {self._layer.diff_id} gives {what}",
-            hint="its volume was changed or damaged; `lamella check` says more",
+            steps=[Remedy.CHECK_LAYER],
         )
 
 

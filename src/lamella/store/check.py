@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lamella.errors import LamellaError
+from lamella.remedies import worded
 from lamella.store.pool_health import health
 from lamella.store.results import StoreCheck
 from lamella.thin.health import Severity
@@ -73,7 +74,7 @@ def _check_state(devices: DeviceSet, found: StoreCheck) -> None:
     state = health(devices)
     if not state.summary:
         return
-    found.advice.extend(state.commands)
+    found.advice.extend(map(worded, state.steps))
     if state.severity is Severity.BROKEN:
         found.problems.append(f"the pool {state.summary}")
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lamella._version import __version__
 from lamella.driver.active_devices import present
 from lamella.driver.state import BASE
+from lamella.remedies import worded
 from lamella.store.pool_health import health
 from lamella.store.results import Info
 from lamella.thin.format.checksum import BLOCK_SIZE
@@ -53,7 +54,11 @@ def info(root: Path, catalog: Catalog, devices: DeviceSet) -> Info:
         deferred_deletion=devices.options.deferred_deletion,
         deferred_deleted=len(devices.state.devices(deleted=True)),
         library_version=_library(devices),
-        warnings=[*([found.text()] if found.lines() else []), *devices.warnings, *devices.backend.warnings()],
+        warnings=[
+            *([found.text(worded)] if found.lines() else []),
+            *devices.warnings,
+            *devices.backend.warnings(),
+        ],
         state=found.state,
     )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The states that a pool can be in: what each means for containers, why it came about, what to type next.
+"""The states that a pool can be in: what each means for containers, why it came about, what to do next.
 
 Pure: a state and some facts go in, a :class:`Diagnosis` comes out. How the states come about, and what
 brings a pool back, was seen on Linux 6.1 (``tests/guest/test_pool_states.py``); the order of the states
@@ -8,16 +8,20 @@ is that of ``drivers/md/dm-thin.c``. ``docs/pool-states.md`` has them as a table
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from lamella.block import SECTOR
+from lamella.errors import Remedy, described
 from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.status import PoolMode, parse_status
 from lamella.units import human_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lamella.errors import Step
     from lamella.thin.format.superblock import Superblock
     from lamella.thin.status import PoolStatus
 
@@ -49,8 +53,6 @@ class Facts:
     """Seconds that the kernel lets writers wait for space; 0: for ever."""
     host_free: int | None = None
     """Free on the file system that holds the pool's sparse files."""
-    grow_data: str = "lamella grow --data +20%"
-    grow_metadata: str = "lamella grow --metadata +100%"
     suspended: bool = False
     missing_disks: tuple[str, ...] = ()
     """Disks of the pool's volume group that are not there."""
@@ -69,28 +71,22 @@ class Diagnosis:
     """What is the matter, as the predicate of "the pool ..."."""
     meaning: str = ""
     """What that does to containers."""
-    commands: tuple[str, ...] = field(default=())
-    """What to type, in this order."""
+    steps: tuple[Step, ...] = ()
+    """What to do, in this order."""
 
-    @property
-    def hint(self) -> str:
-        """The next step, for an error."""
-        return "; then ".join(self.commands)
-
-    def lines(self) -> list[str]:
-        """For people: the matter, its meaning, and the commands."""
+    def lines(self, word: Callable[[Step], str] = described) -> list[str]:
+        """For people: the matter, its meaning, and the steps, as *word* words each."""
         if self.severity is Severity.FINE:
             return []
         shown = [f"the pool {self.summary}", *([self.meaning] if self.meaning else [])]
-        return [*shown, *(f"next: {command}" for command in self.commands)]
+        return [*shown, *(f"next: {word(step)}" for step in self.steps)]
 
-    def text(self) -> str:
+    def text(self, word: Callable[[Step], str] = described) -> str:
         """The same in one piece, the further lines indented as ``docker info`` indents its warnings."""
-        return "\n         ".join(self.lines())
+        return "\n         ".join(self.lines(word))
 
 
 FINE = Diagnosis("fine")
-_DELETE = "lamella rm CONTAINER (or lamella rmi IMAGE) gives back what only that has"
 
 
 def diagnose_line(text: str, facts: Facts, *, kind: str = "thin-pool") -> Diagnosis:
@@ -104,16 +100,16 @@ def diagnose_line(text: str, facts: Facts, *, kind: str = "thin-pool") -> Diagno
             Severity.BROKEN,
             "has the table of a device that was forced away (dmsetup remove --force, wipe_table)",
             "every read and write of a container fails; what is on the disks is untouched",
-            ("lamella deactivate", "lamella activate"),
+            (Remedy.DEACTIVATE, Remedy.ACTIVATE),
         )
     return diagnose(parse_status(text), facts)
 
 
 _RECOVER = (
     "dmesg, and put the failing disk right",
-    "lamella deactivate",
-    "lamella repair",
-    "lamella activate",
+    Remedy.DEACTIVATE,
+    Remedy.REPAIR,
+    Remedy.ACTIVATE,
 )
 
 
@@ -125,7 +121,7 @@ def diagnose(status: PoolStatus, facts: Facts) -> Diagnosis:
             Severity.BROKEN,
             f"lacks a disk: {', '.join(facts.missing_disks)}",
             "what lies on it can neither be read nor written",
-            ("put the disk back (lamella pvs shows which is missing)", "lamella check"),
+            (Remedy.REATTACH_DISK, Remedy.CHECK),
         )
     if facts.suspended:
         return Diagnosis(
@@ -133,7 +129,7 @@ def diagnose(status: PoolStatus, facts: Facts) -> Diagnosis:
             Severity.LIMITED,
             "is suspended: a program that was changing it died, or is at work",
             "every write of a container waits, and so does closing its file system",
-            ("lamella dmsetup info POOL, and when nothing is at work on it: dmsetup resume POOL",),
+            (Remedy.RESUME_POOL,),
         )
     return _of_mode(status, facts) or _beside(facts) or _low(status, facts) or FINE
 
@@ -147,7 +143,7 @@ def _beside(facts: Facts) -> Diagnosis | None:
         Severity.LIMITED,
         f"is whole, but its volume group lacks a disk: {', '.join(facts.missing_disks)}",
         "everything works; the pool can neither grow nor be repaired until the disk is back",
-        ("put the disk back; if it is gone for good: lamella vgreduce --removemissing VG",),
+        (Remedy.REMOVE_MISSING_DISK,),
     )
 
 
@@ -167,9 +163,7 @@ def _of_mode(status: PoolStatus, facts: Facts) -> Diagnosis | None:
             "is read-only and needs a check: writing its metadata failed once, and it went back to the last "
             "committed transaction",
             "containers read what they had; their writes to new blocks fail, and so does every change",
-            ("lamella deactivate", "lamella repair", "lamella activate")
-            if facts.kernel
-            else ("lamella repair",),
+            (Remedy.DEACTIVATE, Remedy.REPAIR, Remedy.ACTIVATE) if facts.kernel else (Remedy.REPAIR,),
         )
     if status.mode is PoolMode.OUT_OF_METADATA_SPACE:
         return Diagnosis(
@@ -178,7 +172,7 @@ def _of_mode(status: PoolStatus, facts: Facts) -> Diagnosis | None:
             f"is read-only: all {status.total_metadata} blocks of its metadata are in use",
             "containers read and overwrite what they have; other writes fail with an I/O error, and nothing "
             "can be deleted until it has grown",
-            (facts.grow_metadata,),
+            (Remedy.EXTEND_METADATA,),
         )
     if status.mode is PoolMode.OUT_OF_DATA_SPACE:
         return Diagnosis(
@@ -186,7 +180,7 @@ def _of_mode(status: PoolStatus, facts: Facts) -> Diagnosis | None:
             Severity.LIMITED if not status.error_if_no_space else Severity.BROKEN,
             f"is full: all {human_size(status.total_data * facts.chunk_size)} of its data are in use",
             _what_writers_get(status, facts),
-            (facts.grow_data, _DELETE),
+            (Remedy.EXTEND_DATA, Remedy.DELETE_UNUSED),
         )
     return None
 
@@ -211,9 +205,9 @@ def _what_writers_get(status: PoolStatus, facts: Facts) -> str:
 def _low(status: PoolStatus, facts: Facts) -> Diagnosis | None:
     data_free = status.total_data - status.used_data
     metadata_free = status.total_metadata - status.used_metadata
-    for what, free, total, unit, command in (
-        ("metadata", metadata_free, status.total_metadata, BLOCK_SIZE, facts.grow_metadata),
-        ("data", data_free, status.total_data, facts.chunk_size, facts.grow_data),
+    for what, free, total, unit, remedy in (
+        ("metadata", metadata_free, status.total_metadata, BLOCK_SIZE, Remedy.EXTEND_METADATA),
+        ("data", data_free, status.total_data, facts.chunk_size, Remedy.EXTEND_DATA),
     ):
         least = total * facts.min_free_percent // 100
         if free < least:
@@ -223,7 +217,7 @@ def _low(status: PoolStatus, facts: Facts) -> Diagnosis | None:
                 f"has {human_size(free * unit)} of {what} left, less than dm.min_free_space "
                 f"({facts.min_free_percent}%) keeps free",
                 "containers work; no new layer or container can be made",
-                (command, _DELETE),
+                (remedy, Remedy.DELETE_UNUSED),
             )
     host = facts.host_free
     if host is not None and host < data_free * facts.chunk_size * (100 - LOW_PERCENT) // 100:
@@ -233,18 +227,18 @@ def _low(status: PoolStatus, facts: Facts) -> Diagnosis | None:
             f"may still take {human_size(data_free * facts.chunk_size)}, but the disk that its sparse files "
             f"lie on has only {human_size(host)} free",
             "when that is gone, writes fail with an I/O error before the pool is full",
-            ("make room on that disk, or move the store to a larger one", _DELETE),
+            ("make room on that disk, or move the store to a larger one", Remedy.DELETE_UNUSED),
         )
     if metadata_free <= status.metadata_low_water and metadata_free * 100 < status.total_metadata * (
         100 - LOW_PERCENT
     ):
-        return _nearly_full("metadata", status.used_metadata, status.total_metadata, facts.grow_metadata)
+        return _nearly_full("metadata", status.used_metadata, status.total_metadata, Remedy.EXTEND_METADATA)
     if status.used_data * 100 >= status.total_data * LOW_PERCENT:
-        return _nearly_full("data", status.used_data, status.total_data, facts.grow_data)
+        return _nearly_full("data", status.used_data, status.total_data, Remedy.EXTEND_DATA)
     return None
 
 
-def _nearly_full(what: str, used: int, total: int, command: str) -> Diagnosis:
+def _nearly_full(what: str, used: int, total: int, remedy: Remedy) -> Diagnosis:
     return Diagnosis(
         f"{what}-low",
         Severity.SOON,
@@ -252,7 +246,7 @@ def _nearly_full(what: str, used: int, total: int, command: str) -> Diagnosis:
         "everything works; when it is full, writes wait or fail"
         if what == "data"
         else "everything works; when it is full, the pool becomes read-only",
-        (command,),
+        (remedy,),
     )
 
 
@@ -274,7 +268,7 @@ def refuse_activation(
             Severity.BROKEN,
             f"was made with chunks of {own_chunk} bytes, and is to be opened with chunks of {chunk_size}",
             "it is another pool's metadata, or the volume group's text was changed; nothing was touched",
-            ("lamella check", "put the right metadata back"),
+            (Remedy.CHECK, "put the right metadata back"),
         )
     wanted = fields.data_sm_root.nr_blocks
     if data_size // chunk_size < wanted:
@@ -293,6 +287,6 @@ def _smaller(what: str, size: int, wanted: int) -> Diagnosis:
         "the device was cut off, or is another pool's; nothing was touched",
         (
             f"give the {what} device back its {wanted} bytes (truncate, lvextend, vgcfgrestore)",
-            "lamella check",
+            Remedy.CHECK,
         ),
     )

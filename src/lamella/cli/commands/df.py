@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.output import print_json, print_table, print_warnings
 from lamella.cli.parsing import add_json, open_store
+from lamella.remedies import worded
 from lamella.units import human_size
 
 if TYPE_CHECKING:
@@ -33,5 +34,5 @@ def run(args: argparse.Namespace) -> int:
         [(row.kind, row.name, human_size(row.mapped), human_size(row.exclusive)) for row in rows],
     )
     if state.lines():
-        print_warnings([state.text()])
+        print_warnings([state.text(worded)])
     return 0

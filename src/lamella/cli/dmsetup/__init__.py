@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.process import discard_output
 from lamella.errors import LamellaError
+from lamella.remedies import hint_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,8 +57,9 @@ def main_dmsetup(argv: Sequence[str]) -> int:
         return FAILED
     except LamellaError as error:
         sys.stdout.flush()
-        hint = f"  {error.hint}\n" if error.hint else ""
-        sys.stderr.write(f"{error.message}\n{hint}Command failed.\n")
+        hint = hint_of(error)
+        next_step = f"  {hint}\n" if hint else ""
+        sys.stderr.write(f"{error.message}\n{next_step}Command failed.\n")
         return FAILED
     except BrokenPipeError:
         discard_output()

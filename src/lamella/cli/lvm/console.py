@@ -15,6 +15,7 @@ from lamella.errors import (
     ReadOnlyError,
     UsageError,
 )
+from lamella.remedies import hint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,8 +31,9 @@ WITHOUT_HINT = (UsageError, NotFoundError, NoSpaceError, ExistsError, BusyError,
 def error_lines(error: LamellaError) -> list[str]:
     """The lines to print for an error; empty where the command has reported it already."""
     lines = error.message.split("\n") if error.message else []
-    if error.hint and not isinstance(error, WITHOUT_HINT):
-        lines += error.hint.split("\n")
+    hint = hint_of(error)
+    if hint and not isinstance(error, WITHOUT_HINT):
+        lines += hint.split("\n")
     return lines
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.process import discard_output
 from lamella.errors import LamellaError
+from lamella.remedies import hint_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,8 +73,8 @@ def _guarded(run: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         return FAILED
     except LamellaError as error:
         print(error.message, file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+        if hint := hint_of(error):
+            print(f"  {hint}", file=sys.stderr)
         return FAILED
     except SystemExit as end:
         # argparse leaves so, after --help, --version and wrong usage.

@@ -30,6 +30,7 @@ from lamella.lvm.disks.disk import open_shared
 from lamella.lvm.disks.kernel_active import active_in, refuse_active
 from lamella.lvm.format.ids import dm_uuid
 from lamella.lvm.format.names import dm_name, split_dm_name
+from lamella.remedies import hint_of
 from lamella.thin.format.checksum import BLOCK_SIZE
 
 if TYPE_CHECKING:
@@ -421,7 +422,8 @@ class DirectLvm(PoolBackend):
                 self._activator(dm).activate(found, [record.pool])
             except CorruptError as error:
                 raise CorruptError(
-                    error.message, hint=f"mend its metadata into a new place: lamella repair ({error.hint})"
+                    error.message,
+                    hint=f"mend its metadata into a new place: lamella repair ({hint_of(error)})",
                 ) from error
         return dm_name(record.group, record.pool)
 

@@ -160,7 +160,7 @@ class LoopLvm(PoolBackend):
         sizes = {"metadata_size": self.metadata.stat().st_size, "data_size": self.data.stat().st_size}
         found = refuse_activation(fields, **sizes, chunk_size=fields.data_block_size * SECTOR)
         if found is not None:
-            raise CorruptError(f"the pool {found.summary}: {found.meaning}", hint=found.hint)
+            raise CorruptError(f"the pool {found.summary}: {found.meaning}", steps=found.steps)
         if not check_metadata(str(self.metadata)):
             raise CorruptError(
                 f"the pool's metadata {self.metadata} is damaged, and the kernel is not let near it",

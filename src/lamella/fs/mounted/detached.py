@@ -19,7 +19,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from lamella.block.system import explain
-from lamella.errors import CorruptError, MissingError, NotFoundError, ReadOnlyError
+from lamella.errors import CorruptError, MissingError, NotFoundError, ReadOnlyError, Remedy
 from lamella.fs.mounted import mount as kernel
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _explained(error: OSError, source: str, filesystem: str) -> LamellaError:
         case errno.EROFS:
             return ReadOnlyError(
                 f"{what}: its log has to be replayed, and the device cannot be written",
-                hint="make the pool writable first; see: lamella check",
+                steps=[Remedy.MAKE_WRITABLE],
             )
         case errno.EINVAL | errno.EUCLEAN | errno.EIO:
             return CorruptError(

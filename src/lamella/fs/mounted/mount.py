@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block import holders, mountinfo
 from lamella.block.system import explain
-from lamella.errors import BusyError, CorruptError, MissingError, NotFoundError, UsageError
+from lamella.errors import BusyError, CorruptError, MissingError, NotFoundError, Remedy, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -147,7 +147,8 @@ def unmount(point: str | os.PathLike[str], *, lazy: bool = False) -> None:
             found = holders.users(os.major(number), os.minor(number))
             raise BusyError(
                 f"cannot unmount {where}: {holders.describe(found) if found else 'something uses it'}",
-                hint=f"end what uses it, or unmount it lazily: lamella umount --lazy {where}",
+                steps=[Remedy.UNMOUNT_LAZILY],
+                target=where,
             ) from error
         if error.errno == errno.EINVAL:
             raise NotFoundError(f"nothing is mounted at {where}", hint="see: findmnt") from error
@@ -253,7 +254,7 @@ def _explained(error: OSError, source: str, point: str, filesystem: str, data: s
             )
         case errno.EINVAL:
             return CorruptError(
-                f"{what}: the kernel finds no {filesystem} there", hint="dmesg says why; then: lamella check"
+                f"{what}: the kernel finds no {filesystem} there", steps=[Remedy.SEE_LOG_THEN_CHECK]
             )
         case errno.EUCLEAN | errno.EIO:
             return CorruptError(

@@ -145,4 +145,5 @@ def explain_refusal(error: LamellaError, full_name: str) -> CorruptError:
     return CorruptError(
         f"Check of pool {full_name} failed (status:1). Manual repair required!",
         hint=error.hint or f"lvconvert --repair {full_name}",
+        steps=error.steps,
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lamella.block.device import SECTOR
 from lamella.block.opening import is_remote
 from lamella.block.system import block_device_size
-from lamella.errors import MissingError, UnsupportedError
+from lamella.errors import MissingError, Remedy, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -66,7 +66,7 @@ class GroupDisks(Mapping[str, str]):
         if is_remote(path):
             raise UnsupportedError(
                 f"{path} of volume group {self._found.group.name} is an NBD address, not a block device",
-                hint="attach it first (nbd-client), or let lamella open the volumes itself (--engine user)",
+                steps=[Remedy.ATTACH_NBD],
             )
         try:
             status = os.stat(path)

@@ -23,6 +23,7 @@ from lamella.errors import (
     NoSpaceError,
     NotFoundError,
     ReadOnlyError,
+    Remedy,
     UnsupportedError,
     UsageError,
 )
@@ -46,10 +47,6 @@ _ROOM = 32
 """Metadata blocks that creating, deleting or a small commit may take at most; fewer free: commit first."""
 _LEAST_FREE = 24
 """Metadata blocks that any commit may take; a device so small that its reserve is less stops here."""
-_CHECK_HINT = (
-    "a store's pool: lamella repair; any other: `thin_check --clear-needs-check-flag` on the metadata, or "
-    "thin_repair if it finds damage"
-)
 
 
 class PoolCore:
@@ -169,7 +166,7 @@ class PoolCore:
         if self.mode is PoolMode.OUT_OF_METADATA_SPACE:
             raise NoSpaceError(
                 f"cannot {doing}: the pool of {self.name} has no free metadata blocks",
-                hint="grow the metadata: lamella grow --metadata SIZE",
+                steps=[Remedy.GROW_METADATA],
             )
         if self.opened_read_only:
             raise ReadOnlyError(
@@ -177,7 +174,8 @@ class PoolCore:
                 hint="open it for writing",
             )
         raise ReadOnlyError(
-            f"cannot {doing}: the pool of {self.name} is read-only and needs a check", hint=_CHECK_HINT
+            f"cannot {doing}: the pool of {self.name} is read-only and needs a check",
+            steps=[Remedy.CLEAR_NEEDS_CHECK],
         )
 
     @contextmanager
@@ -203,7 +201,8 @@ class PoolCore:
                 self._metadata_failed()
             state = "has failed" if self.mode is PoolMode.FAIL else "is read-only and needs a check now"
             raise type(error)(
-                f"cannot {doing}: {error.message}; the pool of {self.name} {state}", hint=_CHECK_HINT
+                f"cannot {doing}: {error.message}; the pool of {self.name} {state}",
+                steps=[Remedy.CLEAR_NEEDS_CHECK],
             ) from error
         except BaseException:
             # Interrupted halfway: what is in memory cannot be trusted, what is on disk can.
@@ -320,5 +319,5 @@ class PoolCore:
             self.erroring = True
         raise NoSpaceError(
             f"cannot write to {what}: all {self.live.data.size} chunks of {self.data_device.name} are in use",
-            hint="grow the data (lamella grow --data SIZE), or delete what is not needed",
+            steps=[Remedy.GROW_DATA],
         )

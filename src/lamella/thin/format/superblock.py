@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from lamella.block import SECTOR
-from lamella.errors import CorruptError, UnsupportedError
+from lamella.errors import CorruptError, Remedy, UnsupportedError
 from lamella.thin.format.checksum import BLOCK_SIZE, SUPERBLOCK_XOR, block_checksum, seal
 from lamella.thin.format.space_map import SpaceMapRoot
 
@@ -25,7 +25,6 @@ METADATA_BLOCK_SECTORS = BLOCK_SIZE // SECTOR
 SPACE_MAP_ROOT_AREA = 128
 
 _FIELDS = struct.Struct("<IIQ16sQIIQQ128s128sQQIIQIII")
-_RECOVERY = "a store's pool: lamella repair; any other thin metadata is rebuilt elsewhere with thin_repair"
 
 
 @dataclass(slots=True)
@@ -134,10 +133,12 @@ def unpack(block: bytes, *, name: str, location: int = 0, read_only: bool = Fals
     """
     what = f"the superblock of {name}" if location == 0 else f"the superblock in block {location} of {name}"
     if len(block) < BLOCK_SIZE:
-        raise CorruptError(f"cannot read {what}: it has only {len(block)} bytes", hint=_RECOVERY)
+        raise CorruptError(
+            f"cannot read {what}: it has only {len(block)} bytes", steps=[Remedy.REBUILD_METADATA]
+        )
     found = faults(block, location=location)
     if found:
-        raise CorruptError(f"cannot use {what}: {'; '.join(found)}", hint=_RECOVERY)
+        raise CorruptError(f"cannot use {what}: {'; '.join(found)}", steps=[Remedy.REBUILD_METADATA])
     fields = decode(block)
     reason = unknown_features(fields, read_only=read_only)
     if reason:

@@ -26,6 +26,7 @@ from lamella.errors import (
     NoSpaceError,
     NotFoundError,
     ReadOnlyError,
+    Remedy,
     UnsupportedError,
     UsageError,
 )
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lamella.devicemapper.client import DeviceInfo, DeviceMapper
+    from lamella.errors import Step
     from lamella.thin.status import PoolStatus
 
     Answer = TypeVar("Answer")
@@ -102,9 +104,9 @@ class ActivePool:
         found = self._status(flush=False)
         state = diagnose(found, replace(self._facts, suspended=info.suspended))
         if info.suspended:
-            raise BusyError(f"the pool {self.name} {state.summary}", hint=state.hint)
+            raise BusyError(f"the pool {self.name} {state.summary}", steps=state.steps)
         if found.mode is PoolMode.FAIL:
-            raise DeviceIOError(f"the pool {self.name} {state.summary}", hint=state.hint)
+            raise DeviceIOError(f"the pool {self.name} {state.summary}", steps=state.steps)
 
     def _status(self, *, flush: bool) -> PoolStatus:
         return parse_status(self.dm.status(self.dm_name, flush=flush)[0].text)
@@ -115,7 +117,7 @@ class ActivePool:
         if found.mode is PoolMode.FAIL:
             raise DeviceIOError(
                 f"the pool {self.name} has failed: the kernel could not read its metadata back",
-                hint=self._advice(found),
+                steps=self._advice(found),
             )
         return found.transaction_id
 
@@ -137,7 +139,7 @@ class ActivePool:
             kinds = {PoolMode.OUT_OF_METADATA_SPACE: NoSpaceError, PoolMode.FAIL: DeviceIOError}
             raise kinds.get(found.mode, ReadOnlyError)(
                 f"cannot {doing}: the pool {self.name} {diagnose(found, self._facts).summary}",
-                hint=self._advice(found),
+                steps=self._advice(found),
             ) from error
         except BusyError as error:
             raise BusyError(f"cannot {doing}: it is active or open", hint="see lsblk") from error
@@ -162,15 +164,15 @@ class ActivePool:
             full = found.mode in (PoolMode.OUT_OF_DATA_SPACE, PoolMode.OUT_OF_METADATA_SPACE)
             raise (NoSpaceError if full else DeviceIOError)(
                 f"{error.message}: the pool {self.name} {diagnose(found, self._facts).summary}",
-                hint=self._advice(found),
+                steps=self._advice(found),
             ) from error
 
     @property
     def _facts(self) -> Facts:
         return Facts(self.chunk_size, kernel=True)
 
-    def _advice(self, found: PoolStatus) -> str:
-        return diagnose(found, self._facts).hint or "dmesg says why; see lamella check"
+    def _advice(self, found: PoolStatus) -> tuple[Step, ...]:
+        return diagnose(found, self._facts).steps or (Remedy.SEE_LOG_AND_CHECK,)
 
     def reserve_metadata_snap(self) -> None:
         try:
@@ -311,7 +313,7 @@ def _pool_behind(dm: DeviceMapper, name: str) -> tuple[str, ThinPool, DeviceInfo
         name = below[0]
     if target is not None and target.kind == "error":
         state = diagnose_line("", Facts(0, kernel=True), kind="error")
-        raise DeviceIOError(f"the pool {name} {state.summary}", hint=state.hint)
+        raise DeviceIOError(f"the pool {name} {state.summary}", steps=state.steps)
     raise CorruptError(
         f"{name} is no active thin pool", hint=f"see: dmsetup table {name}; deactivate it and try again"
     )

@@ -112,7 +112,7 @@ class KernelPool(ActivePool):
         if found.mode is PoolMode.OUT_OF_DATA_SPACE:
             raise NoSpaceError(
                 f"cannot {doing}, which is in use: the pool {self.name} is full, and its writers may wait",
-                hint=self._advice(found),
+                steps=self._advice(found),
             )
 
     def delete(self, dev_id: int, *, discard: bool = False) -> None:
@@ -220,10 +220,10 @@ class KernelPool(ActivePool):
         if (found.mode >= PoolMode.READ_ONLY and self._sent) or behind:
             raise DeviceIOError(
                 f"the kernel could not write the metadata of the pool {self.name}, and went back: it {state}",
-                hint=self._advice(found),
+                steps=self._advice(found),
             )
         if found.mode >= PoolMode.READ_ONLY:
-            raise ReadOnlyError(f"the pool {self.name} {state}", hint=self._advice(found))
+            raise ReadOnlyError(f"the pool {self.name} {state}", steps=self._advice(found))
         self._expected, self._sent = None, False
 
     def abort(self) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from lamella.block import FileDevice, holders
 from lamella.block.ranges import gaps, merged
 from lamella.devicemapper.nodes import QUIET_COOKIE
-from lamella.errors import BusyError, ExistsError, NotFoundError, UsageError
+from lamella.errors import BusyError, ExistsError, NotFoundError, Remedy, UsageError
 from lamella.thin.interface import ThinVolume
 from lamella.thin.kernel.guard import INTERNAL
 
@@ -125,7 +125,7 @@ class KernelVolume(ThinVolume):
             raise
         except NotFoundError as error:
             raise NotFoundError(
-                f"the pool {pool.name} has no thin device {self.dev_id}", hint="see: lamella check"
+                f"the pool {pool.name} has no thin device {self.dev_id}", steps=[Remedy.SEE_CHECK]
             ) from error
 
     @property

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lamella.errors import CorruptError
+from lamella.errors import CorruptError, Remedy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,11 +18,6 @@ SHOWN = 20
 """Most problems told one by one of those found together; the others are counted."""
 KEPT = 1000
 """Most problems kept in all."""
-
-REPAIR_HINT = (
-    "a store's pool: lamella repair; of any other thin_check lists all damage, and thin_repair makes a "
-    "sound copy"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +79,6 @@ class Problems:
         if self.fatal_count:
             first = next(problem for problem in self.found if problem.fatal)
             more = f" (and {self.fatal_count - 1} more)" if self.fatal_count > 1 else ""
-            raise CorruptError(f"the metadata {name} is damaged: {first}{more}", hint=REPAIR_HINT)
+            raise CorruptError(
+                f"the metadata {name} is damaged: {first}{more}", steps=[Remedy.CHECK_METADATA]
+            )

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lamella.block import BlockDevice
-from lamella.errors import CorruptError, NoSpaceError, ReadOnlyError
+from lamella.errors import CorruptError, NoSpaceError, ReadOnlyError, Remedy
 from lamella.thin.format import superblock as superblock_format
 from lamella.thin.format.checksum import BLOCK_SIZE
-from lamella.thin.metadata.findings import REPAIR_HINT
 from lamella.thin.tools.check import check
 from lamella.thin.tools.space_map_build import SpaceMapWriter
 
@@ -53,7 +52,9 @@ def repair_leaks(device: BlockDevice, report: CheckReport) -> CheckReport:
     """
     fields = report.superblock
     if report.fatal or not report.complete or fields is None:
-        raise CorruptError(f"cannot repair the leaks of {device.name}: it has other damage", hint=REPAIR_HINT)
+        raise CorruptError(
+            f"cannot repair the leaks of {device.name}: it has other damage", steps=[Remedy.CHECK_METADATA]
+        )
     assert report.tree_references is not None
     assert report.metadata_references is not None
     assert report.data_references is not None
@@ -130,7 +131,7 @@ class _FreeBlocks:
         if self.taken + count > len(self.free):
             raise NoSpaceError(
                 f"cannot repair {self.device.name}: its metadata has no room for new space maps",
-                hint="grow it first: lamella grow --metadata +100%, or lvextend --poolmetadatasize",
+                steps=[Remedy.GROW_METADATA_FIRST],
             )
         self.taken += count
         return self.free[self.taken - count : self.taken]
