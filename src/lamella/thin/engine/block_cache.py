@@ -23,7 +23,7 @@ from lamella.thin.format.checksum import (
     verify_many,
 )
 from lamella.thin.format.node import BLOCK_VALUE, INTERNAL, LEAF, NODE, entry_views, headers, pack_nodes
-from lamella.thin.format.runs import stretches
+from lamella.thin.format.runs import consecutive
 from lamella.thin.format.space_map import block_numbers
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class BlockStore:
         rows = np.empty((len(blocks), BLOCK_SIZE), dtype=np.uint8)
         self.device.read_many(
             (blocks[start] * BLOCK_SIZE, memoryview(rows[start:end]).cast("B"))  # type: ignore[arg-type]
-            for start, end in _neighbours(blocks)
+            for start, end in consecutive(blocks)
         )
         good = verify_many(rows, xor) & (block_numbers(rows) == np.asarray(blocks, dtype=np.uint64))
         if not good.all():
@@ -191,7 +191,7 @@ class BlockStore:
                     np.array(part, dtype=np.uint64),
                     flags=LEAF if leaf else INTERNAL,
                 )
-                pieces.extend((part[first], rows[first:end]) for first, end in _neighbours(part))
+                pieces.extend((part[first], rows[first:end]) for first, end in consecutive(part))
                 if len(blocks) > BATCH:  # a large transaction goes out batch by batch
                     self._write(pieces)
                     pieces = []
@@ -201,7 +201,7 @@ class BlockStore:
         for xor, blocks in by_kind.items():
             rows = np.stack([self._dirty_raw[block][0] for block in blocks])
             seal_many(rows, xor)
-            pieces.extend((blocks[first], rows[first:end]) for first, end in _neighbours(blocks))
+            pieces.extend((blocks[first], rows[first:end]) for first, end in consecutive(blocks))
         self._write(pieces)
         if len(self._dirty_nodes) <= CACHED_NODES // 2:
             for block, node in self._dirty_nodes.items():
@@ -220,10 +220,3 @@ class BlockStore:
         self._clean.clear()
         self._dirty_nodes.clear()
         self._dirty_raw.clear()
-
-
-def _neighbours(blocks: Sequence[int]) -> list[tuple[int, int]]:
-    """The slices (start, end) of ascending *blocks* that hold consecutive numbers."""
-    if len(blocks) == 1:
-        return [(0, 1)]
-    return list(stretches(np.diff(np.asarray(blocks, dtype=np.int64)) != 1))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lamella.thin.format.node import MAPPING, TIME_BITS
-from lamella.thin.format.runs import stretches
+from lamella.thin.format.runs import slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,5 +182,5 @@ def _pages_of(chunks: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
     if numbers[0] == numbers[-1]:
         yield int(numbers[0]), 0, len(chunks)
         return
-    for start, end in stretches(np.diff(numbers) != 0):
+    for start, end in slices(np.diff(numbers) != 0):
         yield int(numbers[start]), start, end

@@ -9,15 +9,18 @@ is the kernel's ``drivers/md/dm-thin-metadata.c``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lamella.errors import BusyError, CorruptError, ExistsError, NotFoundError, UnsupportedError, UsageError
+from lamella.errors import BusyError, ExistsError, NotFoundError, UnsupportedError, UsageError
 from lamella.thin.engine.block_cache import BlockStore
 from lamella.thin.engine.device_map import DeviceMap, PageBudget
 from lamella.thin.engine.space_map_disk import DataSpaceMap, MetadataSpaceMap
+from lamella.thin.engine.superblock import read_superblock
+from lamella.thin.engine.thin_device import Device, DeviceDetails
 from lamella.thin.engine.tree_update import TreeWriter
 from lamella.thin.format import superblock as superblock_format
 from lamella.thin.format.checksum import BLOCK_SIZE, SUPERBLOCK_XOR
@@ -27,7 +30,7 @@ from lamella.thin.format.space_map import MAX_METADATA_BLOCKS, SpaceMapRoot
 from lamella.thin.format.superblock import NEEDS_CHECK, Superblock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     import numpy.typing as npt
@@ -47,45 +50,6 @@ PAGE_UNITS = PAGE_LEAVES * LEAF_UNITS
 SPILL = 8192
 """Most changed blocks held before they are written ahead of the commit (32 MiB)."""
 _NO_ROOT = SpaceMapRoot(0, 0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceDetails:
-    """What the pool records of one thin device."""
-
-    mapped_blocks: int
-    """Chunks that are mapped."""
-    transaction_id: int
-    """The pool's transaction id when the device was created."""
-    creation_time: int
-    snapshotted_time: int
-    """Mappings older than this may be shared."""
-
-
-class Device:
-    """One thin device of a running pool."""
-
-    __slots__ = (
-        "changed", "creation_time", "dev_id", "gone", "map", "mapped", "opens", "snapshotted_time",
-        "transaction_id",
-    )  # fmt: skip
-
-    def __init__(self, dev_id: int, details: DeviceDetails) -> None:
-        self.dev_id = dev_id
-        self.opens = 0
-        self.gone = False
-        self.map: DeviceMap | None = None
-        self.load(details)
-
-    def load(self, details: DeviceDetails) -> None:
-        self.mapped = details.mapped_blocks
-        self.transaction_id = details.transaction_id
-        self.creation_time = details.creation_time
-        self.snapshotted_time = details.snapshotted_time
-        self.changed = False
-
-    def details(self) -> DeviceDetails:
-        return DeviceDetails(self.mapped, self.transaction_id, self.creation_time, self.snapshotted_time)
 
 
 class LiveMetadata:
@@ -128,25 +92,7 @@ class LiveMetadata:
 
         Raises :class:`CorruptError`, or :class:`UnsupportedError` for feature flags that are not known.
         """
-        return cls(device, cls._read_superblock(device, read_only), read_only=read_only)
-
-    @staticmethod
-    def _read_superblock(device: BlockDevice, read_only: bool) -> Superblock:
-        if device.size < BLOCK_SIZE:
-            raise CorruptError(
-                f"cannot read the superblock of {device.name}: it has only {device.size} bytes",
-                hint="give the pool's metadata device",
-            )
-        block = device.read(0, BLOCK_SIZE)
-        fields = superblock_format.unpack(block, name=device.name, read_only=read_only)
-        needed = fields.metadata_sm_root.nr_blocks
-        if needed * BLOCK_SIZE > device.size:
-            raise UsageError(
-                f"the metadata device {device.name} is too small: it has {device.size // BLOCK_SIZE} blocks, "
-                f"its metadata expects {needed}",
-                hint="it was cut off or is another device; give it back its size",
-            )
-        return fields
+        return cls(device, read_superblock(device, read_only), read_only=read_only)
 
     def _begin(self, fields: Superblock) -> None:
         self.superblock = fields
@@ -184,6 +130,15 @@ class LiveMetadata:
         freed = self.data.release(values >> np.uint64(TIME_BITS))
         if discard and self.pass_down and len(freed):
             self._to_discard.append(freed)
+
+    @contextmanager
+    def _discards(self, wanted: bool = True) -> Iterator[None]:
+        """Chunks that come free by removals within the block are handed out by the commit, if *wanted*."""
+        self._discarding = wanted
+        try:
+            yield
+        finally:
+            self._discarding = False
 
     def _destroy_maps(self, roots: npt.NDArray[Any]) -> None:
         for root in roots.tolist():
@@ -291,11 +246,8 @@ class LiveMetadata:
             )
         if dev_id in self._changed_maps:
             self.flush_map(device)
-        self._discarding = discard
-        try:
+        with self._discards(discard):
             self.mapping_root = self.top.remove(self.mapping_root, dev_id).root
-        finally:
-            self._discarding = False
         self.details_root = self.details.remove(self.details_root, dev_id).root
         if device.map is not None:
             device.map.forget()
@@ -333,14 +285,10 @@ class LiveMetadata:
 
     def flush_map(self, device: Device) -> None:
         """Bring the device's mapping tree up to date with its map in memory."""
-        changes = self._own_root(device).take_changes()
+        keys, values, gone = self._own_root(device).take_changes()
         self._changed_maps.pop(device.dev_id, None)
-        keys, values, gone = changes
-        self._discarding = True
-        try:
+        with self._discards():
             change = self.maps.update(self.map_of(device).root, keys, values, gone)
-        finally:
-            self._discarding = False
         self._set_root(device, change.root)
         if self.blocks.dirty > SPILL:
             self.blocks.write_out()
@@ -351,8 +299,7 @@ class LiveMetadata:
             self.flush_map(device)
         found = self._own_root(device)
         keys, _ = self.maps.read_range(found.root, first, last)
-        self._discarding = True
-        try:
+        with self._discards():
             for start in range(0, len(keys), 1 << 18):
                 part = keys[start : start + (1 << 18)]
                 self.count_unmapped(device, len(part))
@@ -360,8 +307,6 @@ class LiveMetadata:
                     found.root, part, np.zeros(len(part), MAPPING), np.ones(len(part), dtype=np.bool_)
                 )
                 self._set_root(device, change.root)
-        finally:
-            self._discarding = False
         device.changed = True
         found.forget(first, last)
 
@@ -488,7 +433,7 @@ class LiveMetadata:
     def abort(self) -> None:
         """Forget everything since the last commit. Raises when even the superblock cannot be read."""
         self.blocks.forget()
-        self._begin(self._read_superblock(self.device, self.read_only))
+        self._begin(read_superblock(self.device, self.read_only))
         devices, self.devices = self.devices, {}
         self.budget.held = 0
         for device in devices.values():

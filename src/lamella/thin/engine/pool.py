@@ -22,8 +22,9 @@ from lamella.errors import (
     UsageError,
 )
 from lamella.thin.engine.diff import unshared
-from lamella.thin.engine.live_metadata import DeviceDetails, LiveMetadata
+from lamella.thin.engine.live_metadata import LiveMetadata
 from lamella.thin.engine.pool_core import PoolCore
+from lamella.thin.engine.thin_device import DeviceDetails
 from lamella.thin.engine.volume import Volume
 from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.format.limits import MAX_CHUNK, MIN_CHUNK
@@ -125,7 +126,7 @@ class Pool(PoolCore):
             )
         pool = cls(live, data, options or PoolOptions(), read_only=read_only)
         if pool.mode is not PoolMode.READ_ONLY:
-            pool._take_note_of_sizes()
+            pool._adopt_sizes()
         return pool
 
     def close(self) -> None:
@@ -364,15 +365,15 @@ class Pool(PoolCore):
         """The data device has grown: use all of it. Writers that wait for space go on."""
         with self.lock:
             self.check_changeable("take note of the data device's new size")
-            self._take_note_of_sizes()
+            self._adopt_sizes()
 
     def resize_metadata(self) -> None:
         """The metadata device has grown: use all of it."""
         with self.lock:
             self.check_changeable("take note of the metadata device's new size", PoolMode.READ_ONLY)
-            self._take_note_of_sizes()
+            self._adopt_sizes()
 
-    def _take_note_of_sizes(self) -> None:
+    def _adopt_sizes(self) -> None:
         live = self.live
         self.headroom = 0
         metadata_blocks = min(self.metadata_device.size // BLOCK_SIZE, MAX_METADATA_BLOCKS)
@@ -391,7 +392,7 @@ class Pool(PoolCore):
         if grown:
             with self.updating("grow the data device"):
                 live.extend_data(chunks)
-            self.low_water_told = False
+            self.low_water_reported = False
             self.zeroed.forget()
         if live.changed:
             self.commit()

@@ -11,8 +11,6 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from lamella.block import SECTOR
 from lamella.errors import (
     BusyError,
@@ -30,17 +28,19 @@ from lamella.errors import (
 from lamella.thin.engine.live_metadata import LEAF_UNITS
 from lamella.thin.engine.shortage import Shortage
 from lamella.thin.engine.zeroing import ZeroedAhead
-from lamella.thin.format.runs import stretches
+from lamella.thin.format.runs import consecutive
 from lamella.thin.status import PoolMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    import numpy as np
     import numpy.typing as npt
 
     from lamella.block import BlockDevice
-    from lamella.thin.engine.live_metadata import Device, LiveMetadata
+    from lamella.thin.engine.live_metadata import LiveMetadata
+    from lamella.thin.engine.thin_device import Device
     from lamella.thin.status import PoolOptions
 
 _ROOM = 32
@@ -72,7 +72,7 @@ class PoolCore:
         self.headroom = 0
         """Mappings that may still be made without asking :meth:`keep_metadata_free`."""
         self.erroring = options.error_if_no_space
-        self.low_water_told = False
+        self.low_water_reported = False
         self.closed = False
         self.lock = threading.RLock()
         self.changed_mode = threading.Condition(self.lock)
@@ -125,7 +125,7 @@ class PoolCore:
         """Discard chunks that came free and whose freeing is committed."""
         if not len(blocks):
             return
-        for start, end in stretches(np.diff(blocks) != 1):
+        for start, end in consecutive(blocks):
             try:
                 self.data_device.discard(
                     int(blocks[start]) * self.chunk_size, (end - start) * self.chunk_size
@@ -285,8 +285,8 @@ class PoolCore:
                 raise Shortage
         # As the kernel, which looks before it takes each single chunk.
         low = self.live.data.free - wanted + 1 <= self.options.low_water_chunks
-        if low and not self.low_water_told:
-            self.low_water_told = True
+        if low and not self.low_water_reported:
+            self.low_water_reported = True
             if self.on_low_water is not None:
                 self.on_low_water(self)
         try:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lamella.errors import CorruptError, NoSpaceError
 from lamella.thin.format.checksum import BITMAP_XOR
-from lamella.thin.format.runs import stretches
+from lamella.thin.format.runs import slices
 from lamella.thin.format.space_map import (
     ENTRIES_PER_BITMAP,
     INDEX_ENTRY,
@@ -144,8 +144,8 @@ class SpaceMap(ABC):
         """Blocks with a count of zero; those freed since the last commit are among them."""
         return self.size - self.allocated
 
-    def settle(self) -> None:
-        """Enter the blocks that :meth:`allocate_one` has handed out since the last time."""
+    def record_allocated(self) -> None:
+        """Count the blocks that :meth:`allocate_one` has handed out since the last call."""
         start, end = self._marked, self._next
         if start != end:
             number, place = divmod(start, ENTRIES_PER_BITMAP)
@@ -156,20 +156,20 @@ class SpaceMap(ABC):
 
     def count(self, block: int) -> int:
         """How many refer to *block*."""
-        self.settle()
+        self.record_allocated()
         number, place = divmod(block, ENTRIES_PER_BITMAP)
         return int(self.page(number).now[place])
 
     def is_new(self, block: int) -> bool:
         """Whether *block* was free in the last committed transaction, so that it may be rewritten."""
-        self.settle()
+        self.record_allocated()
         number, place = divmod(block, ENTRIES_PER_BITMAP)
         base = self.page(number).base
         return base is not None and not base[place]
 
     def retain(self, blocks: npt.NDArray[np.integer] | Iterable[int]) -> None:
         """One more reference to each of *blocks*; a block may be named several times."""
-        self.settle()
+        self.record_allocated()
         for number, places in self._by_page(blocks):
             now = self._touch(number).now
             if not now[places].all():
@@ -179,7 +179,7 @@ class SpaceMap(ABC):
 
     def release(self, blocks: npt.NDArray[np.integer] | Iterable[int]) -> npt.NDArray[np.int64]:
         """One reference less to each of *blocks*; returns those that nothing refers to any more."""
-        self.settle()
+        self.record_allocated()
         freed: list[npt.NDArray[np.int64]] = []
         for number, places in self._by_page(blocks):
             now = self._touch(number).now
@@ -213,7 +213,7 @@ class SpaceMap(ABC):
         short = numbers.astype(np.uint16) if int(numbers.max()) < 1 << 16 else numbers
         order = np.argsort(short, kind="stable")
         given, numbers = given[order], numbers[order]
-        for start, end in stretches(np.diff(numbers) != 0):
+        for start, end in slices(np.diff(numbers) != 0):
             number = int(numbers[start])
             yield number, given[start:end] - number * ENTRIES_PER_BITMAP
 
@@ -255,7 +255,7 @@ class SpaceMap(ABC):
         return min(self._end - block, limit) if self._first <= block < self._end else 1
 
     def _next_run(self) -> None:
-        self.settle()
+        self.record_allocated()
         while not self._runs:
             self._runs = self._search()
         self._next, self._end = self._runs.pop()
@@ -281,7 +281,7 @@ class SpaceMap(ABC):
     def free_runs(self, first: int, end: int) -> Iterator[tuple[int, int]]:
         """(start, end) of the runs of blocks from *first* to before *end* that nothing refers to, nor did
         at the last commit."""
-        self.settle()
+        self.record_allocated()
         while first < end:
             number, within = divmod(first, ENTRIES_PER_BITMAP)
             base = first - within
@@ -296,7 +296,7 @@ class SpaceMap(ABC):
 
     def restart_search(self) -> None:
         """Search for free blocks from the lowest on again, as after a commit or a resize."""
-        self.settle()
+        self.record_allocated()
         self._first = self._next = self._end = self._marked = 0
         self._runs = []
         self._candidates = None
@@ -305,7 +305,7 @@ class SpaceMap(ABC):
 
     def large_counts(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.bool_]]:
         """What changed in the overflow tree: (blocks, new counts, which of them go), blocks ascending."""
-        self.settle()
+        self.record_allocated()
         keys, values, gone = [], [], []
         for number in sorted(self._dirty):
             page = self._dirty[number]
@@ -341,7 +341,7 @@ class SpaceMap(ABC):
     def extend_index(self, size: int) -> range:
         """Grow to *size* blocks, the new ones free; returns the numbers of the bitmaps this needs more."""
         old = len(self.index)
-        self.settle()
+        self.record_allocated()
         self.size = size
         bitmaps = max(-(-size // ENTRIES_PER_BITMAP), old)
         more = np.zeros(bitmaps, dtype=INDEX_ENTRY)

@@ -71,7 +71,7 @@ class MetadataSpaceMap(SpaceMap):
 
     def flush(self) -> None:
         """Give everything that changed to the block store. Nothing may be allocated or freed after it."""
-        self.settle()
+        self.record_allocated()
         if not self._dirty:
             return
         self.ref_count_root = self.overflow_writer.update(self.ref_count_root, *self.large_counts()).root
@@ -79,14 +79,14 @@ class MetadataSpaceMap(SpaceMap):
         if old_index:
             self.release((old_index,))
         places: dict[int, int] = {}
-        self.settle()
+        self.record_allocated()
         while len(places) < len(self._dirty):
             for number in [number for number in self._dirty if number not in places]:
                 places[number] = self.allocate_one()
                 old = int(self.index[number]["blocknr"])
                 if old:
                     self.release((old,))
-            self.settle()
+            self.record_allocated()
         self.put_bitmaps(places)
         packed = pack_metadata_index(self.index, self.bitmap_root)
         self.blocks.put_raw(self.bitmap_root, np.frombuffer(packed, dtype=np.uint8), INDEX_XOR)
@@ -141,7 +141,7 @@ class DataSpaceMap(SpaceMap):
 
     def flush(self) -> None:
         """Give everything that changed to the block store."""
-        self.settle()
+        self.record_allocated()
         if self._dirty:
             counts = self.large_counts()
             self.ref_count_root = self.overflow_writer.update(self.ref_count_root, *counts).root

@@ -22,7 +22,7 @@ import numpy as np
 from lamella.thin.engine.block_cache import Node
 from lamella.thin.engine.tree import Tree
 from lamella.thin.format.node import BLOCK_VALUE, max_entries
-from lamella.thin.format.runs import stretches
+from lamella.thin.format.runs import slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,7 +206,7 @@ class TreeWriter(Tree):
         old_keys = node.keys.tolist()
         done = 0
         small = False
-        for start, end in stretches(np.diff(places) != 0):
+        for start, end in slices(np.diff(places) != 0):
             place = int(places[start])
             new_keys += old_keys[done:place]
             children += node.children[done:place]

@@ -15,9 +15,10 @@ from lamella.thin.engine.device_map import PAGE, UNMAPPED
 from lamella.thin.engine.live_metadata import PAGE_LIMIT, PAGE_UNITS
 from lamella.thin.engine.shortage import Shortage
 from lamella.thin.engine.write_batch import Batch
+from lamella.thin.engine.write_pieces import groups, split
 from lamella.thin.format.mappings import merge
 from lamella.thin.format.node import TIME_BITS, TIME_MASK
-from lamella.thin.format.runs import stretches
+from lamella.thin.format.runs import slices
 from lamella.thin.interface import ThinVolume
 from lamella.thin.status import PoolMode, ThinStatus
 
@@ -29,14 +30,12 @@ if TYPE_CHECKING:
 
     from lamella.block import BlockDevice
     from lamella.thin.engine.device_map import MapPage
-    from lamella.thin.engine.live_metadata import Device
     from lamella.thin.engine.pool_core import PoolCore
+    from lamella.thin.engine.thin_device import Device
 
 _ZEROS = bytes(1 << 20)
 _WINDOW = 64 * PAGE
 """Chunks looked at together where a whole volume is walked."""
-_BATCH = 1024
-"""Pieces of :meth:`Volume.write_many` that are planned together."""
 _DIRECT_UNMAP = 16 * PAGE
 """Discards of more chunks than this are done in the mapping tree, without loading the map."""
 
@@ -450,7 +449,7 @@ def fill_zeros(view: memoryview) -> None:
 
 
 def runs(values: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int, int]]:
-    """(first, length, data chunk or -1) of the stretches of *values* that are unmapped or follow each
+    """(first, length, data chunk or -1) of the runs of *values* that are unmapped or follow each
     other on the data device, whatever their times."""
     blocks = np.where(values == UNMAPPED, np.int64(-1), (values >> np.uint64(TIME_BITS)).astype(np.int64))
     if len(blocks) == 1:
@@ -458,57 +457,15 @@ def runs(values: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int, int]]:
         return
     before, after = blocks[:-1], blocks[1:]
     goes_on = np.where(before < 0, after < 0, after == before + 1)
-    for start, end in stretches(~goes_on):
+    for start, end in slices(~goes_on):
         yield start, end - start, int(blocks[start])
 
 
 def _mapped_runs(
     keys: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64]
 ) -> Iterator[tuple[int, int, int, int]]:
-    """(first chunk, length, data chunk, time) of the stretches in which all of these go on."""
+    """(first chunk, length, data chunk, time) of the runs in which all of these go on."""
     found = merge(keys, values)
     yield from zip(
         found.begin.tolist(), found.length.tolist(), found.data.tolist(), found.time.tolist(), strict=True
     )
-
-
-def groups(pieces: list[tuple[int, memoryview]], chunk_size: int) -> Iterator[list[tuple[int, memoryview]]]:
-    """Ascending *pieces* in groups of about :data:`_BATCH`, cut between chunks.
-
-    A group that is all over the volume loads a page of the map for each piece; so this bounds memory.
-    """
-    start = 0
-    while start < len(pieces):
-        end = start + _BATCH
-        while end < len(pieces):
-            offset, view = pieces[end - 1]
-            if (offset + len(view) - 1) // chunk_size < pieces[end][0] // chunk_size:
-                break
-            end += 1
-        yield pieces[start:end]
-        start = end
-
-
-def split(
-    pieces: list[tuple[int, memoryview]], chunk_size: int
-) -> tuple[list[tuple[int, memoryview]], list[tuple[int, memoryview]]] | None:
-    """The *pieces* in two halves at a chunk boundary, or None when they lie in one chunk."""
-    first = pieces[0][0] // chunk_size
-    last = (pieces[-1][0] + len(pieces[-1][1]) - 1) // chunk_size
-    if first == last:
-        return None
-    middle = (first + last + 1) // 2 * chunk_size
-    low: list[tuple[int, memoryview]] = []
-    high: list[tuple[int, memoryview]] = []
-    for offset, view in pieces:
-        if offset + len(view) <= middle:
-            low.append((offset, view))
-        elif offset >= middle:
-            high.append((offset, view))
-        else:
-            low.append((offset, view[: middle - offset]))
-            high.append((middle, view[middle - offset :]))
-    if not low or not high:
-        half = len(pieces) // 2
-        return (pieces[:half], pieces[half:]) if half else None
-    return low, high

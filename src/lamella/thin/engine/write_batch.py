@@ -13,14 +13,14 @@ import numpy as np
 
 from lamella.thin.engine.device_map import PAGE, UNMAPPED
 from lamella.thin.format.node import TIME_BITS, TIME_MASK
-from lamella.thin.format.runs import stretches
+from lamella.thin.format.runs import consecutive, slices
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lamella.block import BlockDevice
-    from lamella.thin.engine.live_metadata import Device
     from lamella.thin.engine.pool_core import PoolCore
+    from lamella.thin.engine.thin_device import Device
 
 COMPOSED = 16 << 20
 """Most bytes of chunks put together in memory before they are written."""
@@ -153,7 +153,7 @@ class Batch:
     def _zero(self, blocks: npt.NDArray[np.int64]) -> None:
         """Make new chunks read as zeros; they ascend, as all that is allocated together."""
         pool = self.pool
-        for start, end in stretches(np.diff(blocks) != 1):
+        for start, end in consecutive(blocks):
             block = int(blocks[start])
             pool.zeroed.ensure(block, pool.live.data.upcoming(block, pool.zeroed.limit), end - start)
 
@@ -177,7 +177,7 @@ class Batch:
                 if not composed[first]:
                     self.out.append((int(blocks[first]) * size + offset % size, view))
                 continue
-            for start, end in stretches(breaks[first + 1 : last + 1]):
+            for start, end in slices(breaks[first + 1 : last + 1]):
                 low, high = first + start, first + end
                 if composed[low]:
                     continue

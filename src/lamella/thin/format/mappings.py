@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lamella.thin.format.node import TIME_BITS, TIME_MASK
-from lamella.thin.format.runs import stretches
+from lamella.thin.format.runs import consecutive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,5 +86,5 @@ def ranges_that_differ(
     chunks = np.unique(keys[differs]).astype(np.int64)
     if not len(chunks):
         return
-    for start, end in stretches(np.diff(chunks) != 1):
+    for start, end in consecutive(chunks):
         yield int(chunks[start]), end - start

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cutting a sequence into stretches, the loop that replaces a loop over every block."""
+"""Dividing an array into runs: a loop over runs in place of a loop over every block."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def stretches(cut: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+def slices(cut: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     """The slices (start, end) of a sequence of ``len(cut) + 1`` items that *cut* divides it into.
 
-    ``cut[i]`` says whether a new stretch begins between items *i* and *i* + 1.
+    ``cut[i]`` says whether a new run begins between items *i* and *i* + 1.
     """
     return pairwise([0, *(np.flatnonzero(cut) + 1).tolist(), len(cut) + 1])
+
+
+def consecutive(numbers: npt.ArrayLike) -> Iterator[tuple[int, int]]:
+    """The slices (start, end) in which ascending *numbers*, of which there is at least one, have no gaps."""
+    found = np.asarray(numbers, dtype=np.int64)
+    return slices(np.diff(found) != 1) if len(found) > 1 else iter([(0, 1)])

@@ -62,7 +62,7 @@ class KernelVolume(ThinVolume):
         self._file: FileDevice | None = None
         self._open()
         try:
-            self._know_mapped()
+            self._require_mapped()
         except BaseException:
             self.close()
             raise
@@ -193,7 +193,7 @@ class KernelVolume(ThinVolume):
                     self._mapped[chunk] = 1
         return self._mapped
 
-    def _know_mapped(self) -> None:
+    def _require_mapped(self) -> None:
         """Before a write: which chunks are new has to be known while they are."""
         if self._pads:
             self._load_mapped()
@@ -286,7 +286,7 @@ class KernelVolume(ThinVolume):
     def write(self, offset: int, data: Buffer) -> None:
         view = memoryview(data).cast("B")
         self.check_range(offset, len(view))
-        self._know_mapped()
+        self._require_mapped()
         with self.pool.explaining():
             self.file.write(offset, view)
         self._note_write(offset, len(view))
@@ -295,7 +295,7 @@ class KernelVolume(ThinVolume):
         views = [(offset, memoryview(data).cast("B")) for offset, data in pieces]
         for offset, view in views:
             self.check_range(offset, len(view))
-        self._know_mapped()
+        self._require_mapped()
         with self.pool.explaining():
             self.file.write_many(views)
         for offset, view in views:

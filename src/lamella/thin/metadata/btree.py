@@ -286,10 +286,10 @@ class Forest:
         below_damage = np.zeros(len(uneven), dtype=np.bool_)
         if circling.any():
             below_damage = circling & ~self._in_circle(circling)[self._edge_parent]
-        told = np.unique(self.blocks[self._edge_parent[uneven & ~below_damage]])
-        if len(told):
+        uneven_parents = np.unique(self.blocks[self._edge_parent[uneven & ~below_damage]])
+        if len(uneven_parents):
             self.problems.add_blocks(
-                self.place, told, "the tree is uneven below this node, or runs in a circle"
+                self.place, uneven_parents, "the tree is uneven below this node, or runs in a circle"
             )
         self._live = live & ~uneven
 
@@ -393,7 +393,7 @@ class Forest:
 
     def gather(self, leaves: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[Any]]:
         """All keys and values of *leaves* (node indices), one after the other. Needs *keep*."""
-        self._settle()
+        self._join_kept()
         counts = self.counts[leaves]
         total = int(counts.sum())
         starts = self._start[leaves]
@@ -403,7 +403,7 @@ class Forest:
         places = np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(total)
         return self._keys[places], self._values[places]
 
-    def _settle(self) -> None:
+    def _join_kept(self) -> None:
         """Put the kept leaves' entries together, once."""
         if hasattr(self, "_keys"):
             return

@@ -71,7 +71,7 @@ class TreeBuilder:
         if not len(leaves.blocks):
             return
         self._emit(0)
-        self._settle_held()
+        self._place_held()
         self.total += int(leaves.counts.sum())
         self._done.append(_part(leaves, 0, -1))
         self._held = _part(leaves, len(leaves.blocks) - 1, None)
@@ -86,7 +86,7 @@ class TreeBuilder:
         self._pending += len(keys)
         self.total += len(keys)
 
-    def _settle_held(self) -> None:
+    def _place_held(self) -> None:
         if self._held is not None:
             self._done.append(self._held)
             self._held = None
@@ -95,7 +95,7 @@ class TreeBuilder:
         """Make leaves of pending entries: full ones, leaving at least *keep*; of all of them if that is 0."""
         if not self._pending:
             return
-        self._settle_held()
+        self._place_held()
         keys, values = np.concatenate(self._keys), np.concatenate(self._values)
         if keep:
             counts = np.full((len(keys) - keep) // LIMIT, LIMIT, dtype=np.int64)
@@ -117,7 +117,7 @@ class TreeBuilder:
             self._values.insert(0, values)
             self._pending += len(keys)
         self._emit(0)
-        self._settle_held()
+        self._place_held()
         done = self._done
         return LeafList(
             np.concatenate([part.blocks for part in done] or [np.empty(0, dtype=np.uint64)]),
