@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
+    from lamella.thin.format.details import DeviceDetails
     from lamella.thin.status import PoolStatus
 
 
@@ -29,25 +30,6 @@ class ThinVolume(BlockDevice):
     dev_id: int
     chunk_size: int
     """Bytes of the pool's chunks."""
-
-
-class DeviceFacts(Protocol):
-    """What a pool records of one thin device."""
-
-    @property
-    def mapped_blocks(self) -> int:
-        """Chunks that are mapped."""
-
-    @property
-    def transaction_id(self) -> int:
-        """The pool's transaction id when the device was created."""
-
-    @property
-    def creation_time(self) -> int: ...
-
-    @property
-    def snapshotted_time(self) -> int:
-        """Mappings older than this may be shared."""
 
 
 class MetadataView(NamedTuple):
@@ -81,7 +63,7 @@ class ThinPool(Protocol):
     def read_only(self) -> bool:
         """Whether nothing can be changed: opened so, or for a check or a failure."""
 
-    def devices(self) -> Mapping[int, DeviceFacts]:
+    def devices(self) -> Mapping[int, DeviceDetails]:
         """All thin devices, by id."""
 
     def device_ids(self) -> set[int]:

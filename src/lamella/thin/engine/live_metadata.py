@@ -20,10 +20,11 @@ from lamella.thin.engine.block_cache import BlockStore
 from lamella.thin.engine.device_map import DeviceMap, PageBudget
 from lamella.thin.engine.space_map_disk import DataSpaceMap, MetadataSpaceMap
 from lamella.thin.engine.superblock import read_superblock
-from lamella.thin.engine.thin_device import Device, DeviceDetails
+from lamella.thin.engine.thin_device import Device
 from lamella.thin.engine.tree_update import TreeWriter
 from lamella.thin.format import superblock as superblock_format
 from lamella.thin.format.checksum import BLOCK_SIZE, SUPERBLOCK_XOR
+from lamella.thin.format.details import DeviceDetails
 from lamella.thin.format.limits import MAX_DEVICE_ID
 from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, MAPPING, TIME_BITS, TIME_MASK
 from lamella.thin.format.space_map import MAX_METADATA_BLOCKS, SpaceMapRoot
@@ -206,10 +207,7 @@ class LiveMetadata:
 
     def _add(self, dev_id: int, root: int, details: DeviceDetails) -> None:
         self.mapping_root = self.top.put(self.mapping_root, dev_id, root).root
-        value = (
-            details.mapped_blocks, details.transaction_id, details.creation_time, details.snapshotted_time
-        )  # fmt: skip
-        self.details_root = self.details.put(self.details_root, dev_id, value).root
+        self.details_root = self.details.put(self.details_root, dev_id, details).root
         self._superblock_changed = True
 
     def create_thin(self, dev_id: int) -> None:
@@ -396,10 +394,7 @@ class LiveMetadata:
             (device for device in self.devices.values() if device.changed), key=lambda d: d.dev_id
         )
         if changed:
-            rows = np.array(
-                [(d.mapped, d.transaction_id, d.creation_time, d.snapshotted_time) for d in changed],
-                dtype=DEVICE_DETAILS,
-            )
+            rows = np.array([device.details() for device in changed], dtype=DEVICE_DETAILS)
             ids = np.array([device.dev_id for device in changed], dtype=np.uint64)
             self.details_root = self.details.update(self.details_root, ids, rows).root
         self.data.flush()

@@ -24,9 +24,9 @@ from lamella.errors import (
 from lamella.thin.engine.diff import unshared
 from lamella.thin.engine.live_metadata import LiveMetadata
 from lamella.thin.engine.pool_core import PoolCore
-from lamella.thin.engine.thin_device import DeviceDetails
 from lamella.thin.engine.volume import Volume
 from lamella.thin.format.checksum import BLOCK_SIZE
+from lamella.thin.format.details import DeviceDetails
 from lamella.thin.format.limits import MAX_CHUNK, MIN_CHUNK
 from lamella.thin.format.mappings import ranges_that_differ
 from lamella.thin.format.space_map import MAX_METADATA_BLOCKS

@@ -3,24 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from lamella.thin.format.details import DeviceDetails
 
 if TYPE_CHECKING:
     from lamella.thin.engine.device_map import DeviceMap
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceDetails:
-    """What the pool records of one thin device."""
-
-    mapped_blocks: int
-    """Chunks that are mapped."""
-    transaction_id: int
-    """The pool's transaction id when the device was created."""
-    creation_time: int
-    snapshotted_time: int
-    """Mappings older than this may be shared."""
 
 
 class Device:

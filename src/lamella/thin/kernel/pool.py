@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lamella.devicemapper.client import DeviceMapper
+    from lamella.thin.format.details import DeviceDetails
     from lamella.thin.kernel.guard import Guard
     from lamella.thin.kernel.volume import KernelVolume
-    from lamella.thin.metadata.reader import Details, Metadata
+    from lamella.thin.metadata.reader import Metadata
 
 LARGEST_VOLUME = 1 << 44
 """Bytes of a thin device that is activated to discard all of it, whatever size it was made with."""
@@ -68,7 +69,7 @@ class KernelPool(ActivePool):
 
     # -- what it is ------------------------------------------------------------------------------
 
-    def devices(self) -> dict[int, Details]:
+    def devices(self) -> dict[int, DeviceDetails]:
         """All thin devices as last committed, by id."""
         found = self.committed(lambda metadata: metadata.details)
         self._ids = set(found)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lamella.thin.format.details import DeviceDetails
 from lamella.thin.format.limits import MAX_DEVICE_ID
 from lamella.thin.format.mappings import times
 from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, MAPPING
 from lamella.thin.metadata.btree import NO_NODE, Forest, Leaves
 from lamella.thin.metadata.findings import Problems
 from lamella.thin.metadata.node_scan import find_list_nodes
-from lamella.thin.metadata.reader import Details
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class DetailsList:
     """A details tree: *whole* if nothing of it is missing."""
 
-    devices: dict[int, Details]
+    devices: dict[int, DeviceDetails]
     whole: bool
 
     def age(self) -> tuple[int, int]:
@@ -87,7 +87,7 @@ def search(reader: BlockReader) -> tuple[list[DetailsList], list[RootList], list
 
 def _details_list(keys: npt.NDArray[np.uint64], values: npt.NDArray[Any], whole: bool) -> DetailsList:
     pairs = zip(keys.tolist(), values.tolist(), strict=True)
-    return DetailsList({key: Details(*value) for key, value in pairs}, whole)
+    return DetailsList({key: DeviceDetails(*value) for key, value in pairs}, whole)
 
 
 def _read(

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lamella.errors import NotFoundError
 from lamella.thin.format import superblock as superblock_format
+from lamella.thin.format.details import DeviceDetails
 from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, MAPPING
 from lamella.thin.metadata.block_reader import BlockReader
 from lamella.thin.metadata.btree import NO_NODE, Forest
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
     from lamella.thin.format.superblock import Superblock
 
 
-class Details(NamedTuple):
-    """What the details tree says of one thin device."""
-
-    mapped_blocks: int
-    transaction_id: int
-    creation_time: int
-    snapshotted_time: int
-
-
 class Metadata:
     """The committed state of *device*, or of the metadata snapshot held in it. Only reads.
 
@@ -41,7 +33,7 @@ class Metadata:
     def __init__(self, reader: BlockReader, superblock: Superblock, *, tolerant: bool = False) -> None:
         self.reader = reader
         self.superblock = superblock
-        self.details: dict[int, Details] = {}
+        self.details: dict[int, DeviceDetails] = {}
         self.roots: dict[int, int] = {}
         self.problems = Problems()
         """What was found damaged and is left out; only a tolerant reader gets to see any."""
@@ -179,11 +171,11 @@ def _decode_superblock(reader: BlockReader, problems: Problems) -> Superblock:
     return superblock_format.decode(content)
 
 
-def read_details(reader: BlockReader, root: int, problems: Problems) -> dict[int, Details]:
+def read_details(reader: BlockReader, root: int, problems: Problems) -> dict[int, DeviceDetails]:
     """All device details, by device id; damage goes to *problems*."""
     forest = Forest(reader, DEVICE_DETAILS, problems, "device details tree", keep=True)
     keys, values = _entries(forest, root)
-    return {key: Details(*value) for key, value in zip(keys.tolist(), values.tolist(), strict=True)}
+    return {key: DeviceDetails(*value) for key, value in zip(keys.tolist(), values.tolist(), strict=True)}
 
 
 def read_roots(reader: BlockReader, root: int, problems: Problems) -> dict[int, int]:

@@ -17,13 +17,13 @@ import numpy as np
 
 from lamella.block import SECTOR
 from lamella.thin.format import superblock as superblock_format
+from lamella.thin.format.details import DeviceDetails
 from lamella.thin.format.mappings import data_blocks
 from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, MAPPING
 from lamella.thin.metadata.block_reader import BlockReader
 from lamella.thin.metadata.btree import NO_NODE, Forest, Leaves
 from lamella.thin.metadata.findings import Problem, Problems
 from lamella.thin.metadata.leaks import Leaks
-from lamella.thin.metadata.reader import Details
 from lamella.thin.metadata.reference_counts import CountedTooHigh, DataReferences, MetadataReferences, compare
 from lamella.thin.metadata.space_map import SpaceMapReader
 
@@ -61,7 +61,7 @@ class CheckReport:
     name: str
     superblock: Superblock | None = None
     """None if it could not be read."""
-    devices: dict[int, Details] = field(default_factory=dict)
+    devices: dict[int, DeviceDetails] = field(default_factory=dict)
     mappings: int = 0
     """Entries in all mapping leaves, each leaf counted once however often shared."""
     nodes: int = 0
@@ -240,13 +240,13 @@ class _Check:
         self.references.add(forest.edge_child)
         return forest.node_of(pointers)
 
-    def _details(self, roots: list[int]) -> list[dict[int, Details]]:
+    def _details(self, roots: list[int]) -> list[dict[int, DeviceDetails]]:
         forest = Forest(self.reader, DEVICE_DETAILS, self.problems, "device details tree", keep=True)
         tables = []
         for node in self._walk(forest, roots).tolist():
             keys, values = forest.entries_of(node)
             pairs = zip(keys.tolist(), values.tolist(), strict=True)
-            tables.append({key: Details(*value) for key, value in pairs})
+            tables.append({key: DeviceDetails(*value) for key, value in pairs})
         return tables
 
     def _top_level(self, roots: list[int]) -> list[dict[int, int]]:
@@ -265,7 +265,7 @@ class _Check:
             self.references.add(values)
         return tables
 
-    def _pair(self, roots: dict[int, int], details: dict[int, Details]) -> None:
+    def _pair(self, roots: dict[int, int], details: dict[int, DeviceDetails]) -> None:
         """Each device must have both details and a mapping tree."""
         if self.problems.fatal_count:
             return
@@ -275,7 +275,7 @@ class _Check:
             self.problems.add(f"thin device {dev_id}", "it has a mapping tree, but no details")
 
     def _mappings(
-        self, tables: list[dict[int, int]], details: list[dict[int, Details]], nr_data_blocks: int
+        self, tables: list[dict[int, int]], details: list[dict[int, DeviceDetails]], nr_data_blocks: int
     ) -> None:
         def note(leaves: Leaves) -> None:
             self.report.mappings += len(leaves.values)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from lamella.thin.format.details import DeviceDetails
     from lamella.thin.format.mappings import Runs
-    from lamella.thin.metadata.reader import Details, Metadata
+    from lamella.thin.metadata.reader import Metadata
 
 MAPPINGS_AT_ONCE = 1 << 18
 """Mappings turned into text together."""
@@ -53,7 +54,7 @@ class Format(Protocol):
 
     def begin(self, header: Header) -> str: ...
     def end(self) -> str: ...
-    def begin_device(self, dev_id: int, details: Details) -> str: ...
+    def begin_device(self, dev_id: int, details: DeviceDetails) -> str: ...
     def end_device(self) -> str: ...
     def runs(self, runs: Runs) -> bytes: ...
 
@@ -81,7 +82,7 @@ class Xml:
     def end(self) -> str:
         return "</superblock>\n"
 
-    def begin_device(self, dev_id: int, details: Details) -> str:
+    def begin_device(self, dev_id: int, details: DeviceDetails) -> str:
         return (
             f'  <device dev_id="{dev_id}" mapped_blocks="{details.mapped_blocks}" '
             f'transaction="{details.transaction_id}" creation_time="{details.creation_time}" '
@@ -120,7 +121,7 @@ class HumanReadable:
     def end(self) -> str:
         return "end superblock\n"
 
-    def begin_device(self, dev_id: int, details: Details) -> str:
+    def begin_device(self, dev_id: int, details: DeviceDetails) -> str:
         return (
             f"device: {dev_id}\nmapped_blocks: {details.mapped_blocks}\n"
             f"transaction: {details.transaction_id}\ncreation time: {details.creation_time}\n"

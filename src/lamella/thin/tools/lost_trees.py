@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from lamella.thin.format.details import DeviceDetails
     from lamella.thin.metadata.block_reader import BlockReader
-    from lamella.thin.metadata.reader import Details
 
 MOST_COMPARED = 64
 """Trees compared with one device's older tree."""
@@ -64,7 +64,7 @@ def _common(
 
 
 def unchanged_snapshots(
-    details: Mapping[int, Details],
+    details: Mapping[int, DeviceDetails],
     roots: Mapping[int, int],
     latest: Mapping[int, int],
     wanted: set[int],

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lamella.block import BlockDevice
-    from lamella.thin.metadata.reader import Details
+    from lamella.thin.format.details import DeviceDetails
     from lamella.thin.tools.dump import Header
 
 NODES_AT_ONCE = 1024
@@ -208,7 +208,7 @@ class MetadataBuilder:
 
     # -- the end ---------------------------------------------------------------------------------
 
-    def finish(self, header: Header, details: Mapping[int, Details], roots: Mapping[int, int]) -> int:
+    def finish(self, header: Header, details: Mapping[int, DeviceDetails], roots: Mapping[int, int]) -> int:
         """Write device lists, space maps and, last, the superblock; durable on return.
 
         *details* and *roots* (each device's root block) go by device id and have the same ids. Returns the

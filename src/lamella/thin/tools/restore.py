@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lamella.block import BlockDevice
-    from lamella.thin.metadata.reader import Details
+    from lamella.thin.format.details import DeviceDetails
     from lamella.thin.tools.xml import Part
 
 EXPANDED_AT_ONCE = 1 << 18
@@ -88,7 +88,7 @@ class _Restore:
             )
         self.builder = MetadataBuilder(target, self.header.nr_data_blocks, action=f"restore {name}")
         self.report = RestoreReport(self.header)
-        self.details: dict[int, Details] = {}
+        self.details: dict[int, DeviceDetails] = {}
         self.roots: dict[int, int] = {}
         self.shared: dict[str, _Shared] = {}
         self.more_blocks = 0

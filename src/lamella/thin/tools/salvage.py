@@ -18,6 +18,7 @@ import numpy as np
 
 from lamella.errors import CorruptError, UnsupportedError, UsageError
 from lamella.thin.format import superblock as superblock_format
+from lamella.thin.format.details import DeviceDetails
 from lamella.thin.format.space_map import SpaceMapRoot
 from lamella.thin.format.superblock import Superblock
 from lamella.thin.metadata.block_reader import BlockReader
@@ -30,7 +31,7 @@ from lamella.thin.metadata.device_lists import (
     search,
 )
 from lamella.thin.metadata.findings import Problems
-from lamella.thin.metadata.reader import Details, Metadata
+from lamella.thin.metadata.reader import Metadata
 from lamella.thin.tools.dump import Overrides
 from lamella.thin.tools.lost_trees import descendants, unchanged_snapshots
 
@@ -355,7 +356,7 @@ class _Recovery:
                 )
                 self.notes[dev_id] = "its details were found by searching"
             else:
-                found[dev_id] = Details(total, self.fields.transaction_id, time, time)
+                found[dev_id] = DeviceDetails(total, self.fields.transaction_id, time, time)
                 self.notes[dev_id] = "its details were lost and have been made up"
         return DetailsList(found, details.whole)
 

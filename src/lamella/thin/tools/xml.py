@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lamella.errors import BadInputError
+from lamella.thin.format.details import DeviceDetails
 from lamella.thin.format.mappings import Runs
 from lamella.thin.format.node import TIME_BITS
-from lamella.thin.metadata.reader import Details
 from lamella.thin.tools.dump import Header
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class BeginDevice(NamedTuple):
     """``<device>``: what follows belongs to it."""
 
     dev_id: int
-    details: Details
+    details: DeviceDetails
 
 
 class EndDevice(NamedTuple):
@@ -321,7 +321,7 @@ class _Reader:
         numbers = self._numbers("device", self._values("device", text))
         return BeginDevice(
             numbers["dev_id"],
-            Details(
+            DeviceDetails(
                 numbers["mapped_blocks"], numbers["transaction"], numbers["creation_time"],
                 numbers["snap_time"],
             ),
