@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""udev cookies: how a change to a device tells udev's rules what to leave undone, and learns of their end.
+"""udev cookies: flags that tell udev's rules what to skip for a change to a device, and the wait for them.
 
 A cookie is a System V semaphore that ``dmsetup udevcomplete`` lowers at the end of the rules. The kernel
-keeps such a semaphore for ever, also when its maker is killed; so each of ours has a locked file beside it
-while it is in use, and whoever makes the next cookie removes those whose lock nobody holds any more.
+keeps such a semaphore for ever, also when its process is killed; so each one made here has a locked file
+beside it while it is in use, and creating the next cookie removes those whose lock is no longer held.
 Authority: libdevmapper.h (``DM_UDEV_*``) and the text of the rules.
 """
 
@@ -33,7 +33,7 @@ UDEV_CONTROL = Path("/run/udev/control")
 UDEV_QUEUE = Path("/run/udev/queue")
 """There while udev has events to deal with."""
 RECORDS = Path("/run/lamella/cookies")
-"""One file for each semaphore of ours, locked by whoever uses it; its name is the key."""
+"""One file for each semaphore made here, locked while it is in use; its name is the key."""
 MAGIC = 0x0D4D
 """The upper half of the semaphore's key (DM_COOKIE_MAGIC)."""
 FIRST_IPC_NAMESPACE = "ipc:[4026531839]"
@@ -54,7 +54,7 @@ class Udev(IntFlag):
     NO_DISK_RULES = 0x0004
     """No names under ``/dev/disk``, and no look at what is on it."""
     NO_OTHER_RULES = 0x0008
-    """Nothing of anybody else's."""
+    """No other rules."""
     LOW_PRIORITY = 0x0010
     NO_LIBRARY_FALLBACK = 0x0020
     PRIMARY_SOURCE = 0x0040
@@ -62,11 +62,11 @@ class Udev(IntFlag):
 
 
 PRIVATE = Udev.NO_SUBSYSTEM_RULES | Udev.NO_DISK_RULES | Udev.NO_OTHER_RULES
-"""A device that is nobody else's business: only its name is made."""
+"""A device that other programs are to ignore: only its name is made."""
 OWN_NODES = Udev.NO_DM_RULES | PRIVATE
-"""udev leaves the device alone altogether; its name is made by us, without a wait."""
+"""udev ignores the device; its name is made here, without a wait."""
 QUIET_COOKIE = (OWN_NODES | Udev.PRIMARY_SOURCE) << 16
-"""Passed where nobody waits for udev: flags without a semaphore."""
+"""Passed where udev is not waited for: flags without a semaphore."""
 
 
 def udev_runs() -> bool:
@@ -157,7 +157,7 @@ class Cookie:
         self._drop_record()
 
     def _is_zero(self, timeout: float) -> bool:
-        """Wait for it; true also when somebody has removed the semaphore, which ends all waiting."""
+        """Wait for it; true also when the semaphore was removed, which ends all waiting."""
         import ctypes
 
         step = ctypes.create_string_buffer(struct.pack("=Hhh", 0, 0, 0))
@@ -175,7 +175,7 @@ class Cookie:
             if number == errno.EINTR:
                 continue
             if count < 0:
-                return  # lowered already, or removed by somebody: nobody waits for it
+                return  # lowered already, or removed: no process waits for it
             raise LamellaError(
                 f"the semaphore to wait for udev cannot be raised: {os.strerror(number)}",
                 hint="somebody removed it (dmsetup udevcomplete_all does); run the command again",
@@ -203,7 +203,7 @@ def udev_cookie(timeout: float = 30.0) -> Iterator[Cookie | None]:
 
 
 def remove_abandoned() -> int:
-    """Remove the semaphores of ours whose makers were killed; gives how many there were."""
+    """Remove the semaphores made here whose processes were killed; returns how many there were."""
     count = 0
     try:
         records = list(RECORDS.iterdir())
@@ -227,7 +227,7 @@ def remove_abandoned() -> int:
 
 
 def _claim(path: Path) -> int:
-    """A locked record, or -1 if somebody else has it."""
+    """A locked record, or -1 if another process has it."""
     try:
         RECORDS.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

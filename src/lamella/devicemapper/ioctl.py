@@ -109,7 +109,7 @@ def pack(
 ) -> bytearray:
     """A request in a buffer of *size* bytes or, if *data* wants more, as many as that takes.
 
-    Raises :class:`UsageError` for a name or UUID that has no room: cut short, it would be another's.
+    Raises :class:`UsageError` for a name or UUID that is too long: truncated, it would be another device's.
     """
     buffer = bytearray(max(size, HEADER.size + len(data)))
     try:
@@ -136,7 +136,7 @@ def unpack(buffer: bytes | bytearray) -> Answer:
 def pack_targets(targets: Iterable[Target]) -> bytes:
     """What TABLE_LOAD takes: each target's spec and its parameters, padded to eight bytes.
 
-    Raises :class:`UsageError` for a target that the kernel would be told something else by.
+    Raises :class:`UsageError` for a target that the structures cannot hold unchanged.
     """
     out = bytearray()
     for target in targets:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of device-mapper devices under ``/dev/mapper``, made by udev or by us.
+"""Names of device-mapper devices under ``/dev/mapper``, made by udev or by Lamella.
 
 The kernel makes ``/dev/dm-N`` itself (devtmpfs); a name under ``/dev/mapper`` is udev's work, by the
-rules that come with LVM2. Whoever changes devices and wants udev to have done its part passes a cookie
-with the change (:mod:`lamella.devicemapper.cookies`). Where there is no udev, or where nobody else is
-to care for a device, the name is made and dropped here.
+rules that come with LVM2. A caller that has to wait for udev passes a cookie with the change
+(:mod:`lamella.devicemapper.cookies`). Where there is no udev, or where udev is told to ignore a device,
+the name is created and removed here.
 """
 
 from __future__ import annotations

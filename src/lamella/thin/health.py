@@ -30,7 +30,7 @@ LOW_PERCENT = 80
 
 
 class Severity(IntEnum):
-    """How much a state asks for."""
+    """How urgent a state is."""
 
     FINE = 0
     SOON = 1
@@ -38,12 +38,12 @@ class Severity(IntEnum):
     LIMITED = 2
     """Something is refused or waits; nothing is damaged."""
     BROKEN = 3
-    """Containers get errors until somebody acts."""
+    """Containers get errors until the cause is removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known around a pool, beside its status. Sizes in bytes; None where nobody knows."""
+    """What is known of a pool beside its status. Sizes in bytes; None where unknown."""
 
     chunk_size: int
     kernel: bool = False
@@ -114,7 +114,7 @@ _RECOVER = (
 
 
 def diagnose(status: PoolStatus, facts: Facts) -> Diagnosis:
-    """What the state of a pool means. The worst that holds is told."""
+    """What the state of a pool means. The most severe one that applies is returned."""
     if facts.missing_disks and facts.lies_on_missing:
         return Diagnosis(
             "missing-disk",

@@ -5,9 +5,9 @@ Two engines have this interface: :class:`lamella.thin.engine.pool.Pool`, which i
 :class:`lamella.thin.kernel.pool.KernelPool`, which talks to the kernel's thin-pool target. The
 operations are dm-thin's messages; the formats on the disk are the same.
 
-They differ in when something lasts. In the user engine nothing does before :meth:`ThinPool.commit`, and
-:meth:`ThinPool.abort` takes it back (``can_abort``). The kernel commits with every message, once a second,
-and with every flush of a volume; so whoever must be able to go back works on a snapshot.
+They differ in when a change is durable. In the user engine none is before :meth:`ThinPool.commit`, and
+:meth:`ThinPool.abort` rolls it back (``can_abort``). The kernel commits with every message, once a second,
+and with every flush of a volume; so a caller that must be able to roll back works on a snapshot.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ThinPool(Protocol):
 
     @property
     def can_abort(self) -> bool:
-        """Whether :meth:`abort` takes back what was done since the last :meth:`commit`."""
+        """Whether :meth:`abort` rolls back what was done since the last :meth:`commit`."""
 
     @property
     def transaction_id(self) -> int:
@@ -126,4 +126,4 @@ class ThinPool(Protocol):
         """The metadata device has grown: use all of it."""
 
     def close(self) -> None:
-        """Commit what is left and let go. Closing twice is harmless."""
+        """Commit pending changes and close the pool. Closing twice is harmless."""

@@ -80,7 +80,7 @@ class BlockStore:
         return found
 
     def nodes(self, blocks: Sequence[int], value: np.dtype[Any]) -> list[Node]:
-        """The nodes in *blocks*, in order; those not at hand are read together."""
+        """The nodes in *blocks*, in order; those not cached are read together."""
         dirty, clean = self._dirty_nodes, self._clean
         found = [dirty.get(block) or clean.get(block) for block in blocks]
         absent = sorted({block for block, node in zip(blocks, found, strict=True) if node is None})

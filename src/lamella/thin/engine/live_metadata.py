@@ -235,7 +235,7 @@ class LiveMetadata:
         self._add(dev_id, root, DeviceDetails(origin.mapped, self.transaction_id, self.time, self.time))
 
     def delete(self, dev_id: int, *, discard: bool = False) -> None:
-        """Remove a device that nobody has open; with *discard*, chunks that come free are discarded."""
+        """Remove a device that is not open; with *discard*, chunks that come free are discarded."""
         device = self.get(dev_id)
         if device.opens:
             raise BusyError(
@@ -335,7 +335,7 @@ class LiveMetadata:
         device.changed = True
 
     def trim(self) -> None:
-        """Give memory back when the maps hold too much of it."""
+        """Release memory when the maps hold too much of it."""
         if self.budget.held <= PAGE_LIMIT:
             return
         if sum(len(self.map_of(device).changed) for device in self._changed_maps.values()) > PAGE_LIMIT // 2:
@@ -441,7 +441,7 @@ class LiveMetadata:
                 self.devices[device.dev_id] = device
 
     def set_needs_check(self) -> None:
-        """Mark the committed metadata: nobody writes it before a check. To be called after an abort."""
+        """Set needs_check in the committed metadata: no writes before a check. Call it after an abort."""
         self.superblock = replace(self.superblock, flags=self.superblock.flags | NEEDS_CHECK)
         self.device.write(0, self.superblock.pack())
         self.device.flush()
@@ -464,7 +464,7 @@ class LiveMetadata:
         self._superblock_changed = True
 
     def release_snapshot(self) -> None:
-        """Give up the held trees."""
+        """Release the held trees."""
         held = self.superblock.held_root
         if not held:
             raise NotFoundError(

@@ -130,7 +130,7 @@ class Pool(PoolCore):
         return pool
 
     def close(self) -> None:
-        """Commit what is left and let go; the devices stay open. Closing twice is harmless."""
+        """Commit pending changes and close the pool; the devices stay open. Closing twice is harmless."""
         with self.lock:
             if self.closed:
                 return

@@ -292,7 +292,7 @@ class PoolCore:
         try:
             return self.live.data.allocate(wanted)
         except NoSpaceError:
-            self.zeroed.forget()  # the search starts anew, at chunks that may have been written since
+            self.zeroed.forget()  # the search restarts at chunks that may have been written since
             if not self.live.changed:
                 raise Shortage from None
         # What this transaction freed can be used as soon as it is committed.

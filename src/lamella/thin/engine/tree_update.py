@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Changing the B-trees of a running pool, a whole batch of keys at a time.
 
-A node that a committed tree may contain is never changed in place: it is *shadowed*, that is, written
-anew to a free block. When others share the old node, its children (or, in a leaf, what its values refer
-to) get one more owner, for now both nodes refer to them. So a snapshot costs one reference to a root, and
-nodes come apart one path at a time.
+A node that a committed tree may contain is never changed in place: it is *shadowed*, that is, copied to a
+free block. When other trees share the old node, its children (or, in a leaf, what its values refer to) get
+one more reference, since both nodes now refer to them. So a snapshot costs one reference to a root, and
+sharing is broken one path at a time.
 
 One update reads the nodes that its keys lead to, changes them in memory, joins nodes that fell below a
 third and divides those that grew too large, and then writes each changed node once.
@@ -70,7 +70,7 @@ class Change:
 class TreeWriter(Tree):
     """Writable B-trees of one kind of value.
 
-    *retain* is told the values of leaves that have been copied; *replaced* and *removed* the old values
+    *retain* receives the values of leaves that have been copied; *replaced* and *removed* the old values
     that keys lost. Each gets an array of the tree's value type, for all leaves of an update together.
     """
 

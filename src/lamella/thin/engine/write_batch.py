@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One batch of writes to a thin device: which chunks it needs anew, with what around it, and where all goes.
+"""One batch of writes to a thin device: which chunks it provisions, how the rest of them is filled, and where
+each piece is written.
 
-The order makes it safe to break off anywhere: new chunks are allocated, data is written to them, and only
-then the map names them.
+The order makes an interruption at any point safe: new chunks are allocated, data is written to them, and only
+then are they mapped.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Batch:
         whole: npt.NDArray[np.bool_],
         old: npt.NDArray[np.int64],
     ) -> npt.NDArray[np.bool_]:
-        """See to what lies around the pieces in new chunks that are written in part.
+        """Fill what lies around the pieces in new chunks that are only partly written.
 
         Returns the chunks that were put together in memory, pieces and all, and are written whole.
         """

@@ -78,7 +78,7 @@ def ranges_that_differ(
     blocks = data_blocks(np.concatenate((values_a, values_b)))
     order = np.argsort(keys, kind="stable")
     keys, blocks = keys[order], blocks[order]
-    # A chunk that both map alike stands there twice with the same data block.
+    # A chunk that both map alike occurs twice with the same data block.
     same = (keys[1:] == keys[:-1]) & (blocks[1:] == blocks[:-1])
     differs = np.ones(len(keys), dtype=np.bool_)
     differs[1:] &= ~same

@@ -93,7 +93,7 @@ def is_sealed(block: bytes) -> bool:
 def faults(block: bytes, *, location: int = 0) -> list[str]:
     """What is wrong with the superblock in *block*, read from block *location*; empty when it is sound.
 
-    A wrong checksum is told alone, since nothing else in such a block can be believed.
+    A wrong checksum is reported alone, since nothing else in such a block can be relied on.
     """
     if not is_sealed(block):
         return ["bad checksum in superblock"]

@@ -52,7 +52,7 @@ SUSPEND_TIMEOUT = 10.0
 _LOADS = 8
 """How often a table is loaded that the kernel refuses, over more than a second."""
 _TRIES = 8
-"""How often metadata is read anew that changed meanwhile, before it is held."""
+"""How often metadata that changed while it was read is read again, before it is held."""
 
 
 def stays_suspended(dm: DeviceMapper, name: str) -> bool:
@@ -151,9 +151,9 @@ class ActivePool:
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
-        """What fails in the block for want of the pool, and not of a disk, is told so.
+        """Errors in the block whose cause is the pool's state, not a disk, say so.
 
-        Of a pool that is full or read-only, the kernel says no more to who writes than that it failed.
+        A writer to a pool that is full or read-only gets no more from the kernel than an I/O error.
         """
         try:
             yield
@@ -196,7 +196,7 @@ class ActivePool:
         return self._opened(self.target.metadata)
 
     def data_device(self) -> FileDevice:
-        """The data device for reading, likewise."""
+        """The data device for reading, past the page cache; closed with the pool."""
         return self._opened(self.target.data)
 
     def _opened(self, number: str) -> FileDevice:
@@ -284,7 +284,7 @@ class ActivePool:
         return None
 
     def is_internal(self, info: DeviceInfo) -> bool:
-        """Whether the device is there only for as long as one of our processes has it open."""
+        """Whether the device is there only while a process of Lamella has it open."""
         return info.uuid.startswith(INTERNAL)
 
     def mapped_end(self, name: str) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keeps several of our processes apart that use one active pool."""
+"""Mutual exclusion between processes of Lamella that use the same active pool."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 INTERNAL = "LAMELLA-"
-"""Begins the UUID of a device that is active only for as long as one of our processes has it open."""
+"""Begins the UUID of a device that is active only while a process of Lamella has it open."""
 
 
 class Guard:
-    """Entered around what must not be left half done; this one knows of no other processes."""
+    """Entered around steps that must not be left half done; this one assumes a single process."""
 
     def holding(self) -> AbstractContextManager[object]:
         """While the pool's metadata is held, of which there can be one holder."""

@@ -48,8 +48,8 @@ _REMOVAL_TIMEOUT = 2.0
 class KernelPool(ActivePool):
     """A thin pool that is active as device-mapper device *name*.
 
-    *name_of* gives the device-mapper name for a thin device's id; *guard* keeps several processes of ours
-    apart, and remembers what a killed one leaves.
+    *name_of* gives the device-mapper name for a thin device's id; *guard* excludes
+    other processes of Lamella, and records what a killed one leaves.
     """
 
     can_abort = False
@@ -80,7 +80,7 @@ class KernelPool(ActivePool):
         return set(self._known_ids())
 
     def has_device(self, dev_id: int) -> bool:
-        """Whether there is a thin device with that id, likewise."""
+        """Whether there is a thin device with that id; also from what was read once."""
         return dev_id in self._known_ids()
 
     def _known_ids(self) -> set[int]:
@@ -183,8 +183,8 @@ class KernelPool(ActivePool):
         return KernelVolume(self, dev_id, size, read_only=read_only, zero_fresh=bool(zero_fresh))
 
     def release(self, dev_id: int) -> bool:
-        """Remove a device-mapper device of *dev_id* that nobody has open, or all; whether there was any."""
-        with suppress(BusyError, NotFoundError):  # the name is somebody else's, or it is open
+        """Remove a device-mapper device of *dev_id* that is not open, or all; whether there was any."""
+        with suppress(BusyError, NotFoundError):  # another device has the name, or it is open
             info = self.active(dev_id)
             if info is not None and info.live_table:
                 quick_remove(self.dm, info)
@@ -238,4 +238,4 @@ class KernelPool(ActivePool):
         """Nothing: the pool takes note of its devices' sizes when its table is loaded."""
 
     def resize_metadata(self) -> None:
-        """Nothing, likewise."""
+        """Nothing, for the same reason."""

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Removing a device that is done with, without waiting for the kernel to take it apart.
+"""Removing a device that is no longer needed, without waiting for the kernel to take it apart.
 
 To remove a device the kernel waits several times until no processor can be looking at a part of it (RCU
 grace periods, some 10 ms each), and only after the first of them does what lies below it go free. So the
 device is given a table that uses nothing, which costs one such wait, and is marked to be removed when its
 last user closes it. We are that, and the rest is done by a thread of the kernel's.
 
-With one processor there is nobody to wait for: there a plain removal takes 10 ms, and giving the device
-another table 28 ms (Linux 7.2, HZ=100; ``docs/benchmarks.md``).
+With one processor there are no grace periods to wait for: there a plain removal takes 10 ms, and giving
+the device another table 28 ms (Linux 7.2, HZ=100; ``docs/benchmarks.md``).
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def has_grace_periods() -> bool:
 
 
 def quick_remove(dm: DeviceMapper, info: DeviceInfo) -> None:
-    """Take the device *info* off what it stands on, and have it removed. What is below it is free then.
+    """Detach the device *info* from the devices below it, which are free then, and remove it.
 
-    Only for a device whose content is done with: somebody who opens it at the very moment, without a claim
-    of their own (O_EXCL, a mount), would get errors from it. Its name may be there for a moment after this.
-    Raises :class:`BusyError`, with nothing changed, if anybody has it open.
+    Only for a device whose content is no longer needed: a process that opens it concurrently, other than
+    exclusively (O_EXCL, a mount), would get I/O errors. Its name may remain for a moment after this. Raises
+    :class:`BusyError`, with nothing changed, if it is open.
     """
     if not has_grace_periods():
         if dm.info(info.name).number != info.number:
@@ -87,7 +87,7 @@ def finish_removal(dm: DeviceMapper, info: DeviceInfo, target: Target | None) ->
 
 
 def wait_until_gone(dm: DeviceMapper, name: str) -> None:
-    """Wait until the device that was removed so has lost its name, unless somebody looks at it for long."""
+    """Wait until the device that was removed so has lost its name, or until the timeout."""
     end = time.monotonic() + NAME_TIMEOUT
     pause = 0.0005
     while dm.find(name) is not None and time.monotonic() < end:

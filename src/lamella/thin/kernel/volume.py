@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One thin device through the kernel: a block device over its ``/dev/dm-N``.
 
-The node is read and written through its page cache, so that the kernel writes in the background. The
-cache is of this opening only: the kernel drops it when the last opener closes, and opening looks that the
-node is still the device of that name, so a number that was given out anew is never mistaken.
+The node is read and written through its page cache, so that the kernel writes in the background. The cache
+lasts as long as the node is open: the kernel drops it at the last close. Opening verifies that the node is
+still the device of that name, since a device number may be reused.
 
 A pool with ``skip_block_zeroing``, as Docker makes them, shows what lay in a new chunk before, wherever a
 write does not cover it. So with *zero_fresh* this writes zeros over the rest of each chunk that it
@@ -90,9 +90,9 @@ class KernelVolume(ThinVolume):
         raise BusyError(f"{self.dm_name} comes and goes", hint="another program activates it; see dmsetup ls")
 
     def _active(self, *, last: bool) -> DeviceInfo | None:
-        """The device, made if need be; None where somebody else is just making or removing it.
+        """The device, created if necessary; None while another process is creating or removing it.
 
-        *last*: nobody takes so long, so what is half made is what a killed process left.
+        *last*: after so many attempts a half-made device is what a killed process left.
         """
         pool = self.pool
         info = pool.active(self.dev_id)
@@ -120,7 +120,7 @@ class KernelVolume(ThinVolume):
             return pool.retry_while_suspended(make)
         except (ExistsError, BusyError):
             return None
-        except UsageError:  # a pool that has failed takes no devices any more; only dmesg hears of it
+        except UsageError:  # a pool that has failed takes no devices any more; only dmesg has the reason
             pool.check_usable()
             raise
         except NotFoundError as error:
@@ -143,13 +143,13 @@ class KernelVolume(ThinVolume):
     def lent(self) -> Iterator[str]:
         """The node's path, for the kernel to mount or another program to write within the block.
 
-        Meanwhile this has no claim on it, which would keep the kernel from mounting it.
+        Within the block the node is not open exclusively, which would prevent a mount.
         """
         self.flush()
         claimed = self.file
         self._file = FileDevice(claimed.path, read_only=self.read_only, lock=False)
         claimed.close()
-        self._mapped = None  # whoever has the node provisions chunks of which nothing is known here
+        self._mapped = None  # the other user provisions chunks that are not known here
         try:
             yield self.file.path
         finally:
@@ -159,9 +159,9 @@ class KernelVolume(ThinVolume):
                 free.close()
 
     def close(self) -> None:
-        """Close the node, and remove the device if it was made to be opened here and nobody else has it.
+        """Close the node, and remove the device if it was created here and is not open elsewhere.
 
-        Does not fill up new chunks: whoever keeps the device calls :meth:`flush` before.
+        Does not fill up new chunks: call :meth:`flush` first if the device is kept.
         """
         if self._file is None:
             return
@@ -176,7 +176,7 @@ class KernelVolume(ThinVolume):
                 return
             except NotFoundError:
                 return
-            except BusyError:  # another reader, who will remove it; or somebody who is just looking
+            except BusyError:  # another reader, who will remove it; or a scan (udev)
                 time.sleep(0.005 * attempt)
 
     # -- which chunks are there ------------------------------------------------------------------

@@ -156,7 +156,7 @@ class Forest:
         head: npt.NDArray[np.void],
         leaf: npt.NDArray[np.bool_],
     ) -> npt.NDArray[np.bool_]:
-        """Which nodes have a right checksum and a header that can be true; tells of the others."""
+        """Which nodes have a valid checksum and a plausible header; the others are reported as problems."""
         value_size = np.where(leaf, self.value.itemsize, BLOCK_VALUE.itemsize)
         limits = head["max_entries"].astype(np.int64)
         good = np.ones(len(blocks), dtype=np.bool_)
@@ -197,7 +197,7 @@ class Forest:
         limits: npt.NDArray[np.int64],
         leaf: npt.NDArray[np.bool_],
     ) -> npt.NDArray[np.bool_]:
-        """Which nodes' keys ascend strictly; tells of the sound ones whose keys do not."""
+        """Which nodes' keys ascend strictly; other nodes that are sound are reported as problems."""
         ascending = np.ones(len(blocks), dtype=np.bool_)
         width = int(counts.max(initial=0))
         if width > 1:
@@ -404,7 +404,7 @@ class Forest:
         return self._keys[places], self._values[places]
 
     def _join_kept(self) -> None:
-        """Put the kept leaves' entries together, once."""
+        """Concatenate the entries of the kept leaves, once."""
         if hasattr(self, "_keys"):
             return
         kept = self._kept

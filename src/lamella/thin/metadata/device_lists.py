@@ -105,7 +105,7 @@ def _read(
 
 
 class MappingTrees:
-    """What can be told of the mapping trees at some *roots* without keeping their mappings."""
+    """A summary of the mapping trees at some *roots*, made without keeping their mappings."""
 
     def __init__(self, reader: BlockReader, roots: Iterable[int]) -> None:
         latest: list[npt.NDArray[np.uint64]] = []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 SHOWN = 20
-"""Most problems told one by one of those found together; the others are counted."""
+"""Most problems that are listed one by one of those found together; the others are counted."""
 KEPT = 1000
 """Most problems kept in all."""
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Leaked space: blocks that a pool's space maps count more often than its trees refer to them.
 
-The kernel takes a data block, and maps it to a thin device only when the block's content is there. A commit
-that another write asks for can fall between the two, and a power cut right after it. The block is then taken
-and nobody's: no data is lost, and none endangered, but the space is gone until the space maps are written
-anew.
+The kernel allocates a data block, and maps it to a thin device only after the block's content is written. A
+commit that another write triggers can fall between the two, and a power cut right after it. The block is then
+allocated and not mapped: no data is lost or at risk, but the space is not usable until the space maps are
+rewritten.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class SpaceMapReader:
     def bitmaps(self) -> Iterator[tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]:
         """Yield (number of the first block counted, counts (n, 16320) of 0 to 3, which rows are good).
 
-        In order and without gaps. Rows that are no good are told as problems. Needs ``sound``.
+        In order and without gaps. Bad rows are reported as problems. Needs ``sound``.
         """
         places = self.index["blocknr"].astype(np.int64)
         for start in range(0, len(places), BITMAPS_AT_ONCE):

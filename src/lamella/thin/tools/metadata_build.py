@@ -236,7 +236,7 @@ class MetadataBuilder:
         return self._next
 
     def _tree(self, keys: npt.NDArray[np.uint64], values: npt.NDArray[Any]) -> int:
-        """A whole tree that nobody shares."""
+        """A whole tree that is not shared."""
         root, levels = build_tree(keys, values, self.take)
         for blocks, rows in levels:
             self.refer(blocks)

@@ -77,7 +77,7 @@ def repair(
 
     What devices share stays shared, so that a target as large as the damaged metadata suffices. Transaction
     id, time and flags are kept; a held metadata snapshot is not. *overrides* go before the fields of the
-    superblock, *fallback* stands in for one that is gone. Of several states that a search finds, one with
+    superblock, *fallback* replaces one that is lost. Of several states that a search finds, one with
     the *expected* devices goes first. Raises :class:`UsageError` if the superblock is gone and a field is
     given by neither, :class:`lamella.errors.CorruptError` if no list of devices can be found or most mappings
     lead past the data device, and :class:`lamella.errors.NoSpaceError` with the size needed; see

@@ -43,11 +43,11 @@ def clear_needs_check(device: BlockDevice) -> bool:
 
 
 def repair_leaks(device: BlockDevice, report: CheckReport) -> CheckReport:
-    """Write both space maps anew on *device*, with the counts that a complete check has found.
+    """Rewrite both space maps on *device*, with the counts that a complete check has found.
 
     *report* must be of a check just made, of the same device held exclusively since. Returns the report of
     the check that what was written has passed. Raises :class:`CorruptError` if *report* has anything fatal,
-    or if the device does not give back what was written to it, and :class:`NoSpaceError` if the new maps do
+    or if the device reads back other data than was written, and :class:`NoSpaceError` if the new maps do
     not fit beside the old ones; the pool is what it was then.
     """
     fields = report.superblock

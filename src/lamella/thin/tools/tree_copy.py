@@ -3,7 +3,7 @@
 
 What is sound is copied node by node, each node once, so the copy is never much larger than what it was
 made from. An internal node only loses its entries for damaged children. Where so much is lost that a node
-would be less than a third full, the trees above it are built anew over the leaves that are left.
+would be less than a third full, the trees above it are rebuilt over the leaves that are left.
 """
 
 from __future__ import annotations
