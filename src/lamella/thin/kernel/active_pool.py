@@ -68,7 +68,11 @@ def stays_suspended(dm: DeviceMapper, name: str) -> bool:
 
 class ActivePool:
     """What :class:`lamella.thin.kernel.pool.KernelPool` and its volumes build on: the pool that is active
-    as device-mapper device *name*."""
+    as device-mapper device *name*.
+
+    *name_of* gives the device-mapper name for a thin device's id; *guard* excludes other processes of
+    Lamella, and records what a killed one leaves.
+    """
 
     def __init__(
         self,

@@ -31,11 +31,9 @@ from lamella.thin.kernel.removal import quick_remove
 from lamella.thin.status import PoolMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from lamella.devicemapper.client import DeviceMapper
     from lamella.thin.format.details import DeviceDetails
-    from lamella.thin.kernel.guard import Guard
     from lamella.thin.kernel.volume import KernelVolume
     from lamella.thin.metadata.reader import Metadata
 
@@ -46,26 +44,13 @@ _REMOVAL_TIMEOUT = 2.0
 
 
 class KernelPool(ActivePool):
-    """A thin pool that is active as device-mapper device *name*.
-
-    *name_of* gives the device-mapper name for a thin device's id; *guard* excludes
-    other processes of Lamella, and records what a killed one leaves.
-    """
+    """A thin pool that the kernel runs; the parameters are those of :class:`ActivePool`."""
 
     can_abort = False
 
-    def __init__(
-        self,
-        dm: DeviceMapper,
-        name: str,
-        *,
-        name_of: Callable[[int], str] | None = None,
-        guard: Guard | None = None,
-    ) -> None:
-        super().__init__(dm, name, name_of=name_of, guard=guard)
-        self._ids: set[int] | None = None
-        self._expected: int | None = None
-        """The transaction id that the next commit has to find."""
+    _ids: set[int] | None = None
+    _expected: int | None = None
+    """The transaction id that the next commit has to find."""
 
     # -- what it is ------------------------------------------------------------------------------
 
