@@ -130,21 +130,21 @@ class TreeWriter(Tree):
         top = nodes[0]
         while top.values is None and len(top) <= 1:
             # A root with one child gives way to it, as in the kernel.
-            self._give_up(top)
+            self._discard_node(top)
             if not len(top):
                 top = _Open(np.empty(0, np.uint64), np.empty(0, self.value))
                 break
             child = top.children[0]
             if isinstance(child, int):
                 change.root = child
-                self._tell_owners()
+                self._update_references()
                 return change
             top = child
         change.root = self._store(top)
-        self._tell_owners()
+        self._update_references()
         return change
 
-    def _tell_owners(self) -> None:
+    def _update_references(self) -> None:
         """Pass on the values gathered; what is retained first, so that no count is zero in between."""
         for values, tell in zip(self._values, self._owners, strict=True):
             if values:
@@ -177,7 +177,7 @@ class TreeWriter(Tree):
             return _Open(node.keys, node.values, home=home)
         return _Open(node.keys, children=node.values.tolist(), home=home)
 
-    def _give_up(self, node: _Open) -> None:
+    def _discard_node(self, node: _Open) -> None:
         """The node is no longer part of the tree."""
         if node.home is not None:
             self.counts.release((node.home,))
@@ -326,7 +326,7 @@ class TreeWriter(Tree):
                 place += 1
                 continue
             if not len(child):
-                self._give_up(child)
+                self._discard_node(child)
                 del keys[place], children[place]
                 continue
             left = max(place - 1, 0)
@@ -346,7 +346,7 @@ class TreeWriter(Tree):
         if home is None:
             home = two.home
         else:
-            self._give_up(two)
+            self._discard_node(two)
         whole = _Open(np.concatenate((one.keys, two.keys)), home=home)
         if one.values is not None and two.values is not None:
             whole.values = np.concatenate((one.values, two.values))
@@ -389,7 +389,7 @@ class TreeWriter(Tree):
             nodes = self.blocks.nodes(names, self.value)
             self.blocks.drop(names)
             self._values[_REMOVED].extend(node.values for node in nodes if node.leaf)
-            self._tell_owners()
+            self._update_references()
             below = [node.values for node in nodes if not node.leaf]
             if below:
                 stack.append(np.concatenate(below))

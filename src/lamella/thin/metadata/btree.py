@@ -112,7 +112,7 @@ class Forest:
             for blocks, content in self.reader.batches(frontier):
                 self._index[blocks] = np.arange(self._nodes, self._nodes + len(blocks), dtype=np.int32)
                 self._nodes += len(blocks)
-                found = self._look(blocks, content)
+                found = self._verify(blocks, content)
                 self._found.append(found)
                 children.append(found.edge_child)
             frontier = self._unvisited(np.concatenate(children))
@@ -125,7 +125,7 @@ class Forest:
         fresh: npt.NDArray[np.int64] = inside[self._index[inside] == NO_NODE]
         return fresh
 
-    def _look(self, blocks: npt.NDArray[np.int64], content: npt.NDArray[np.uint8]) -> _Found:
+    def _verify(self, blocks: npt.NDArray[np.int64], content: npt.NDArray[np.uint8]) -> _Found:
         """Check and decode one batch of nodes."""
         head = headers(content)
         leaf = head["flags"] == LEAF
@@ -260,7 +260,7 @@ class Forest:
                 f"{self.reader.nr_blocks} blocks"
             )  # fmt: skip
         self._measure_heights()
-        self._sum_up()
+        self._summarize()
 
     def _indices(self, pointers: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """The node of each block number, :data:`NO_NODE` where there is none."""
@@ -306,7 +306,7 @@ class Forest:
             turning = leads
         return turning
 
-    def _sum_up(self) -> None:
+    def _summarize(self) -> None:
         """Entries, key range and soundness of the tree below each node, from the leaves up."""
         self.total = np.where(self.leaf, self.counts, 0)
         """Entries of all leaves below each node (of the node itself, if a leaf)."""

@@ -51,7 +51,7 @@ def find_list_nodes(reader: BlockReader) -> ListNodes:
         sound = _sound(blocks, content)
         blocks, content = blocks[sound], content[sound]
         leaf = headers(content)["flags"] == LEAF
-        kinds[blocks[leaf]] = _kinds_of_leaves(content[leaf], reader.nr_blocks)
+        kinds[blocks[leaf]] = _leaf_kinds(content[leaf], reader.nr_blocks)
         known[blocks[leaf]] = True
         counts, _, pointers = unpack_nodes(content[~leaf], BLOCK_VALUE)
         owners = np.repeat(blocks[~leaf], counts)
@@ -90,7 +90,7 @@ def _sound(blocks: npt.NDArray[np.int64], content: npt.NDArray[np.uint8]) -> npt
     return good
 
 
-def _kinds_of_leaves(content: npt.NDArray[np.uint8], nr_blocks: int) -> npt.NDArray[np.uint8]:
+def _leaf_kinds(content: npt.NDArray[np.uint8], nr_blocks: int) -> npt.NDArray[np.uint8]:
     head = headers(content)
     kinds = np.full(len(content), _MAPPINGS, dtype=np.uint8)
     counts, keys, values = unpack_nodes(content, BLOCK_VALUE)

@@ -134,7 +134,7 @@ class _Comparison:
                 expected = np.where(known, expected, actual)
             self._note(first, expected, actual)
             wrong_free += self._wrong_free(first // ENTRIES_PER_BITMAP, rows, good)
-        self._tell()
+        self._report()
         if all_good and self.allocated > self.map.root.nr_allocated:
             # thin_restore 0.9 claims one block too many; that is harmless.
             self.problems.add(
@@ -194,7 +194,7 @@ class _Comparison:
         claimed = self.map.index["nr_free"][start : start + len(rows)].astype(np.int64)
         return int(np.count_nonzero(good & (claimed > free)))
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         for kept, total, fatal in ((self.low, self.low_count, True), (self.leaks, self.leak_count, False)):
             shown = kept if total <= SHOWN + 1 else kept[:SHOWN]
             for block, expected, actual in shown:

@@ -49,7 +49,7 @@ WRITE_SIZE = 2048
 LARGEST_DATA = MAX_METADATA_BLOCKS * ENTRIES_PER_BITMAP
 """More data blocks than any metadata has room to count."""
 
-_SPOILED = b"Metadata being restored by Lamella; unfinished, and not usable.\n"
+_UNFINISHED = b"Metadata being restored by Lamella; unfinished, and not usable.\n"
 
 
 class MetadataBuilder:
@@ -78,7 +78,7 @@ class MetadataBuilder:
         self._next = 1
         # calloc'ed: costs memory only as far as blocks are filled.
         self._memory = np.zeros((min(self.nr_blocks, BLOCKS_IN_MEMORY), BLOCK_SIZE), dtype=np.uint8)
-        self._spoiled = False
+        self._invalidated = False
         self._references = np.zeros(self.nr_blocks, dtype=np.int64)
         self._references[superblock_format.LOCATION] = 1
         self._data = DataReferences()
@@ -105,16 +105,16 @@ class MetadataBuilder:
         stays = int(np.searchsorted(blocks, np.uint64(len(self._memory))))
         self._memory[blocks[:stays].astype(np.int64)] = rows[:stays]
         if stays < len(blocks):
-            self._spoil()
+            self._invalidate()
             places = (blocks[stays:] * np.uint64(BLOCK_SIZE)).tolist()
             self.target.write_many(zip(places, (memoryview(row) for row in rows[stays:]), strict=True))
 
-    def _spoil(self) -> None:
-        """Nobody may take the device for the metadata that it was, nor for a new one (all zeros)."""
-        if not self._spoiled:
-            self.target.write(0, _SPOILED.ljust(BLOCK_SIZE, b"\0"))
+    def _invalidate(self) -> None:
+        """Overwrite the superblock: the device passes neither for metadata nor for an empty one (zeros)."""
+        if not self._invalidated:
+            self.target.write(0, _UNFINISHED.ljust(BLOCK_SIZE, b"\0"))
             self.target.flush()
-            self._spoiled = True
+            self._invalidated = True
 
     # -- nodes -----------------------------------------------------------------------------------
 
@@ -281,7 +281,7 @@ class MetadataBuilder:
     def _write_out(self, fields: Superblock) -> None:
         end = min(self._next, len(self._memory))
         if end > 1:
-            self._spoil()
+            self._invalidate()
         for start in range(1, end, WRITE_SIZE):
             rows = self._memory[start : min(start + WRITE_SIZE, end)]
             self.target.write(start * BLOCK_SIZE, memoryview(rows).cast("B"))  # type: ignore[arg-type]  # numpy has the buffer protocol

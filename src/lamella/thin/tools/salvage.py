@@ -227,7 +227,7 @@ class _Recovery:
             return same, self._matches(one, roots), overlap, one.age()
 
         best = max(choices, key=rank)
-        self._doubt_unless_same(best, roots)
+        self._mark_doubtful(best, roots)
         wanted = {dev_id: one for dev_id, one in best.devices.items() if dev_id in roots.roots}
         found = self.trees.totals(roots.roots[dev_id] for dev_id in wanted)
         for (dev_id, one), (total, whole, _) in zip(wanted.items(), found, strict=True):
@@ -235,7 +235,7 @@ class _Recovery:
                 self.notes[dev_id] = "its details were found by searching, and may be older"
         return DetailsList(wanted, best.whole)
 
-    def _doubt_unless_same(self, details: DetailsList, roots: RootList) -> None:
+    def _mark_doubtful(self, details: DetailsList, roots: RootList) -> None:
         """Details older than the trees may not know of the last snapshots."""
         if details.devices.keys() != roots.roots.keys():
             self.doubtful |= details.devices.keys() & roots.roots.keys()

@@ -61,12 +61,12 @@ class TreeBuilder:
         start = 0
         for place in (*poor.tolist(), len(leaves.blocks)):
             self._push_full(_part(leaves, start, place))
-            self._take_apart(_part(leaves, place, place + 1))
+            self._unpack_leaf(_part(leaves, place, place + 1))
             start = place + 1
 
     def _push_full(self, leaves: LeafList) -> None:
         if len(leaves.blocks) and 0 < self._pending < LEAST:
-            self._take_apart(_part(leaves, 0, 1))
+            self._unpack_leaf(_part(leaves, 0, 1))
             leaves = _part(leaves, 1, None)
         if not len(leaves.blocks):
             return
@@ -76,7 +76,7 @@ class TreeBuilder:
         self._done.append(_part(leaves, 0, -1))
         self._held = _part(leaves, len(leaves.blocks) - 1, None)
 
-    def _take_apart(self, leaf: LeafList) -> None:
+    def _unpack_leaf(self, leaf: LeafList) -> None:
         if len(leaf.blocks):
             self._keep(*self.builder.read_leaves(leaf.blocks))
 

@@ -38,7 +38,7 @@ class TreeCopier:
         self.height = forest.height
         self.edges = forest.sound_edges()
         self._count_entries()
-        self._judge()
+        self._classify()
         self.block = np.zeros(len(forest.blocks), dtype=np.int64)
         """Where each copied node is; 0: not copied."""
         self._empty = 0
@@ -60,7 +60,7 @@ class TreeCopier:
                 self.entries[part] -= lost
                 self.outside += int(lost.sum())
 
-    def _judge(self) -> None:
+    def _classify(self) -> None:
         """From the leaves up: what each node has below it, and which can be copied as they are."""
         count = len(self.forest.blocks)
         self.total = self.entries.copy()
