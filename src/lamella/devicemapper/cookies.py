@@ -178,7 +178,7 @@ class Cookie:
                 return  # lowered already, or removed: no process waits for it
             raise LamellaError(
                 f"the semaphore to wait for udev cannot be raised: {os.strerror(number)}",
-                hint="somebody removed it (dmsetup udevcomplete_all does); run the command again",
+                hint="it was removed (dmsetup udevcomplete_all does that); run the command again",
             )
 
     def _drop_record(self) -> None:

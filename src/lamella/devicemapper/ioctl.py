@@ -146,7 +146,7 @@ def pack_targets(targets: Iterable[Target]) -> bytes:
         try:
             out += SPEC.pack(target.start, target.length, 0, SPEC.size + len(words), kind) + words
         except struct.error as error:
-            raise UsageError(f"{target.line[:200]!r} is no line of a table: {error}") from error
+            raise UsageError(f"{target.line[:200]!r} is not a line of a table: {error}") from error
     return bytes(out)
 
 
@@ -227,7 +227,7 @@ def unpack_message(buffer: bytes | bytearray, answer: Answer) -> str:
 def message_data(sector: int, message: str) -> bytes:
     """What TARGET_MSG takes."""
     if not 0 <= sector < 1 << 64:
-        raise UsageError(f"{sector} is no sector")
+        raise UsageError(f"invalid sector {sector}")
     return struct.pack("=Q", sector) + _bytes(message, None, "a message") + b"\0"
 
 

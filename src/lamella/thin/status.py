@@ -147,7 +147,7 @@ def parse_status(text: str) -> PoolStatus:
         )
     except (ValueError, KeyError) as error:
         raise BadInputError(
-            f"no status line of a thin pool: {text[:200]!r}", hint="see: dmsetup status"
+            f"not the status line of a thin pool: {text[:200]!r}", hint="see: dmsetup status"
         ) from error
 
 

@@ -120,7 +120,7 @@ class BlockStore:
         good = verify_many(rows, xor) & (block_numbers(rows) == np.asarray(blocks, dtype=np.uint64))
         if not good.all():
             bad = int(np.flatnonzero(~good)[0])
-            raise self.corrupt(blocks[bad], f"is no sound {_KINDS[xor]}: bad checksum or block number")
+            raise self.corrupt(blocks[bad], f"is a corrupt {_KINDS[xor]}: bad checksum or block number")
         return rows
 
     def _decode(self, blocks: Sequence[int], rows: npt.NDArray[np.uint8], value: np.dtype[Any]) -> list[Node]:

@@ -76,7 +76,7 @@ class DeviceMap:
                 if furthest >= self.budget.data_chunks:
                     raise tree.blocks.corrupt(
                         self.root,
-                        f"is the root of a mapping tree that leads to data block {furthest}, "
+                        f"is the root of a mapping tree that refers to data block {furthest}, "
                         f"outside the {self.budget.data_chunks} that there are",
                     )
                 page.view[(keys - np.uint64(first)).astype(np.int64)] = values

@@ -157,7 +157,7 @@ class LiveMetadata:
             details = DeviceDetails(*found.item())
             if details.mapped_blocks > MAX_MAPPED:
                 raise self.blocks.corrupt(
-                    self.details_root, f"is the root of device details that make no sense for device {dev_id}"
+                    self.details_root, f"is the root of device details that are invalid for device {dev_id}"
                 )
             device = self.devices[dev_id] = Device(dev_id, details)
         return device
@@ -198,7 +198,7 @@ class LiveMetadata:
 
     def _check_new(self, dev_id: int) -> None:
         if not 0 <= dev_id <= MAX_DEVICE_ID:
-            raise UsageError(f"{dev_id} is no device id", hint=f"give a number from 0 to {MAX_DEVICE_ID}")
+            raise UsageError(f"invalid device id {dev_id}", hint=f"give a number from 0 to {MAX_DEVICE_ID}")
         if self.find(dev_id) is not None:
             raise ExistsError(
                 f"thin device {dev_id} exists already in the pool of {self.device.name}",
@@ -261,7 +261,7 @@ class LiveMetadata:
                 hint="another program has changed the pool; look at its state first",
             )
         if not 0 <= new < 1 << 64:
-            raise UsageError(f"{new} is no transaction id", hint="give a number from 0 to 2**64 - 1")
+            raise UsageError(f"invalid transaction id {new}", hint="give a number from 0 to 2**64 - 1")
         self.transaction_id = new
         self._superblock_changed = True
 

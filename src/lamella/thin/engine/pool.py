@@ -122,7 +122,7 @@ class Pool(PoolCore):
             raise UsageError(
                 f"the data device {data.name} is too small: it has {data.size // chunk_size} chunks of "
                 f"{chunk_size} bytes, its pool expects {live.data.size}",
-                hint="it was cut off or is another pool's; give it back its size",
+                hint="it was truncated or is another pool's; restore its size",
             )
         pool = cls(live, data, options or PoolOptions(), read_only=read_only)
         if pool.mode is not PoolMode.READ_ONLY:
@@ -301,7 +301,7 @@ class Pool(PoolCore):
         numbers = [int(word) for word in words[1:] if word.isascii() and word.isdigit()]
         if action is None or len(numbers) != len(words) - 1 or len(numbers) != wanted:
             raise UsageError(
-                f"{text!r} is no message that a thin pool knows",
+                f"{text!r} is not a message of a thin pool",
                 hint="known: create_thin ID, create_snap ID ORIGIN, delete ID, set_transaction_id OLD NEW, "
                 "reserve_metadata_snap, release_metadata_snap",
             )
@@ -381,7 +381,7 @@ class Pool(PoolCore):
         if metadata_blocks < live.metadata.size or chunks < live.data.size:
             small = self.metadata_device if metadata_blocks < live.metadata.size else self.data_device
             raise UsageError(
-                f"{small.name} has become smaller than its pool", hint="give it back its size at once"
+                f"{small.name} has become smaller than its pool", hint="restore its size at once"
             )
         if metadata_blocks > live.metadata.size:
             with self.updating("grow the metadata"):

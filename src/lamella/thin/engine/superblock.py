@@ -32,6 +32,6 @@ def read_superblock(device: BlockDevice, read_only: bool) -> Superblock:
         raise UsageError(
             f"the metadata device {device.name} is too small: it has {device.size // BLOCK_SIZE} blocks, "
             f"its metadata expects {needed}",
-            hint="it was cut off or is another device; give it back its size",
+            hint="it was truncated or is another device; restore its size",
         )
     return fields

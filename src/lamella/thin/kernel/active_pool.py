@@ -319,7 +319,7 @@ def _pool_behind(dm: DeviceMapper, name: str) -> tuple[str, ThinPool, DeviceInfo
         state = diagnose_line("", Facts(0, kernel=True), kind="error")
         raise DeviceIOError(f"the pool {name} {state.summary}", steps=state.steps)
     raise CorruptError(
-        f"{name} is no active thin pool", hint=f"see: dmsetup table {name}; deactivate it and try again"
+        f"{name} is not an active thin pool", hint=f"see: dmsetup table {name}; deactivate it and try again"
     )
 
 
@@ -329,4 +329,4 @@ def block_node(number: str) -> str:
         for line in (Path("/sys/dev/block") / number / "uevent").read_text().splitlines():
             if line.startswith("DEVNAME="):
                 return f"/dev/{line[8:]}"
-    raise NotFoundError(f"there is no block device {number}", hint="it went away; see lsblk")
+    raise NotFoundError(f"there is no block device {number}", hint="it was removed; see lsblk")

@@ -87,7 +87,10 @@ class KernelVolume(ThinVolume):
                 self._file = file
                 return
             file.close()
-        raise BusyError(f"{self.dm_name} comes and goes", hint="another program activates it; see dmsetup ls")
+        raise BusyError(
+            f"{self.dm_name} is created and removed repeatedly",
+            hint="another program activates it; see dmsetup ls",
+        )
 
     def _active(self, *, last: bool) -> DeviceInfo | None:
         """The device, created if necessary; None while another process is creating or removing it.

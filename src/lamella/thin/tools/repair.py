@@ -102,7 +102,7 @@ def repair(
     if copier.outside * 2 > every and (overrides is None or overrides.nr_data_blocks is None):
         raise CorruptError(
             f"cannot repair {damaged.name}: {copier.outside} of {every} mappings lead past the "
-            f"{header.nr_data_blocks} data blocks that its superblock tells of",
+            f"{header.nr_data_blocks} data blocks that its superblock records",
             hint="give the true number with --nr-data-blocks",
         )
     blocks, totals = copier.copy(forest.node_of(pointers))
