@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.block.sysfs import SYS_BLOCK, holders
 from lamella.block.system import explain
 from lamella.block.udev_lock import lock_holders
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
+
+log = logs.logger(__name__)
 
 CONTROL = Path("/dev/loop-control")
 MAJOR = 7
@@ -250,6 +253,7 @@ def detach(loop: LoopInfo) -> bool:
         raise explain(error, "detach", loop.path) from error
     finally:
         os.close(descriptor)
+    log.debug("detached %s from %s", loop.backing, loop.path)
     now = look(loop.number)
     return now is None or (now.device, now.inode) != (loop.device, loop.inode)
 
@@ -360,6 +364,7 @@ def _take_turns(control: int) -> None:
         try:
             fcntl.flock(control, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            log.debug("waiting for another program that attaches a loop device")
             time.sleep(0.002)
         else:
             return
@@ -387,6 +392,7 @@ def _lock_when_let_go(descriptor: int, how: int) -> None:
         except BlockingIOError:
             if _program_holds(descriptor) or time.monotonic() > end:
                 raise
+            log.debug("waiting for a loop device that still has the file's lock")
             time.sleep(pause)
         else:
             return
@@ -424,6 +430,7 @@ def _attach_new(control: int, name: str, backing: int, flags: int, sector_size: 
             os.close(device)
             raise
         else:
+            log.debug("attached %s to /dev/loop%d", name, number)
             return LoopDevice(f"/dev/loop{number}", number, device)
     raise BusyError(
         f"cannot attach {name}: other programs took each free loop device first",

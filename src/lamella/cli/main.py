@@ -95,6 +95,10 @@ def _command_first(arguments: list[str]) -> list[str]:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if os.environ.get("LAMELLA_LOG"):
+        from lamella.cli.log_output import configure
+
+        configure()
     if arguments and arguments[0] in THIN_TOOL_NAMES:
         from lamella.cli.thin import tools
 
@@ -118,6 +122,10 @@ def _dispatch(arguments: list[str]) -> int:
     from lamella.cli.parsing import parse
 
     args = parse(arguments)
+    if args.verbose or args.debug:
+        from lamella.cli.log_output import configure
+
+        configure(verbose=args.verbose, debug=args.debug)
     code: int = args.run(args)
     return code
 
@@ -146,9 +154,12 @@ def _overview() -> str:
         "               else the user's data folder)",
         "  --wait SEC   wait that long for another command to finish with the store (default 0)",
         "  --quiet      show no progress",
+        "  --verbose    log on standard error what is decided",
+        "  --debug      log each request to the kernel, to programs and to registries as well",
         "  --version    print the version",
         "",
         "'lamella COMMAND --help' explains a command, with an example.",
+        "LAMELLA_LOG=LEVEL or LEVEL:FILE logs what any of these commands does (docs/logging.md).",
     ]
     return "\n".join(lines)
 

@@ -65,6 +65,12 @@ def _shared(parser: argparse.ArgumentParser) -> None:
         help="wait that long for another command to finish with the store (default 0)",
     )
     group.add_argument("--quiet", action="store_true", help="show no progress")
+    group.add_argument("--verbose", action="store_true", help="log on standard error what is decided")
+    group.add_argument(
+        "--debug",
+        action="store_true",
+        help="log each request to the kernel, to programs and to registries as well",
+    )
 
 
 def _folder(text: str) -> Path:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.devicemapper import ioctl
 from lamella.devicemapper.device import DeviceInfo, info_of
 from lamella.devicemapper.errors import explained
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from lamella.devicemapper.table import Target
+
+log = logs.logger(__name__)
 
 __all__ = ["CONTROL", "GONE", "DeviceInfo", "DeviceMapper", "TargetLine", "own_major"]
 
@@ -153,6 +156,8 @@ class DeviceMapper:
 
     def load(self, name: str, table: Sequence[Target], *, read_only: bool = False) -> None:
         """Load a table into the device's inactive slot; :meth:`resume` makes it the live one."""
+        if log.debugging:
+            log.debug("table for %s: %s", name, "; ".join(_logged(target) for target in table))
         self._call(
             Command.TABLE_LOAD,
             "load a table into",
@@ -417,8 +422,10 @@ class DeviceMapper:
             except InterruptedError:
                 continue  # a handler that wants the call to end has raised by now
             except OSError as error:
+                log.debug("ioctl %s %s: %s", command.name, what or name, error.strerror)
                 raise explained(error, doing, what or name) from error
             answer = ioctl.unpack(buffer)
+            log.debug("ioctl %s %s (%s)", command.name, what or name, doing)
             if Flag.BUFFER_FULL not in answer.flags:
                 return answer, buffer
             size = len(buffer) * 8
@@ -426,6 +433,13 @@ class DeviceMapper:
                 raise LamellaError(
                     f"the kernel's answer about {what or name} passes {LARGEST_BUFFER >> 20} MiB"
                 )
+
+
+def _logged(target: Target) -> str:
+    """The table line, but for targets whose parameters may hold a key."""
+    if target.kind in ("crypt", "integrity", "verity"):
+        return f"{target.start} {target.length} {target.kind} (not logged)"
+    return target.line
 
 
 def own_major(default: int | None = None) -> int:

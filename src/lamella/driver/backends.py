@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.driver.loop_lvm.backend import LoopLvm
 from lamella.driver.options import DIRECT, LOOP
 from lamella.errors import UsageError
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.driver.backend import PoolBackend
+
+log = logs.logger(__name__)
 
 
 def _direct_lvm(root: Path) -> PoolBackend:
@@ -34,4 +37,5 @@ def check_mode(mode: str) -> None:
 def backend(mode: str, root: Path) -> PoolBackend:
     """The backend of the store in *root*. Raises :class:`UsageError` for an unknown mode."""
     check_mode(mode)
+    log.info("store %s: mode %s", root, mode)
     return MODES[mode](root)

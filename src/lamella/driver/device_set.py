@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.driver import transactions
 from lamella.driver.backend import PoolDevices
 from lamella.driver.open_devices import OpenDevices
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from lamella.driver.options import Options
     from lamella.driver.state import State
     from lamella.thin.interface import ThinVolume
+
+log = logs.logger(__name__)
 
 POOL_OPTIONS = PoolOptions(zero=False, error_if_no_space=True)
 """As Docker's pools, without zeroing: every volume is opened with ``zero_fresh``, which zeroes only
@@ -321,6 +324,7 @@ class DeviceSet(OpenDevices):
             raise UsageError(f"a size of {size} bytes is no multiple of 512", hint="round it up")
         self.check_free_space()
         device_id = self._free_device_id()
+        log.info("device %s (id %d): a snapshot of %s (id %d)", name, device_id, parent, origin.device_id)
 
         def grow_and_fill(volume: ThinVolume) -> None:
             if size > origin.size:
@@ -395,6 +399,13 @@ class DeviceSet(OpenDevices):
                 "the pool has been grown; the next command that changes the store puts that to use"
             )
             return
+        log.info(
+            "pool grown: data %d to %d chunks, metadata %d to %d blocks",
+            status.total_data,
+            chunks,
+            status.total_metadata,
+            blocks,
+        )
         try:
             self.pool.resize_metadata()
             self.pool.resize_data()

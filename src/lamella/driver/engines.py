@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from lamella import logs
+from lamella.block import programs
 from lamella.driver.options import XFS_BASE_MIN
 from lamella.errors import LamellaError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from lamella.driver.backend import Engine, PoolBackend
     from lamella.driver.options import Options
+
+log = logs.logger(__name__)
 
 ENVIRONMENT = "LAMELLA_ENGINE"
 ENGINES = ("auto", "user", "kernel")
@@ -43,14 +46,20 @@ def choose(engine: str, backend: PoolBackend, options: Options | None = None) ->
     Raises :class:`UnsupportedError`, or what opening device-mapper raises, for a kernel that cannot.
     """
     if engine == "user":
+        log.info("engine user: it was asked for")
         return "user"
     unfit = backend.unfit_for_kernel(options)
     if engine == "kernel":
         if unfit:
             raise UsageError(f"the kernel cannot use this pool: {unfit}", hint="use --engine user")
         check_kernel()
+        log.info("engine kernel: it was asked for")
         return "kernel"
-    return "kernel" if not unfit and kernel_can() else "user"
+    if not unfit and kernel_can():
+        log.info("engine kernel: this process may use device-mapper, which has thin pools")
+        return "kernel"
+    log.info("engine user: %s", unfit or "device-mapper cannot be used here")
+    return "user"
 
 
 def check_filesystem(engine: Engine, options: Options) -> None:
@@ -92,7 +101,7 @@ def check_kernel() -> None:
         if "thin-pool" in dm.targets():
             return
         with suppress(OSError):
-            subprocess.run(["modprobe", "dm_thin_pool"], capture_output=True, check=False)
+            programs.run(["modprobe", "dm_thin_pool"], capture_output=True)
         if "thin-pool" not in dm.targets():
             raise UnsupportedError(
                 "this kernel has no thin pools", hint="modprobe dm_thin_pool; or use --engine user"

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from lamella import logs
 from lamella.block.file import sync_directory
 from lamella.block.system import explain
 from lamella.driver import schema
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.driver.schema import Schema
+
+log = logs.logger(__name__)
 
 BASE = "base"
 """The name of the base device; every other device is named by 64 hexadecimal digits."""
@@ -225,6 +228,7 @@ class State:
         with self._explained("write"):
             joins = self._lazy and self.connection.in_transaction
             execute("SAVEPOINT step" if joins else "BEGIN IMMEDIATE")
+            log.debug("SQL transaction begun in %s", self.path)
             self._lazy = done = False
             try:
                 yield self.connection
@@ -233,12 +237,15 @@ class State:
                 done = True
                 if not lazy:
                     execute("COMMIT")
+                log.debug("SQL transaction %s", "done; the next one commits it" if lazy else "committed")
             finally:
                 if joins and not done and self.connection.in_transaction:
                     execute("ROLLBACK TO step")
                     execute("RELEASE step")
                 elif self.connection.in_transaction and not (done and lazy):
                     execute("ROLLBACK")
+                if not done:
+                    log.debug("SQL transaction rolled back")
                 self._lazy = self.connection.in_transaction
         if not lazy:
             self._count += 1

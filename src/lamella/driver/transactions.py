@@ -30,6 +30,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.driver.state import Note
 from lamella.errors import (
     BusyError,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
     from lamella.driver.state import Device, State
     from lamella.thin.interface import ThinPool
+
+log = logs.logger(__name__)
 
 
 def compare(pool: ThinPool, state: State) -> None:
@@ -76,6 +79,7 @@ def settle(pool: ThinPool, state: State, *, discard: bool = False) -> bool:
     note = state.note()
     if note is None:
         return False
+    log.info("transaction %d (%s) was interrupted: ending it", note.transaction_id, note.action)
     if note.action == "create":
         _take_back(pool, state, note, discard=discard)
     else:
@@ -105,6 +109,7 @@ def creating(
     made = replace(device, transaction_id=note.transaction_id)
     with state.transaction():
         state.set_note(note)
+    log.info("transaction %d begun: create device %d, %s", note.transaction_id, device.device_id, device.hash)
     try:
         with state.transaction() as connection:
             yield made
@@ -115,10 +120,12 @@ def creating(
             state.clear_note()
             if record:
                 record(connection, made)
+        log.info("transaction %d committed", note.transaction_id)
     except BaseException:
         # The error is what the caller must see. If even going back fails (a dead disk), the note
         # stays, and the next opening goes back.
         with suppress(LamellaError):
+            log.info("transaction %d fails: rolling it back", note.transaction_id)
             pool.abort()
             _take_back(pool, state, note, discard=discard)
         raise
@@ -151,6 +158,8 @@ def delete(pool: ThinPool, state: State, note: Note, *, discard: bool) -> list[s
         reached = note.transaction_id
     pool.commit()
     # Until this is durable, the note is: whoever opens the store after a crash comes here again.
+    deleted = len(note.devices) - len(open_)
+    log.info("transaction %d committed: %d devices deleted, %d open", reached, deleted, len(open_))
     with state.transaction(lazy=True):
         for name, _ in note.devices:
             if name not in open_:
@@ -170,6 +179,7 @@ def _take_back(pool: ThinPool, state: State, note: Note, *, discard: bool) -> No
     with state.transaction():
         state.set_pool(transaction_id=pool.transaction_id)
         state.clear_note()
+    log.info("transaction %d rolled back", note.transaction_id)
 
 
 def _delete(pool: ThinPool, device_id: int, *, discard: bool) -> None:

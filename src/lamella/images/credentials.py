@@ -15,6 +15,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lamella.block import programs
 from lamella.block.system import explain
 from lamella.errors import BadInputError, MissingError
 from lamella.images.documents import Document
@@ -100,9 +101,7 @@ def _stored(entry: Document) -> Credentials:
 def _ask_helper(helper: str, key: str) -> Credentials:
     program = f"docker-credential-{helper}"
     try:
-        done = subprocess.run(
-            [program, "get"], input=key.encode(), capture_output=True, timeout=HELPER_SECONDS, check=False
-        )
+        done = programs.run([program, "get"], input=key.encode(), capture_output=True, timeout=HELPER_SECONDS)
     except (OSError, ValueError) as error:
         raise MissingError(
             f"cannot run the credential helper {program!r}: {error}",

@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING
 
 import urllib3
 
+from lamella import logs
 from lamella._version import __version__
 from lamella.errors import BadInputError, MissingError, NetworkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+log = logs.logger(__name__)
 
 ATTEMPTS = 5
 LONGEST_WAIT = 60.0
@@ -153,6 +156,7 @@ class Transport:
                 response = self._once(method, url, headers, body)
             except urllib3.exceptions.HTTPError as error:
                 failure = _explain(url, error)
+                log.debug("%s %s: attempt %d failed: %s", method, _shown(url), attempt, type(error).__name__)
                 if attempt == attempts or not _worth_retrying(error):
                     raise failure from error
             else:
@@ -170,7 +174,7 @@ class Transport:
         self, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> urllib3.BaseHTTPResponse:
         sent = {"User-Agent": f"lamella/{__version__}", "Accept-Encoding": "identity"} | headers
-        return self._pool(url).request(
+        response = self._pool(url).request(
             method,
             url,
             headers=sent,
@@ -180,6 +184,8 @@ class Transport:
             preload_content=False,
             timeout=TIMEOUT,
         )
+        log.debug("%s %s: status %d", method, _shown(url), response.status)
+        return response
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         parts = urllib.parse.urlsplit(url)

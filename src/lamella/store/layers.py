@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.fs.tar.split import TarSplitWriter, reassemble
 from lamella.images.chain import chain_id
 from lamella.store.catalog import Layer
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
         """Where packed bytes go."""
 
         def write(self, data: bytes, /) -> object: ...
+
+
+log = logs.logger(__name__)
 
 
 class _Counted:
@@ -73,6 +77,7 @@ class Layers:
         name = new_id()
         counted = _Counted(stream)
         content = 0
+        log.info("unpacking layer %s on %s", diff_id, parent or "the base device")
 
         def fill(volume: ThinVolume) -> None:
             nonlocal content

@@ -6,6 +6,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.errors import LamellaError
 from lamella.store.catalog import Image, now
 from lamella.units import human_size
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from lamella.progress import Progress
     from lamella.store.catalog import Catalog
     from lamella.store.layers import Layers
+
+log = logs.logger(__name__)
 
 
 class Loader:
@@ -70,6 +73,8 @@ class Loader:
                     layer = self._layers.unpack(parent, blob.diff_id, stream, progress)
                     progress.done()
                 source.release(blob)
+            else:
+                log.info("layer %s is there already, as device %s", blob.diff_id, layer.device)
             size += layer.size
             parent = chain
         created = image.parsed.created

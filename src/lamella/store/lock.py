@@ -13,9 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+from lamella import logs
 from lamella.block.held_locks import held_locks
 from lamella.block.system import explain
 from lamella.errors import BusyError
+
+log = logs.logger(__name__)
 
 _RETRY_INTERVAL = 0.05
 """Seconds."""
@@ -32,6 +35,7 @@ class Lock:
         self._descriptor = -1
         how = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
         end = time.monotonic() + wait
+        waiting = False
         while True:
             if self._descriptor < 0:
                 self._descriptor = _open(path, writable=exclusive)
@@ -45,6 +49,9 @@ class Lock:
             except BlockingIOError:
                 left = end - time.monotonic()
                 if left > 0:
+                    if not waiting:
+                        log.info("waiting for the lock %s, held by %s", path, self._holders())
+                    waiting = True
                     time.sleep(min(_RETRY_INTERVAL, left))
                     continue
                 holders = self._holders()
@@ -57,6 +64,7 @@ class Lock:
             except OSError as error:
                 self.release()
                 raise explain(error, "lock", str(path)) from error
+        log.debug("%s lock on %s", "exclusive" if exclusive else "shared", path)
         if exclusive:
             self._record_holder()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.block import SECTOR, FileDevice
 from lamella.block.system import explain
 from lamella.driver import backends, options
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from lamella.progress import Progress
     from lamella.store.root import Root
     from lamella.thin.tools.check import CheckReport
+
+log = logs.logger(__name__)
 
 
 def repair(
@@ -90,6 +93,7 @@ class _Run:
         try:
             self._check_sizes(devices)
             report = check_metadata(devices.metadata)
+            log.info("check of %s: %d problems", devices.metadata.name, len(report.problems))
             if not report.ok and not report.only_space_maps:
                 return self._repair_damaged(devices, report, agree)
             if report.only_space_maps and self.to is not None:
@@ -148,6 +152,7 @@ class _Run:
         if found.verdict == "sound" or self.to is not None or found.refusal or not agree(found):
             return found
         devices = self._open(read_only=False)
+        log.info("writing new space maps into %s, in place", devices.metadata.name)
         try:
             repair_in_place(devices.metadata)
         finally:
@@ -175,6 +180,7 @@ class _Run:
         self, devices: PoolDevices, report: CheckReport, agree: Callable[[Repair], bool]
     ) -> Repair:
         target = self._target()
+        log.info("repairing %s into %s", devices.metadata.name, target)
         try:
             found = self._repair_into(target, devices, report)
         except BaseException:

@@ -31,6 +31,10 @@ def main_dmsetup(argv: Sequence[str]) -> int:
 
     try:
         options = parse(argv)
+        if options.verbosity > 1:  # a single one has a meaning of its own in the commands
+            from lamella.cli.log_output import configure
+
+            configure(verbose=True, debug=options.verbosity > 2)
         command = "version" if options.version else options.command
         if options.help or command == "help":
             usage(sys.stderr)

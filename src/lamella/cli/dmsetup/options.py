@@ -47,6 +47,8 @@ class Options:
     root: Path | None = None
     engine: str = "auto"
     wait: float = 0.0
+    verbosity: int = 0
+    """How often ``-v`` was given."""
 
     def __contains__(self, flag: str) -> bool:
         return flag in self.flags
@@ -101,7 +103,9 @@ def parse(argv: Sequence[str]) -> Options:
                     raise OptionError("Unknown name mangling mode.")
                 found.mangling = value
             case _:
-                found.flags.add(_SHORT_NAMES.get(name, name.removeprefix("--")))
+                flag = _SHORT_NAMES.get(name, name.removeprefix("--"))
+                found.verbosity += flag == "verbose"
+                found.flags.add(flag)
     if (major is None) != (minor is None):
         raise OptionError("Please specify both major number and minor number.")
     if major is not None and minor is not None:

@@ -53,6 +53,7 @@ def _run(command: str, args: Arguments, argv: Sequence[str]) -> int:
 
     context: Context | None = None
     try:
+        _log(args.count("verbose"), args.count("debug"))
         context = Context(command, args, argv)
         if not context.config.flag("global/activation"):
             context.console.warn(
@@ -77,6 +78,14 @@ def _run(command: str, args: Arguments, argv: Sequence[str]) -> int:
         if context is not None:
             context.close()
     return FAILED if context.console.failures else 0
+
+
+def _log(verbose: int, debug: int) -> None:
+    """As in LVM2, ``-v`` up to four times says more on standard error, and ``-d`` more in the log file."""
+    if verbose > 1 or debug:
+        from lamella.cli.log_output import configure
+
+        configure(verbose=verbose > 1, debug=verbose > 2, debug_file=debug > 0)
 
 
 def _say(error: LamellaError) -> None:

@@ -34,9 +34,25 @@ def parser(name: str, about: str) -> argparse.ArgumentParser:
     """A parser with the options that every tool has."""
     made = argparse.ArgumentParser(prog=name, description=about, allow_abbrev=False)
     made.add_argument("-V", "--version", action="version", version=TOOLS_VERSION, help="print the version")
-    made.add_argument("-v", "--verbose", action="count", help=argparse.SUPPRESS)
+    made.add_argument("-v", "--verbose", action=_Verbose, nargs=0, default=0, help=argparse.SUPPRESS)
     made.add_argument("--io-engine", help=argparse.SUPPRESS)
     return made
+
+
+class _Verbose(argparse.Action):
+    """``-v`` logs on standard error what is decided; ``-vv`` every request to the system as well."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        from lamella.cli.log_output import configure
+
+        namespace.verbose += 1
+        configure(verbose=True, debug=namespace.verbose > 1)
 
 
 def number(bits: int) -> Callable[[str], int]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.block import SECTOR, FileDevice
 from lamella.block.file import sync_directory
 from lamella.block.system import explain
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from lamella.driver.options import Options
     from lamella.thin.format.superblock import Superblock
     from lamella.thin.status import PoolStatus
+
+log = logs.logger(__name__)
 
 WARNING = (
     "devicemapper: usage of loopback devices is strongly discouraged for production use.\n"
@@ -204,6 +207,7 @@ class LoopLvm(PoolBackend):
                     f"and {key} asks for {human_size(size)}"
                 )
             elif isinstance(device, FileDevice):
+                log.info("extending %s from %d to %d bytes", device.name, device.size, size)
                 device.resize(size)
         return warnings
 
@@ -232,6 +236,7 @@ class LoopLvm(PoolBackend):
             os.link(self.metadata, kept)
             sync_directory(self.folder)
             repaired.replace(self.metadata)
+            log.info("%s has taken the place of %s, which is kept as %s", repaired, self.metadata, kept)
             sync_directory(self.folder)
         except OSError as error:
             raise explain(error, "put the repaired metadata in place of", str(self.metadata)) from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.block import SECTOR, FileDevice
 from lamella.block.loop import find, set_capacity
 from lamella.devicemapper.table import ThinPool, parse_target
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from lamella.devicemapper.client import DeviceMapper
     from lamella.driver.options import Options
+
+log = logs.logger(__name__)
 
 
 def grow_active(dm: DeviceMapper, name: str, data: Path, metadata: Path, options: Options) -> list[str]:
@@ -39,6 +42,7 @@ def grow_active(dm: DeviceMapper, name: str, data: Path, metadata: Path, options
         if key in options.given and size < now:
             warnings.append(shrinking(str(path), now, key, size))
         if key in options.given and size > now:
+            log.info("extending %s from %d to %d bytes", path, now, size)
             with FileDevice(path, lock=False) as file:  # the loop device has the lock
                 file.resize(size)
         for loop in find(path):
@@ -49,6 +53,7 @@ def grow_active(dm: DeviceMapper, name: str, data: Path, metadata: Path, options
     blocks = min(metadata.stat().st_size // BLOCK_SIZE, MAX_METADATA_BLOCKS)
     status = parse_status(dm.status(name, flush=False)[0].text)
     if status.mode is not PoolMode.FAIL and (length > target.length or blocks > status.total_metadata):
+        log.info("extending the active pool %s to %d sectors of data", name, max(length, target.length))
         dm.reload(name, [replace(target, length=max(length, target.length))], freeze=False)
     return warnings
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.block.system import explain
 from lamella.errors import CorruptError, MissingError, NotFoundError, ReadOnlyError, Remedy
 from lamella.fs.mounted import mount as kernel
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lamella.errors import LamellaError
+
+log = logs.logger(__name__)
 
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _CLOEXEC = 1
@@ -57,6 +60,7 @@ def mounted(source: str, filesystem: str, options: str = "", *, read_only: bool 
             _sync(root, source)
     finally:
         os.close(root)
+        log.debug("umount %s, which was mounted in no folder", source)
         _drop_cache(source)
 
 
@@ -83,6 +87,9 @@ def _sync(root: int, source: str) -> None:
 
 
 def _attach(source: str, filesystem: str, options: str, *, read_only: bool) -> int:
+    log.debug(
+        "mount %s in no folder: type %s, options %r, read-only %s", source, filesystem, options, read_only
+    )
     context = _call(_FSOPEN, filesystem.encode(), _CLOEXEC)
     if context < 0:
         number = ctypes.get_errno()

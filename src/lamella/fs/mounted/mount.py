@@ -15,6 +15,7 @@ from enum import IntFlag
 from functools import cache
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.block import holders, mountinfo
 from lamella.block.system import explain
 from lamella.errors import BusyError, CorruptError, MissingError, NotFoundError, Remedy, UsageError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from lamella.block.mountinfo import Mount
     from lamella.errors import LamellaError
+
+log = logs.logger(__name__)
 
 
 class Flag(IntFlag):
@@ -213,6 +216,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _mount(source: str, point: str, filesystem: str, flags: Flag, data: str) -> None:
+    log.debug("mount %s at %s: type %s, flags %#x, options %r", source, point, filesystem, flags, data)
     done = _libc().mount(
         os.fsencode(source),
         os.fsencode(point),
@@ -226,6 +230,7 @@ def _mount(source: str, point: str, filesystem: str, flags: Flag, data: str) -> 
 
 
 def _umount(point: str, flags: int) -> None:
+    log.debug("umount %s: flags %#x", point, flags)
     if _libc().umount2(os.fsencode(point), flags):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), point)

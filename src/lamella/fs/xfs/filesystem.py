@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from lamella.block import programs
 from lamella.block.system import explain
 from lamella.errors import MissingError, UnsupportedError, UsageError
 from lamella.fs.entry import Entry, Kind
@@ -71,7 +71,7 @@ class Xfs(FileSystem):
             # -K: a new device has nothing to discard. The node may be larger: it has whole chunks.
             size = [] if _size_of(node) == device.size else ["-d", f"size={device.size}"]
             command = [self._program(), "-q", "-K", *size, *mkfs_args, node]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = programs.run(command, capture_output=True, text=True)
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line and not line.startswith("Usage")]
             raise UsageError(

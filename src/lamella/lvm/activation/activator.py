@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.devicemapper.nodes import udev_cookie
 from lamella.devicemapper.table import ThinPool
 from lamella.errors import BusyError, CorruptError, LamellaError
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from lamella.lvm.activation.device_tree import WantedDevice
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+
+log = logs.logger(__name__)
 
 
 NEVER = 100
@@ -128,6 +131,7 @@ class KernelActivator:
         inactive = [name for name in names if not self.is_active(found, name)]
         if not inactive:
             return
+        log.info("activating in volume group %s: %s", found.group.name, ", ".join(inactive))
         settings = replace(self.settings, read_only=True) if read_only else self.settings
         with GroupDisks(found) as disks, changes(self.dm, self._shared) as made:
             wanted = wanted_devices(found.group, inactive, disks, settings)
@@ -253,6 +257,7 @@ class KernelActivator:
                     continue
                 if found.group.is_visible(lv):
                     check_unused(self.dm, info.uuid, f"{found.group.name}/{name}")
+                log.info("deactivating %s/%s", found.group.name, name)
                 self._remove_tree(found, info, made)
         wait_for_loop_devices(disk.path for disk in found.disks.values())
 

@@ -46,19 +46,20 @@ def listening(run: Path = RUN, program: str = PROGRAM) -> str:
     import shutil
     import subprocess
 
+    from lamella.block import programs
+
     path = shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
     if path is None:
         return f"{PROGRAM} is not installed"
     try:
         # What was started goes into the background by itself, and ends when it can be spoken to.
-        done = subprocess.run(
+        done = programs.run(
             [path],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # a pipe might be kept open by the daemon
             stderr=subprocess.DEVNULL,
             cwd="/",
             timeout=ANSWER_TIMEOUT,
-            check=False,
         )
     except (OSError, subprocess.SubprocessError) as error:
         return f"{path} could not be started: {error}"

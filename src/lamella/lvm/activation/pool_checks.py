@@ -13,12 +13,15 @@ import errno
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.errors import CorruptError, LamellaError, NoSpaceError, ReadOnlyError
 
 if TYPE_CHECKING:
     from lamella.devicemapper.client import DeviceMapper
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
     from lamella.lvm.format.segments import ThinPoolSegment
+
+log = logs.logger(__name__)
 
 BLOCK = 4096
 
@@ -39,9 +42,11 @@ def check_metadata(node: str, *, write: bool = True) -> bool:
             return True
         report = check(device)
         if not (report.ok or report.only_space_maps):
+            log.info("pool metadata %s is damaged: %s", node, report.problems[0])
             return False
         if write:
             if report.only_space_maps:
+                log.info("pool metadata %s: freeing leaked blocks", node)
                 with suppress(NoSpaceError):  # full metadata: the space stays lost until it has grown
                     repair_leaks(device, report)
             clear_needs_check(device)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lamella.block import programs
 from lamella.errors import BusyError, CorruptError, LamellaError, MissingError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -138,4 +139,4 @@ def _tool(name: str) -> str:
 
 def _run(words: list[str]) -> int:
     sys.stdout.flush()
-    return subprocess.run(words, check=False, stdin=subprocess.DEVNULL).returncode
+    return programs.run(words, stdin=subprocess.DEVNULL).returncode

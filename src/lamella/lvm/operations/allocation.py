@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.errors import UsageError
 from lamella.lvm.operations.allocation_search import ORDER, Search
 from lamella.lvm.operations.free_space import free_space
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
     from lamella.lvm.format.physical_volume import PhysicalVolume
     from lamella.lvm.operations.allocation_result import Allocation
+
+log = logs.logger(__name__)
 
 
 def allocate(
@@ -75,4 +78,7 @@ def allocate(
         can_split=policy != "contiguous",
         approximate=approximate,
     )
-    return search.run(policy, name)
+    result = search.run(policy, name)
+    if log.debugging:
+        log.debug("%d extents by policy %s: %s", extents, policy, result.stripes)
+    return result

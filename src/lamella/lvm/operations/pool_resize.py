@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.block.device import SECTOR
 from lamella.errors import UsageError
 from lamella.lvm.disks.notice import Notice
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume
     from lamella.lvm.session.session import Session
+
+log = logs.logger(__name__)
 
 
 def resize_pool(
@@ -56,6 +59,14 @@ def resize_pool(
         if needed > metadata.extents * group.extent_sectors:
             metadata_extents = -(-needed // group.extent_sectors)
     changed = False
+    log.info(
+        "thin pool %s: data %d to %s extents, metadata %d to %s extents",
+        full,
+        data.extents,
+        data_extents or "as many",
+        metadata.extents,
+        metadata_extents or "as many",
+    )
     if metadata_extents is not None and metadata_extents > metadata.extents:
         grow_extents(session, group, metadata, metadata_extents - metadata.extents, request)
         ensure_spare(session, found, 0, None, wanted=spare)

@@ -14,6 +14,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.errors import LamellaError, UsageError
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.group_writer import write_compact
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from lamella.lvm.disks.disk import Disk, MetadataCopy
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.group_writer import Header
+
+log = logs.logger(__name__)
 
 
 def commit_group(
@@ -67,6 +70,7 @@ def commit_group(
     mark_used(found.disks.values(), True)
     for disk, pieces in pending:
         for offset, piece in pieces:
+            log.debug("%s: writing %d bytes of metadata at byte %d", disk.path, len(piece), offset)
             disk.writer.write(offset, piece)
     disks = list(dict.fromkeys(copy.disk for copy in active))
     for disk in disks:
@@ -78,8 +82,10 @@ def commit_group(
         with around or nullcontext():
             _commit(places, disks, text, found, say)
             committed = True
+        log.info("volume group %s: sequence number %d committed", group.name, group.seqno)
     except BaseException:
         if not committed:
+            log.info("volume group %s: sequence number %d rolled back", group.name, group.seqno)
             group.seqno -= 1
             _revert(places, before)
         raise

@@ -14,12 +14,15 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from lamella import logs
 from lamella.block import system
 from lamella.errors import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+log = logs.logger(__name__)
 
 LOCK_TIMEOUT = 60.0
 """Seconds to wait for another command."""
@@ -77,6 +80,7 @@ def _flock(path: str, kind: int, deadline: float) -> Iterator[None]:
 
 
 def _acquire(path: str, kind: int, deadline: float) -> int:
+    waiting = False
     while True:
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC, 0o700)
@@ -91,9 +95,13 @@ def _acquire(path: str, kind: int, deadline: float) -> int:
                     f"cannot lock {path}: another LVM command holds it",
                     hint="wait for it to finish, then try again",
                 ) from None
+            if not waiting:
+                log.info("waiting for the lock %s, held by another LVM command", path)
+            waiting = True
             time.sleep(0.02)
             continue
         if _same(path, descriptor):
+            log.debug("%s lock on %s", "exclusive" if kind == fcntl.LOCK_EX else "shared", path)
             return descriptor
         os.close(descriptor)
 

@@ -11,6 +11,9 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from lamella import logs
 from lamella.block import SECTOR
 from lamella.errors import (
     BusyError,
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from lamella.thin.engine.live_metadata import LiveMetadata
     from lamella.thin.engine.thin_device import Device
     from lamella.thin.status import PoolOptions
+
+log = logs.logger(__name__)
 
 _ROOM = 32
 """Metadata blocks that creating, deleting or a small commit may take at most; fewer free: commit first."""
@@ -97,6 +102,7 @@ class PoolCore:
             self.headroom = 0
             with self.updating("commit"):
                 discards = self.live.commit(self.flush_data)
+            log.debug("pool metadata committed, transaction id %d", self.live.transaction_id)
             self.zeroed.forget()
             self._pass_down(discards)
             self.check_metadata_space()
@@ -108,6 +114,7 @@ class PoolCore:
         with self.lock:
             self.headroom = 0
             self.check_usable()
+            log.info("pool metadata: back to the last commit")
             try:
                 self.live.abort()
             except LamellaError:

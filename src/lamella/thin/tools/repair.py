@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lamella import logs
 from lamella.errors import CorruptError, UsageError
 from lamella.thin.format.node import MAPPING
 from lamella.thin.metadata.btree import Forest
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from lamella.block import BlockDevice
+
+log = logs.logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,9 @@ def repair(
         )
     found = recover(damaged, overrides=overrides, fallback=fallback, expected=expected)
     metadata = found.metadata
+    log.info("device lists: %s", "found by searching" if found.searched else "those of the superblock")
+    for dev_id, note in found.notes.items():
+        log.info("thin device %d: %s", dev_id, note)
     header = header_of(metadata, Overrides())
     report = RepairReport(header, searched=found.searched)
     dev_ids = list(metadata.details)

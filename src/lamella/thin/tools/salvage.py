@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from lamella import logs
 from lamella.errors import CorruptError, UnsupportedError, UsageError
 from lamella.thin.format import superblock as superblock_format
 from lamella.thin.format.details import DeviceDetails
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from lamella.block import BlockDevice
 
     Rank = tuple[bool, bool, tuple[int, int], int, int, int]
+
+log = logs.logger(__name__)
 
 _FIELDS = (
     ("transaction_id", "transaction id", "--transaction-id"),
@@ -269,7 +272,9 @@ class _Recovery:
                 if best is None or rank > best[0]:
                     best = (rank, details, roots)
         if best is not None:
-            return best[1], best[2]
+            _, details, roots = best
+            log.info("found lists of %d devices with the same ids, age %s", len(roots.roots), details.age())
+            return details, roots
         named = [one for one in all_roots if one.roots]
         if not named:
             raise CorruptError(
