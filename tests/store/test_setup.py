@@ -166,10 +166,6 @@ def test_mkfs_arguments_reach_the_file_system(tmp_path: Path) -> None:
         assert volume.read(1024 + 24, 4) == b"\0\0\0\0"  # s_log_block_size
 
 
-class Died(BaseException):
-    """Stands for the process being killed."""
-
-
 @pytest.mark.parametrize("moment", ["verify", "pool", "files"])
 def test_an_interrupted_set_up_is_begun_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str

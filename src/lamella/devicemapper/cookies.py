@@ -38,7 +38,7 @@ MAGIC = 0x0D4D
 """The upper half of the semaphore's key (DM_COOKIE_MAGIC)."""
 FIRST_IPC_NAMESPACE = "ipc:[4026531839]"
 IPC_CREAT, IPC_EXCL, IPC_RMID, IPC_NOWAIT = 0o1000, 0o2000, 0, 0o4000
-GETVAL, SETVAL = 12, 16
+SETVAL = 16
 SLICE = 1.0
 """Seconds after which a wait looks whether udev is still there."""
 

@@ -8,7 +8,7 @@ The grammar, the default registry and the error texts are those of Docker's ``re
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lamella.errors import UsageError
 from lamella.images.digest import digest_problem
@@ -29,7 +29,6 @@ _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
 _REFERENCE = re.compile(rf"({_HOST})/({_PART}(?:/{_PART})*)(?::({_TAG}))?(?:@({_DIGEST}))?")
 _IMAGE_ID = re.compile(r"[a-f0-9]{64}")
-_ONLY_TAG = re.compile(_TAG)
 
 _HINT = "write it as NAME, NAME:TAG, REGISTRY/NAME:TAG or NAME@sha256:DIGEST, in lower case"
 
@@ -100,15 +99,6 @@ class Reference:
     def canonical(self) -> str:
         """The whole reference, with nothing left out: ``docker.io/library/debian:latest``."""
         return self.name + self._suffix()
-
-    def with_digest(self, digest: str) -> Reference:
-        """The same repository and tag, fixed to *digest*."""
-        return replace(self, digest=digest)
-
-
-def is_tag(text: str) -> bool:
-    """Whether *text* has the form of a tag."""
-    return _ONLY_TAG.fullmatch(text) is not None
 
 
 def _split_registry(text: str) -> tuple[str, str]:

@@ -51,7 +51,6 @@ class Resolved:
             parsed=self.parsed,
             layers=layers,
             tag=tag,
-            manifest_digest=self.descriptor.digest,
         )
 
 

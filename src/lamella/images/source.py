@@ -71,7 +71,6 @@ class SourceImage:
     parsed: ImageConfig
     layers: list[LayerBlob]
     tag: str = ""
-    manifest_digest: str | None = None
 
     @property
     def diff_ids(self) -> list[str]:

@@ -134,10 +134,6 @@ class Catalog:
         """All images, the newest first."""
         return [_image(row) for row in self._state.rows("SELECT * FROM images ORDER BY created DESC, id")]
 
-    def has_image(self, image_id: str) -> bool:
-        """Whether the image with that whole id is there."""
-        return self._state.row("SELECT 1 FROM images WHERE id = ?", (image_id,)) is not None
-
     def find_image(self, name: str) -> Image:
         """The image that a reference, an id or the beginning of an id names, tried in Docker's order.
 

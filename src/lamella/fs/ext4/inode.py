@@ -37,10 +37,8 @@ DIRENT_TYPES: Final[dict[Kind, int]] = {
     Kind.SYMLINK: 7,
 }
 """File types as directory entries have them."""
-IS_FILE: Final = 1
 IS_DIRECTORY: Final = 2
 IS_SYMLINK: Final = 7
-DIRENT_TYPE_OF_MODE: Final[dict[int, int]] = {TYPES[kind]: DIRENT_TYPES[kind] for kind in TYPES}
 
 INDEX_FL: Final = 0x1000
 HUGE_FILE_FL: Final = 0x40000

@@ -18,7 +18,7 @@ from lamella.lvm.disks.disk import Disk, MetadataCopy, Opener, is_block_device, 
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.group_reader import READ_PREFIX, read_group
 from lamella.lvm.format.ids import DM_PREFIX, without_dashes
-from lamella.lvm.format.model import MISSING, LogicalVolume, VolumeGroup
+from lamella.lvm.format.model import MISSING, VolumeGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -444,8 +444,3 @@ def _same_names(result: Scan) -> None:
                     "Fix duplicate VG names with vgrename uuid, a device filter, or system IDs.",
                 )
             )
-
-
-def is_partial(lv: LogicalVolume, found: FoundGroup) -> bool:
-    """Whether *lv* cannot be read completely because a disk is missing."""
-    return lv.name in found.partial_lvs()

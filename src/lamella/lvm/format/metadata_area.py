@@ -27,8 +27,6 @@ MAGIC = bytes.fromhex("204c564d3220785b35412572304e2a3e")
 VERSION = 1
 IGNORED = 1
 ALIGNMENT = 512
-MIN_SIZE = 4096
-"""Bytes in the smallest area that LVM2 creates."""
 
 HEADER = struct.Struct("<I16sIQQ")
 SLOT = struct.Struct("<QQII")

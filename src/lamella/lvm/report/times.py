@@ -20,7 +20,6 @@ _ABSOLUTE = re.compile(
 _AGO = re.compile(r"(\d+)\s*(second|minute|hour|day|week|month|year)s?\s+ago")
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _DAYS = tuple(name.lower() for name in calendar.day_name)
-END_OF_TIME = 1 << 62
 
 
 def parse_period(text: str, now: datetime | None = None) -> tuple[int, int] | None:

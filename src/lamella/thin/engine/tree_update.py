@@ -60,10 +60,9 @@ class _Open:
 
 @dataclass(slots=True)
 class Change:
-    """What an update did: the new root, and how many keys came and went."""
+    """What an update did: the new root, and how many keys went."""
 
     root: int
-    inserted: int = 0
     removed: int = 0
 
 
@@ -267,7 +266,6 @@ class TreeWriter(Tree):
         arriving = int(fresh.sum())
         if arriving:
             node.appended = old > 0 and int(keys[0]) > int(node.keys[-1])
-            change.inserted += arriving
             if leaving is not None:
                 stays = np.ones(old, dtype=np.bool_)
                 stays[leaving] = False

@@ -22,7 +22,6 @@ VERSION = 2
 NEEDS_CHECK = 1
 """Bit of ``flags``: the kernel refuses to write until a check has cleared it."""
 METADATA_BLOCK_SECTORS = BLOCK_SIZE // SECTOR
-SPACE_MAP_ROOT_AREA = 128
 
 _FIELDS = struct.Struct("<IIQ16sQIIQQ128s128sQQIIQIII")
 
