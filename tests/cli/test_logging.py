@@ -288,7 +288,8 @@ def test_help_tells_of_it(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_document_names_loggers_that_there_are() -> None:
     project = Path(__file__).parents[2]
-    text = (project / "docs" / "logging.md").read_text()
+    (document,) = (project / "docs").rglob("logging.md")
+    text = document.read_text()
     named = set(re.findall(r"`lamella\.([a-z_.]+)`", text))
     assert named
     for name in named:
