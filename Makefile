@@ -5,26 +5,30 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 PYTEST_ARGS ?=
 
-.PHONY: help quickstart test guest test-guest fixtures power-cuts guest-shell lint types check benchmarks \
-	benchmarks-guest clean
+.PHONY: help quickstart test-tools test coverage guest test-guest fixtures power-cuts guest-shell lint types check lock dist \
+	docs benchmarks benchmarks-guest clean
 
 help:
 	@echo "make quickstart   set up, then unpack an image into a thin pool and show copy-on-write"
 	@echo "make test         set up (system packages too, as root), then run the tests"
+	@echo "make coverage     the same, and say how much of Lamella they ran"
 	@echo "make test-guest   run the tests that want a real kernel, in a guest made for them"
 	@echo "make fixtures     make tests/fixtures anew in that guest, into build/fixtures"
 	@echo "make power-cuts   kill such a guest at work, and look what is left (LAMELLA_ROUNDS=2)"
 	@echo "make guest-shell  a prompt in that guest"
-	@echo "make check        lint, types, layering"
+	@echo "make check        lint, types, layering, unused code"
+	@echo "make docs         build the documentation's site"
+	@echo "make dist         build and check the source distribution and the wheel"
+	@echo "make lock         write requirements/*.txt anew (needs uv)"
 	@echo "make benchmarks   run each benchmark beside its peer"
 	@echo "make benchmarks-guest  those that want a real kernel, beside Docker and containerd"
 
-$(VENV)/.lamella: pyproject.toml scripts/make-venv.sh
+$(VENV)/.lamella: pyproject.toml requirements/run.txt requirements/build.txt scripts/make-venv.sh
 	@sh scripts/system-packages.sh run
 	@sh scripts/make-venv.sh $(VENV)
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml scripts/make-venv.sh
+$(VENV)/.dev: pyproject.toml requirements/dev.txt requirements/build.txt scripts/make-venv.sh
 	@sh scripts/system-packages.sh run
 	@sh scripts/make-venv.sh $(VENV) dev
 	@touch $@ $(VENV)/.lamella
@@ -32,11 +36,22 @@ $(VENV)/.dev: pyproject.toml scripts/make-venv.sh
 quickstart: $(VENV)/.lamella
 	@$(VENV)/bin/lamella quickstart
 
-test: $(VENV)/.dev
+test-tools: $(VENV)/.dev
 	@sh scripts/system-packages.sh test
 	@$(PYTHON) -m scripts.guest probe || sh scripts/system-packages.sh qemu || true
 	@$(PYTHON) -m scripts.docker_stores || echo "Tests that read stores made by Docker will skip." >&2
+
+test: test-tools
 	$(PYTHON) -m pytest -n 2 -m "not guest" --durations=15 $(PYTEST_ARGS)
+
+# COVER names what is measured, PYTEST_ARGS the tests. From Python 3.12 on sys.monitoring is used, as the C
+# tracer costs much more.
+COVER ?= lamella
+coverage: test-tools
+	@mkdir -p build
+	COVERAGE_CORE=$$($(PYTHON) -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+		$(PYTHON) -m pytest -n 2 -m "not guest" $(COVER:%=--cov=%) --cov-report=term --cov-report=xml:build/coverage.xml \
+		$(PYTEST_ARGS)
 
 guest: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
@@ -62,6 +77,7 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/vulture
 
 types: $(VENV)/.dev
 	$(VENV)/bin/mypy
@@ -77,5 +93,21 @@ benchmarks-guest: guest
 	@sh scripts/system-packages.sh test
 	$(PYTHON) -m benchmarks.guest_boot
 
+# Autodoc imports Lamella, so this environment has what Lamella needs as well. Any warning is an error.
+docs:
+	@sh scripts/system-packages.sh run
+	@sh scripts/make-venv.sh $(VENV)-docs docs
+	$(VENV)-docs/bin/sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
+
+lock:
+	sh scripts/lock.sh
+
+# Built in an environment of its own, so that what is released never depends on what tests need.
+dist:
+	@sh scripts/make-venv.sh $(VENV)-release release
+	rm -rf dist
+	$(VENV)-release/bin/python -m build --no-isolation
+	$(VENV)-release/bin/twine check --strict dist/*
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf $(VENV) $(VENV)-docs $(VENV)-release build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info

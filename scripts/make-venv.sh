@@ -1,7 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# `make-venv.sh FOLDER [EXTRA]` makes a virtual environment with Lamella (in place) and, if asked, an extra.
+# `make-venv.sh FOLDER [GROUP]` makes a virtual environment with Lamella (in place) and, if asked, with what a
+# dependency group of pyproject.toml has. Everything comes from requirements/*.txt, with its hash checked; with
+# LAMELLA_UNLOCKED=1 the newest versions that pyproject.toml allows are taken, without hashes.
 set -eu
+venv=$1 group=${2:-}
 for candidate in python3.13 python3.12 python3.11 python3.14 python3; do
     if command -v "$candidate" >/dev/null 2>&1 &&
         "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -10,7 +13,26 @@ for candidate in python3.13 python3.12 python3.11 python3.14 python3; do
     fi
 done
 [ -n "${python:-}" ] || { echo "Python 3.11 or later with its venv module is needed." >&2; exit 1; }
-[ -x "$1/bin/python" ] || "$python" -m venv "$1"
-"$1/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".${2:+[$2]}"
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+pip() {
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+}
+if [ -z "${LAMELLA_UNLOCKED:-}" ]; then
+    pip --require-hashes -r requirements/build.txt -r "requirements/${group:-run}.txt"
+    pip --no-deps --no-build-isolation --editable .
+else
+    # pip knows dependency groups only since 25.1, and Debian 12 has 23.0.
+    "$venv/bin/python" - $group >"$venv/requirements.txt" <<'END'
+import sys, tomllib
+
+with open("pyproject.toml", "rb") as file:
+    groups = tomllib.load(file)["dependency-groups"]
+wanted = sys.argv[1:]
+for name in wanted:
+    wanted += [entry["include-group"] for entry in groups[name] if isinstance(entry, dict)]
+    print(*[entry for entry in groups[name] if isinstance(entry, str)], sep="\n")
+END
+    pip --editable . -r "$venv/requirements.txt"
+fi
 # Compiled once here, so that no command is slow the first time, also for users who may not write here.
-"$1/bin/python" -m compileall -q src/lamella
+"$venv/bin/python" -m compileall -q src/lamella
