@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import logging
 import os
@@ -19,6 +20,10 @@ import lamella
 from lamella.block import programs
 from lamella.cli import log_output
 from lamella.cli.main import main
+from lamella.devicemapper.client import DeviceMapper
+from lamella.devicemapper.table import Linear, Target
+from lamella.errors import NotFoundError
+from tests.devicemapper.fake_kernel import FakeKernel
 from tests.images.fake_registry import PASSWORD, REFRESH, USER, Behaviour, fake_registry
 from tests.support.images import Sample, write_docker_archive
 from tests.support.stores import SMALL
@@ -206,6 +211,27 @@ def test_a_record_is_one_line_without_control_characters(capfd: pytest.CaptureFi
     logging.getLogger("lamella.images").info("disk %s", "nbd://user:pass%20word@host/export")
     shown = [message for _, _, message in records(capfd.readouterr().err)]
     assert shown == ["name a\\nb\\x1b[31m", "disk nbd://***@host/export"]
+
+
+def test_each_ioctl_is_logged_with_its_table_but_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fcntl, "ioctl", FakeKernel().ioctl)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (tmp_path / "control").touch()
+    with caplog.at_level(logging.DEBUG, logger="lamella"), DeviceMapper(tmp_path / "control") as dm:
+        dm.create("one", "LVM-1")
+        dm.load("one", [Linear(0, 8, device="8:0", offset=16), Target(8, 8, "crypt", "aes 00ff00ff 0 8:0 0")])
+        with pytest.raises(NotFoundError):
+            dm.suspend("two")
+    said = [record.getMessage() for record in caplog.records if record.name == "lamella.devicemapper.client"]
+    assert said == [
+        "ioctl VERSION device-mapper (ask)",
+        "ioctl DEV_CREATE one (create)",
+        "table for one: 0 8 linear 8:0 16; 8 8 crypt (not logged)",
+        "ioctl TABLE_LOAD one (load a table into)",
+        "ioctl DEV_SUSPEND two: No such device or address",
+    ]
 
 
 HELPER = f"""#!/bin/sh
