@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
-from lamella.fs.filesystem import Ext4, FileSystem, of_kind
+from lamella.fs.ext4.kind import Ext4
+from lamella.fs.kinds import of_kind
 from lamella.fs.mounted import detached
 from lamella.fs.mounted.tree import DirectoryTree
 from lamella.fs.tar.split import TarSplitWriter
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lamella.block import BlockDevice
+    from lamella.fs.filesystem import FileSystem
     from lamella.fs.layer import ChangingTree, RemovalWatcher
 
 SIZE = 1 << 30

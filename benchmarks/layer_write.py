@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
 from lamella.fs.ext4.make import make_ext4
-from lamella.fs.ext4.writer import apply_layer
+from lamella.fs.kinds import of_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ def ours(tar: Path, folder: Path) -> None:
     with FileDevice.create(folder / "ours.img", SIZE) as device:
         make_ext4(device)
         with tar.open("rb", buffering=0) as stream:
-            apply_layer(device, stream)
+            of_kind("ext4").apply_layer(device, stream)
         device.flush()
 
 

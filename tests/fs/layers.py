@@ -7,12 +7,15 @@ import io
 import tarfile
 from typing import TYPE_CHECKING
 
+from lamella.fs.kinds import of_kind
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lamella.fs.ext4.writer import LayerStats
+    from lamella.fs.layer import LayerStats
 
 MTIME = 1_000_000_000
+apply_layer = of_kind("ext4").apply_layer
 
 
 def layer(*items: tuple[str, ...] | tuple[str, str, bytes], **attributes: int) -> bytes:
@@ -40,7 +43,6 @@ def layer(*items: tuple[str, ...] | tuple[str, str, bytes], **attributes: int) -
 def apply(image: Path, *tars: bytes | Path) -> list[LayerStats]:
     """Apply layers to an image, one after the other."""
     from lamella.block import FileDevice
-    from lamella.fs.ext4.writer import apply_layer
 
     stats = []
     with FileDevice(image) as device:

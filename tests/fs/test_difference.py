@@ -23,11 +23,11 @@ from lamella.fs.entry import Entry, Kind
 from lamella.fs.ext4.make import make_ext4
 from lamella.fs.ext4.reader import Reader
 from lamella.fs.ext4.tree import Tree
-from lamella.fs.ext4.writer import apply_layer
 from lamella.fs.ranges import Ranges
 from lamella.fs.tar.read import read_tar
 from lamella.fs.tar.write import TarWriter
 from tests.conftest import missing
+from tests.fs.layers import apply_layer
 from tests.fs.trees import ROOT, by_path, host_entries, make_rich_tree, plain
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from lamella.errors import NotFoundError
 from lamella.fs.difference import list_changes
 from lamella.fs.ext4.journal import recover_journal
 from lamella.fs.ext4.reader import Reader
-from lamella.fs.filesystem import of_kind
+from lamella.fs.kinds import of_kind
 from tests.fs import manifests
 from tests.support.docker_stores import copy_sparse
 

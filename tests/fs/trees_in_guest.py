@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
-from lamella.fs.filesystem import of_kind
+from lamella.fs.kinds import of_kind
 from tests.fs import manifests
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from lamella.errors import (
     ReadOnlyError,
     UsageError,
 )
-from lamella.fs.filesystem import of_kind
+from lamella.fs.kinds import of_kind
 from lamella.thin.engine.pool import Pool, PoolOptions
 from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.format.space_map import MAX_METADATA_BLOCKS

@@ -75,7 +75,7 @@ def check_filesystem(engine: Engine, options: Options) -> None:
             f"devmapper: an XFS of {options.base_size} bytes is too small",
             hint=f"give dm.basesize={XFS_BASE_MIN >> 20}M or more, or dm.fs=ext4",
         )
-    from lamella.fs.filesystem import of_kind
+    from lamella.fs.kinds import of_kind
 
     of_kind(options.filesystem).check_tools()
 

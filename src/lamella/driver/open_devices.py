@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lamella.block.ranges import merged
 from lamella.driver import transactions
 from lamella.errors import BusyError, CorruptError, LamellaError, NoSpaceError, NotFoundError, ReadOnlyError
-from lamella.fs import filesystem as file_systems
+from lamella.fs.kinds import of_kind
 from lamella.thin.format.limits import MAX_DEVICE_ID
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class OpenDevices:
     @cached_property
     def filesystem(self) -> FileSystem:
         """What is in all devices, and how it is read and written."""
-        return file_systems.of_kind(
+        return of_kind(
             self.state.pool().base_filesystem or self.options.filesystem,
             mount_options=self.options.mount_options,
             max_retries=self.options.xfs_nospace_max_retries,

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image layer's own rules: whiteouts, opaque directories, and what is to be passed over.
+"""Applying an image layer: its tar's entries, whiteouts, opaque directories, and what is skipped.
 
-They are the same for every file system; what a file system has to offer for it is a
-:class:`ChangingTree`.
+The rules are the same for every file system, which only has to offer a :class:`ChangingTree`.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from lamella.fs.tar.read import read_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
     from lamella.fs.entry import Entry, Kind
     from lamella.fs.tar.source import Read, ReadInto, Recorder
@@ -74,23 +74,37 @@ class LayerStats:
     """Bytes of file data written to the device."""
 
 
-def apply_to(
-    tree: ChangingTree,
+def apply_layer(
+    opened: AbstractContextManager[ChangingTree],
     stream: ReadInto | Read,
     *,
     recorder: Recorder | None = None,
     progress: Callable[[int], None] | None = None,
     name: str = "layer",
-) -> int:
-    """Apply the layer whose uncompressed tar is *stream* to a tree; returns its number of entries.
+) -> LayerStats:
+    """Apply the layer whose uncompressed tar is *stream* to the tree that *opened* opens, and close that.
 
     ``.wh.NAME`` removes what lower layers have under that name, ``.wh..wh..opq`` all that they have in
     its directory; neither touches what this layer itself brings, wherever in the tar it comes (the OCI
-    image specification's rule). *recorder* gets the stream's bytes for putting the tar together again;
-    *progress* is called with numbers of bytes taken; *name* is what errors call the stream.
+    image specification's rule). *recorder* gets the stream's bytes for putting the tar together again; it
+    also has to be the tree's watcher. *progress* is called with numbers of bytes read; *name* is what
+    errors call the stream. The device is not flushed.
 
-    Raises :class:`BadInputError` for a damaged or hostile tar, and what the tree raises.
+    Raises :class:`BadInputError` for a damaged or hostile tar, and what the tree raises, such as
+    :class:`lamella.errors.NoSpaceError`; the tree may then hold half of the layer.
     """
+    with opened as tree:
+        entries = _apply(tree, stream, recorder, progress, name)
+    return LayerStats(entries, tree.bytes_written)  # closing the tree wrote the last of them
+
+
+def _apply(
+    tree: ChangingTree,
+    stream: ReadInto | Read,
+    recorder: Recorder | None,
+    progress: Callable[[int], None] | None,
+    name: str,
+) -> int:
     entries = 0
     unreported = 0
     put = tree.put

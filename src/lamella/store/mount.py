@@ -86,7 +86,7 @@ def mount(
 
 def _set_max_retries(node: Path, point: Path, count: int | None) -> None:
     """As in Docker, the mount fails if this does."""
-    from lamella.fs.xfs.filesystem import set_max_retries
+    from lamella.fs.xfs.kind import set_max_retries
 
     try:
         set_max_retries(str(node), count)

@@ -18,8 +18,7 @@ from lamella.fs.ext4.filesystem import Ext4
 from lamella.fs.ext4.grow import grow_ext4
 from lamella.fs.ext4.make import make_ext4
 from lamella.fs.ext4.superblock import SuperBlock, check_superblock, seal
-from lamella.fs.ext4.writer import apply_layer
-from tests.fs.layers import layer
+from tests.fs.layers import apply_layer, layer
 
 MIB = 1 << 20
 FIRST = layer(

@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lamella.block import FileDevice
-from lamella.fs.ext4.writer import apply_layer
 from tests.fs.ext4.tools import MIB, can_mount, fsck, make_image, mounted
-from tests.fs.layers import layer
+from tests.fs.layers import apply_layer, layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,9 +16,18 @@ from lamella.errors import BadInputError, ExistsError, LamellaError, NoSpaceErro
 from lamella.fs.entry import Entry, Kind
 from lamella.fs.ext4.make import make_ext4
 from lamella.fs.ext4.tree import Tree
-from lamella.fs.ext4.writer import apply_layer
 from tests.fs.ext4.tools import GIB, MIB, fsck, make_image, mounted, tree_of
-from tests.fs.layers import BASE, EVERYTHING, HOSTILE_LAYERS, MTIME, SECOND_LAYERS, Items, apply, layer
+from tests.fs.layers import (
+    BASE,
+    EVERYTHING,
+    HOSTILE_LAYERS,
+    MTIME,
+    SECOND_LAYERS,
+    Items,
+    apply,
+    apply_layer,
+    layer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

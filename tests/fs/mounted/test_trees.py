@@ -21,15 +21,15 @@ from lamella.fs.difference import list_changes, write_layer, write_layer_tar, wr
 from lamella.fs.entry import Entry, Kind
 from lamella.fs.ext4.make import make_ext4
 from lamella.fs.ext4.reader import Reader
-from lamella.fs.ext4.writer import apply_layer as apply_to_ext4
+from lamella.fs.layer import apply_layer
 from lamella.fs.mounted.dirfds import OPEN_DIRECTORIES
 from lamella.fs.mounted.pair import DirectoryPair
 from lamella.fs.mounted.reader import DirectoryReader
 from lamella.fs.mounted.tree import DirectoryTree
-from lamella.fs.mounted.writer import apply_layer
 from lamella.fs.tar.split import TarSplitWriter, reassemble
 from tests.fs.ext4.tools import MIB, tree_of
 from tests.fs.layers import BASE, EVERYTHING, HOSTILE_LAYERS, MTIME, SECOND_LAYERS, layer
+from tests.fs.layers import apply_layer as apply_to_ext4
 from tests.fs.trees import by_path, host_entries, make_rich_tree, plain
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def apply(root: Path, *tars: bytes) -> None:
     root.mkdir(exist_ok=True)
     for tar in tars:
         with opened(root) as descriptor:
-            apply_layer(descriptor, str(root), io.BytesIO(tar))
+            apply_layer(DirectoryTree(descriptor, str(root)), io.BytesIO(tar))
 
 
 def names(root: Path) -> set[str]:
@@ -331,7 +331,8 @@ def test_any_layers_come_out_as_in_ext4(tmp_path: Path, layers: list[list[tuple[
                     apply_to_ext4(device, io.BytesIO(tar), recorder=split)
                 else:
                     with opened(root) as descriptor:
-                        apply_layer(descriptor, "t", io.BytesIO(tar), recorder=split)
+                        tree = DirectoryTree(descriptor, "t", watcher=split)
+                        apply_layer(tree, io.BytesIO(tar), recorder=split)
                 split.close()
                 said.append("")
             except LamellaError as error:

@@ -16,7 +16,7 @@ import pytest
 from lamella.block import FileDevice, MemoryDevice
 from lamella.errors import CorruptError, NotFoundError, ReadOnlyError, UnsupportedError, UsageError
 from lamella.fs.difference import list_changes, write_layer
-from lamella.fs.filesystem import of_kind
+from lamella.fs.kinds import of_kind
 from lamella.fs.mounted import detached
 from lamella.fs.xfs.superblock import read_superblock
 from tests.conftest import missing
