@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from lamella.block import BlockDevice
-    from lamella.fs.ext4.read_inode import Inode
+    from lamella.fs.ext4.inode import Inode
     from lamella.fs.pair import Pair
     from lamella.fs.reader import TreeReader
 

@@ -43,6 +43,7 @@ KINDS: Final = {
     stat.S_IFSOCK: Kind.SOCKET,
 }
 """What the type bits of a mode stand for."""
+TYPE_BITS: Final = {kind: bits for bits, kind in KINDS.items()}
 
 
 @dataclass(slots=True)

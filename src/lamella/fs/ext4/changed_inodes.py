@@ -12,19 +12,33 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from lamella.fs.ext4.inode import EXTENTS_FL, INLINE_DATA_FL
-from lamella.fs.ext4.read_map import block_map
+from lamella.fs.ext4.block_map import block_map
+from lamella.fs.ext4.extents import MAGIC, MAX_LENGTH, ROOT_FIELDS
+from lamella.fs.ext4.inode import (
+    CHECKSUM_HIGH,
+    CHECKSUM_LOW,
+    CORE,
+    EXTENTS_FL,
+    INLINE_DATA_FL,
+    S_IFDIR,
+    S_IFLNK,
+    S_IFMT,
+    S_IFREG,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lamella.fs.ext4.read_inode import OnDisk
+    from lamella.fs.ext4.on_disk import OnDisk
     from lamella.fs.ranges import Ranges
 
     Bytes = np.ndarray[Any, np.dtype[np.uint8]]
     Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 _STEP: Final = 4096
+_NUMPY: Final = {"H": "<u2", "I": "<u4"}
+_FIELDS: Final = np.dtype([(name, _NUMPY.get(code, ROOT_FIELDS)) for name, code in CORE])
+"""The first 128 bytes of an inode."""
 _FULL_EXTRA: Final = 16
 """Least extra size with which an inode has its second checksum half and its access time's extra field."""
 
@@ -87,10 +101,10 @@ def _table(disk: OnDisk, group: int, first: int, count: int) -> Bytes:
 def _differ(old: Bytes, new: Bytes) -> np.ndarray[Any, np.dtype[np.bool_]]:
     unequal = old != new
     unequal[:, 8:12] = False  # access time
-    unequal[:, 124:126] = False  # checksum
+    unequal[:, CHECKSUM_LOW : CHECKSUM_LOW + 2] = False  # checksum
     if old.shape[1] > 128:
         full = (old[:, 128] >= _FULL_EXTRA) & (new[:, 128] >= _FULL_EXTRA)
-        unequal[full, 130:132] = False
+        unequal[full, CHECKSUM_HIGH : CHECKSUM_HIGH + 2] = False
         unequal[full, 140:144] = False
     result: np.ndarray[Any, np.dtype[np.bool_]] = unequal.any(axis=1)
     return result
@@ -99,28 +113,25 @@ def _differ(old: Bytes, new: Bytes) -> np.ndarray[Any, np.dtype[np.bool_]]:
 def _touched(disk: OnDisk, number: int, table: Bytes, ranges: Ranges) -> list[int]:
     """Numbers of the inodes in *table* (from *number* on) with data or attributes in *ranges*."""
     size = disk.block_size
-    words = np.ascontiguousarray(table[:, :128]).view("<u2").astype(np.int64)
-    mode, links = words[:, 0], words[:, 13]
-    long = np.ascontiguousarray(table[:, :128]).view("<u4").astype(np.int64)
-    flags = long[:, 8]
-    kind = mode & 0o170000
-    in_use = (links > 0) & (mode != 0)
-    with_blocks = (kind == 0o100000) | (kind == 0o040000) | ((kind == 0o120000) & (long[:, 7] > 0))
+    inodes = np.ascontiguousarray(table[:, : _FIELDS.itemsize]).view(_FIELDS)[:, 0]
+    flags, kind = inodes["flags"], inodes["mode"] & S_IFMT
+    in_use = (inodes["links"] > 0) & (inodes["mode"] != 0)
+    with_blocks = (kind == S_IFREG) | (kind == S_IFDIR) | ((kind == S_IFLNK) & (inodes["sectors"] > 0))
     with_blocks &= in_use & (flags & INLINE_DATA_FL == 0)
     touched = np.zeros(len(table), dtype=np.bool_)
 
-    acl = long[:, 26] | words[:, 59] << 32
+    acl = _joined(inodes["acl"], inodes["acl_high"])
     touched |= in_use & (acl > 0) & ranges.overlap(acl * size, (acl + 1) * size)
 
-    # Extents that lie in the inode: header at byte 40 (magic, entries, most, depth), entries from byte 52.
-    extents = with_blocks & (flags & EXTENTS_FL != 0)
-    flat = extents & (words[:, 20] == 0xF30A) & (words[:, 23] == 0)
-    for entry in range(4):
-        at = 13 + 3 * entry
-        length = words[:, 2 * at + 2]
-        length = np.where(length > 32768, length - 32768, length)
-        start = long[:, at + 2] | words[:, 2 * at + 3] << 32
-        touched |= flat & (words[:, 21] > entry) & ranges.overlap(start * size, (start + length) * size)
+    root = inodes["block"]
+    flat = with_blocks & (flags & EXTENTS_FL != 0) & (root["magic"] == MAGIC) & (root["depth"] == 0)
+    for number_there in range(root["extents"].shape[1]):
+        extent = root["extents"][:, number_there]
+        length = extent["length"].astype(np.int64)
+        length = np.where(length > MAX_LENGTH, length - MAX_LENGTH, length)
+        start = _joined(extent["low"], extent["high"])
+        overlap = ranges.overlap(start * size, (start + length) * size)
+        touched |= flat & (root["count"] > number_there) & overlap
 
     for index in np.flatnonzero(with_blocks & ~flat & ~touched).tolist():
         inode = disk.inode(number + index)
@@ -131,3 +142,9 @@ def _touched(disk: OnDisk, number: int, table: Bytes, ranges: Ranges) -> list[in
         lengths = np.array([run.length for run in runs] + [1] * len(nodes), dtype=np.int64)
         touched[index] = bool(ranges.overlap(starts * size, (starts + lengths) * size).any())
     return [number + int(index) for index in np.flatnonzero(touched)]
+
+
+def _joined(low: np.ndarray[Any, Any], high: np.ndarray[Any, Any]) -> Numbers:
+    """Block numbers from their lower 32 and their higher bits."""
+    joined: Numbers = low.astype(np.int64) | high.astype(np.int64) << 32
+    return joined

@@ -19,6 +19,7 @@ from lamella.fs.ext4 import directory_blocks as blocks
 from lamella.fs.ext4 import extents
 from lamella.fs.ext4 import inode as ino
 from lamella.fs.ext4 import superblock as sb
+from lamella.fs.ext4.block_map import allocated_blocks
 
 if TYPE_CHECKING:
     from lamella.fs.ext4.allocator import Blocks
@@ -91,7 +92,7 @@ class Directory:
             raise filesystem.corrupt(f"inode {number} should be a directory")
         directory = cls(filesystem, number, 0)
         size = filesystem.block_size
-        for logical, physical, length in extents.read_runs(filesystem, number, raw)[0]:
+        for logical, physical, length in allocated_blocks(filesystem, number, raw).runs:
             if logical != len(directory._places):
                 raise filesystem.corrupt(f"directory inode {number} has a hole")
             directory._places.extend(range(physical, physical + length))
@@ -106,29 +107,23 @@ class Directory:
         try:
             data = [filesystem.read_block(place) for place in directory._places]
             inner = directory._load_index(data, seed) if indexed else set()
+            directory.parent = blocks.unpack_parent(data[0], filesystem.inodes_count)
             for logical, block in enumerate(data):
                 if logical not in inner:
                     directory._add_block(logical, block, seed)
-                elif logical == 0:
-                    directory._add_block(logical, block[:12] + block[12:16] + b"\x0c\0" + block[18:24], None)
         except blocks.BlockError as error:
-            raise filesystem.corrupt(f"block {logical} of directory inode {number}: {error}") from None
+            raise filesystem.corrupt(f"block {logical} of directory inode {number} has {error}") from None
         return directory
 
     def _add_block(self, logical: int, block: bytes, seed: int | None) -> None:
         names = self.names
         place = logical + 1 << _PLACE_SHIFT
         most = self._filesystem.inodes_count
-        for name, number, kind in blocks.unpack_leaf(block, seed):
-            if number > most or kind > 7:
-                raise blocks.BlockError(f"an entry points to inode {number} of {most}, with type {kind}")
-            if name == b".":
-                continue
-            if name == b"..":
-                self.parent = number
-                continue
-            if name in names or b"/" in name or b"\0" in name:
-                raise blocks.BlockError(f"the name {name!r} is there twice, or is impossible")
+        if seed is not None and not blocks.checksum_fits(block, logical, seed, indexed=False):
+            raise blocks.BlockError("a wrong checksum")
+        for name, number, kind in blocks.unpack_names(block, most):
+            if name in names or kind > 7:
+                raise blocks.BlockError(f"the name {name!r} twice, or with the type {kind}")
             names[name] = number | kind << 32 | place
             if kind == ino.IS_DIRECTORY:
                 self.subdirectories += 1
@@ -141,7 +136,7 @@ class Directory:
             below: list[tuple[int, int]] = []
             for value, place in entries:
                 if place in inner or place >= len(data):
-                    raise blocks.BlockError(f"its hash tree points to block {place}")
+                    raise blocks.BlockError(f"a hash tree that points to block {place}")
                 inner.add(place)
                 _, _, found = blocks.unpack_index(data[place], root=False, seed=seed)
                 below.append((value, found[0][1]))
@@ -149,9 +144,9 @@ class Directory:
             entries = below
         leaves = {place for _, place in entries}
         if len(leaves) != len(entries) or leaves & inner or leaves | inner != set(range(len(data))):
-            raise blocks.BlockError("its hash tree does not lead to each of its blocks once")
+            raise blocks.BlockError("a hash tree that does not lead to each of its blocks once")
         if any(one[0] > other[0] for one, other in pairwise(entries)):
-            raise blocks.BlockError("its hash tree is out of order")
+            raise blocks.BlockError("a hash tree that is out of order")
         self._index = entries
         return inner
 
@@ -240,7 +235,7 @@ class Directory:
             placed[name] = value | leaf + 1 << _PLACE_SHIFT
             touched.add(leaf)
         self.names.update(placed)
-        content: dict[int, list[blocks.Item]] = {leaf: [] for leaf in touched}
+        content: dict[int, list[blocks.Name]] = {leaf: [] for leaf in touched}
         if 0 in content and not self._index:
             content[0] += [(b".", self.number, ino.IS_DIRECTORY), (b"..", self.parent, ino.IS_DIRECTORY)]
         for name, value in self.names.items():
@@ -280,7 +275,7 @@ class Directory:
         acl_sectors = size // 512 if ino.get_acl_block(raw) else 0
         if missing or not ino.get_size(raw):
             if ino.get_size(raw):
-                for node in extents.read_runs(filesystem, self.number, raw)[1]:
+                for node in allocated_blocks(filesystem, self.number, raw).nodes:
                     allocator.give_back(node, 1)
             runs = extents.merge((logical, place, 1) for logical, place in enumerate(places))
             raw[40:100], taken = extents.build(
@@ -294,7 +289,7 @@ class Directory:
     def _linear(self, seed: int | None, room: int) -> list[bytearray]:
         size = self._filesystem.block_size
         built: list[bytearray] = []
-        items: list[blocks.Item] = [
+        items: list[blocks.Name] = [
             (b".", self.number, ino.IS_DIRECTORY),
             (b"..", self.parent, ino.IS_DIRECTORY),
         ]
@@ -323,7 +318,7 @@ class Directory:
         limit = int(room * _FILL)
         built = [bytearray()]
         index: list[tuple[int, int]] = []
-        items: list[blocks.Item] = []
+        items: list[blocks.Name] = []
         used = 0
         first = last = 0
         for number in order:

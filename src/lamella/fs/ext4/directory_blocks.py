@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Final
 from lamella.fs.ext4.superblock import crc32c
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 HEAD: Final = struct.Struct("<IHBB")
 TAIL_SIZE: Final = 12
-_TAIL = struct.Struct("<IHBB")
+_TAIL_TYPE = 0xDE
 _COUNT_LIMIT = struct.Struct("<HHI")
 _DX_ENTRY = struct.Struct("<II")
 _ROOT_ENTRIES = 32
 """Byte of the root block where index entries begin: after ".", ".." and 8 bytes of description."""
 _NODE_ENTRIES = 8
 
-Item = tuple[bytes, int, int]
-"""A directory entry: (name, inode, file type)."""
+Name = tuple[bytes, int, int]
+"""A directory entry: (name, inode, file type as directory entries have it)."""
 
 
 class BlockError(ValueError):
-    """A directory block that makes no sense; the text says why."""
+    """A damaged directory block; the text says what it has, such as "an entry of 3 bytes at byte 12"."""
 
 
 def record_length(name: bytes) -> int:
@@ -42,7 +42,7 @@ def capacity(block_size: int, checksummed: bool) -> int:
     return block_size - TAIL_SIZE if checksummed else block_size
 
 
-def pack_leaf(items: Sequence[Item], block_size: int, seed: int | None) -> bytearray:
+def pack_leaf(items: Sequence[Name], block_size: int, seed: int | None) -> bytearray:
     """A block of entries, which may be none; *seed* is the inode's checksum seed, None without."""
     room = capacity(block_size, seed is not None)
     block = bytearray(block_size)
@@ -59,32 +59,73 @@ def pack_leaf(items: Sequence[Item], block_size: int, seed: int | None) -> bytea
         raise BlockError(f"{at} bytes of entries in a block of {room}")
     block[last + 4 : last + 6] = (room - last).to_bytes(2, "little")
     if seed is not None:
-        _TAIL.pack_into(block, room, 0, TAIL_SIZE, 0, 0xDE)
+        HEAD.pack_into(block, room, 0, TAIL_SIZE, 0, _TAIL_TYPE)
         block[room + 8 : room + 12] = crc32c(seed, block[:room]).to_bytes(4, "little")
     return block
 
 
-def unpack_leaf(block: bytes, seed: int | None) -> Iterator[Item]:
-    """The entries of a block, ``.`` and ``..`` among them. Raises :class:`BlockError`."""
-    size = len(block)
-    end = size
-    if seed is not None and block[size - 12 : size - 4] == b"\0\0\0\0\x0c\0\0\xde":
-        end = size - TAIL_SIZE
-        if crc32c(seed, block[:end]).to_bytes(4, "little") != block[size - 4 :]:
-            raise BlockError("its checksum is wrong")
-    at = 0
+def unpack_names(data: bytes, inodes: int, *, typed: bool = True) -> list[Name]:
+    """The names in a list of directory entries, ``.`` and ``..`` left out. Raises :class:`BlockError`.
+
+    *inodes* is the greatest inode number. *typed*: entries have a file type (``filetype``); else it is 0.
+    """
+    names: list[Name] = []
+    at, end = 0, len(data)
     unpack = HEAD.unpack_from
     while at < end:
         if at + 8 > end:
-            raise BlockError(f"an entry at byte {at} reaches past its end")
-        number, length, name_length, kind = unpack(block, at)
-        if length < 8 or length & 3 or at + length > end or name_length + 8 > length:
-            raise BlockError(f"the entry at byte {at} has the impossible length {length}")
+            raise BlockError(f"an entry is cut off at byte {at}")
+        number, length, name_length, kind = unpack(data, at)
+        if length in (0, 65535):
+            length = 65536  # which does not fit its field
+        if not typed:
+            name_length |= kind << 8
+            kind = 0
+        if not number:
+            name_length = 0  # free, or the tail with the checksum, whose last byte is a type in any case
+        if length < 8 + name_length or length & 3 or length < 12 or at + length > end:
+            raise BlockError(f"an entry of {length} bytes at byte {at}")
         if number:
-            if not name_length:
-                raise BlockError(f"the entry at byte {at} has no name")
-            yield block[at + 8 : at + 8 + name_length], number, kind
+            name = data[at + 8 : at + 8 + name_length]
+            if name != b"." and name != b"..":
+                if number > inodes:
+                    raise BlockError(f"a name for inode {number} of {inodes} at byte {at}")
+                if not name or b"/" in name or b"\0" in name or name_length > 255:
+                    raise BlockError(f"the name {name!r} at byte {at}")
+                names.append((name, number, kind))
         at += length
+    return names
+
+
+def unpack_parent(block: bytes, inodes: int) -> int:
+    """The inode that ``..``, the second entry of a directory's first block, leads to."""
+    number, _, length, _ = HEAD.unpack_from(block, 12)
+    if not 0 < number <= inodes or length != 2 or block[20:22] != b"..":
+        raise BlockError("no entry for its parent at byte 12")
+    return int(number)
+
+
+def checksum_fits(block: bytes, number: int, seed: int, *, indexed: bool) -> bool:
+    """Whether block *number* of a directory has the checksum of a leaf or, if it is *indexed*, of an index.
+
+    *seed* is the inode's checksum seed.
+    """
+    tail = HEAD.unpack_from(block, len(block) - TAIL_SIZE)
+    stored = int.from_bytes(block[-4:], "little")
+    if tail == (0, TAIL_SIZE, 0, _TAIL_TYPE) and crc32c(seed, block[:-TAIL_SIZE]) == stored:
+        return True
+    if not indexed or (number == 0 and (int.from_bytes(block[4:6], "little") != 12 or block[29] != 8)):
+        return False
+    return _index_checksum_fits(block, _NODE_ENTRIES if number else _ROOT_ENTRIES, seed)
+
+
+def _index_checksum_fits(block: bytes, start: int, seed: int) -> bool:
+    limit, count, _ = _COUNT_LIMIT.unpack_from(block, start)
+    end = start + 8 * limit
+    if count > limit or end + 8 > len(block):
+        return False
+    stored = int.from_bytes(block[end + 4 : end + 8], "little")
+    return _index_checksum(block, start, limit, count, seed) == stored
 
 
 def root_limit(block_size: int, checksummed: bool) -> int:
@@ -135,15 +176,13 @@ def unpack_index(block: bytes, *, root: bool, seed: int | None) -> tuple[int, in
     if root:
         reserved, version, length, levels, _ = struct.unpack_from("<IBBBB", block, 24)
         if reserved or length != 8 or levels > 2:
-            raise BlockError("the head of its hash tree is wrong")
+            raise BlockError("a bad head of its hash tree")
     limit, count, first = _COUNT_LIMIT.unpack_from(block, start)
     most = (root_limit if root else node_limit)(len(block), seed is not None)
     if limit != most or not 0 < count <= limit:
-        raise BlockError(f"its hash tree counts {count} of {limit} entries, there can be {most}")
-    if seed is not None and _index_checksum(block, start, limit, count, seed) != int.from_bytes(
-        block[start + limit * 8 + 4 : start + limit * 8 + 8], "little"
-    ):
-        raise BlockError("the checksum of its hash tree is wrong")
+        raise BlockError(f"a hash tree of {count} entries in {limit}, where {most} fit")
+    if seed is not None and not _index_checksum_fits(block, start, seed):
+        raise BlockError("a hash tree that fails its checksum")
     entries = [(0, first & 0x0FFFFFFF)]
     for step in range(1, count):
         value, place = _DX_ENTRY.unpack_from(block, start + 8 * step)

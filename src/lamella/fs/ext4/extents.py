@@ -1,28 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which blocks a file has: reading an inode's extents, and building extent trees whole.
+"""ext4's extent trees: read whole, checked, and built whole.
 
-The format is that of ``ext2fs/ext3_extents.h``. A *run* is (first logical block, first physical block,
-length) in file system blocks.
+The format is that of ``ext2fs/ext3_extents.h`` (``fs/ext4/ext4_extents.h`` in the kernel).
 """
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from lamella.fs.ext4 import inode as ino
-from lamella.fs.ext4 import library as ext2
+import numpy as np
+
 from lamella.fs.ext4.superblock import crc32c
 
 if TYPE_CHECKING:
-    import ctypes
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from lamella.fs.ext4.filesystem import Ext4
+    from lamella.fs.ext4.geometry import Geometry
 
 MAGIC: Final = 0xF30A
 MAX_LENGTH: Final = 32768
-"""Most blocks in one initialised extent."""
+"""Most blocks in one extent; a greater length is that of an unwritten one, this much more."""
 MAX_BLOCKS: Final = (1 << 32) - 1
 """Most blocks in a file."""
 IN_INODE: Final = 4
@@ -31,24 +30,49 @@ _HEADER = struct.Struct("<HHHHI")
 _EXTENT = struct.Struct("<IHHI")
 _ONE = struct.Struct("<HHHHIIHHI36x")
 _INDEX = struct.Struct("<IIHH")
+_ENTRY_FIELDS = np.dtype([("logical", "<u4"), ("length", "<u2"), ("high", "<u2"), ("low", "<u4")])
+ROOT_FIELDS: Final = np.dtype(
+    [
+        ("magic", "<u2"),
+        ("count", "<u2"),
+        ("most", "<u2"),
+        ("depth", "<u2"),
+        ("generation", "<u4"),
+        ("extents", _ENTRY_FIELDS, (IN_INODE,)),
+    ]
+)
+"""``i_block`` of an inode whose extents all lie in it, for many at once."""
 
-Run = tuple[int, int, int]
+
+class Run(NamedTuple):
+    """Blocks of a file that follow each other on the device, in file system blocks."""
+
+    logical: int
+    """First block in the file."""
+    physical: int
+    """First block on the device."""
+    length: int
 
 
-def merge(runs: Iterable[Run]) -> list[Run]:
+def append(runs: list[Run], logical: int, physical: int, length: int) -> None:
+    """Add a run that comes next in the file, joined with the last one where it continues that."""
+    if runs:
+        last = runs[-1]
+        if last.logical + last.length == logical and last.physical + last.length == physical:
+            runs[-1] = Run(last.logical, last.physical, last.length + length)
+            return
+    runs.append(Run(logical, physical, length))
+
+
+def merge(runs: Iterable[tuple[int, int, int]]) -> list[Run]:
     """Runs in logical order, neighbours joined and none longer than an extent may be."""
     joined: list[Run] = []
-    for logical, physical, length in runs:
-        if joined:
-            last = joined[-1]
-            if last[0] + last[2] == logical and last[1] + last[2] == physical:
-                joined[-1] = (last[0], last[1], last[2] + length)
-                continue
-        joined.append((logical, physical, length))
-    if all(run[2] <= MAX_LENGTH for run in joined):
+    for run in runs:
+        append(joined, *run)
+    if all(run.length <= MAX_LENGTH for run in joined):
         return joined
     return [
-        (logical + step, physical + step, min(MAX_LENGTH, length - step))
+        Run(logical + step, physical + step, min(MAX_LENGTH, length - step))
         for logical, physical, length in joined
         for step in range(0, length, MAX_LENGTH)
     ]
@@ -90,112 +114,76 @@ def build(filesystem: Ext4, seed: int, runs: list[Run], take: Callable[[], int])
     return head.ljust(60, b"\0"), taken
 
 
-def read_runs(filesystem: Ext4, number: int, raw: bytes | bytearray) -> tuple[list[Run], list[int]]:
-    """(all runs of an inode in logical order, the blocks of its tree). Unwritten extents count as runs."""
-    flags = ino.get_flags(raw)
-    if flags & ino.EXTENTS_FL:
-        runs: list[Run] = []
-        nodes: list[int] = []
-        seed = filesystem.inode_seed(number, raw)
-        _walk(filesystem, number, seed, bytes(raw[40:100]), None, runs, nodes)
-        return runs, nodes
-    return _mapped(filesystem, number)
+def read_extents(
+    geometry: Geometry, what: str, root: bytes, seed: int, *, unwritten: bool
+) -> tuple[list[Run], list[int]]:
+    """(runs in the file's order, neighbours joined; blocks of the tree) of the tree with this ``i_block``.
+
+    *what* names the inode for errors, *seed* is its checksum seed. *unwritten*: also the extents that are
+    allocated but read as zeros. Raises :class:`lamella.errors.CorruptError`.
+    """
+    tree = _Tree(geometry, what, seed, unwritten)
+    tree.read_node(root, None)
+    return tree.runs, tree.nodes
 
 
-def read_file(
-    filesystem: Ext4, number: int, raw: bytes | bytearray, offset: int, length: int
-) -> Iterator[bytes]:
-    """The bytes *offset* to *offset + length* of a file, straight from the device, holes as zeros."""
-    size = filesystem.block_size
-    end = min(offset + length, ino.get_size(raw))
-    position = offset
-    step = 1 << 20
-    for logical, physical, count in read_runs(filesystem, number, raw)[0]:
-        start, stop = logical * size, (logical + count) * size
-        if stop <= position:
-            continue
-        if start >= end:
-            break
-        while position < start:
-            take = min(step, start - position)
-            yield bytes(take)
-            position += take
-        while position < min(stop, end):
-            take = min(step, min(stop, end) - position)
-            yield filesystem.device.read(physical * size + position - start, take)
-            position += take
-    while position < end:
-        take = min(step, end - position)
-        yield bytes(take)
-        position += take
+class _Tree:
+    """What was read so far of an extent tree.
 
+    Each node must bring its extents further on in the file; so a tree that leads back into itself is found
+    instead of followed.
+    """
 
-def _walk(
-    filesystem: Ext4,
-    number: int,
-    seed: int,
-    node: bytes,
-    expected_depth: int | None,
-    runs: list[Run],
-    nodes: list[int],
-) -> None:
-    magic, count, most, depth, _ = _HEADER.unpack_from(node)
-    if (
-        magic != MAGIC
-        or count > most
-        or 12 + 12 * most > len(node)
-        or depth > MAX_DEPTH
-        or (expected_depth is not None and depth != expected_depth)
-    ):
-        raise filesystem.corrupt(f"inode {number} has a bad extent header")
-    if expected_depth is not None and filesystem.checksummed:
-        tail = 12 + 12 * most
-        if len(node) < tail + 4 or crc32c(seed, node[:tail]).to_bytes(4, "little") != node[tail : tail + 4]:
-            raise filesystem.corrupt(f"inode {number} has an extent block that fails its checksum")
-    for step in range(count):
-        at = 12 + 12 * step
-        if depth:
-            _, low, high, _ = _INDEX.unpack_from(node, at)
-            place = low | high << 32
-            if len(nodes) > filesystem.blocks_count // 2 or place in nodes[-MAX_DEPTH:]:
-                raise filesystem.corrupt(f"inode {number} has an extent tree that bites its tail")
-            nodes.append(place)
-            _walk(filesystem, number, seed, filesystem.read_block(place), depth - 1, runs, nodes)
-            continue
-        logical, length, high, low = _EXTENT.unpack_from(node, at)
-        physical = low | high << 32
-        length = length - MAX_LENGTH if length > MAX_LENGTH else length
-        after = runs[-1][0] + runs[-1][2] if runs else 0
+    def __init__(self, geometry: Geometry, what: str, seed: int, unwritten: bool) -> None:
+        self._geometry = geometry
+        self._what = what
+        self._seed = seed
+        self._unwritten = unwritten
+        self._next = 0
+        self.runs: list[Run] = []
+        self.nodes: list[int] = []
+
+    def read_node(self, data: bytes, depth_wanted: int | None) -> None:
+        """Read a node and all below it; *depth_wanted* is None for the root, which is in the inode."""
+        corrupt = self._geometry.corrupt
+        magic, count, most, depth, _ = _HEADER.unpack_from(data)
         if (
-            not length
-            or logical < after
-            or physical <= int(filesystem.super.first_data_block)
-            or physical + length > filesystem.blocks_count
+            magic != MAGIC
+            or count > most
+            or most > (len(data) - 12) // 12
+            or depth > MAX_DEPTH
+            or (depth_wanted is not None and depth != depth_wanted)
         ):
-            raise filesystem.corrupt(f"inode {number} has an impossible extent at its block {logical}")
-        runs.append((logical, physical, length))
-
-
-def _mapped(filesystem: Ext4, number: int) -> tuple[list[Run], list[int]]:
-    """Runs of an inode with the old block map, found by the library."""
-    runs: list[Run] = []
-    nodes: list[int] = []
-
-    def visit(_fs: int, place: ctypes._Pointer[ctypes.c_uint64], count: int, *_rest: int) -> int:
-        block = int(place[0])
-        logical = count - (1 << 64) if count >> 63 else count
-        if not 0 < block < filesystem.blocks_count:
-            return 2
-        if logical < 0:
-            nodes.append(block)
-        elif runs and runs[-1][0] + runs[-1][2] == logical and runs[-1][1] + runs[-1][2] == block:
-            runs[-1] = (runs[-1][0], runs[-1][1], runs[-1][2] + 1)
+            raise corrupt(f"{self._what} has a bad extent header")
+        if depth_wanted is not None and self._geometry.checksummed:
+            tail = 12 + 12 * most
+            stored = int.from_bytes(data[tail : tail + 4], "little")
+            if tail + 4 > len(data) or crc32c(self._seed, data[:tail]) != stored:
+                raise corrupt(f"{self._what} has an extent block that fails its checksum")
+        entries = data[12 : 12 + 12 * count]
+        if depth:
+            for logical, low, high, _ in _INDEX.iter_unpack(entries):
+                self._read_below(logical, low | high << 32, depth - 1)
         else:
-            runs.append((logical, block, 1))
-        return 0
+            for logical, length, high, low in _EXTENT.iter_unpack(entries):
+                self._add(logical, length, low | high << 32)
 
-    library = filesystem.library
-    filesystem.check(library.flush_icache(filesystem.handle), "read an inode of")
-    code = library.block_iterate3(filesystem.handle, number, 8, None, ext2.BLOCK_ITERATE(visit), None)
-    filesystem.check(code, f"read the blocks of inode {number} of")
-    return runs, nodes
+    def _read_below(self, logical: int, block: int, depth: int) -> None:
+        before = self._next
+        if logical < before:
+            raise self._geometry.corrupt(f"{self._what} has extents out of order at its block {logical}")
+        self.nodes.append(block)
+        self.read_node(self._geometry.read_block(block, self._what), depth)
+        if self._next == before:
+            raise self._geometry.corrupt(f"{self._what} has an empty extent block {block}")
+
+    def _add(self, logical: int, length: int, physical: int) -> None:
+        unwritten = length > MAX_LENGTH
+        if unwritten:
+            length -= MAX_LENGTH
+        if not length or logical < self._next:
+            raise self._geometry.corrupt(f"{self._what} has an impossible extent at its block {logical}")
+        self._next = logical + length
+        self._geometry.check_blocks(physical, length, self._what)
+        if self._unwritten or not unwritten:
+            append(self.runs, logical, physical, length)

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from lamella.errors import BadInputError
 from lamella.fs.entry import Entry, show
+from lamella.fs.ext4.extents import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lamella.fs.ext4 import extents
     from lamella.fs.ext4.allocator import Blocks
     from lamella.fs.ext4.data import DataWriter
     from lamella.fs.layer import FilePayload
 
 
-def store_file(data: DataWriter, blocks: Blocks, entry: Entry, payload: FilePayload) -> list[extents.Run]:
+def store_file(data: DataWriter, blocks: Blocks, entry: Entry, payload: FilePayload) -> list[Run]:
     """Take blocks for a file's bytes and write them; holes take none."""
     size = data.block_size
     if entry.data is None:
@@ -29,9 +29,9 @@ def store_file(data: DataWriter, blocks: Blocks, entry: Entry, payload: FilePayl
             data.put(payload, length)
             if length % size:
                 data.pad(size - length % size)
-            return [(0, first, count)]
+            return [Run(0, first, count)]
         return _store_stretch(data, 0, taken, [(0, length)], payload)
-    runs: list[extents.Run] = []
+    runs: list[Run] = []
     for start, stop, pieces in _stretches(entry, size):
         runs += _store_stretch(data, start, blocks.take(stop - start), pieces, payload)
     return runs
@@ -43,13 +43,13 @@ def _store_stretch(
     taken: list[tuple[int, int]],
     pieces: list[tuple[int, int]],
     payload: FilePayload,
-) -> list[extents.Run]:
+) -> list[Run]:
     """Write *pieces* (offset, length) of a file into the blocks *taken*, which hold all of them.
 
     What the blocks have between and around the pieces becomes zeros.
     """
     size = data.block_size
-    runs: list[extents.Run] = []
+    runs: list[Run] = []
     waiting = iter(pieces)
     offset, left = next(waiting)
     for first, count in taken:
@@ -72,7 +72,7 @@ def _store_stretch(
                 at += take
                 offset += take
                 left -= take
-        runs.append((logical, first, count))
+        runs.append(Run(logical, first, count))
         logical += count
     return runs
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import google_crc32c
 
-from lamella.errors import CorruptError, ReadOnlyError
+from lamella.errors import ReadOnlyError
 from lamella.fs.ext4 import library as ext2
 from lamella.fs.ext4 import superblock
 from lamella.fs.ext4.descriptors import check_descriptors, descriptor_blocks, has_super, read_descriptors
+from lamella.fs.ext4.geometry import Geometry
+from lamella.fs.ext4.inode import CHECKSUM_HIGH, CHECKSUM_LOW, checksum_fits, inode_seed, set_checksum
 from lamella.fs.ext4.io_manager import PAGE, Channel
-from lamella.fs.ext4.superblock import SuperBlock, crc32c
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -23,41 +24,25 @@ if TYPE_CHECKING:
     from lamella.block import BlockDevice
 
 ROOT_INODE: Final = 2
-_CHECKSUM_LO = 124
-_CHECKSUM_HI = 130
 _UNSIGNED_HASH = 2
 """In the superblock's flags: names are hashed as unsigned bytes."""
 
 
-class Ext4:
+class Ext4(Geometry):
     """An open file system. Use :meth:`open`; close it, or use it as a context manager.
 
     Leaving the context by an exception abandons what was not yet written back; closing it otherwise
     writes everything to the device but does not flush the device: that is its owner's decision.
-
-    Block numbers are in file system blocks (:attr:`block_size` bytes), inodes count from 1.
     """
 
     def __init__(self, device: BlockDevice, channel: Channel, handle: Any, *, read_only: bool) -> None:
-        self.device = device
+        self.fields: ext2.FileSystem = handle.contents
+        super().__init__(device, self.fields.super.contents)
         self.channel = channel
         self.handle = handle
         """``ext2_filsys``: give it to the functions of :attr:`library`."""
         self.library = ext2.load()
         self.read_only = read_only
-        self.fields: ext2.FileSystem = handle.contents
-        self.super: SuperBlock = self.fields.super.contents
-        self.name = device.name
-        self.block_size: int = self.super.block_size
-        self.blocks_count: int = self.super.blocks_count
-        self.inode_size = int(self.super.inode_size) if self.super.rev_level else 128
-        self.inodes_count = int(self.super.inodes_count)
-        self.inodes_per_group = int(self.super.inodes_per_group)
-        self.first_inode = int(self.super.first_ino) if self.super.rev_level else 11
-        self.checksummed: bool = self.super.has_metadata_csum
-        """Whether metadata blocks carry crc32c checksums (metadata_csum)."""
-        self.seed: int = self.super.seed
-        """Seed of the metadata checksums."""
         self._started_checksum = self.seed ^ 0xFFFFFFFF
         self.inode_tables: list[int] = [
             int(self.library.inode_table_loc(handle, group)) for group in range(self.super.group_count)
@@ -118,18 +103,12 @@ class Ext4:
         if code:
             raise self.library.error(code, doing, self.name)
 
-    def corrupt(self, what: str) -> CorruptError:
-        """The error for damage found: *what* names the place and the reason."""
-        return CorruptError(
-            f"the ext4 file system in {self.name} is damaged: {what}", hint="run `e2fsck -fn` on it"
-        )
-
     # -- blocks ----------------------------------------------------------------------------------
 
-    def read_block(self, block: int) -> bytes:
-        """The content of one metadata block (through the cache)."""
+    def read_block(self, block: int, what: str = "something") -> bytes:
+        """The content of one metadata block that *what* refers to (through the cache)."""
         if not 0 < block < self.blocks_count:
-            raise self.corrupt(f"block {block} is outside its {self.blocks_count} blocks")
+            raise self.corrupt(f"{what} refers to block {block}, outside its {self.blocks_count} blocks")
         return self.channel.read(block * self.block_size, self.block_size)
 
     def write_block(self, block: int, data: bytes | bytearray | memoryview) -> None:
@@ -140,25 +119,24 @@ class Ext4:
 
     # -- inodes ----------------------------------------------------------------------------------
 
-    def inode_place(self, number: int) -> int:
+    def inode_offset(self, number: int) -> int:
         """Byte offset on the device of inode *number*."""
-        if not 0 < number <= self.inodes_count:
-            raise self.corrupt(f"inode {number} is outside its {self.inodes_count} inodes")
-        group, index = divmod(number - 1, self.inodes_per_group)
+        group, index = self.inode_place(number)
         return self.inode_tables[group] * self.block_size + index * self.inode_size
 
     def read_inode(self, number: int) -> bytearray:
         """The raw inode, its checksum verified."""
-        raw = bytearray(self.channel.read(self.inode_place(number), self.inode_size))
-        if self.checksummed and not self._inode_checksum_fits(number, raw):
+        raw = bytearray(self.channel.read(self.inode_offset(number), self.inode_size))
+        # One that was never used has no checksum; libext2fs accepts that as well.
+        if self.checksummed and any(raw) and not checksum_fits(raw, self.inode_seed(number, raw)):
             raise self.corrupt(f"inode {number} fails its checksum")
         return raw
 
     def write_inode(self, number: int, raw: bytearray) -> None:
         """Store a raw inode; its checksum is set here."""
         if self.checksummed:
-            self._seal_inode(number, raw)
-        self.channel.write(self.inode_place(number), raw)
+            set_checksum(raw, self.inode_seed(number, raw))
+        self.channel.write(self.inode_offset(number), raw)
 
     def write_new_inode(self, number: int, raw: bytearray) -> None:
         """As :meth:`write_inode`, faster, for an inode whose generation and checksum fields are 0."""
@@ -166,43 +144,17 @@ class Ext4:
             extend = google_crc32c.extend
             started = extend(self._started_checksum, number.to_bytes(8, "little"))
             value = extend(started, bytes(raw)) ^ 0xFFFFFFFF
-            raw[_CHECKSUM_LO] = value & 0xFF
-            raw[_CHECKSUM_LO + 1] = value >> 8 & 0xFF
+            raw[CHECKSUM_LOW] = value & 0xFF
+            raw[CHECKSUM_LOW + 1] = value >> 8 & 0xFF
             if len(raw) > 128:
-                raw[_CHECKSUM_HI] = value >> 16 & 0xFF
-                raw[_CHECKSUM_HI + 1] = value >> 24
-        page, within = divmod(self.inode_place(number), PAGE)
+                raw[CHECKSUM_HIGH] = value >> 16 & 0xFF
+                raw[CHECKSUM_HIGH + 1] = value >> 24
+        page, within = divmod(self.inode_offset(number), PAGE)
         self.channel.edit(page)[within : within + len(raw)] = raw
 
     def inode_seed(self, number: int, raw: bytes | bytearray) -> int:
-        """Seed for the checksums of what belongs to an inode: crc32c over its number and generation."""
-        return crc32c(self.seed, number.to_bytes(4, "little") + bytes(raw[100:104]))
-
-    def _has_high_checksum(self, raw: bytearray) -> bool:
-        return self.inode_size > 128 and int.from_bytes(raw[128:130], "little") >= 4
-
-    def _inode_checksum(self, number: int, raw: bytearray) -> int:
-        copy = bytearray(raw)
-        copy[_CHECKSUM_LO : _CHECKSUM_LO + 2] = b"\0\0"
-        if self._has_high_checksum(raw):
-            copy[_CHECKSUM_HI : _CHECKSUM_HI + 2] = b"\0\0"
-        return crc32c(self.inode_seed(number, raw), copy)
-
-    def _inode_checksum_fits(self, number: int, raw: bytearray) -> bool:
-        if raw.count(0) == len(raw):
-            return True  # never used: libext2fs accepts it as well
-        wanted = self._inode_checksum(number, raw)
-        if raw[_CHECKSUM_LO : _CHECKSUM_LO + 2] != (wanted & 0xFFFF).to_bytes(2, "little"):
-            return False
-        if not self._has_high_checksum(raw):
-            return True
-        return raw[_CHECKSUM_HI : _CHECKSUM_HI + 2] == (wanted >> 16).to_bytes(2, "little")
-
-    def _seal_inode(self, number: int, raw: bytearray) -> None:
-        value = self._inode_checksum(number, raw)
-        raw[_CHECKSUM_LO : _CHECKSUM_LO + 2] = (value & 0xFFFF).to_bytes(2, "little")
-        if self._has_high_checksum(raw):
-            raw[_CHECKSUM_HI : _CHECKSUM_HI + 2] = (value >> 16).to_bytes(2, "little")
+        """Seed for the checksums of what belongs to an inode."""
+        return inode_seed(self.seed, number, raw)
 
     def name_hash(self, name: bytes) -> int:
         """The hash by which the hash tree of a directory orders names; its lowest bit is always clear."""

@@ -274,7 +274,7 @@ def _finish(device: BlockDevice) -> None:
     """Bring the resize inode into line, and write all copies of superblock and descriptors."""
     with Ext4.open(device) as filesystem:
         library, handle = filesystem.library, filesystem.handle
-        raw = bytearray(filesystem.channel.read(filesystem.inode_place(RESIZE_INODE), filesystem.inode_size))
+        raw = bytearray(filesystem.channel.read(filesystem.inode_offset(RESIZE_INODE), filesystem.inode_size))
         indirect = int.from_bytes(raw[_DIND : _DIND + 4], "little")
         if indirect >= filesystem.blocks_count:
             raise filesystem.corrupt(f"its resize inode points to block {indirect}")
@@ -287,7 +287,7 @@ def _finish(device: BlockDevice) -> None:
             filesystem.check(library.create_resize_inode(handle), "reserve group descriptors in")
         elif indirect:
             library.block_alloc_stats_range(handle, indirect, 1, -1)
-            filesystem.channel.write(filesystem.inode_place(RESIZE_INODE), bytes(filesystem.inode_size))
+            filesystem.channel.write(filesystem.inode_offset(RESIZE_INODE), bytes(filesystem.inode_size))
             filesystem.check(library.flush_icache(handle), "grow")
         handle.contents.flags &= ~ext2.FLAG_MASTER_SB_ONLY
         filesystem.mark_changed()

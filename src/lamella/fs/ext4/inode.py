@@ -1,32 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ext4's inode as bytes: building a new one, and reading and changing the fields of one.
+"""ext4's inode: packed, unpacked, its checksum, and single fields of a raw one read and changed.
 
-Offsets are those of ``struct ext2_inode_large`` (``ext2fs/ext2_fs.h``). Checksums are set by
-:meth:`lamella.fs.ext4.filesystem.Ext4.write_inode`.
+Offsets are those of ``struct ext2_inode_large`` (``ext2fs/ext2_fs.h``; ``struct ext4_inode`` in the
+kernel's ``fs/ext4/ext4.h``).
 """
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from lamella.fs.entry import Kind
+from lamella.fs.entry import KINDS, Kind
+from lamella.fs.ext4.superblock import crc32c
+
+if TYPE_CHECKING:
+    from lamella.fs.ext4.geometry import Geometry
 
 S_IFMT: Final = 0o170000
 S_IFDIR: Final = 0o040000
 S_IFREG: Final = 0o100000
 S_IFLNK: Final = 0o120000
-TYPES: Final[dict[Kind, int]] = {
-    Kind.FILE: 0o100000,
-    Kind.DIRECTORY: 0o040000,
-    Kind.SYMLINK: 0o120000,
-    Kind.CHAR: 0o020000,
-    Kind.BLOCK: 0o060000,
-    Kind.FIFO: 0o010000,
-    Kind.SOCKET: 0o140000,
-}
-"""File type bits of ``i_mode``."""
 DIRENT_TYPES: Final[dict[Kind, int]] = {
     Kind.FILE: 1,
     Kind.DIRECTORY: 2,
@@ -50,8 +45,42 @@ FAST_SYMLINK: Final = 60
 """A symlink's target shorter than this many bytes lies in the inode itself."""
 LINK_MAX: Final = 65000
 
-_NEW: Final = struct.Struct("<HHIIIIIHHIII60sIIIIHHHHHHHHIIIIIII")
-_EXTRA_ISIZE: Final = 32
+CORE: Final = (
+    ("mode", "H"),
+    ("uid", "H"),
+    ("size", "I"),
+    ("atime", "I"),
+    ("ctime", "I"),
+    ("mtime", "I"),
+    ("dtime", "I"),
+    ("gid", "H"),
+    ("links", "H"),
+    ("sectors", "I"),
+    ("flags", "I"),
+    ("version", "I"),
+    ("block", "60s"),
+    ("generation", "I"),
+    ("acl", "I"),
+    ("size_high", "I"),
+    ("obsolete", "I"),
+    ("sectors_high", "H"),
+    ("acl_high", "H"),
+    ("uid_high", "H"),
+    ("gid_high", "H"),
+    ("checksum", "H"),
+    ("reserved", "H"),
+)
+"""The first 128 bytes, which every inode has: field and its code in :mod:`struct`."""
+_CORE: Final = struct.Struct("<" + "".join(code for _, code in CORE))
+_EXTRA: Final = struct.Struct("<HHIIIIIII")
+"""From byte 128: extra size, checksum high, extra fields of ctime, mtime and atime, birth time and its extra
+field, version high, project."""
+_EXTRA_SIZE: Final = 32
+CHECKSUM_LOW: Final = 124
+CHECKSUM_HIGH: Final = 130
+XATTR_MAGIC: Final = b"\x00\x00\x02\xea"
+_NUMBERS: Final = struct.Struct("<II")
+_SECOND: Final = 1_000_000_000
 _MIN_SECONDS: Final = -(1 << 31)
 _MAX_SECONDS: Final = (1 << 34) - (1 << 31) - 1
 _U16: Final = struct.Struct("<H")
@@ -68,12 +97,18 @@ def split_time(nanoseconds: int) -> tuple[int, int]:
     The extra field has two more bits of seconds and 30 of nanoseconds. Times outside 1901 to 2446 are
     moved to the nearest that can be stored.
     """
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    seconds, rest = divmod(nanoseconds, _SECOND)
     if not _MIN_SECONDS <= seconds <= _MAX_SECONDS:
         seconds, rest = max(_MIN_SECONDS, min(seconds, _MAX_SECONDS)), 0
     low = seconds & 0xFFFFFFFF
     signed = low - (1 << 32) if low & 0x80000000 else low
     return low, (seconds - signed >> 32 & 3) | rest << 2
+
+
+def join_time(low: int, extra: int) -> int:
+    """Nanoseconds since 1970 from what :func:`split_time` gives."""
+    seconds = low - (1 << 32) if low & 0x80000000 else low
+    return (seconds + ((extra & 3) << 32)) * _SECOND + (extra >> 2)
 
 
 def new_inode(
@@ -99,8 +134,8 @@ def new_inode(
     now, now_extra = split_time(now_ns)
     if inode_size == 128:
         # No room for more bits: keep within what 32 signed bits hold.
-        low = max(_MIN_SECONDS, min(mtime_ns // 1_000_000_000, (1 << 31) - 1)) & 0xFFFFFFFF
-    raw = _NEW.pack(
+        low = max(_MIN_SECONDS, min(mtime_ns // _SECOND, (1 << 31) - 1)) & 0xFFFFFFFF
+    raw = _CORE.pack(
         mode,
         uid & 0xFFFF,
         size & 0xFFFFFFFF,
@@ -124,18 +159,10 @@ def new_inode(
         gid >> 16,
         0,
         0,
-        _EXTRA_ISIZE,
-        0,
-        now_extra,
-        extra,
-        extra,
-        now,
-        now_extra,
-        0,
-        0,
     )
     if inode_size == 128:
-        return bytearray(raw[:128])
+        return bytearray(raw)
+    raw += _EXTRA.pack(_EXTRA_SIZE, 0, now_extra, extra, extra, now, now_extra, 0, 0)
     return bytearray(raw).ljust(inode_size, b"\0")
 
 
@@ -151,17 +178,25 @@ def set_attributes(raw: bytearray, mode: int, uid: int, gid: int, mtime_ns: int,
     _U32.pack_into(raw, 8, low)
     _U32.pack_into(raw, 12, now)
     _U32.pack_into(raw, 16, low)
-    if len(raw) > 128 and int.from_bytes(raw[128:130], "little") >= 16:
+    if extra_size(raw) >= 16:
         _U32.pack_into(raw, 132, now_extra)
         _U32.pack_into(raw, 136, extra)
         _U32.pack_into(raw, 140, extra)
 
 
-def device_numbers(major: int, minor: int) -> bytes:
+def pack_device(major: int, minor: int) -> bytes:
     """``i_block`` of a device node: the old 16-bit form where it fits, else the new 32-bit form."""
     if major < 256 and minor < 256:
-        return struct.pack("<II", major << 8 | minor, 0).ljust(60, b"\0")
-    return struct.pack("<II", 0, minor & 0xFF | major << 8 | (minor & ~0xFF) << 12).ljust(60, b"\0")
+        return _NUMBERS.pack(major << 8 | minor, 0).ljust(60, b"\0")
+    return _NUMBERS.pack(0, minor & 0xFF | major << 8 | (minor & ~0xFF) << 12).ljust(60, b"\0")
+
+
+def unpack_device(block: bytes) -> tuple[int, int]:
+    """(major, minor) of a device node, in the old 16-bit or the new 32-bit form."""
+    old, new = _NUMBERS.unpack_from(block)
+    if old:
+        return (old >> 8) & 0xFF, old & 0xFF
+    return (new >> 8) & 0xFFF, (new & 0xFF) | ((new >> 12) & 0xFFF00)
 
 
 def get_mode(raw: bytes | bytearray) -> int:
@@ -216,19 +251,22 @@ def get_acl_block(raw: bytes | bytearray) -> int:
     return int(_U32.unpack_from(raw, 104)[0] | _U16.unpack_from(raw, 118)[0] << 32)
 
 
-def has_inode_xattrs(raw: bytes | bytearray) -> bool:
-    """Whether extended attributes lie in the inode itself."""
-    if len(raw) <= 128:
-        return False
-    start = 128 + int.from_bytes(raw[128:130], "little")
-    return raw[start : start + 4] == b"\x00\x00\x02\xea"
+def extra_size(raw: bytes | bytearray) -> int:
+    """``i_extra_isize``: bytes of fields past the first 128."""
+    return raw[128] | raw[129] << 8 if len(raw) > 128 else 0
+
+
+def xattr_area(raw: bytes | bytearray) -> bytes:
+    """Where extended attributes lie in the inode itself, after their magic number; ``b""`` for none."""
+    start = 128 + extra_size(raw)
+    return bytes(raw[start + 4 :]) if raw[start : start + 4] == XATTR_MAGIC else b""
 
 
 def set_change_time(raw: bytearray, now_ns: int) -> None:
     """Set the change time."""
     now, extra = split_time(now_ns)
     _U32.pack_into(raw, 12, now)
-    if len(raw) > 128 and int.from_bytes(raw[128:130], "little") >= 16:
+    if extra_size(raw) >= 16:
         _U32.pack_into(raw, 132, extra)
 
 
@@ -249,4 +287,134 @@ def set_deleted(raw: bytearray, now_ns: int) -> None:
     set_sectors(raw, 0)
     set_flags(raw, get_flags(raw) & ~(EXTENTS_FL | INDEX_FL | INLINE_DATA_FL))
     raw[40:100] = bytes(60)
-    _U32.pack_into(raw, 20, now_ns // 1_000_000_000 & 0xFFFFFFFF)
+    _U32.pack_into(raw, 20, now_ns // _SECOND & 0xFFFFFFFF)
+
+
+# -- checksum ------------------------------------------------------------------------------------
+
+
+def inode_seed(seed: int, number: int, raw: bytes | bytearray) -> int:
+    """Seed of the checksums of an inode and of what belongs to it: crc32c over its number and generation.
+
+    *seed* is the file system's.
+    """
+    return crc32c(seed, number.to_bytes(4, "little") + raw[100:104])
+
+
+def checksum_fits(raw: bytes | bytearray, seed: int) -> bool:
+    """Whether an inode whose seed is *seed* has the checksum that it should have."""
+    stored = raw[CHECKSUM_LOW] | raw[CHECKSUM_LOW + 1] << 8
+    whole = extra_size(raw) >= 4
+    if whole:
+        stored |= raw[CHECKSUM_HIGH] << 16 | raw[CHECKSUM_HIGH + 1] << 24
+    return _checksum(raw, seed, whole) == stored
+
+
+def set_checksum(raw: bytearray, seed: int) -> None:
+    """Set an inode's checksum."""
+    whole = extra_size(raw) >= 4
+    value = _checksum(raw, seed, whole)
+    _U16.pack_into(raw, CHECKSUM_LOW, value & 0xFFFF)
+    if whole:
+        _U16.pack_into(raw, CHECKSUM_HIGH, value >> 16)
+
+
+def _checksum(raw: bytes | bytearray, seed: int, whole: bool) -> int:
+    """The crc32c of an inode with its checksum as 0; 16 bits unless the upper half has a place (*whole*)."""
+    low, high = CHECKSUM_LOW, CHECKSUM_HIGH
+    if whole:
+        return crc32c(seed, b"".join((raw[:low], b"\0\0", raw[low + 2 : high], b"\0\0", raw[high + 2 :])))
+    return crc32c(seed, b"".join((raw[:low], b"\0\0", raw[low + 2 :]))) & 0xFFFF
+
+
+# -- unpacked ------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Inode:
+    """An inode in use, unpacked."""
+
+    number: int
+    kind: Kind
+    mode: int
+    """Permission bits (0o7777)."""
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    links: int
+    sectors: int
+    """What it takes on disk, its metadata included, in units of 512 bytes."""
+    flags: int
+    block: bytes
+    """``i_block``: 60 bytes of extents, block numbers, a short target, a device number or data."""
+    xattr_block: int
+    raw: bytes
+    seed: int
+    """Seed of the checksums of what belongs to it (its directory and extent blocks)."""
+
+    @property
+    def inline(self) -> bool:
+        """Whether its data lies in the inode."""
+        return bool(self.flags & INLINE_DATA_FL)
+
+    @property
+    def birth(self) -> bytes:
+        """What tells it from an earlier inode of the same number: its generation, and when it was made."""
+        made = self.raw[144:152] if extra_size(self.raw) >= 24 else b""
+        return self.raw[100:104] + made
+
+    @property
+    def has_extents(self) -> bool:
+        """Whether ``block`` is the root of an extent tree rather than a block map."""
+        return bool(self.flags & EXTENTS_FL)
+
+    @property
+    def short_target(self) -> bool:
+        """Whether it is a symlink whose target is in ``block``."""
+        return self.kind is Kind.SYMLINK and self.size < FAST_SYMLINK and not self.flags & EXTENTS_FL
+
+    @property
+    def device_numbers(self) -> tuple[int, int]:
+        """(major, minor) of a device node."""
+        return unpack_device(self.block)
+
+
+def unpack_inode(geometry: Geometry, number: int, raw: bytes, *, hidden: bool = False) -> Inode:
+    """Unpack and check inode *number*. *hidden*: one that no directory names (an attribute's)."""
+    mode, uid, size, _, _, mtime, _, gid, links, sectors, flags, _, block, *rest = _CORE.unpack_from(raw)
+    _, acl, size_high, _, sectors_high, acl_high, uid_high, gid_high, _, _ = rest
+    kind = KINDS.get(mode & S_IFMT)
+    if kind is None or (not links and not hidden):
+        raise geometry.corrupt(f"inode {number} is in use by a name, but is itself marked as free")
+    extra = extra_size(raw)
+    if extra % 4 or 128 + extra > len(raw):
+        raise geometry.corrupt(f"inode {number} claims {extra} further bytes")
+    seed = 0
+    if geometry.checksummed:
+        seed = inode_seed(geometry.seed, number, raw)
+        if not checksum_fits(raw, seed):
+            raise geometry.corrupt(f"inode {number} fails its checksum")
+    if kind is Kind.FILE or kind is Kind.DIRECTORY:
+        size |= size_high << 32
+    if size >> 63:
+        raise geometry.corrupt(f"inode {number} claims {size} bytes")
+    sectors |= sectors_high << 32
+    if flags & HUGE_FILE_FL:
+        sectors *= geometry.block_size // 512
+    return Inode(
+        number,
+        kind,
+        mode & 0o7777,
+        uid | uid_high << 16,
+        gid | gid_high << 16,
+        size,
+        join_time(mtime, _U32.unpack_from(raw, 136)[0] if extra >= 12 else 0),
+        links,
+        sectors,
+        flags,
+        block,
+        acl | acl_high << 32,
+        raw,
+        seed,
+    )

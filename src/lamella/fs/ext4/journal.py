@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from lamella.errors import CorruptError, ReadOnlyError, UnsupportedError
-from lamella.fs.ext4 import extents
 from lamella.fs.ext4 import superblock as sb
+from lamella.fs.ext4.block_map import allocated_blocks
 from lamella.fs.ext4.descriptors import check_descriptors, descriptor_field
 from lamella.fs.ext4.filesystem import Ext4
 from lamella.fs.ext4.tree import Tree
@@ -93,7 +93,7 @@ def _open(filesystem: Ext4, number: int) -> tuple[_Log, bytearray]:
     """The journal in inode *number*, and its superblock's block."""
     raw = filesystem.read_inode(number)
     places: list[int] = []
-    for logical, physical, length in extents.read_runs(filesystem, number, raw)[0]:
+    for logical, physical, length in allocated_blocks(filesystem, number, raw).runs:
         if logical != len(places):
             raise filesystem.corrupt("its journal has a hole")
         places.extend(range(physical, physical + length))

@@ -143,7 +143,6 @@ class FileSystem(ctypes.Structure):
     )
 
 
-BLOCK_ITERATE = ctypes.CFUNCTYPE(c_int, c_void_p, POINTER(c_uint64), c_uint64, c_uint64, c_int, c_void_p)
 COM_ERR_HOOK = ctypes.CFUNCTYPE(None, c_char_p, c_long, c_char_p, c_void_p)
 
 _FS = POINTER(FileSystem)
@@ -179,7 +178,6 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "get_block_bitmap_range2": (c_long, (c_void_p, c_uint64, c_size_t, c_void_p)),
     "get_inode_bitmap_range2": (c_long, (c_void_p, c_uint64, c_size_t, c_void_p)),
     "free_ext_attr": (c_long, (_FS, c_uint32, c_void_p)),
-    "block_iterate3": (c_long, (_FS, c_uint32, c_int, c_void_p, BLOCK_ITERATE, c_void_p)),
     "bmap2": (c_long, (_FS, c_uint32, c_void_p, c_void_p, c_int, c_uint64, POINTER(c_int), _U64P)),
     "punch": (c_long, (_FS, c_uint32, c_void_p, c_void_p, c_uint64, c_uint64)),
     "xattrs_open": (c_long, (_FS, c_uint32, POINTER(c_void_p))),

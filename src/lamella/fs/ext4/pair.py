@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from lamella.fs.entry import Kind
 from lamella.fs.ext4.changed_inodes import changed_inodes, related
-from lamella.fs.ext4.read_inode import Inode
+from lamella.fs.ext4.inode import Inode
 from lamella.fs.pair import Pair, equal_streams
 from lamella.fs.ranges import Ranges
 from lamella.fs.reader import PIECE

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from lamella.fs import acl
 from lamella.fs.entry import XATTR_VALUE_LIMIT
-from lamella.fs.ext4.inode import EA_INODE_FL
+from lamella.fs.ext4.inode import EA_INODE_FL, XATTR_MAGIC, xattr_area
 from lamella.fs.ext4.superblock import crc32c
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lamella.fs.ext4.read_inode import Inode, OnDisk
+    from lamella.fs.ext4.inode import Inode
+    from lamella.fs.ext4.on_disk import OnDisk
 
-_MAGIC: Final = b"\x00\x00\x02\xea"
 _ENTRY: Final = Struct("<BBHIII")
 """Length of name, index of prefix, offset of value, inode of value, size of value, hash."""
 _PREFIXES: Final = {
@@ -44,16 +44,13 @@ def inode_xattrs(disk: OnDisk, inode: Inode, read: Callable[[Inode], bytes]) -> 
     *read* gives the whole data of an inode that holds a large value. Raises :class:`CorruptError`.
     """
     found: dict[bytes, bytes] = {}
-    raw = inode.raw
-    if len(raw) > 128:
-        start = 128 + int.from_bytes(raw[128:130], "little")
-        if raw[start : start + 4] == _MAGIC:
-            area = raw[start + 4 :]
-            _entries(disk, inode, area, 0, found, read)
+    area = xattr_area(inode.raw)
+    if area:
+        _entries(disk, inode, area, 0, found, read)
     if inode.xattr_block:
         what = f"inode {inode.number}"
         block = disk.read_block(inode.xattr_block, what)
-        if block[:4] != _MAGIC or block[8:12] != b"\x01\0\0\0":
+        if block[:4] != XATTR_MAGIC or block[8:12] != b"\x01\0\0\0":
             raise disk.corrupt(f"{what} has a bad block of extended attributes ({inode.xattr_block})")
         if disk.checksummed:
             body = inode.xattr_block.to_bytes(8, "little") + block[:16] + b"\0\0\0\0" + block[20:]

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from lamella.errors import UsageError
 from lamella.fs.entry import PATH_LIMIT, Kind
-from lamella.fs.ext4.inode import EA_INODE_FL
-from lamella.fs.ext4.read_directory import Name, block_names, list_names
-from lamella.fs.ext4.read_inode import ROOT, Inode, OnDisk
-from lamella.fs.ext4.read_map import BlockMap, Run, block_map
+from lamella.fs.ext4.block_map import BlockMap, block_map, read_runs
+from lamella.fs.ext4.directory_blocks import BlockError, Name, checksum_fits, unpack_names
+from lamella.fs.ext4.inode import EA_INODE_FL, INDEX_FL, Inode, xattr_area
+from lamella.fs.ext4.on_disk import ROOT, OnDisk
 from lamella.fs.ext4.read_xattr import INLINE, inode_xattrs
 from lamella.fs.reader import PIECE, Numbered, TreeReader, Usage, shown, zeros
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lamella.block import BlockDevice
+    from lamella.fs.ext4.extents import Run
 
 _CACHED_NAMES: Final = 1 << 18
 _LOST: Final = b"lost+found"
 
 Pieces = list[tuple[int, int, int]]
 """(offset in the file, offset on the device, length), in bytes."""
-Runs = list[Run]
 
 
 class Reader(TreeReader[Inode]):
@@ -110,10 +110,10 @@ class Reader(TreeReader[Inode]):
         disk = self.disk
         if inode.inline:
             # The parent's number, then entries; more of them in an attribute.
-            yield from list_names(disk, inode, inode.block[4:], "the inode")
+            yield from self._entries(inode, inode.block[4:], "the inode")
             rest = self._inline_rest(inode)
             if rest:
-                yield from list_names(disk, inode, rest, "the attribute")
+                yield from self._entries(inode, rest, "the attribute")
             return
         size = disk.block_size
         step = PIECE // size
@@ -123,7 +123,22 @@ class Reader(TreeReader[Inode]):
                 data = disk.device.read((run.physical + start) * size, count * size)
                 for index in range(count):
                     block = data[index * size : (index + 1) * size]
-                    yield from block_names(disk, inode, block, run.logical + start + index)
+                    yield from self._block_entries(inode, block, run.logical + start + index)
+
+    def _block_entries(self, inode: Inode, block: bytes, number: int) -> list[Name]:
+        """The names in block *number* of a directory. An htree's inner blocks look like ones without any."""
+        disk = self.disk
+        indexed = bool(inode.flags & INDEX_FL)
+        if disk.checksummed and not checksum_fits(block, number, inode.seed, indexed=indexed):
+            raise disk.corrupt(f"block {number} of directory inode {inode.number} fails its checksum")
+        return self._entries(inode, block, f"block {number}")
+
+    def _entries(self, inode: Inode, data: bytes, place: str) -> list[Name]:
+        disk = self.disk
+        try:
+            return unpack_names(data, disk.inodes_count, typed=disk.typed)
+        except BlockError as error:
+            raise disk.corrupt(f"{place} of directory inode {inode.number} has {error}") from None
 
     def children(self, inode: Inode) -> dict[bytes, int]:
         """Inode numbers by name in a directory; the latest directories are kept."""
@@ -141,8 +156,7 @@ class Reader(TreeReader[Inode]):
 
     def xattrs(self, inode: Inode) -> dict[bytes, bytes]:
         """An inode's extended attributes by full name."""
-        raw = inode.raw
-        if not inode.xattr_block and not any(raw[128 + int.from_bytes(raw[128:130], "little") :][:4]):
+        if not inode.xattr_block and not xattr_area(inode.raw):
             return {}
         found = inode_xattrs(self.disk, inode, self._whole)
         found.pop(INLINE, None)
@@ -169,7 +183,7 @@ class Reader(TreeReader[Inode]):
         return block_map(self.disk, inode)
 
     def data(
-        self, inode: Inode, offset: int = 0, length: int | None = None, *, runs: Runs | None = None
+        self, inode: Inode, offset: int = 0, length: int | None = None, *, runs: list[Run] | None = None
     ) -> Iterator[bytes]:
         """An inode's bytes from *offset*, in pieces of at most 1 MiB, holes as zeros.
 
@@ -183,24 +197,9 @@ class Reader(TreeReader[Inode]):
                 yield data
             yield from zeros(end - offset - len(data))
             return
-        size = self.disk.block_size
-        position = offset
         if runs is None:
-            runs = self.map(inode).runs if position < end else []
-        for run in runs:
-            start = run.logical * size
-            stop = min(start + run.length * size, end)
-            if stop <= position:
-                continue
-            yield from zeros(min(start, end) - position)
-            position = max(position, start)
-            while position < stop:
-                take = min(PIECE, stop - position)
-                yield self.disk.device.read(run.physical * size + position - start, take)
-                position += take
-            if position >= end:
-                break
-        yield from zeros(end - position)
+            runs = self.map(inode).runs if offset < end else []
+        yield from read_runs(self.disk.device, self.disk.block_size, runs, offset, end)
 
     def _sorted(self, inode: Inode) -> Numbered:
         return sorted((name, number) for name, number, _ in self.names(inode))

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from lamella.errors import ExistsError, NoSpaceError, NotFoundError
 from lamella.fs.attributes import settled
-from lamella.fs.entry import Entry, Kind, show
+from lamella.fs.entry import TYPE_BITS, Entry, Kind, show
 from lamella.fs.ext4 import extents, xattrs
 from lamella.fs.ext4 import inode as ino
 from lamella.fs.ext4 import superblock as sb
 from lamella.fs.ext4.allocator import Blocks, Inodes
+from lamella.fs.ext4.block_map import allocated_blocks, read_runs
 from lamella.fs.ext4.data import DataWriter
 from lamella.fs.ext4.directory import Directory, is_fresh, number_of, type_of
 from lamella.fs.ext4.file_store import store_file
@@ -239,7 +240,8 @@ class Tree(PathTree[Directory]):
         if size > filesystem.block_size:
             raise filesystem.corrupt(f"symbolic link inode {number} has {size} bytes")
         self._data.flush()
-        return b"".join(extents.read_file(filesystem, number, raw, 0, size))
+        runs = allocated_blocks(filesystem, number, raw).runs
+        return b"".join(read_runs(filesystem.device, filesystem.block_size, runs, 0, size))
 
     # -- making ----------------------------------------------------------------------------------
 
@@ -304,17 +306,17 @@ class Tree(PathTree[Directory]):
             self._data.begin(first)
             self._data.put_bytes(entry.target)
             self._data.pad(-len(entry.target) % self.filesystem.block_size)
-            self._write_inode(number, entry, ino.S_IFLNK, len(entry.target), [(0, first, 1)])
+            self._write_inode(number, entry, ino.S_IFLNK, len(entry.target), [extents.Run(0, first, 1)])
             return number
         block, size, mode = b"", 0, entry.mode & 0o7777
         if kind is Kind.SYMLINK:
             block, size = entry.target, len(entry.target)
             mode = 0o777
         elif kind in (Kind.CHAR, Kind.BLOCK):
-            block = ino.device_numbers(entry.major, entry.minor)
+            block = ino.pack_device(entry.major, entry.minor)
         raw = ino.new_inode(
             self.filesystem.inode_size,
-            ino.TYPES[kind] | mode,
+            TYPE_BITS[kind] | mode,
             entry.uid,
             entry.gid,
             entry.mtime_ns,
@@ -330,13 +332,13 @@ class Tree(PathTree[Directory]):
         filesystem = self.filesystem
         per_block = filesystem.block_size // 512
         block, sectors, mode = ino.NO_BLOCKS, 0, entry.mode & 0o7777
-        if len(runs) == 1 and runs[0][2] <= extents.MAX_LENGTH:
+        if len(runs) == 1 and runs[0].length <= extents.MAX_LENGTH:
             block = extents.one(runs[0])
-            sectors = runs[0][2] * per_block
+            sectors = runs[0].length * per_block
         elif runs:
             seed = filesystem.inode_seed(number, bytes(filesystem.inode_size))
             block, taken = extents.build(filesystem, seed, extents.merge(runs), self._blocks.take_one)
-            sectors = (sum(run[2] for run in runs) + taken) * per_block
+            sectors = (sum(run.length for run in runs) + taken) * per_block
         if kind == ino.S_IFLNK:
             mode = 0o777
         if size >= 1 << 31:
@@ -386,7 +388,7 @@ class Tree(PathTree[Directory]):
         raw = filesystem.read_inode(number)
         ino.set_attributes(raw, entry.mode, entry.uid, entry.gid, entry.mtime_ns, self._now)
         filesystem.write_inode(number, raw)
-        if entry.xattrs or ino.get_acl_block(raw) or ino.has_inode_xattrs(raw):
+        if entry.xattrs or ino.get_acl_block(raw) or ino.xattr_area(raw):
             xattrs.replace(filesystem, number, entry.xattrs, entry.path)
 
     def clear_orphans(self) -> int:
@@ -471,7 +473,9 @@ class Tree(PathTree[Directory]):
             self._data.flush()
 
             def read(offset: int, length: int) -> Iterator[bytes]:
-                return extents.read_file(filesystem, number, raw, offset, length)
+                runs = allocated_blocks(filesystem, number, raw).runs
+                end = min(offset + length, ino.get_size(raw))
+                return read_runs(filesystem.device, filesystem.block_size, runs, offset, end)
 
             self._watcher.before_removal(path, read)
         links = ino.get_links(raw)
@@ -493,7 +497,7 @@ class Tree(PathTree[Directory]):
             kind == ino.S_IFLNK and ino.get_sectors(raw) > acl_sectors
         )
         if mapped:
-            runs, nodes = extents.read_runs(filesystem, number, raw)
+            runs, nodes = allocated_blocks(filesystem, number, raw)
             for _, first, length in runs:
                 self._blocks.give_back(first, length)
             for node in nodes:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from lamella.errors import ExistsError, NotFoundError
 from lamella.fs import acl
 from lamella.fs.attributes import settled
-from lamella.fs.entry import KINDS, Entry, Kind, show
+from lamella.fs.entry import KINDS, TYPE_BITS, Entry, Kind, show
 from lamella.fs.mounted.dirfds import OPEN_DIRECTORY, OpenPlaces, Place, through_proc
 from lamella.fs.mounted.file_store import failure, replace_xattrs, set_xattrs, write_file
 from lamella.fs.paths import PathTree, link_to_directory, link_to_nothing
@@ -33,7 +33,6 @@ _PIECE: Final = 1 << 20
 _FURTHEST: Final = ((1 << 63) - 1) * 10**9
 """Nanoseconds of the most seconds that a kernel takes."""
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_TYPES: Final = {kind: bits for bits, kind in KINDS.items()}
 
 
 class Directory(Place):
@@ -328,7 +327,7 @@ class DirectoryTree(PathTree[Directory]):
             os.symlink(entry.target, name, dir_fd=above)
         else:
             device = os.makedev(entry.major, entry.minor) if kind in (Kind.CHAR, Kind.BLOCK) else 0
-            os.mknod(name, _TYPES[kind] | 0o600, device, dir_fd=above)
+            os.mknod(name, TYPE_BITS[kind] | 0o600, device, dir_fd=above)
         if entry.uid or entry.gid or directory.inherits:
             os.chown(name, entry.uid, entry.gid, dir_fd=above, follow_symlinks=False)
         if kind is not Kind.SYMLINK:
