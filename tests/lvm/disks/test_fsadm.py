@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -82,3 +83,13 @@ def test_places_with_blanks_are_found(tmp_path: Path, monkeypatch: pytest.Monkey
     table.write_text("25 1 0:0 / /a\\040b\\134c rw - ext4 /dev/x rw\nshort\n")
     monkeypatch.setattr(fsadm, "MOUNTS", table)
     assert fsadm.mounted_on(str(volume)) == "/a b\\c"
+
+
+def test_a_place_with_odd_bytes_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volume: Path
+) -> None:
+    """Bytes that Unicode counts as line ends, and a backslash before digits, which is one in the path."""
+    table = tmp_path / "mountinfo"
+    table.write_bytes(b"25 1 0:0 / /a\x0c\xc2\x85b\\134040\xff rw - ext4 /dev/x rw\n")
+    monkeypatch.setattr(fsadm, "MOUNTS", table)
+    assert os.fsencode(fsadm.mounted_on(str(volume))) == b"/a\x0c\xc2\x85b\\040\xff"

@@ -8,10 +8,12 @@ kernel's lists), alignment, rotation, discard. A disk in use is refused whatever
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lamella.block import mountinfo
 from lamella.block.device import SECTOR
 from lamella.block.opening import is_remote
 from lamella.errors import BusyError, ExistsError, LamellaError, MissingError, UsageError
@@ -19,6 +21,7 @@ from lamella.lvm.disks.disk import Disk
 from lamella.lvm.disks.pv_layout import LayoutRequest, lay_out, topology
 from lamella.lvm.disks.signatures import find_signatures
 from lamella.lvm.operations.volume_groups import DEFAULT_EXTENT
+from lamella.printable import printable
 from lamella.units import binary_size
 
 if TYPE_CHECKING:
@@ -200,10 +203,10 @@ def _users(number: str, folder: Path) -> list[str]:
     except OSError:
         held = []
     found += [f"held by {_read(SYS / 'block' / each / 'dm' / 'name') or each}" for each in held]
-    for line in _read(PROC / "self" / "mountinfo").splitlines():
-        words = line.split()
-        if len(words) > 4 and words[2] == number:
-            found.append(f"mounted on {words[4]}")
+    with suppress(OSError):
+        for mount in mountinfo.parse((PROC / "self" / "mountinfo").read_bytes()):
+            if f"{mount.major}:{mount.minor}" == number:
+                found.append(f"mounted on {printable(mount.point)}")
     for line in _read(PROC / "swaps").splitlines()[1:]:
         swap = line.split()[0]
         try:

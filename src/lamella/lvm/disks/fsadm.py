@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.block import programs
+from lamella.block import mountinfo, programs
 from lamella.errors import BusyError, CorruptError, LamellaError, MissingError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -61,18 +61,11 @@ def find_file_system(node: str) -> FileSystem:
 def mounted_on(node: str) -> str:
     """Where the device is mounted in our mount namespace, "" if it is not."""
     number = os.stat(node).st_rdev
-    wanted = f"{os.major(number)}:{os.minor(number)}"
-    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
-        words = line.split(" ")
-        if len(words) > 4 and words[2] == wanted:
-            return _unescaped(words[4])
+    wanted = os.major(number), os.minor(number)
+    for mount in mountinfo.parse(MOUNTS.read_bytes()):
+        if (mount.major, mount.minor) == wanted:
+            return mount.point
     return ""
-
-
-def _unescaped(text: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, character)
-    return text
 
 
 def check(found: FileSystem) -> None:
