@@ -11,6 +11,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from lamella.block import system
+from lamella.block.atomic_file import sync_directory
 from lamella.block.device import SECTOR, BlockDevice
 from lamella.block.udev_lock import lock_beside_udev
 from lamella.errors import BusyError, DeviceIOError, ReadOnlyError, UsageError
@@ -334,12 +335,3 @@ class FileDevice(BlockDevice):
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def sync_directory(path: str | os.PathLike[str]) -> None:
-    """Make names created, renamed or removed in a directory durable. Raises ``OSError``."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

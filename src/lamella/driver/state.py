@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lamella import logs
-from lamella.block.file import sync_directory
+from lamella.block.atomic_file import publish, unfinished
 from lamella.block.system import explain
 from lamella.driver import schema
 from lamella.errors import (
@@ -99,7 +99,7 @@ class State:
     @classmethod
     def create(cls, path: Path, *schemas: Schema) -> State:
         """Make the file, with the driver's tables and those of *schemas*. It is there whole or not at all."""
-        fresh = path.with_name(f"{path.name}.new")
+        fresh = unfinished(path)
         try:
             for left in (fresh, path.with_name(f"{fresh.name}-journal")):
                 left.unlink(missing_ok=True)
@@ -115,8 +115,7 @@ class State:
                     connection.execute(f"PRAGMA user_version = {schema.packed(schema, *schemas)}")
             finally:
                 connection.close()
-            fresh.rename(path)
-            sync_directory(path.parent)
+            publish(fresh, path)
         except OSError as error:
             raise explain(error, "create", str(path)) from error
         return cls.open(path, *schemas)

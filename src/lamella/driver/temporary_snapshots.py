@@ -14,7 +14,7 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from lamella.block.file import sync_directory
+from lamella.block.atomic_file import sync_directory
 from lamella.block.system import explain
 from lamella.errors import LamellaError, NoSpaceError, NotFoundError, ReadOnlyError
 from lamella.thin.format.limits import MAX_DEVICE_ID

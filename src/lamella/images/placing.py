@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from lamella.block.atomic_file import publish, replacing, temporary_name
 from lamella.block.system import explain
 from lamella.errors import ExistsError, LamellaError
 
@@ -25,7 +26,6 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     disk) is never replaced but written into. Raises :class:`ExistsError` for a folder.
     """
     real = Path(os.path.realpath(path))
-    temporary = _beside(real)
     try:
         if path.is_dir():
             raise ExistsError(f"cannot write the archive {path}: it is a folder", hint="name a file")
@@ -33,17 +33,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             with open(path, "wb") as file:
                 yield file
             return
-        with open(temporary, "wb", buffering=1 << 18) as file:
+        with replacing(real) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, real)
-        _sync_folder(real.parent)
     except OSError as error:
         raise explain(error, "write", str(path)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -65,7 +58,7 @@ def whole_archive(out: Path | BinaryIO) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A folder to fill, which becomes *target* at the end; that must not exist, or be empty."""
-    temporary = _beside(target)
+    temporary = temporary_name(target)
     try:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise ExistsError(
@@ -73,24 +66,10 @@ def whole_folder(target: Path) -> Iterator[Path]:
             )
         temporary.mkdir()
         yield temporary
-        os.rename(temporary, target)  # over an empty folder too
-        _sync_folder(target.parent)
+        publish(temporary, target)  # over an empty folder too
     except LamellaError:
         raise
     except OSError as error:
         raise explain(error, "write", str(target)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _beside(path: Path) -> Path:
-    """A name of its own in the same folder; a short one, as *path*'s may be of any length."""
-    return path.with_name(f".lamella-{os.urandom(6).hex()}.tmp")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

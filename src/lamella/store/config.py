@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lamella.block.file import sync_directory
+from lamella.block.atomic_file import replace_file
 from lamella.block.system import explain
 from lamella.errors import CorruptError, NotFoundError, UnsupportedError
 
@@ -39,14 +38,8 @@ class Config:
             f"storage_options = [\n{options}]\n"
             + (f"engine = {json.dumps(self.engine)}\n" if self.engine else "")
         )
-        fresh = path.with_suffix(".new")
         try:
-            with open(fresh, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-            sync_directory(path.parent)
+            replace_file(path, text)
         except OSError as error:
             raise explain(error, "write", str(path)) from error
 

@@ -9,6 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from lamella.block.atomic_file import unfinished
 from lamella.block.system import explain
 from lamella.errors import UsageError
 
@@ -102,7 +103,7 @@ class Root:
         """Remove the other files of a store, and the folder if nothing else is in it."""
         for folder in (self.scratch, self.downloads, self.run / "temporary"):
             shutil.rmtree(folder, ignore_errors=True)
-        for path in (self.config.with_suffix(".new"), self.config, self.lock):
+        for path in (unfinished(self.config), self.config, self.lock):
             path.unlink(missing_ok=True)
         for folder in (self.mounts, self.run, self.path):
             with contextlib.suppress(OSError):  # it has other files

@@ -11,6 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
+from lamella.block.atomic_file import unfinished
 from lamella.driver.backend import PoolBackend, PoolDevices
 from lamella.driver.direct_lvm.group import (
     Disks,
@@ -593,7 +594,7 @@ class DirectLvm(PoolBackend):
             self._give_back(record)
         change_list(self.disks.list_path, [], list(record.disks))
         self.record_path.unlink(missing_ok=True)
-        self.record_path.with_suffix(".new").unlink(missing_ok=True)
+        unfinished(self.record_path).unlink(missing_ok=True)
         # A command that was cut off leaves its lock files; the group that they were for is gone.
         for lock in (f"V_{record.group}", "P_global"):
             (self.root / "run/lvm" / lock).unlink(missing_ok=True)

@@ -8,11 +8,10 @@ cut short knows its own work again, and ``teardown`` takes away nothing else.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from lamella.block.file import sync_directory
+from lamella.block.atomic_file import replace_file
 from lamella.block.system import explain
 from lamella.errors import CorruptError
 
@@ -44,15 +43,8 @@ class Record:
 
     def save(self, path: Path) -> None:
         """Write the file so that a crash leaves the old one or the new one."""
-        fresh = path.with_suffix(".new")
         try:
-            with open(fresh, "w", encoding="utf-8", errors="surrogateescape") as file:
-                json.dump(asdict(self), file, indent=2, ensure_ascii=False)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-            sync_directory(path.parent)
+            replace_file(path, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
         except OSError as error:
             raise explain(error, "write", str(path)) from error
 

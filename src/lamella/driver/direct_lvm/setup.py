@@ -7,12 +7,11 @@ stopped. What is found and is not as planned is an error that says how it differ
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.block.file import sync_directory
+from lamella.block.atomic_file import replace_file
 from lamella.block.system import explain
 from lamella.errors import ExistsError
 from lamella.lvm.operations.group_restore import update_metadata
@@ -137,13 +136,7 @@ class Builder:
             self.record.profile = str(path)
             self.keep()
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            fresh = path.with_suffix(".new")
-            with open(fresh, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-            sync_directory(path.parent)
+            replace_file(path, text)
         except (OSError, UnicodeDecodeError) as error:
             if isinstance(error, OSError):
                 raise explain(error, "write the profile", str(path)) from error

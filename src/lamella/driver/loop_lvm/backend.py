@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lamella import logs
 from lamella.block import SECTOR, FileDevice
-from lamella.block.file import sync_directory
+from lamella.block.atomic_file import sync_directory
 from lamella.block.system import explain
 from lamella.driver.backend import PoolBackend, PoolDevices
 from lamella.driver.device_names import pool_name

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.block import system
-from lamella.block.file import sync_directory
+from lamella.block.atomic_file import replacing
 from lamella.errors import LamellaError
 from lamella.lvm.format.group_reader import read_group
 from lamella.lvm.format.group_writer import write_readable
@@ -144,18 +144,8 @@ def _folder(folder: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    import tempfile
-
-    temporary = ""
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=".lvm_", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as stream:
+        with replacing(path, mode=0o600) as stream:
             stream.write(text.encode("utf-8", "surrogateescape"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        sync_directory(path.parent)
     except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
         raise system.explain(error, "write", str(path)) from error

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from lamella.block import system
-from lamella.block.file import sync_directory
+from lamella.block.atomic_file import replace_file, sync_directory
 from lamella.lvm.disks.scan import block_devices
 from lamella.lvm.session.config import Config, accepts, config_folder
 
@@ -68,12 +68,10 @@ def change_list(path: Path, add: Iterable[str], remove: Sequence[str] = ()) -> N
     try:
         if wanted:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.new")
-            temporary.write_text("".join(f"{name}\n" for name in wanted), "utf-8", "surrogateescape")
-            os.replace(temporary, path)
+            replace_file(path, "".join(f"{name}\n" for name in wanted))
         else:
             path.unlink()
-        sync_directory(path.parent)
+            sync_directory(path.parent)
     except OSError as error:
         raise system.explain(error, "keep the list of devices", str(path)) from error
 
