@@ -198,109 +198,99 @@ class Channel:
         for step in range(count):
             self._pages[first + step] = bytearray(data[step * PAGE : (step + 1) * PAGE])
 
+    # -- what libext2fs calls: struct_io_manager in ext2fs/ext2_io.h ----------------------------------
+
     def _make_callbacks(self) -> dict[str, Any]:
-        def guarded(work: Callable[..., None]) -> Callable[..., int]:
-            def call(*arguments: Any) -> int:
-                try:
-                    work(*arguments)
-                except BaseException as error:  # ctypes would print it and go on
-                    if self.failure is None:
-                        self.failure = error
-                    return ext2.ET_SHORT_READ
-                return 0
+        return {
+            "open": ext2.OPEN(self._guarded(self._opened)),
+            "close": ext2.CLOSE(self._guarded(self._closed)),
+            "set_blksize": ext2.SET_BLKSIZE(self._guarded(self._set_block_size)),
+            "read_blk": ext2.TRANSFER(self._guarded(self._read_blocks)),
+            "write_blk": ext2.TRANSFER(self._guarded(self._write_blocks)),
+            "flush": ext2.FLUSH(self._guarded(self._flushed)),
+            "write_byte": ext2.TRANSFER(self._guarded(self._write_bytes)),
+            "set_option": ext2.SET_OPTION(self._guarded(_ignore)),  # those of unix_io mean nothing here
+            "read_blk64": ext2.TRANSFER64(self._guarded(self._read_blocks)),
+            "write_blk64": ext2.TRANSFER64(self._guarded(self._write_blocks)),
+            "discard": ext2.RANGE(self._guarded(_ignore)),  # the writer discards what is worth it
+            "cache_readahead": ext2.RANGE(self._guarded(_ignore)),
+            "zeroout": ext2.RANGE(self._guarded(self._zero_blocks)),
+        }
 
-            return call
+    def _guarded(self, work: Callable[..., None]) -> Callable[..., int]:
+        """A callback that keeps an exception for :meth:`check`; ctypes would print it and go on."""
 
-        def open_(name: bytes, flags: int, result: Any) -> None:
-            channel = self._channel
-            channel.magic = ext2.ET_MAGIC_IO_CHANNEL
-            channel.manager = self.manager
-            channel.name = self._name
-            channel.block_size = self.block_size
-            channel.refcount = 1
-            channel.flags = 0
-            result[0] = ctypes.addressof(channel)
+        def call(*arguments: Any) -> int:
+            try:
+                work(*arguments)
+            except BaseException as error:
+                if self.failure is None:
+                    self.failure = error
+                return ext2.ET_SHORT_READ
+            return 0
 
-        def close(channel: int) -> None:
-            self._channel.refcount -= 1
-            if self._channel.refcount <= 0 and not self._abandoned:
-                self.write_back()
+        return call
 
-        def set_blksize(channel: int, size: int) -> None:
-            self.block_size = self._channel.block_size = size
+    def _opened(self, name: bytes, flags: int, result: Any) -> None:
+        channel = self._channel
+        channel.magic = ext2.ET_MAGIC_IO_CHANNEL
+        channel.manager = self.manager
+        channel.name = self._name
+        channel.block_size = self.block_size
+        channel.refcount = 1
+        channel.flags = 0
+        result[0] = ctypes.addressof(channel)
 
-        def length_of(count: int) -> int:
-            # A negative count is a number of bytes (ext2_io.h's convention).
-            return -count if count < 0 else count * self.block_size
+    def _closed(self, channel: int) -> None:
+        self._channel.refcount -= 1
+        if self._channel.refcount <= 0:
+            self._flushed(channel)
 
-        def out_of_range(offset: int) -> CorruptError:
-            return CorruptError(
+    def _flushed(self, channel: int) -> None:
+        if not self._abandoned:
+            self.write_back()
+
+    def _set_block_size(self, channel: int, size: int) -> None:
+        self.block_size = self._channel.block_size = size
+
+    def _range_of(self, block: int, count: int) -> tuple[int, int]:
+        """(offset, length) in bytes; a negative count is a number of bytes (ext2_io.h's convention)."""
+        offset, length = block * self.block_size, -count if count < 0 else count * self.block_size
+        if offset + length > self.device.size:
+            raise CorruptError(
                 f"the ext4 file system in {self.device.name} points to byte {offset}, past the device's end",
                 hint="run `e2fsck -fn` on it",
             )
+        return offset, length
 
-        pages, dirty = self._pages, self._dirty
-        memmove = ctypes.memmove
+    def _read_blocks(self, channel: int, block: int, count: int, data: int) -> None:
+        offset, length = self._range_of(block, count)
+        ctypes.memmove(data, self.read(offset, length), length)
 
-        def read(channel: int, block: int, count: int, data: int) -> None:
-            length = length_of(count)
-            offset = block * self.block_size
-            if offset + length > self.device.size:
-                raise out_of_range(offset)
-            memmove(data, self.read(offset, length), length)
+    def _write_blocks(self, channel: int, block: int, count: int, data: int) -> None:
+        offset, length = self._range_of(block, count)
+        if length == PAGE and offset % PAGE == 0:
+            number = offset // PAGE
+            page = self._pages.get(number)
+            if page is not None:
+                new = string_at(data, PAGE)
+                if page != new:  # the library writes all bitmaps, changed or not
+                    page[:] = new
+                    self._dirty.add(number)
+                return
+        self.write(offset, string_at(data, length))
 
-        def write(channel: int, block: int, count: int, data: int) -> None:
-            length = length_of(count)
-            offset = block * self.block_size
-            if offset + length > self.device.size:
-                raise out_of_range(offset)
-            if length == PAGE and offset % PAGE == 0:
-                number = offset // PAGE
-                page = pages.get(number)
-                if page is not None:
-                    new = string_at(data, PAGE)
-                    if page != new:  # the library writes all bitmaps, changed or not
-                        page[:] = new
-                        dirty.add(number)
-                    return
-            self.write(offset, string_at(data, length))
+    def _write_bytes(self, channel: int, offset: int, count: int, data: int) -> None:
+        self.write(offset, string_at(data, count))
 
-        def write_byte(channel: int, offset: int, count: int, data: int) -> None:
-            self.write(offset, string_at(data, count))
+    def _zero_blocks(self, channel: int, block: int, count: int) -> None:
+        offset, length = block * self.block_size, count * self.block_size
+        if length <= 64 * PAGE:
+            self.write(offset, bytes(length))
+        else:
+            self.forget(offset, length)
+            self.device.write_zeros(offset, length)
 
-        def flush(channel: int) -> None:
-            if not self._abandoned:
-                self.write_back()
 
-        def set_option(channel: int, option: bytes, argument: bytes) -> None:
-            """No options: those of ``unix_io`` mean nothing here."""
-
-        def discard(channel: int, block: int, count: int) -> None:
-            """Advice only; what is worth discarding, the writer discards itself."""
-
-        def readahead(channel: int, block: int, count: int) -> None:
-            """Advice only."""
-
-        def zeroout(channel: int, block: int, count: int) -> None:
-            offset, length = block * self.block_size, count * self.block_size
-            if length <= 64 * PAGE:
-                self.write(offset, bytes(length))
-            else:
-                self.forget(offset, length)
-                self.device.write_zeros(offset, length)
-
-        return {
-            "open": ext2.OPEN(guarded(open_)),
-            "close": ext2.CLOSE(guarded(close)),
-            "set_blksize": ext2.SET_BLKSIZE(guarded(set_blksize)),
-            "read_blk": ext2.TRANSFER(guarded(read)),
-            "write_blk": ext2.TRANSFER(guarded(write)),
-            "flush": ext2.FLUSH(guarded(flush)),
-            "write_byte": ext2.TRANSFER(guarded(write_byte)),
-            "set_option": ext2.SET_OPTION(guarded(set_option)),
-            "read_blk64": ext2.TRANSFER64(guarded(read)),
-            "write_blk64": ext2.TRANSFER64(guarded(write)),
-            "discard": ext2.RANGE(guarded(discard)),
-            "cache_readahead": ext2.RANGE(guarded(readahead)),
-            "zeroout": ext2.RANGE(guarded(zeroout)),
-        }
+def _ignore(*_arguments: object) -> None:
+    """For calls that are advice only."""
