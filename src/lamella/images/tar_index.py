@@ -2,8 +2,8 @@
 """Where each member of an image archive lies, found by reading its headers only.
 
 An archive may hold gigabytes of layers in any order, with its manifest last; so the headers are
-walked once, and each member is then read from its place. Formats: POSIX.1-2001 ustar and pax, and
-GNU's long names and base-256 numbers (GNU tar manual, "Basic Tar Format").
+walked once, and each member is then read from its place. Headers are parsed as those of layers are
+(:mod:`lamella.fs.tar.header`, :mod:`lamella.fs.tar.pax`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lamella.errors import BadInputError
+from lamella.fs.tar import pax
+from lamella.fs.tar.header import (
+    BLOCK,
+    FIELDS,
+    ZERO_BLOCK,
+    FieldError,
+    name_prefix,
+    number,
+    text,
+    valid_checksum,
+)
 from lamella.images.content import FilePiece, OpenFile
 
-BLOCK = 512
 MEMBER_LIMIT = 200_000
 """Most members of an archive: Docker writes about three for each layer."""
-EXTENSION_LIMIT = 1 << 20
-"""Most bytes of a long name or a pax header."""
 LINK_LIMIT = 10
 
 _REGULAR = (b"0", b"\0", b"7")
@@ -69,55 +77,64 @@ class TarIndex:
         return BadInputError(f"{self.what} is not a good tar archive: {why} at byte {offset}")
 
     def _read(self) -> None:
-        offset = 0
-        pax: dict[str, str] = {}
-        everywhere: dict[str, str] = {}
-        long_name = long_link = ""
-        count = 0
+        offset = count = 0
+        records, everywhere = pax.Pax(), pax.Pax()
+        long_names: dict[bytes, bytes] = {}
         while offset < self.file.size:
             header = self.file.read_at(offset, BLOCK)
             if len(header) < BLOCK:
                 raise self._bad(offset, "it is truncated in a header")
-            if not any(header):
+            if header == ZERO_BLOCK:
                 return
-            self._check_header(header, offset)
-            count += 1
-            if count > MEMBER_LIMIT:
-                raise BadInputError(f"{self.what} has more than {MEMBER_LIMIT} members")
-            kind = header[156:157]
-            size = self._number(header[124:136], offset)
-            data = offset + BLOCK
-            if kind in b"gxLK":
-                extension = self._extension(data, size)
+            try:
+                if not valid_checksum(header):
+                    raise FieldError("a header with a wrong checksum")
+                count += 1
+                if count > MEMBER_LIMIT:
+                    raise BadInputError(f"{self.what} has more than {MEMBER_LIMIT} members")
+                kind, size = header[156:157], number(header[124:136])
                 if kind == b"x":
-                    pax = self._pax(extension, offset)
+                    records = pax.parse(self._extension(offset, size))
                 elif kind == b"g":
-                    everywhere |= self._pax(extension, offset)
-                elif kind == b"L":
-                    long_name = _text(extension)
+                    found = pax.parse(self._extension(offset, size))
+                    everywhere.plain |= found.plain
+                    everywhere.sparse |= found.sparse
+                elif kind in (b"L", b"K"):
+                    key = b"path" if kind == b"L" else b"linkpath"
+                    long_names[key] = text(self._extension(offset, size))
                 else:
-                    long_link = _text(extension)
-                offset = data + -(-size // BLOCK) * BLOCK
-                continue
-            extended = everywhere | pax
-            name = extended.get("path") or long_name or _header_name(header)
-            link = extended.get("linkpath") or long_link or _text(header[157:257])
-            if any(key.startswith("GNU.sparse.") for key in extended) or kind == b"S":
-                raise self._bad(offset, f"the sparse member {name[:200]!r}, which no image archive has,")
-            if "size" in extended:
-                if not extended["size"].isdecimal() or len(extended["size"]) > 18:
-                    raise self._bad(offset, "a size that is no number")
-                size = int(extended["size"])
-            if kind in b"12345" and kind:
-                size = 0
-            if data + size > self.file.size:
-                raise BadInputError(
-                    f"{self.what} is truncated: {name[:200]!r} should have {size} bytes, "
-                    f"{max(0, self.file.size - data)} are there"
-                )
-            self._add(name, link, kind, data, size)
-            pax, long_name, long_link = {}, "", ""
-            offset = data + -(-size // BLOCK) * BLOCK
+                    sparse = everywhere.sparse or records.sparse or records.pieces or kind == b"S"
+                    plain = long_names | everywhere.plain | records.plain
+                    size = self._read_member(header, offset, size, plain, sparse=bool(sparse))
+                    records, long_names = pax.Pax(), {}
+            except FieldError as error:
+                raise self._bad(offset, str(error)) from None
+            offset += BLOCK + -(-size // BLOCK) * BLOCK
+
+    def _read_member(
+        self, header: bytes, offset: int, size: int, plain: dict[bytes, bytes], *, sparse: bool
+    ) -> int:
+        """Take in the member with this header, which *plain* overrides; returns the size of its data."""
+        path, _, _, _, _, kind, link, magic, _, _, prefix, tail = FIELDS.unpack(header)
+        before = name_prefix(header, magic, prefix, tail)
+        path = plain.get(b"path") or (before + b"/" + text(path) if before else text(path))
+        name = path.decode("utf-8", "surrogateescape")
+        if sparse:
+            raise FieldError(f"the sparse member {name[:200]!r}, which no image archive has,")
+        if value := plain.get(b"size"):
+            size = pax.decimal(value, "size")
+        if size < 0:
+            raise FieldError(f"a negative size ({size})")
+        if kind in b"12345":
+            size = 0
+        if offset + BLOCK + size > self.file.size:
+            raise BadInputError(
+                f"{self.what} is truncated: {name[:200]!r} should have {size} bytes, "
+                f"{max(0, self.file.size - offset - BLOCK)} are there"
+            )
+        target = (plain.get(b"linkpath") or text(link)).decode("utf-8", "surrogateescape")
+        self._add(name, target, kind, offset + BLOCK, size)
+        return size
 
     def _add(self, name: str, link: str, kind: bytes, data: int, size: int) -> None:
         clean = self._normal(name)
@@ -130,7 +147,7 @@ class TarIndex:
                 raise BadInputError(f"{self.what}: the link {name[:200]!r} leads out of the archive")
             member = Member(0, 0, self._normal(clean.rpartition("/")[0] + "/" + link, followed=True))
         else:
-            return  # directories and devices are nothing to us
+            return  # no image archive needs directories or devices
         if clean in self.members and clean in _METADATA:
             raise BadInputError(f"{self.what} has two members called {clean}")
         self.members[clean] = member  # the last one counts, as if it were unpacked
@@ -147,57 +164,11 @@ class TarIndex:
                 parts.append(part)
         return "/".join(parts)
 
-    def _check_header(self, header: bytes, offset: int) -> None:
-        stored = self._number(header[148:156], offset)
-        unsigned = sum(header) - sum(header[148:156]) + 8 * 0x20
-        if stored != unsigned:
-            # Some old programs added the bytes up as signed ones.
-            signed = unsigned - 256 * sum(byte > 127 for byte in header[:148] + header[156:])
-            if stored != signed:
-                raise self._bad(offset, "a header with a wrong checksum")
-
-    def _number(self, field: bytes, offset: int) -> int:
-        if field[0] & 0x80:
-            if field[0] not in (0x80,):
-                raise self._bad(offset, "a negative or absurd number")
-            return int.from_bytes(field[1:], "big")
-        digits = field.strip(b"\0 ")
-        if not digits:
-            return 0
-        if digits.strip(b"01234567"):
-            raise self._bad(offset, "a number that is not octal")
-        return int(digits, 8)
-
     def _extension(self, offset: int, size: int) -> bytes:
-        if size > EXTENSION_LIMIT:
-            raise self._bad(offset, f"an extended header of {size} bytes")
-        data = self.file.read_at(offset, size)
+        """The body of a long name or extended header whose own header is at *offset*."""
+        if not 0 <= size <= pax.PAX_LIMIT:
+            raise FieldError(f"an extended header of {size} bytes")
+        data = self.file.read_at(offset + BLOCK, size)
         if len(data) < size:
             raise self._bad(offset, "it is truncated in an extended header")
         return data
-
-    def _pax(self, data: bytes, offset: int) -> dict[str, str]:
-        """Records ``LENGTH KEY=VALUE\\n``; the length counts the whole record."""
-        found: dict[str, str] = {}
-        place = 0
-        while place < len(data):
-            space = data.find(b" ", place, place + 20)
-            digits = data[place:space] if space > 0 else b""
-            length = int(digits) if digits.isdigit() else 0
-            record = data[space + 1 : place + length]
-            key, equals, value = record.partition(b"=")
-            if length < 5 or place + length > len(data) or not equals or record[-1:] != b"\n":
-                raise self._bad(offset, "a malformed extended header")
-            found[_text(key)] = _text(value[:-1])
-            place += length
-        return found
-
-
-def _text(field: bytes) -> str:
-    return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
-
-
-def _header_name(header: bytes) -> str:
-    name = _text(header[:100])
-    prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
-    return f"{prefix}/{name}" if prefix else name

@@ -111,6 +111,12 @@ def decimal(value: bytes, what: str) -> int:
     return int(found[1] + found[2])
 
 
+def decimal_of(plain: dict[bytes, bytes], key: bytes, what: str, default: int) -> int:
+    """The whole number that a record has, or *default* without one."""
+    value = plain.get(key)
+    return decimal(value, what) if value else default
+
+
 def nanoseconds(value: bytes) -> int:
     """A time as pax writes it, ``-12.000000001``: nanoseconds, further digits cut off."""
     found = _DECIMAL.match(value)

@@ -17,6 +17,7 @@ from lamella.fs.tar import pax
 from lamella.fs.tar.header import (
     BLOCK,
     FIELDS,
+    MAX_ID,
     MAX_SIZE,
     ZERO_BLOCK,
     FieldError,
@@ -152,90 +153,75 @@ class _Reader:
             if before:
                 path = before + b"/" + path
         link = text(link) if link[0] else b""
-        try:
-            mode, uid, gid = self._numbers[ids]
-        except KeyError:
-            mode, uid, gid = number(ids[:8]) & 0o7777, number(ids[8:16]), number(ids[16:])
-            if len(self._numbers) >= _CACHE_LIMIT:
-                self._numbers.clear()
-            self._numbers[ids] = mode, uid, gid
-        try:
-            mtime = self._times[when]
-        except KeyError:
-            mtime = number(when) * 1_000_000_000
-            if len(self._times) >= _CACHE_LIMIT:
-                self._times.clear()
-            self._times[when] = mtime
-        major = minor = 0
-        if kind is Kind.CHAR or kind is Kind.BLOCK:
-            major, minor = number(device[:8]), number(device[8:])
-
+        mode, uid, gid = self._numbers.get(ids) or self._read_numbers(ids)
+        mtime = self._times.get(when)
+        if mtime is None:
+            mtime = self._read_time(when)
+        is_device = kind is Kind.CHAR or kind is Kind.BLOCK
+        major, minor = (number(device[:8]), number(device[8:])) if is_device else (0, 0)
         if records is not _NO_PAX:
             plain = records.plain
             path = plain.get(b"path") or path
             link = plain.get(b"linkpath") or link
-            if value := plain.get(b"size"):
-                size = pax.decimal(value, "size")
-            if value := plain.get(b"uid"):
-                uid = pax.decimal(value, "owner")
-            if value := plain.get(b"gid"):
-                gid = pax.decimal(value, "group")
+            size = pax.decimal_of(plain, b"size", "size", size)
+            uid = pax.decimal_of(plain, b"uid", "owner", uid)
+            gid = pax.decimal_of(plain, b"gid", "group", gid)
             if value := plain.get(b"mtime"):
                 mtime = pax.nanoseconds(value)
-            if value := plain.get(b"major"):
-                major = pax.decimal(value, "device number")
-            if value := plain.get(b"minor"):
-                minor = pax.decimal(value, "device number")
-        if long_name is not None:
-            path = long_name
-        if long_link is not None:
-            link = long_link
+            major = pax.decimal_of(plain, b"major", "device number", major)
+            minor = pax.decimal_of(plain, b"minor", "device number", minor)
+        path = path if long_name is None else long_name
+        link = link if long_link is None else long_link
         if not 0 <= size <= MAX_SIZE:
             raise FieldError(f"a size of {size} bytes")
-        if uid < 0 or gid < 0 or uid > 0xFFFFFFFE or gid > 0xFFFFFFFE:
+        if uid < 0 or gid < 0 or uid > MAX_ID or gid > MAX_ID:
             uid, gid = owner(uid, "owner"), owner(gid, "group")
 
         data = None
         real_size = size
-        if kind is Kind.FILE:
-            if kind_byte == b"S":
-                real_size, data = old_gnu_map(self._source, block, size)
-            elif records.sparse or records.pieces:
-                path = records.sparse.get(b"name") or path
-                real_size, data, size = pax_map(self._source, records, size)
-            elif kind_byte == b"\0" and path.endswith(b"/"):
-                kind = Kind.DIRECTORY  # the seventh edition's way
-        elif kind is Kind.DIRECTORY and kind_byte == b"D":
-            self._skip(size, "a dump directory")
-
         if kind is not Kind.FILE:
-            real_size = 0
-            if kind is Kind.HARDLINK and size:
-                self._skip_link_body(size)
-            size = 0
+            self._skip_content(kind, kind_byte, size)
+            real_size = size = 0
+        elif kind_byte == b"S":
+            real_size, data = old_gnu_map(self._source, block, size)
+        elif records.sparse or records.pieces:
+            path = records.sparse.get(b"name") or path
+            real_size, data, size = pax_map(self._source, records, size)
+        elif kind_byte == b"\0" and path.endswith(b"/"):
+            kind = Kind.DIRECTORY  # the seventh edition's way
+            real_size = size = 0
         shown, path = path, clean_path(path)
         if not path and kind is not Kind.DIRECTORY:
             raise FieldError(f"a {kind.value} in place of the root" if shown else "an empty name")
-        target = b""
-        if kind is Kind.HARDLINK:
-            target = clean_path(link, "its target")
-            if not target:
-                raise FieldError("a hard link to nothing")
-        elif kind is Kind.SYMLINK:
-            target = link
-            if not target or len(target) > PATH_LIMIT:
-                raise FieldError(f"a symbolic link whose target has {len(target)} bytes")
-        elif kind is Kind.CHAR or kind is Kind.BLOCK:
-            if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
-                raise FieldError(f"a device number {major}:{minor} that Linux does not have")
-        else:
+        target = _target(kind, link) if kind is Kind.SYMLINK or kind is Kind.HARDLINK else b""
+        if not is_device:
             major = minor = 0
-        return (
-            Entry(
-                path, kind, mode, uid, gid, mtime, real_size, target, major, minor, dict(records.xattrs), data
-            ),
-            size,
-        )
+        elif not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
+            raise FieldError(f"a device number {major}:{minor} that Linux does not have")
+        xattrs = dict(records.xattrs)
+        return Entry(path, kind, mode, uid, gid, mtime, real_size, target, major, minor, xattrs, data), size
+
+    def _read_numbers(self, ids: bytes) -> tuple[int, int, int]:
+        """Mode, owner and group from their fields; most entries have those of others."""
+        if len(self._numbers) >= _CACHE_LIMIT:
+            self._numbers.clear()
+        found = number(ids[:8]) & 0o7777, number(ids[8:16]), number(ids[16:])
+        self._numbers[ids] = found
+        return found
+
+    def _read_time(self, when: bytes) -> int:
+        """Nanoseconds from the field of the modification time."""
+        if len(self._times) >= _CACHE_LIMIT:
+            self._times.clear()
+        self._times[when] = found = number(when) * 1_000_000_000
+        return found
+
+    def _skip_content(self, kind: Kind, kind_byte: bytes, size: int) -> None:
+        """Pass over what an entry that is no file carries."""
+        if kind_byte == b"D":
+            self._skip(size, "a dump directory")
+        elif kind is Kind.HARDLINK and size:
+            self._skip_link_body(size)
 
     def finish(self, entry: Entry, payload: Payload) -> None:
         """Pass over what the consumer left of the payload, and its padding; record both."""
@@ -315,6 +301,18 @@ class _Reader:
             local.sparse,
             local.pieces,
         )
+
+
+def _target(kind: Kind, link: bytes) -> bytes:
+    """The target of a hard or symbolic link, checked."""
+    if kind is Kind.HARDLINK:
+        target = clean_path(link, "its target")
+        if not target:
+            raise FieldError("a hard link to nothing")
+        return target
+    if not link or len(link) > PATH_LIMIT:
+        raise FieldError(f"a symbolic link whose target has {len(link)} bytes")
+    return link
 
 
 def _octal(field: bytes, digits: int) -> int:
