@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING
+
+from lamella.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
-    from typing import Self
 
     from typing_extensions import Buffer
 
@@ -17,7 +17,7 @@ SECTOR = 512
 """Bytes in a sector, the unit in which device-mapper and LVM count."""
 
 
-class BlockDevice(ABC):
+class BlockDevice(Closing):
     """A fixed number of bytes that can be read, written, flushed and discarded at byte offsets.
 
     Offsets and lengths are in bytes. Any offset and length inside the device is accepted;
@@ -35,9 +35,11 @@ class BlockDevice(ABC):
     """Bytes; changes only by an explicit resize."""
     read_only: bool
 
-    @abstractmethod
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly *length* bytes from *offset*."""
+        buffer = bytearray(length)
+        self.read_into(offset, buffer)
+        return bytes(buffer)
 
     @abstractmethod
     def read_into(self, offset: int, buffer: Buffer) -> None:
@@ -92,21 +94,10 @@ class BlockDevice(ABC):
         """Whether a discarded range is sure to read as zeros."""
         return False
 
-    def close(self) -> None:  # noqa: B027 - most devices hold nothing to give up
+    def close(self) -> None:
         """Give up the device. Does not flush; closing twice is harmless."""
 
     def check_range(self, offset: int, length: int) -> None:
         """Raise ``ValueError`` unless the range lies inside the device."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise ValueError(f"{self.name}: {length} bytes at {offset} reach outside its {self.size} bytes")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

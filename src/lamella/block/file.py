@@ -286,18 +286,10 @@ class FileDevice(BlockDevice):
             if end > offset:
                 yield offset, end - offset
             return
-        while offset < end:
-            try:
-                start = os.lseek(self._descriptor, offset, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
-                    return
-                raise system.explain(error, "find the data in", self.name) from error
-            if start >= end:
-                return
-            stop = min(os.lseek(self._descriptor, start, os.SEEK_HOLE), end)
-            yield start, stop - start
-            offset = stop
+        try:
+            yield from system.data_ranges(self._descriptor, offset, end)
+        except OSError as error:
+            raise system.explain(error, "find the data in", self.name) from error
 
     # -- shape -----------------------------------------------------------------------------------
 

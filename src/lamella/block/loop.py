@@ -24,6 +24,7 @@ from lamella import logs
 from lamella.block.sysfs import SYS_BLOCK, holders
 from lamella.block.system import explain
 from lamella.block.udev_lock import lock_holders
+from lamella.closing import Closing
 from lamella.errors import (
     BusyError,
     LamellaError,
@@ -35,8 +36,6 @@ from lamella.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
 
 log = logs.logger(__name__)
 
@@ -92,7 +91,7 @@ class LoopInfo:
 
 
 @dataclass(slots=True)
-class LoopDevice:
+class LoopDevice(Closing):
     """A loop device that this process has open. Closing it lets an autoclear device go, if nobody else
     (a table of device-mapper, a mount) has it open."""
 
@@ -115,14 +114,6 @@ class LoopDevice:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def available() -> bool:

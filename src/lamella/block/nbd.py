@@ -292,11 +292,6 @@ class NbdDevice(BlockDevice):
 
     # -- the device ------------------------------------------------------------------------------
 
-    def read(self, offset: int, length: int) -> bytes:
-        buffer = bytearray(length)
-        self.read_into(offset, buffer)
-        return bytes(buffer)
-
     def read_into(self, offset: int, buffer: Buffer) -> None:
         self.read_many([(offset, buffer)])
 

@@ -27,6 +27,7 @@ from lamella.errors import (
 
 if TYPE_CHECKING:
     import ctypes
+    from collections.abc import Iterator
 
 BLKGETSIZE64 = 0x80081272
 BLKSSZGET = 0x1268
@@ -53,6 +54,22 @@ def punch_hole(descriptor: int, offset: int, length: int) -> None:
     if _libc().fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def data_ranges(descriptor: int, offset: int, end: int) -> Iterator[tuple[int, int]]:
+    """(offset, length) of what a file stores from *offset* to *end*, holes left out. Raises ``OSError``."""
+    while offset < end:
+        try:
+            start = os.lseek(descriptor, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        if start >= end:
+            return
+        offset = min(os.lseek(descriptor, start, os.SEEK_HOLE), end)
+        if start < offset:
+            yield start, offset - start
 
 
 def block_device_size(descriptor: int) -> int:

@@ -6,9 +6,10 @@ Symbolic links are resolved inside the root, as ``chroot`` would; the last name 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from lamella.closing import Finishing
 from lamella.errors import BadInputError
 from lamella.fs.entry import NAME_LIMIT, show
 from lamella.fs.reader import LINK_LIMIT
@@ -22,8 +23,11 @@ _NO_NAMES: Final = (b"", b".", b"..")
 D = TypeVar("D")
 
 
-class PathTree(ABC, Generic[D]):
-    """Finds, and makes, the directories that paths lead to; *D* is what the file system has for one."""
+class PathTree(Finishing, Generic[D]):
+    """Finds, and makes, the directories that paths lead to; *D* is what the file system has for one.
+
+    A context manager: finished when the block ends without an exception, and closed in any case.
+    """
 
     def __init__(self) -> None:
         self._parents: dict[bytes, tuple[D, bytes]] = {}

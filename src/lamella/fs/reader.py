@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
+from lamella.closing import Closing
 from lamella.errors import NotFoundError, UnsupportedError, UsageError
 from lamella.fs.entry import Entry, Kind, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
 
 PIECE: Final = 1 << 20
 """Most bytes in one piece of a file's data."""
@@ -83,7 +82,7 @@ class Usage:
         return self.size - self.free
 
 
-class TreeReader(ABC, Generic[N]):
+class TreeReader(Closing, Generic[N]):
     """Reads one tree; a context manager. Paths are bytes, relative to the root (a leading slash is ignored).
 
     A name that does not exist raises :class:`NotFoundError`.
@@ -297,14 +296,6 @@ class TreeReader(ABC, Generic[N]):
 
     def close(self) -> None:
         """Let go of what is open. Closing twice is harmless."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def zeros(length: int) -> Iterator[bytes]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from lamella.block.system import explain
+from lamella.closing import Closing
 from lamella.errors import (
     BadInputError,
 )
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 READ_SIZE = 256 << 10
 """Bytes per read: enough that Python's part in a read costs nothing."""
@@ -122,7 +120,7 @@ class PathPiece:
         return _PieceReader(file, self.name, 0, file.size, owned=True)
 
 
-class _PieceReader:
+class _PieceReader(Closing):
     def __init__(self, file: OpenFile, name: str, offset: int, size: int, *, owned: bool) -> None:
         self._file = file
         self._name = name
@@ -145,14 +143,6 @@ class _PieceReader:
     def close(self) -> None:
         if self._owned:
             self._file.close()
-
-    def __enter__(self) -> _PieceReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def read_whole(piece: Piece, limit: int) -> bytes:

@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from lamella.closing import Closing
 from lamella.images.chain import chain_ids
 from lamella.images.stream import LayerStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
-    from typing import Self
 
     from lamella.images.config import ImageConfig
     from lamella.images.content import Piece
@@ -81,7 +80,7 @@ class SourceImage:
         return chain_ids(self.diff_ids)
 
 
-class ImageSource(ABC):
+class ImageSource(Closing):
     """Base of all sources; a context manager, closed at the end.
 
     Nothing that a source offers has been verified except what its documents say of each other
@@ -94,19 +93,11 @@ class ImageSource(ABC):
     def images(self) -> list[SourceImage]:
         """All images in it."""
 
-    def prefetch(self, layers: Sequence[LayerBlob], progress: Progress | None = None) -> None:  # noqa: B027 - most need nothing here
+    def prefetch(self, layers: Sequence[LayerBlob], progress: Progress | None = None) -> None:
         """These layers will be opened, in this order: begin to fetch them. Returns at once."""
 
-    def release(self, layer: LayerBlob) -> None:  # noqa: B027 - most need nothing here
+    def release(self, layer: LayerBlob) -> None:
         """*layer* is not needed again: what was fetched for it may go."""
 
-    def close(self) -> None:  # noqa: B027 - most need nothing here
+    def close(self) -> None:
         """Let go of files and connections. Closing twice does nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -9,7 +9,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
-from lamella.block.system import explain
+from lamella.block.system import data_ranges, explain
 from lamella.errors import BadInputError, UsageError
 from lamella.fs.entry import KINDS, Entry, Kind, show
 
@@ -111,25 +111,13 @@ def _entry(path: bytes, where: bytes, kind: Kind, found: os.stat_result, *, keep
     return entry
 
 
-def _stored(where: bytes, size: int) -> list[tuple[int, int]] | None:
-    """The stored pieces of a sparse file, by SEEK_DATA and SEEK_HOLE."""
+def _stored(where: bytes, size: int) -> list[tuple[int, int]]:
+    """The stored pieces of a sparse file."""
     descriptor = os.open(where, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        pieces = []
-        offset = 0
-        while offset < size:
-            try:
-                start = os.lseek(descriptor, offset, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-                break
-            offset = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
-            if start < offset:
-                pieces.append((start, offset - start))
+        return list(data_ranges(descriptor, 0, size))
     finally:
         os.close(descriptor)
-    return pieces
 
 
 def _xattrs(where: bytes) -> dict[bytes, bytes]:

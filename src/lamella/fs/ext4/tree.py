@@ -26,8 +26,6 @@ from lamella.fs.paths import PathTree, link_to_directory, link_to_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
 
     from lamella.block import BlockDevice
     from lamella.fs.layer import FilePayload, RemovalWatcher
@@ -182,17 +180,9 @@ class Tree(PathTree[Directory]):
         if self._discard:
             self._blocks.discard_freed()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if error is None:
-                self.finish()
-        finally:
-            self.filesystem.abandon()
+    def close(self) -> None:
+        """Give up what has not been written, and close the file system."""
+        self.filesystem.abandon()
 
     # -- finding ---------------------------------------------------------------------------------
 

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
+from lamella.closing import Closing
 
 OPEN_DIRECTORIES: Final = 128
 """Directories held open at once; the usual limit of a process is 1024 open files, sometimes 256."""
@@ -41,7 +39,7 @@ class Place:
         return b"/".join(reversed(names))
 
 
-class OpenPlaces:
+class OpenPlaces(Closing):
     """File descriptors of places, opened when they are needed. Close it, or use it as a context manager.
 
     *root* is a descriptor of the root, which is not closed here.
@@ -83,14 +81,6 @@ class OpenPlaces:
         """Close all of them."""
         while self._open:
             os.close(self._open.popitem()[1])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def through_proc(descriptor: int, name: bytes) -> bytes:

@@ -11,7 +11,7 @@ import struct
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from lamella.block.system import explain
+from lamella.block.system import data_ranges, explain
 from lamella.errors import CorruptError
 from lamella.fs.attributes import storable
 from lamella.fs.entry import KINDS, Kind, show
@@ -222,20 +222,9 @@ class DirectoryReader(TreeReader[Inode]):
     def stored_pieces(self, inode: Inode) -> Pieces | None:
         if inode.status.st_blocks * 512 >= inode.size:
             return None
-        pieces: Pieces = []
         descriptor = self._open(inode)
         try:
-            offset = 0
-            while offset < inode.size:
-                try:
-                    start = os.lseek(descriptor, offset, os.SEEK_DATA)
-                except OSError as error:
-                    if error.errno != errno.ENXIO:
-                        raise
-                    break
-                offset = min(os.lseek(descriptor, start, os.SEEK_HOLE), inode.size)
-                if start < offset:
-                    pieces.append((start, offset - start))
+            pieces = list(data_ranges(descriptor, 0, inode.size))
         except OSError as error:
             raise self._failure(error, self._path(inode)) from error
         finally:

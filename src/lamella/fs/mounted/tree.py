@@ -24,8 +24,6 @@ from lamella.fs.paths import PathTree, link_to_directory, link_to_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
-    from typing import Self
 
     from lamella.fs.layer import FilePayload, RemovalWatcher
 
@@ -198,18 +196,6 @@ class DirectoryTree(PathTree[Directory]):
     def close(self) -> None:
         """Close what is open. Closing twice is harmless."""
         self._places.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if error is None:
-                self.finish()
-        finally:
-            self.close()
 
     # -- finding ---------------------------------------------------------------------------------
 

@@ -34,13 +34,13 @@ import zstandard
 
 from lamella.errors import CorruptError
 from lamella.fs.entry import PATH_LIMIT, show
+from lamella.fs.tar.batch import BATCH, BatchWriter
 from lamella.fs.tar.pax import SPARSE_LIMIT
 from lamella.fs.tar.source import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import TracebackType
-    from typing import BinaryIO, Self
+    from typing import BinaryIO
 
 MAGIC: Final = b"LamellaTarSplit1"
 _TRAILER: Final = Struct("<Q8s")
@@ -49,7 +49,6 @@ _FILE: Final = Struct("<IIH")
 _SAVED: Final = Struct("<QQ")
 _END: Final = Struct("<Q")
 _PIECE: Final = Struct("<QQ")
-_BATCH: Final = 1 << 18
 _RAW_LIMIT: Final = 1 << 21
 _SCAN: Final = 1 << 16
 
@@ -66,7 +65,7 @@ class ReadFile(Protocol):
     def __call__(self, path: bytes, offset: int, length: int, /) -> Iterable[bytes]: ...
 
 
-class TarSplitWriter:
+class TarSplitWriter(BatchWriter):
     """A recorder for :func:`lamella.fs.tar.read.read_tar` that writes a tar split to a binary file.
 
     Memory: 20 bytes per file of the stream. Nothing is valid until :meth:`close` has returned.
@@ -77,10 +76,9 @@ class TarSplitWriter:
         out.write(MAGIC)
         compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
         self._frame = compressor.stream_writer(out, closefd=False)
+        super().__init__(self._frame.write)
         self._raw: list[bytes] = []
         self._raw_size = 0
-        self._records: list[bytes] = []
-        self._records_size = 0
         self._length = 0
         # Per F record: its path's hash, its payload's length and CRC; its pieces only if it is sparse.
         self._hashes = array("q")
@@ -88,14 +86,13 @@ class TarSplitWriter:
         self._crcs = array("I")
         self._sparse: dict[int, list[tuple[int, int]]] = {}
         self._saved: set[int] = set()
-        self._closed = False
 
     def raw(self, data: bytes) -> None:
         """Keep bytes of the stream."""
         self._raw.append(data)
         self._raw_size += len(data)
         self._length += len(data)
-        if self._raw_size >= _BATCH:
+        if self._raw_size >= BATCH:
             self._put_raw()
 
     def payload(self, stored_as: bytes, pieces: list[tuple[int, int]], crc: int) -> None:
@@ -129,25 +126,12 @@ class TarSplitWriter:
         if done != size or crc != self._crcs[index]:
             raise CorruptError(f"{show(path)}: its bytes changed between being written and being replaced")
 
-    def close(self) -> None:
-        """Write what is left, and the end; the file below stays open."""
-        if self._closed:
-            return
-        self._closed = True
+    def _end(self) -> None:
         self._put_raw()
         self._put(b"E" + _END.pack(self._length))
         self._flush()
         self._frame.close()  # type: ignore[no-untyped-call]  # zstandard's stub lacks a type here
         self._out.write(_TRAILER.pack(len(self._saved), MAGIC[8:]))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
 
     def _find(self, key: int) -> int | None:
         """The latest F record of a path; newest first, because what is replaced is often recent."""
@@ -170,17 +154,6 @@ class TarSplitWriter:
                 piece = data[at : at + _RAW_LIMIT]
                 self._put(b"R" + _RAW.pack(len(piece)))
                 self._put(piece)
-
-    def _put(self, data: bytes) -> None:
-        self._records.append(data)
-        self._records_size += len(data)
-        if self._records_size >= _BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._frame.write(b"".join(self._records))
-        self._records.clear()
-        self._records_size = 0
 
 
 @dataclass(slots=True)
@@ -252,7 +225,7 @@ def _collect_saved(
 def _stored(store: IO[bytes], start: int, length: int) -> Iterator[bytes]:
     store.seek(start)
     while length:
-        data = store.read(min(length, _BATCH))
+        data = store.read(min(length, BATCH))
         if not data:
             return
         length -= len(data)
@@ -319,7 +292,7 @@ def _records(split: BinaryIO, name: str) -> Iterator[_Raw | _File | _Saved | _En
     with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
         cast("BinaryIO", inside), closefd=False
     ) as frame:
-        reader = io.BufferedReader(cast("io.RawIOBase", frame), _BATCH)
+        reader = io.BufferedReader(cast("io.RawIOBase", frame), BATCH)
 
         def take(length: int) -> bytes:
             data = reader.read(length)
@@ -330,7 +303,7 @@ def _records(split: BinaryIO, name: str) -> Iterator[_Raw | _File | _Saved | _En
         def spread(length: int) -> Iterator[bytes]:
             left = length
             while left:
-                data = take(min(left, _BATCH))
+                data = take(min(left, BATCH))
                 left -= len(data)
                 yield data
 

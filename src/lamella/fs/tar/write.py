@@ -19,12 +19,11 @@ from urllib.parse import quote_from_bytes
 from lamella.errors import BadInputError, UnsupportedError
 from lamella.fs import acl
 from lamella.fs.entry import Entry, Kind, show
+from lamella.fs.tar.batch import BATCH, BatchWriter
 from lamella.fs.tar.header import BLOCK, FIELDS, USTAR, ZERO_BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
-    from typing import Self
 
 _ACLS: Final = {acl.ACCESS: b"SCHILY.acl.access", acl.DEFAULT: b"SCHILY.acl.default"}
 _TYPES: Final = {
@@ -36,7 +35,6 @@ _TYPES: Final = {
     Kind.DIRECTORY: b"5",
     Kind.FIFO: b"6",
 }
-_BATCH: Final = 1 << 18
 _NO_NAMES: Final = bytes(64)
 _NO_DEVICE: Final = b"0000000\0" * 2
 _NAMES: Final = (b"path", b"linkpath", b"GNU.sparse.name")
@@ -49,14 +47,11 @@ class Out(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
 
-class TarWriter:
+class TarWriter(BatchWriter):
     """Writes entries to *out* as one tar stream; :meth:`close` writes the end marks."""
 
     def __init__(self, out: Out) -> None:
-        self._out = out
-        self._parts: list[bytes] = []
-        self._waiting = 0
-        self._closed = False
+        super().__init__(out.write)
 
     def add(self, entry: Entry, chunks: Iterable[bytes | memoryview] = (), *, sparse: bool = False) -> None:
         """Write one entry. *chunks* give a FILE's bytes, ``entry.size`` of them together.
@@ -88,21 +83,9 @@ class TarWriter:
         if size:
             self._body(entry, chunks, size - len(lead))
 
-    def close(self) -> None:
-        """Write the two zero blocks that end the stream; the stream below stays open."""
-        if not self._closed:
-            self._closed = True
-            self._put(ZERO_BLOCK + ZERO_BLOCK)
-            self._flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
+    def _end(self) -> None:
+        self._put(ZERO_BLOCK + ZERO_BLOCK)
+        self._flush()
 
     def _header(self, entry: Entry, name: bytes, size: int, records: list[tuple[bytes, bytes]]) -> None:
         if entry.kind is Kind.DIRECTORY:
@@ -158,9 +141,9 @@ class TarWriter:
             done += len(chunk)
             if done > size:
                 break
-            if len(chunk) >= _BATCH:
+            if len(chunk) >= BATCH:
                 self._flush()
-                self._out.write(chunk if isinstance(chunk, bytes) else bytes(chunk))
+                self._write(chunk if isinstance(chunk, bytes) else bytes(chunk))
             else:
                 self._put(bytes(chunk))
         if done != size:
@@ -170,18 +153,6 @@ class TarWriter:
             )
         if size % BLOCK:
             self._put(bytes(-size % BLOCK))
-
-    def _put(self, data: bytes) -> None:
-        self._parts.append(data)
-        self._waiting += len(data)
-        if self._waiting >= _BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self._out.write(b"".join(self._parts))
-            self._parts.clear()
-            self._waiting = 0
 
 
 def _block(

@@ -155,11 +155,6 @@ class VolumeDevice(BlockDevice):
                 by_device.setdefault(device, []).append((place, view[position : position + take]))
         return by_device
 
-    def read(self, offset: int, length: int) -> bytes:
-        buffer = bytearray(length)
-        self.read_into(offset, buffer)
-        return bytes(buffer)
-
     def read_into(self, offset: int, buffer: Buffer) -> None:
         self.read_many([(offset, buffer)])
 
