@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from lamella.block import FileDevice, MemoryDevice
 from lamella.errors import UnsupportedError
-from lamella.fs.difference import Change, differences, write_layer_tar, write_tree_tar
+from lamella.fs.difference import Change
 from lamella.fs.entry import Entry, Kind
 from lamella.fs.ext4.make import make_ext4
 from lamella.fs.ext4.reader import Reader
@@ -27,6 +27,7 @@ from lamella.fs.ranges import Ranges
 from lamella.fs.tar.read import read_tar
 from lamella.fs.tar.write import TarWriter
 from tests.conftest import missing
+from tests.fs.ext4.differences import differences, write_layer_tar, write_tree_tar
 from tests.fs.layers import apply_layer
 from tests.fs.trees import ROOT, by_path, host_entries, make_rich_tree, plain
 

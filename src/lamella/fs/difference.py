@@ -14,16 +14,12 @@ from typing import TYPE_CHECKING, Final, Generic
 
 from lamella.errors import UnsupportedError
 from lamella.fs.entry import Entry, Kind, show
-from lamella.fs.ext4.pair import Ext4Pair
-from lamella.fs.ext4.reader import Reader
 from lamella.fs.reader import N
 from lamella.fs.tar.write import Out, TarWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from lamella.block import BlockDevice
-    from lamella.fs.ext4.inode import Inode
     from lamella.fs.pair import Pair
     from lamella.fs.reader import TreeReader
 
@@ -45,36 +41,12 @@ class Change:
         return f"{self.kind} /{show(self.path)}"
 
 
-def differences(
-    lower: BlockDevice, upper: BlockDevice, *, changed: Iterable[tuple[int, int]] | None = None
-) -> list[Change]:
-    """The changes from the ext4 file system in *lower* to that in *upper*, sorted by path.
-
-    *changed* are the (offset, length) byte ranges in which the two devices may differ, if that is
-    known (as it is for snapshots in a pool); everything outside is then taken as equal unread. A file
-    whose attributes are equal but whose bytes are not is found if its inode or its blocks lie in
-    *changed*, or if its inode differs.
-    """
-    return list_changes(_ext4(lower, upper, changed))
-
-
 def list_changes(pair: Pair[N]) -> list[Change]:
     """The changes from one tree to another, sorted by path."""
     comparison = _Comparison(pair, strict=False)
     comparison.run()
     found = {b"/" + path: kind for path, kind in comparison.kinds.items() if path}
     return [Change(found[path], path[1:]) for path in sorted(found)]
-
-
-def write_layer_tar(
-    lower: BlockDevice,
-    upper: BlockDevice,
-    out: Out,
-    *,
-    changed: Iterable[tuple[int, int]] | None = None,
-) -> int:
-    """Write the layer that turns *lower*'s ext4 into *upper*'s, as :func:`write_layer` does."""
-    return write_layer(_ext4(lower, upper, changed), out)
 
 
 def write_layer(pair: Pair[N], out: Out) -> int:
@@ -120,11 +92,6 @@ def write_layer(pair: Pair[N], out: Out) -> int:
     return count
 
 
-def write_tree_tar(device: BlockDevice, out: Out, path: bytes = b"") -> int:
-    """Write the tree below *path* in an ext4 as a plain tar, as :func:`write_tree` does."""
-    return write_tree(Reader.open(device), out, path)
-
-
 def write_tree(reader: TreeReader[N], out: Out, path: bytes = b"") -> int:
     """Write the tree below *path* (a directory, or one file) as a plain tar; returns its entries.
 
@@ -148,10 +115,6 @@ def write_tree(reader: TreeReader[N], out: Out, path: bytes = b"") -> int:
             else:
                 _add(writer, reader, reader.entry(name, inode), inode)
     return count
-
-
-def _ext4(lower: BlockDevice, upper: BlockDevice, changed: Iterable[tuple[int, int]] | None) -> Pair[Inode]:
-    return Ext4Pair(Reader.open(lower), Reader.open(upper), changed)
 
 
 def _add(writer: TarWriter, reader: TreeReader[N], entry: Entry, inode: N) -> None:

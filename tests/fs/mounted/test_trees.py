@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lamella.block import MemoryDevice
 from lamella.errors import BadInputError, ExistsError, LamellaError, NoSpaceError, NotFoundError
-from lamella.fs.difference import list_changes, write_layer, write_layer_tar, write_tree
+from lamella.fs.difference import list_changes, write_layer, write_tree
 from lamella.fs.entry import Entry, Kind
 from lamella.fs.ext4.make import make_ext4
 from lamella.fs.ext4.reader import Reader
@@ -27,6 +27,7 @@ from lamella.fs.mounted.pair import DirectoryPair
 from lamella.fs.mounted.reader import DirectoryReader
 from lamella.fs.mounted.tree import DirectoryTree
 from lamella.fs.tar.split import TarSplitWriter, reassemble
+from tests.fs.ext4.differences import write_layer_tar
 from tests.fs.ext4.tools import MIB, tree_of
 from tests.fs.layers import BASE, EVERYTHING, HOSTILE_LAYERS, MTIME, SECOND_LAYERS, layer
 from tests.fs.layers import apply_layer as apply_to_ext4
