@@ -164,8 +164,8 @@ def test_swap_and_devices_above(
     monkeypatch.setattr(holders, "SYS", sys_)
     found = seen(holders.holders(major, minor))
     assert describe(found) == (
-        f"swap area {device.path}; device docker-pool stands on it; device md0 stands on it; "
-        "device loop9 stands on it"
+        f"swap area {device.path}; device docker-pool is stacked on it; device md0 is stacked on it; "
+        "device loop9 is stacked on it"
     )
     assert holders.advice(found) == f"turn it off: swapoff {device.path}"
 
@@ -178,7 +178,7 @@ def test_an_error_that_names_them(device: loop.LoopDevice) -> None:
     assert told.message.startswith(expected)
     assert told.__cause__ is error.__cause__
     nobody = holders.explained(error, 259, 1 << 19)
-    assert "by nobody that can be seen" in nobody.message
+    assert "held by something that cannot be seen" in nobody.message
     assert nobody.hint == "try again"
 
 
@@ -193,14 +193,14 @@ def test_an_ordinary_user_is_told_what_it_cannot_see(device: loop.LoopDevice) ->
     done = subprocess.run(
         [sys.executable, "-c", program, *numbers], capture_output=True, text=True, check=True
     )
-    assert "by nobody that can be seen; " in done.stdout
+    assert "held by something that cannot be seen; " in done.stdout
     assert "could not be looked at: run it as root" in done.stdout
 
 
 def test_many_are_counted() -> None:
     found = [Holder(Kind.OPEN, "/dev/x", number, "sh") for number in range(1, 9)]
     assert describe(found).endswith("open in process 5 (sh); and 3 more of that kind")
-    assert describe([]) == "by nobody that can be seen"
+    assert describe([]) == "held by something that cannot be seen"
     assert describe([Holder(Kind.SWAP, "/dev/x")]) == "swap area /dev/x"
 
 

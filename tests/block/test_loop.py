@@ -187,10 +187,10 @@ def test_a_last_look_is_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch) 
     """udev opens each device that changes: it may be the one who closes it last."""
     device = loop.attach(file)
     udev = Opener(device.path)
-    assert not loop.wait_until_free(file, patience=0)  # we use it
+    assert not loop.wait_until_free(file, timeout=0)  # we use it
     device.close()
     assert loop.find(file) != []
-    assert not loop.wait_until_free(file, patience=0)
+    assert not loop.wait_until_free(file, timeout=0)
 
     def look_no_more(seconds: float) -> None:
         monkeypatch.undo()
@@ -221,7 +221,7 @@ def test_a_loop_device_that_has_gone_lets_go_of_the_lock_later(
     holder = Opener(str(path), lock=True)
     descriptor = os.open(path, os.O_RDONLY)
     with pytest.raises(BlockingIOError):  # a program's lock is respected at once
-        loop._lock_when_let_go(descriptor, fcntl.LOCK_EX)
+        loop._lock_after_release(descriptor, fcntl.LOCK_EX)
     monkeypatch.setattr(loop, "_program_holds", lambda _: False)
 
     def let_go(seconds: float) -> None:
@@ -229,7 +229,7 @@ def test_a_loop_device_that_has_gone_lets_go_of_the_lock_later(
         holder.close()
 
     monkeypatch.setattr(loop.time, "sleep", let_go)
-    loop._lock_when_let_go(descriptor, fcntl.LOCK_EX)
+    loop._lock_after_release(descriptor, fcntl.LOCK_EX)
     os.close(descriptor)
 
 
@@ -322,7 +322,7 @@ def test_no_loop_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(loop.fcntl, "ioctl", refuse(errno.ENOSPC))
     with pytest.raises(MissingError, match="no loop device is free"):
         loop.attach(path)
-    with pytest.raises(UsageError, match="no plain file"):
+    with pytest.raises(UsageError, match="not a regular file"):
         loop.attach(tmp_path, read_only=True)
     with pytest.raises(NotFoundError):
         loop.attach(tmp_path / "nothing")

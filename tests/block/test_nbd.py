@@ -88,7 +88,9 @@ def test_the_server_dies_and_returns(server: Server) -> None:
             assert device.read(0, SIZE) == bytes(model)
 
 
-def test_patience_counts_from_when_it_was_there_last(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_timeout_counts_from_when_it_was_there_last(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each time that it comes back, for however short, it is waited for anew; but not for ever."""
     now = 0.0
     breaks = 5
@@ -107,11 +109,11 @@ def test_patience_counts_from_when_it_was_there_last(server: Server, monkeypatch
     plain = NbdDevice._exchange
     monkeypatch.setattr(nbd, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
     monkeypatch.setattr(NbdDevice, "_exchange", exchange)
-    with NbdDevice(server.uri, patience=1.0) as device:
+    with NbdDevice(server.uri, timeout=1.0) as device:
         assert device.read(0, 4096) == bytes(4096)
         assert now > 2
         breaks = 1 << 30
-        with pytest.raises(NetworkError, match="came back 101 times, and broke again"):
+        with pytest.raises(NetworkError, match="was restored 101 times, and broke again"):
             device.read(0, 4096)
 
 
@@ -159,9 +161,9 @@ def test_errors(server: Server, tmp_path: Path) -> None:
     if "qemu" in server.command[0]:
         with pytest.raises(NotFoundError, match="no such export"):
             NbdDevice(f"nbd+unix:///other?socket={server.socket}")
-    device = NbdDevice(server.uri, patience=0.3)
+    device = NbdDevice(server.uri, timeout=0.3)
     server.kill()
-    with pytest.raises(NetworkError, match="did not come back"):
+    with pytest.raises(NetworkError, match="could not be restored"):
         device.read(0, 512)
     # Another disk under the same address must not be written.
     with open(server.file, "r+b") as disk:

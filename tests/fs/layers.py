@@ -114,10 +114,10 @@ SECOND_LAYERS: list[tuple[Items, set[str], set[str]]] = [
 """(layer upon the base, names added, names gone)."""
 HOSTILE_LAYERS: list[tuple[Items, str]] = [
     ([("d/a/b", "f")], "not a directory"),
-    ([("d/h", "h", "e/zz")], "not there"),
-    ([("d/h", "h", "e")], "leads to the directory"),
-    ([("d/.wh..", "f")], "names nothing"),
-    ([("d/.wh.", "f")], "names nothing"),
+    ([("d/h", "h", "e/zz")], "does not exist"),
+    ([("d/h", "h", "e")], "points to the directory"),
+    ([("d/.wh..", "f")], "does not name anything"),
+    ([("d/.wh.", "f")], "does not name anything"),
     ([("circle/x", "f")], "too many symbolic links"),
     ([("n" * 256, "f")], "255|256"),
     ([("n" * 256 + "/x", "f")], "255|256"),

@@ -138,9 +138,9 @@ def _without_the_kernel(root: Path) -> None:
         assert store.containers()[0].size == 640 * MIB
         assert not store.check().problems
         store.create("made:1", name="other")
-        with pytest.raises(UnsupportedError, match="only a kernel"):
+        with pytest.raises(UnsupportedError, match="only the kernel"):
             store.tree("other")
-        with pytest.raises(UnsupportedError, match="only a kernel"):
+        with pytest.raises(UnsupportedError, match="only the kernel"):
             store.diff("other")
     with Store.open(root, engine="kernel") as store, store.tree("other") as tree:
         assert b"".join(tree.read(b"/srv/one")) == b"text\n" * 5000

@@ -48,7 +48,7 @@ def unfinished(path: Path) -> Path:
 
 
 def temporary_name(path: Path) -> Path:
-    """A name of its own in the folder of *path*; a short one, as that of *path* may be of any length."""
+    """A unique name in the folder of *path*; a short one, as that of *path* may be of any length."""
     return path.with_name(f".lamella-{os.urandom(6).hex()}.tmp")
 
 

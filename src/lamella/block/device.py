@@ -55,7 +55,7 @@ class BlockDevice(Closing):
 
     @abstractmethod
     def discard(self, offset: int, length: int) -> None:
-        """Give the range back. Where the device can, it then reads as zeros (``discard_zeroes``)."""
+        """Deallocate the range. Where the device can, it then reads as zeros (``discard_zeroes``)."""
 
     def write_many(self, pieces: Iterable[tuple[int, Buffer]]) -> None:
         """Write several (offset, data) pieces; neighbours may be merged into one request.
@@ -95,7 +95,7 @@ class BlockDevice(Closing):
         return False
 
     def close(self) -> None:
-        """Give up the device. Does not flush; closing twice is harmless."""
+        """Close the device. Does not flush; closing twice is harmless."""
 
     def check_range(self, offset: int, length: int) -> None:
         """Raise ``ValueError`` unless the range lies inside the device."""

@@ -304,7 +304,7 @@ class FileDevice(BlockDevice):
         return -(-offset // unit) * unit, (offset + length) // unit * unit
 
     def resize(self, size: int) -> None:
-        """Make a file larger or smaller (sparse); a block device only takes note of its new size."""
+        """Make a file larger or smaller (sparse); the new size of a block device is only read."""
         self._check_writable()
         try:
             if not self.is_block_device:
@@ -317,7 +317,7 @@ class FileDevice(BlockDevice):
             raise UsageError(f"{self.name} has {self.size} bytes, not {size}", hint="grow the device first")
 
     def measure(self) -> None:
-        """Take note of the size anew, where others may have changed it."""
+        """Read the size again, where something else may have changed it."""
         try:
             self.size = self._measure()
         except OSError as error:

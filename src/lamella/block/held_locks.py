@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who holds a ``flock``, from the kernel's own list."""
+"""Which processes hold a ``flock``, from the kernel's list."""
 
 from __future__ import annotations
 

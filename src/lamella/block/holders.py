@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who holds a block device, so that "Device or resource busy" can name them.
+"""What holds a block device, so that "Device or resource busy" can name it.
 
 The kernel does not say; ``/proc`` and ``/sys`` do: mounts in every mount namespace that a process lives
-in, processes with the device open, swap areas, and devices that stand on it.
+in, processes with the device open, swap areas, and devices stacked on it.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ class Kind(Enum):
     """A process has files, or its folder, in the mounted file system."""
     SWAP = "swap"
     ABOVE = "above"
-    """A device stands on it."""
+    """A device is stacked on it."""
     NAMESPACE = "namespace"
-    """A mount namespace without a process, whose mounts nobody can see."""
+    """A mount namespace without a process, whose mounts cannot be seen."""
     UNSEEN = "unseen"
     """Not a holder: what could not be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """One who holds a device. *where*: mount point, open path, or the device above; *process* 0: none."""
+    """One holder of a device. *where*: mount point, open path, or the device above; *process* 0: none."""
 
     kind: Kind
     where: str
@@ -79,7 +79,7 @@ class Holder:
             case Kind.SWAP:
                 return f"swap area {self.where}"
             case Kind.ABOVE:
-                return f"device {self.where} stands on it"
+                return f"device {self.where} is stacked on it"
             case Kind.NAMESPACE:
                 return f"{self.who} keeps a mount namespace open whose mounts cannot be seen"
             case Kind.UNSEEN:
@@ -87,7 +87,7 @@ class Holder:
 
 
 def holders(major: int, minor: int) -> list[Holder]:
-    """All who hold the block device, as far as this process may see them."""
+    """All holders of the block device, as far as this process may see them."""
     number = os.makedev(major, minor)
     seen = _Processes()
     found = [
@@ -108,13 +108,13 @@ def mounted(major: int, minor: int) -> list[Holder]:
 
 
 def users(major: int, minor: int) -> list[Holder]:
-    """Who uses the device's mounted file system: by open files, working folder, root or program."""
+    """Processes that use the device's mounted file system: by open files, working folder, root, program."""
     seen = _Processes()
     return [*seen.users(os.makedev(major, minor)), *seen.unseen()]
 
 
 def devices_above(major: int, minor: int) -> list[Holder]:
-    """Devices that stand on it: device-mapper's by their names, and others (md0)."""
+    """Devices stacked on it: device-mapper's by their names, and others (md0)."""
     folder = SYS / "dev" / "block" / f"{major}:{minor}" / "holders"
     try:
         names = sorted(os.listdir(folder))
@@ -141,16 +141,16 @@ def describe(found: Iterable[Holder]) -> str:
         if len(each) > _SHOWN:
             parts.append(f"and {len(each) - _SHOWN} more of that kind")
     if not parts:
-        parts = ["by nobody that can be seen"]
+        parts = ["held by something that cannot be seen"]
     return printable("; ".join([*parts, *(str(holder) for holder in unseen)]))
 
 
 def explained(error: BusyError, major: int, minor: int) -> BusyError:
-    """The same error, with the names of those who hold the device."""
+    """The same error, with the holders of the device named."""
     found = holders(major, minor)
-    told = type(error)(f"{error.message}: {describe(found)}", hint=advice(found) or error.hint)
-    told.__cause__ = error.__cause__
-    return told
+    reported = type(error)(f"{error.message}: {describe(found)}", hint=advice(found) or error.hint)
+    reported.__cause__ = error.__cause__
+    return reported
 
 
 def advice(found: Iterable[Holder]) -> str | None:
@@ -170,7 +170,7 @@ def advice(found: Iterable[Holder]) -> str | None:
             case Kind.SWAP:
                 return f"turn it off: swapoff {shlex.quote(where)}"
             case Kind.ABOVE:
-                return f"take {where} down first"
+                return f"deactivate {where} first"
             case Kind.UNSEEN:
                 continue
     return None
@@ -199,7 +199,7 @@ class _Processes:
     def mounts(self, major: int, minor: int) -> Iterator[Holder]:
         """One holder for each mount point of each namespace."""
         for space, processes in self._namespaces.items():
-            told: set[str] = set()
+            reported: set[str] = set()
             roots: set[str] = set()
             elsewhere = space != self.own
             for process in [os.getpid(), *processes] if not elsewhere else processes:
@@ -214,8 +214,8 @@ class _Processes:
                     roots.discard(root)
                     continue
                 for line in lines:
-                    if (line.major, line.minor) == (major, minor) and line.point not in told:
-                        told.add(line.point)
+                    if (line.major, line.minor) == (major, minor) and line.point not in reported:
+                        reported.add(line.point)
                         yield Holder(Kind.MOUNT, line.point, process, _command(process), elsewhere)
 
     def opened(self, number: int, *, everywhere: bool = False) -> Iterator[Holder]:
@@ -253,7 +253,7 @@ class _Processes:
                             break
 
     def lone_namespaces(self) -> Iterator[Holder]:
-        """Mount namespaces that live on by an open file only: no process's mountinfo shows their mounts."""
+        """Mount namespaces kept by an open file only: no process's mountinfo shows their mounts."""
         for process in self.all:
             for _, text in _descriptors(process):
                 if re.fullmatch(r"mnt:\[\d+\]", text) and text not in self._namespaces:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loop devices: files as block devices of the kernel's, by its ioctls.
 
-A file is attached once: whoever attaches it again gets the same device. While it is attached, the
+A file is attached once: attaching it again gives the same device. While it is attached, the
 loop device holds the file's lock (``flock``) that :class:`lamella.block.file.FileDevice` wants too, so
-that the kernel and a program never write one file behind each other's back. Numbers and structures are
+that the kernel and a program never write one file at the same time. Numbers and structures are
 those of ``linux/loop.h``.
 """
 
@@ -63,17 +63,17 @@ _CONFIG = struct.Struct(f"=II{_INFO.size}s64x")
 """struct loop_config: descriptor, block size, struct loop_info64, reserved."""
 _TRIES = 64
 """How often another process may take the free device that we were just given."""
-PATIENCE = 10.0
-"""Seconds to wait for udev, which looks at every device that has changed."""
-_TURN = 10.0
-"""Seconds to wait for another process that attaches; more can only mean that somebody else has the lock."""
-_LETTING_GO = 2.0
-"""Seconds that the kernel may need to let go of a file whose device has gone."""
+UDEV_TIMEOUT = 10.0
+"""Seconds to wait for udev, which opens every device that has changed."""
+_ATTACH_TIMEOUT = 10.0
+"""Seconds to wait for another process that attaches; beyond that, something else holds the lock."""
+_RELEASE_TIMEOUT = 2.0
+"""Seconds that the kernel may need to release a file whose device was detached."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoopInfo:
-    """What the kernel says of an attached loop device. *offset* and *size_limit* (0: none) in bytes."""
+    """What the kernel reports of an attached loop device. *offset* and *size_limit* (0: none) in bytes."""
 
     number: int
     path: str
@@ -92,7 +92,7 @@ class LoopInfo:
 
 @dataclass(slots=True)
 class LoopDevice(Closing):
-    """A loop device that this process has open. Closing it lets an autoclear device go, if nobody else
+    """A loop device that this process has open. Closing it detaches an autoclear device, if nothing else
     (a table of device-mapper, a mount) has it open."""
 
     path: str
@@ -106,7 +106,7 @@ class LoopDevice(Closing):
         return os.major(found), os.minor(found)
 
     def set_capacity(self) -> None:
-        """Take note of the file's new size."""
+        """Read the file's new size."""
         set_capacity(self)
 
     def close(self) -> None:
@@ -148,8 +148,8 @@ def attach(
                 return device
         control = _open_control()
         try:
-            _take_turns(control)
-            for info in _attached_to(backing):  # by whoever had the turn before us
+            _lock_control(control)
+            for info in _attached_to(backing):  # by the process that had the lock before us
                 device = _reopened(info, name, backing, read_only=read_only)
                 if device is not None:
                     return device
@@ -177,7 +177,7 @@ def find(path: str | os.PathLike[str]) -> list[LoopInfo]:
 
 
 def attached() -> list[LoopInfo]:
-    """Every attached loop device. As an ordinary user, what ``/sys`` tells of them."""
+    """Every attached loop device. As an ordinary user, what ``/sys`` shows of them."""
     infos = []
     for number in _numbers():
         info = look(number)
@@ -225,7 +225,7 @@ def look(number: int) -> LoopInfo | None:
 
 
 def detach(loop: LoopInfo) -> bool:
-    """Take the file off. Gives whether it is off now; else that happens when its last user closes it.
+    """Detach the file. Returns whether it is detached now; else that happens when its last user closes it.
 
     One that is attached to nothing, or to another file by now, is no error.
     """
@@ -249,13 +249,13 @@ def detach(loop: LoopInfo) -> bool:
     return now is None or (now.device, now.inode) != (loop.device, loop.inode)
 
 
-def wait_until_free(*paths: str | os.PathLike[str], patience: float = PATIENCE) -> bool:
-    """Wait for the loop devices over files to go that somebody has open for a moment, as udev has.
+def wait_until_free(*paths: str | os.PathLike[str], timeout: float = UDEV_TIMEOUT) -> bool:
+    """Wait until loop devices over files are gone that something has open for a moment, such as udev.
 
     Gives whether none is left; one that is below another device is in use, and is not waited for. The locks
     that they had on the files are free then, too.
     """
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     for pause in _pauses():
         left = [loop for path in paths for loop in find(path)]
         if not left:
@@ -267,19 +267,19 @@ def wait_until_free(*paths: str | os.PathLike[str], patience: float = PATIENCE) 
         with suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                _lock_when_let_go(descriptor, fcntl.LOCK_SH)
+                _lock_after_release(descriptor, fcntl.LOCK_SH)
             finally:
                 os.close(descriptor)
     return True
 
 
 def _is_in_use(loop: LoopInfo) -> bool:
-    """Whether it stays when whoever looks at it has closed it."""
+    """Whether it stays in use when those that only inspect it have closed it."""
     return not loop.autoclear or bool(holders(SYS_BLOCK / f"loop{loop.number}"))
 
 
 def _pauses() -> Iterator[float]:
-    """Seconds between two looks at what is mostly over at once."""
+    """Seconds between two polls, short ones first."""
     pause = 0.0005
     while True:
         yield pause
@@ -287,7 +287,7 @@ def _pauses() -> Iterator[float]:
 
 
 def set_capacity(loop: LoopInfo | LoopDevice) -> None:
-    """Take note of the file's new size. What stands on the device must be told in its own way."""
+    """Read the file's new size. Devices stacked on this one have to be resized in their own way."""
     own = isinstance(loop, LoopDevice) and loop.fd >= 0
     descriptor = loop.fd if isinstance(loop, LoopDevice) and own else _open_node(loop.number, os.O_RDONLY)
     try:
@@ -310,7 +310,7 @@ def _open_backing(name: str, *, read_only: bool) -> int:
         raise explain(error, "open", name) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UsageError(f"{name} is no plain file", hint="only files need a loop device")
+        raise UsageError(f"{name} is not a regular file", hint="only files need a loop device")
     return descriptor
 
 
@@ -348,9 +348,9 @@ def _reopened(info: LoopInfo, name: str, backing: int, *, read_only: bool) -> Lo
     return None
 
 
-def _take_turns(control: int) -> None:
-    """Attach one after the other, so that two that attach the same file end with one device."""
-    end = time.monotonic() + _TURN
+def _lock_control(control: int) -> None:
+    """Serialise attaching, so that two processes that attach the same file get one device."""
+    end = time.monotonic() + _ATTACH_TIMEOUT
     while time.monotonic() < end:
         try:
             fcntl.flock(control, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -364,19 +364,19 @@ def _take_turns(control: int) -> None:
 def _lock(name: str, backing: int, *, read_only: bool) -> None:
     """Lock the file; the loop device's own reference to it keeps that, for as long as it is attached."""
     try:
-        _lock_when_let_go(backing, fcntl.LOCK_SH if read_only else fcntl.LOCK_EX)
+        _lock_after_release(backing, fcntl.LOCK_SH if read_only else fcntl.LOCK_EX)
     except BlockingIOError as error:
         raise BusyError(
             f"{name} is in use by another program", hint="wait for it to finish, or stop it"
         ) from error
 
 
-def _lock_when_let_go(descriptor: int, how: int) -> None:
-    """Lock an open file, for which a loop device that is going may yet have to let go of it.
+def _lock_after_release(descriptor: int, how: int) -> None:
+    """Lock an open file once a loop device that is being detached has released it.
 
     Raises ``BlockingIOError`` where a program has it locked.
     """
-    end = time.monotonic() + _LETTING_GO
+    end = time.monotonic() + _RELEASE_TIMEOUT
     for pause in _pauses():
         try:
             fcntl.flock(descriptor, how | fcntl.LOCK_NB)
@@ -390,7 +390,8 @@ def _lock_when_let_go(descriptor: int, how: int) -> None:
 
 
 def _program_holds(descriptor: int) -> bool:
-    """Whether one who has locked the open file still has it open; a loop device keeps its maker's lock."""
+    """Whether a process that has locked the open file still has it open; a loop device keeps the lock
+    of the process that attached it."""
     wanted = os.fstat(descriptor)
     for process in lock_holders(descriptor):
         with suppress(OSError):
@@ -453,7 +454,7 @@ def _free_number(control: int, *, unlike: int) -> int:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
             raise PermissionDeniedError(
-                "the kernel does not let us have a loop device",
+                "the kernel does not permit the use of loop devices",
                 hint="run it as root, outside a user namespace",
             ) from error
         raise MissingError(
@@ -500,7 +501,7 @@ def _open_node(number: int, flags: int) -> int:
 
 
 def _configure(device: int, backing: int, name: str, flags: int, sector_size: int) -> None:
-    """LOOP_CONFIGURE, or what did the same before Linux 5.8. Raises ``OSError``."""
+    """LOOP_CONFIGURE, or its equivalent before Linux 5.8. Raises ``OSError``."""
     info = _INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, flags, os.fsencode(name)[:63], b"", b"")
     try:
         fcntl.ioctl(device, LOOP_CONFIGURE, _CONFIG.pack(backing, sector_size, info))

@@ -39,7 +39,7 @@ class MemoryDevice(BlockDevice):
         self.content[offset : offset + len(view)] = view
 
     def flush(self) -> None:
-        """Nothing to do: memory is as durable as it gets."""
+        """Nothing to do: memory has no cache to flush."""
 
     @property
     def discard_zeroes(self) -> bool:

@@ -43,7 +43,7 @@ def mounts(process: int | str = "self") -> list[Mount]:
 
 
 def parse(text: bytes) -> Iterator[Mount]:
-    """The lines of a mountinfo; what is no such line is left out."""
+    """The mounts in a mountinfo; malformed lines are skipped."""
     for line in text.split(b"\n"):
         fields = line.split(b" ")
         try:

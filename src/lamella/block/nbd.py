@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-MOST_IN_FLIGHT = 64
+MAX_IN_FLIGHT = 64
 """Requests sent before the first of them must be answered."""
-MOST_BYTES_IN_FLIGHT = 4 << 20
-MOST_UNFLUSHED = 64 << 20
+MAX_BYTES_IN_FLIGHT = 4 << 20
+MAX_UNFLUSHED = 64 << 20
 """Bytes of written, not yet flushed data that are kept for repeating; beyond it a flush is sent."""
-LONGEST_PAUSE = 0.25
+MAX_PAUSE = 0.25
 """Seconds between two attempts to connect again: a server that dies anew may not be there for long."""
-MOST_RETURNS = 100
-"""How often a connection may come back and break again over the same requests, patience being over too."""
-LARGEST_REQUEST = 32 << 20
+MAX_RECONNECTS = 100
+"""How often a connection may be restored and break again over the same requests, after the timeout too."""
+MAX_REQUEST = 32 << 20
 """What a server must accept where it names no limit of its own (``proto.md``)."""
 
 _Request = tuple[int, int, int, "memoryview | None"]
@@ -52,27 +52,27 @@ _Request = tuple[int, int, int, "memoryview | None"]
 
 
 class _Broken(Exception):
-    """The connection ended or made no sense; connecting again may help."""
+    """The connection ended or the answer was malformed; reconnecting may help."""
 
 
 class NbdDevice(BlockDevice):
     """An NBD export as a block device.
 
-    Parameters: *uri* (``nbd_protocol.parse_address``); *read_only*; *patience*, the seconds for
-    which a broken connection may stay away before :class:`NetworkError`.
+    Parameters: *uri* (``nbd_protocol.parse_address``); *read_only*; *timeout*, the seconds for
+    which a broken connection may stay down before :class:`NetworkError`.
     """
 
-    def __init__(self, uri: str, *, read_only: bool = False, patience: float = 30.0) -> None:
+    def __init__(self, uri: str, *, read_only: bool = False, timeout: float = 30.0) -> None:
         self.address = protocol.parse_address(uri)
         self.name = uri
         self.read_only = read_only
-        self._patience = patience
+        self._timeout = timeout
         self._socket: socket.socket | None = None
         self._cookies = itertools.count(1)
         self._unflushed: list[list[_Request]] = []
         self._unflushed_bytes = 0
         self._flags = 0
-        self._smallest, self._largest = 1, LARGEST_REQUEST
+        self._smallest, self._largest = 1, MAX_REQUEST
         self.size = 0
         try:
             self._connect()
@@ -96,7 +96,7 @@ class NbdDevice(BlockDevice):
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             target = ""
         self._socket = link
-        link.settimeout(max(self._patience, 1.0))
+        link.settimeout(max(self._timeout, 1.0))
         if target:
             link.connect(target)
         magic, version, flags = protocol.HELLO.unpack(self._receive(protocol.HELLO.size))
@@ -110,7 +110,7 @@ class NbdDevice(BlockDevice):
         size = self._choose_export(bool(flags & protocol.NO_ZEROES))
         if self.size and size != self.size:
             raise BadInputError(
-                f"{self.name} came back with {size} bytes instead of {self.size}",
+                f"{self.name} has {size} bytes after reconnecting instead of {self.size}",
                 hint="it is not the same disk; nothing more was written to it",
             )
         self.size = size
@@ -120,7 +120,9 @@ class NbdDevice(BlockDevice):
         self._socket.sendall(protocol.option(protocol.OPT_STARTTLS))
         kind, _ = self._option_reply(protocol.OPT_STARTTLS)
         if kind != protocol.REP_ACK:
-            raise NetworkError(f"{self.name} refuses TLS", hint="use nbd:// if the way there is safe")
+            raise NetworkError(
+                f"{self.name} does not accept TLS", hint="use nbd:// if the network to it is trusted"
+            )
         try:
             self._socket = ssl.create_default_context().wrap_socket(
                 self._socket, server_hostname=self.address.host or "localhost"
@@ -145,7 +147,7 @@ class NbdDevice(BlockDevice):
                     size, self._flags = protocol.EXPORT.unpack_from(data, 2)
                 elif what == protocol.INFO_BLOCK_SIZE and len(data) == 2 + protocol.BLOCK_SIZES.size:
                     self._smallest, _, largest = protocol.BLOCK_SIZES.unpack_from(data, 2)
-                    self._largest = min(largest, LARGEST_REQUEST) or LARGEST_REQUEST
+                    self._largest = min(largest, MAX_REQUEST) or MAX_REQUEST
             elif kind == protocol.REP_ERR_UNSUPPORTED:
                 return self._export_name(no_zeroes)
             elif kind in protocol.REP_ERRORS:
@@ -193,16 +195,16 @@ class NbdDevice(BlockDevice):
     # -- requests --------------------------------------------------------------------------------
 
     def _run(self, requests: list[_Request]) -> None:
-        """Carry out all requests, connecting again as often as patience allows."""
+        """Carry out all requests, reconnecting until the timeout has passed."""
         away_since = first_break = 0.0
-        returns = 0
+        reconnects = 0
         pause = 0.05
         while True:
             try:
                 if self._socket is None:
                     self._connect()
                     away_since, pause = 0.0, 0.05
-                    returns += 1
+                    reconnects += 1
                     # Batch by batch: a later one may have written over an earlier one.
                     for batch in self._unflushed:
                         self._exchange(batch)
@@ -213,20 +215,20 @@ class NbdDevice(BlockDevice):
                 now = time.monotonic()
                 away_since = away_since or now
                 first_break = first_break or now
-                if now + pause > away_since + self._patience:
+                if now + pause > away_since + self._timeout:
                     raise NetworkError(
-                        f"the connection to {self.name} broke and did not come back within "
-                        f"{self._patience:g} seconds: {error}",
+                        f"the connection to {self.name} broke and could not be restored within "
+                        f"{self._timeout:g} seconds: {error}",
                         hint="start the NBD server again, then repeat the command",
                     ) from error
-                if returns > MOST_RETURNS and now > first_break + self._patience:
+                if reconnects > MAX_RECONNECTS and now > first_break + self._timeout:
                     raise NetworkError(
-                        f"the connection to {self.name} came back {returns} times, and broke again before "
-                        f"it had answered: {error}",
-                        hint="see the NBD server's log: what makes it die?",
+                        f"the connection to {self.name} was restored {reconnects} times, and broke again "
+                        f"before it had answered: {error}",
+                        hint="look for the cause in the NBD server's log",
                     ) from error
                 time.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+                pause = min(pause * 2, MAX_PAUSE)
 
     def _exchange(self, requests: list[_Request]) -> None:
         """Send everything and take every answer, keeping a bounded number under way."""
@@ -239,8 +241,8 @@ class NbdDevice(BlockDevice):
             batch: list[bytes | memoryview] = []
             while (
                 position < len(requests)
-                and len(waiting) < MOST_IN_FLIGHT
-                and (not waiting or bytes_under_way + requests[position][2] <= MOST_BYTES_IN_FLIGHT)
+                and len(waiting) < MAX_IN_FLIGHT
+                and (not waiting or bytes_under_way + requests[position][2] <= MAX_BYTES_IN_FLIGHT)
             ):
                 kind, offset, length, data = requests[position]
                 cookie = next(self._cookies)
@@ -339,7 +341,7 @@ class NbdDevice(BlockDevice):
         self._run(batch)
         self._unflushed.append(batch)
         self._unflushed_bytes += sum(request[2] for request in batch if request[0] == protocol.WRITE)
-        if self._unflushed_bytes > MOST_UNFLUSHED:
+        if self._unflushed_bytes > MAX_UNFLUSHED:
             self.flush()
 
     def _check_writable(self) -> None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An exclusive lock on a block device that udev may be looking at.
+"""An exclusive lock on a block device that udev may have open.
 
-udev holds a shared ``flock`` on a block device while its rules run, which they do whenever somebody has
+udev holds a shared ``flock`` on a block device while its rules run, which they do whenever a process has
 closed the device after writing. It only reads; but its rules may run LVM's ``pvscan``, which waits for locks
-of LVM's that we may hold: who waits for udev meanwhile waits for himself. So an exclusive lock is had when it
-can be, and else a shared one beside udev's, which keeps all others out that lock in this way.
+of LVM's that we may hold: waiting for udev here would deadlock. So an exclusive lock is taken if
+possible, and else a shared one beside udev's, which keeps all others out that lock in this way.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def lock_beside_udev(descriptor: int, path: str) -> None:
 
 
 def _shared_with_udev(descriptor: int) -> bool:
-    """Whether a shared lock was had, beside nobody but udev."""
+    """Whether a shared lock was taken, which only udev shares."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -51,8 +51,8 @@ def access_mode(value: bytes, mode: int) -> tuple[int, bool]:
     return mode & ~0o777 | bits, len(value) > 4 + 3 * 8
 
 
-def settled(entry: Entry) -> Entry:
-    """The entry with its access ACL, if it has one, settled with its mode."""
+def with_acl_in_mode(entry: Entry) -> Entry:
+    """The entry with its access ACL, if it has one, merged into its mode as far as the mode can say it."""
     value = entry.xattrs.get(acl.ACCESS)
     if value is None or entry.kind in (Kind.SYMLINK, Kind.HARDLINK):
         return entry

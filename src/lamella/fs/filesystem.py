@@ -60,7 +60,7 @@ class FileSystem(ABC):
 
     @abstractmethod
     def recover(self, device: BlockDevice) -> None:
-        """Bring one that was not unmounted in order, before it is changed."""
+        """Replay the journal of one that was not unmounted, before it is changed."""
 
     @abstractmethod
     def grow(self, device: BlockDevice) -> None:
@@ -70,7 +70,7 @@ class FileSystem(ABC):
     def tree(
         self, device: BlockDevice, *, watcher: RemovalWatcher | None = None
     ) -> AbstractContextManager[ChangingTree]:
-        """Its tree, to be changed. After an exception it may be half changed."""
+        """Its tree, open for changes. After an exception it may be half changed."""
 
     @abstractmethod
     def reader(self, device: BlockDevice) -> AbstractContextManager[TreeReader[Any]]:

@@ -26,4 +26,4 @@ def of_kind(kind: str, *, mount_options: Iterable[str] = (), max_retries: int | 
         from lamella.fs.xfs.kind import Xfs
 
         return Xfs(mount_options, max_retries)
-    raise UnsupportedError(f"the file system {kind!r} is not served", hint=f"known: {', '.join(KINDS)}")
+    raise UnsupportedError(f"the file system {kind!r} is not supported", hint=f"known: {', '.join(KINDS)}")

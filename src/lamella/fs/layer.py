@@ -33,7 +33,7 @@ class FilePayload(Protocol):
 
 
 class RemovalWatcher(Protocol):
-    """Is told of each regular file that is about to lose a name."""
+    """Notified of each regular file that is about to lose a name."""
 
     def before_removal(self, path: bytes, read: Callable[[int, int], Iterable[bytes]]) -> None: ...
 
@@ -141,7 +141,7 @@ def _white_out(tree: ChangingTree, path: bytes, name: str) -> None:
         hidden = last.removeprefix(WHITEOUT)
         if hidden in (b"", b".", b".."):
             raise BadInputError(
-                f"{name}: the whiteout {show(path)} names nothing that could be removed",
+                f"{name}: the whiteout {show(path)} does not name anything",
                 hint="the archive is damaged or hostile",
             )
         tree.whiteout(head + b"/" + hidden if head else hidden)

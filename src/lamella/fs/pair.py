@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two trees to be compared, and what is known of them before anyone looks."""
+"""Two trees to be compared, and what is known of their differences beforehand."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class PathTree(Finishing, Generic[D]):
 
     @abstractmethod
     def _make_below(self, directory: D, name: bytes) -> D:
-        """Make a directory that a path goes through and that no entry has told of."""
+        """Make a directory that a path goes through and that has no entry of its own."""
 
     # -- by path -----------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ class PathTree(Finishing, Generic[D]):
         directory, where = self._parents.get(head) or self._parent(head, entry.path)
         if name in _NO_NAMES or len(name) > NAME_LIMIT or b"\0" in name:
             raise BadInputError(
-                f"{show(entry.path)!r} is no possible name", hint="the archive is damaged or hostile"
+                f"{show(entry.path)!r} is not a valid name", hint="the archive is damaged or hostile"
             )
         return directory, name, where + b"/" + name if where else name
 
@@ -115,7 +115,7 @@ class PathTree(Finishing, Generic[D]):
                 if followed > LINK_LIMIT:
                     raise BadInputError(
                         f"{show(path)}: too many symbolic links on the way to it",
-                        hint="the links lead in a circle; the archive is damaged or hostile",
+                        hint="the links form a loop; the archive is damaged or hostile",
                     )
                 if below.startswith(b"/"):
                     del stack[1:]
@@ -138,7 +138,7 @@ class PathTree(Finishing, Generic[D]):
 def link_to_nothing(entry: Entry) -> BadInputError:
     """The error for a hard link whose target is not there."""
     return BadInputError(
-        f"the hard link {show(entry.path)} leads to {show(entry.target)}, which is not there",
+        f"the hard link {show(entry.path)} points to {show(entry.target)}, which does not exist",
         hint="the archive is damaged, or a layer below it is missing",
     )
 
@@ -146,6 +146,6 @@ def link_to_nothing(entry: Entry) -> BadInputError:
 def link_to_directory(entry: Entry) -> BadInputError:
     """The error for a hard link whose target is a directory."""
     return BadInputError(
-        f"the hard link {show(entry.path)} leads to the directory {show(entry.target)}",
+        f"the hard link {show(entry.path)} points to the directory {show(entry.target)}",
         hint="the archive is damaged or hostile",
     )

@@ -19,7 +19,7 @@ PIECE: Final = 1 << 20
 """Most bytes in one piece of a file's data."""
 LINK_LIMIT: Final = 40
 """Most symbolic links followed in one path, as Linux has it."""
-_DEEPEST: Final = 1 << 16
+_MAX_DEPTH: Final = 1 << 16
 _CACHED_HEADS: Final = 512
 ZEROS: Final = bytes(PIECE)
 
@@ -259,7 +259,7 @@ class TreeReader(Closing, Generic[N]):
                         self._met_again(where, number)
                     if self.is_lost_and_found(parent, name, number):
                         continue
-                    if len(where) > _DEEPEST:
+                    if len(where) > _MAX_DEPTH:
                         raise UnsupportedError(f"{self.name}: directories are nested too deeply to walk")
                     seen.add(number)
                     yield where, inode

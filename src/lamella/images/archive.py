@@ -96,7 +96,7 @@ def open_archive(
 def _open_folder(name: str, wanted: Platform | None) -> ArchiveSource:
     content = Folder(name)
     if content.piece("index.json") is None:
-        raise BadInputError(f"{name} is a folder without an index.json, so no OCI layout", hint=_HINT)
+        raise BadInputError(f"{name} is a folder without an index.json, so not an OCI layout", hint=_HINT)
     return ArchiveSource(name, "oci-dir", layout_images(content, wanted), None)
 
 

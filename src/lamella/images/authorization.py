@@ -152,8 +152,9 @@ class Authorizer:
     def _read_token(self, reply: Reply, realm: str) -> tuple[str, int]:
         if reply.status in (401, 403):
             user = self.credentials.username
+            credentials = f"the credentials of {user!r}" if user else "a request without credentials"
             raise NetworkError(
-                f"the token service {realm} refuses to let {repr(user) if user else 'us'} in: "
+                f"the token service {realm} rejected {credentials}: "
                 "unauthorized: incorrect username or password",
                 hint="run `docker login` for this registry again",
             )

@@ -52,7 +52,7 @@ class Document:
         if not value.isascii():
             try:
                 value.encode()
-            except UnicodeEncodeError as error:  # half a surrogate pair: no text of anybody's
+            except UnicodeEncodeError as error:  # half a surrogate pair: not valid text
                 raise BadInputError(f"{self.what}: {name!r} is not valid text") from error
         return value
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloading layers: several at once, resumed where they broke off, checked on the way.
+"""Downloading layers: several at once, resumed where they were interrupted, checked on the way.
 
 A download grows in ``<folder>/<digest>.partial`` and gets its final name when its digest is right; so
 an interrupted pull goes on where it stopped, in the same process or in a later one.
@@ -36,8 +36,8 @@ PARALLEL = 3
 STEP = 256 << 10
 POLL = 0.1
 """Seconds between two looks at a download that is waited for; Ctrl-C gets through meanwhile."""
-ENOUGH = 1 << 20
-"""Bytes after which a broken connection counts as a fresh misfortune."""
+RETRY_RESET_LIMIT = 1 << 20
+"""Bytes received after which a broken connection resets the retry budget."""
 _RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(\d{1,19}|\*)")
 
 
@@ -80,7 +80,7 @@ class Downloader:
         return self._folder / file_name(layer.digest)
 
     def start(self, layers: Sequence[LayerBlob], progress: Progress = QUIET) -> None:
-        """Queue *layers* in this order, each digest once. *progress* hears what :meth:`fetch` waits for."""
+        """Queue *layers* in this order, each digest once. *progress* reports what :meth:`fetch` waits for."""
         fresh: list[_Job] = []
         with self._lock:
             if progress is not QUIET:
@@ -98,7 +98,7 @@ class Downloader:
             self._queue.put(job)
 
     def fetch(self, layer: LayerBlob) -> PathPiece:
-        """Wait for *layer*'s download (begun here if nobody did), and give the file."""
+        """Wait for *layer*'s download (started here if it was not), and return the file."""
         self.start([layer])
         assert layer.digest is not None
         job = self._jobs[layer.digest]
@@ -127,7 +127,7 @@ class Downloader:
         self.path(layer).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Stop all downloads; what is there of them stays, to be resumed."""
+        """Stop all downloads; partial files stay, to be resumed."""
         self._stop.set()
         for _ in self._threads:
             self._queue.put(None)
@@ -141,7 +141,7 @@ class Downloader:
                 if self._stop.is_set():
                     raise Stopped
                 self._download(job)
-            except BaseException as error:  # it belongs to whoever waits for this layer
+            except BaseException as error:  # raised in the thread that waits for this layer
                 job.error = error
             job.done.set()
 
@@ -184,7 +184,7 @@ class _Download:
 
     def run(self) -> None:
         """Download until the digest is right; else raise."""
-        resumed = self._take_over()
+        resumed = self._resume()
         failures, last = 0, self._position
         while True:
             try:
@@ -195,11 +195,11 @@ class _Download:
                         f"{self._layer.size - self._position} bytes are missing"
                     )
             except urllib3.exceptions.HTTPError as error:
-                failures = 1 if self._position - last >= ENOUGH else failures + 1
+                failures = 1 if self._position - last >= RETRY_RESET_LIMIT else failures + 1
                 last = self._position
                 if failures >= ATTEMPTS:
                     raise NetworkError(
-                        f"the download of {self._layer.name} broke off {failures} times: {error}",
+                        f"the download of {self._layer.name} was interrupted {failures} times: {error}",
                         hint="try again: it will go on from where it stopped",
                     ) from error
                 self._owner._sleep(backoff(failures))
@@ -209,13 +209,13 @@ class _Download:
                 return
             if not resumed:
                 raise BadInputError(
-                    f"{self._layer.name} came with the wrong digest: {self._digest} expected, {found} found",
+                    f"{self._layer.name} has the wrong digest: {self._digest} expected, {found} found",
                     hint="the registry's copy is damaged, or something on the way changes it",
                 )
             resumed = False  # what lay here was wrong: once more from the start
             self._restart()
 
-    def _take_over(self) -> bool:
+    def _resume(self) -> bool:
         """Hash what is there of an earlier download; False if that is nothing."""
         size = os.fstat(self._descriptor).st_size
         if size > self._layer.size:
@@ -241,7 +241,7 @@ class _Download:
                 place = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
                 if not place or int(place[1]) != self._position:
                     raise BadInputError(
-                        f"the registry sent another part of {self._layer.name} than it was asked for"
+                        f"the registry sent another range of {self._layer.name} than requested"
                     )
             elif self._position:
                 self._restart()  # this server knows no ranges

@@ -42,7 +42,7 @@ _TOP_KEYS = (
 
 
 def legacy_images(index: TarIndex, wanted: Platform | None) -> list[SourceImage]:
-    """Every image that ``repositories`` names. Reads all layers once, as nobody wrote their digests down."""
+    """Every image that ``repositories`` names. Reads all layers once, as their digests are not recorded."""
     piece = index.piece("repositories")
     assert piece is not None
     what = f"repositories in {index.what}"
@@ -68,7 +68,7 @@ def _read_image(
         if not _ID.fullmatch(layer_id):
             raise BadInputError(f"{index.what}: {layer_id[:100]!r} is not the id of a layer")
         if layer_id in chain:
-            raise BadInputError(f"{index.what}: the layers below {top} form a circle")
+            raise BadInputError(f"{index.what}: the layers below {top} form a cycle")
         described, data = index.piece(f"{layer_id}/json"), index.piece(f"{layer_id}/layer.tar")
         if described is None or data is None:
             raise BadInputError(f"{index.what} does not have the layer {layer_id}")

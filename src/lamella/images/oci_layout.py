@@ -69,7 +69,7 @@ class LayoutBlobs:
         if piece is None:
             if layer.urls or "foreign" in layer.media_type or "nondistributable" in layer.media_type:
                 raise UnsupportedError(
-                    f"{self._content.what} leaves out {layer.name}: it may not be passed on",
+                    f"{self._content.what} leaves out {layer.name}, which is not distributable",
                     hint="pull the image from its registry instead",
                 )
             raise BadInputError(f"{self._content.what} does not have {layer.name}")

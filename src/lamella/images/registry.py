@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class RegistrySource(ImageSource):
     """The image that *reference* names in its registry.
 
-    *folder* is where layers are downloaded to, and where an interrupted download goes on; *insecure*
+    *folder* is where layers are downloaded to, and where an interrupted download is resumed; *insecure*
     allows plain HTTP and unknown certificates; *platform* chooses from manifest lists (default: this
     machine's); *credentials* None looks them up as Docker does. ``digest`` is, once
     :meth:`images` was called, that of the manifest or index that the reference stands for.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One repository of one registry, spoken to by the OCI distribution (Docker Registry HTTP V2) protocol.
+"""A client of one repository of one registry, by the OCI distribution (Docker Registry HTTP V2) protocol.
 
-Messages for what is not there or not allowed are Docker's, for people search for those.
+Messages for what does not exist or is not allowed are Docker's.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class RegistryClient:
         self._transport.close()
 
     def connect(self) -> None:
-        """Find out how to reach the registry, and how it wants to be asked."""
+        """Find out how to reach the registry, and which authorization it requires."""
         if self._base:
             return
         schemes = ("https", "http") if self._insecure else ("https",)
@@ -175,7 +175,7 @@ class RegistryClient:
             )
         if status == 429:
             return NetworkError(
-                f"the registry {self._host} asks to be left alone: {text or 'toomanyrequests'}",
+                f"the registry {self._host} rate-limits us (429): {text or 'toomanyrequests'}",
                 hint="wait, or log in: registries allow more to users they know",
             )
         return NetworkError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A layered image made on the spot, for a first look without a network.
+"""A generated layered image, for a first try without a network.
 
 Its files are the running Python's own standard library, so it is a few thousand real files of all
 sizes; its upper layers add, replace and delete some of them, as a real build does.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SAMPLE_NAME = "lamella/quickstart:latest"
 _LEFT_OUT = {"__pycache__", "site-packages", "dist-packages", "test", "tests", "lib2to3"}
 _LATER_DELETED = ("turtledemo", "idlelib", "tkinter", "ensurepip")
-_MOST_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20
 
 
 def write_sample(target: Path) -> None:
@@ -81,7 +81,7 @@ def _library(tar: tarfile.TarFile, home: str) -> None:
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
                 continue
             taken += path.stat().st_size
-            if taken <= _MOST_BYTES:
+            if taken <= _MAX_BYTES:
                 inside = path.relative_to(source)
                 tar.add(path, f"{home}/{inside}", recursive=False, filter=_owned_by_root)
 

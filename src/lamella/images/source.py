@@ -28,7 +28,7 @@ class Fetch(Protocol):
 
 @dataclass(eq=False)
 class LayerBlob:
-    """One layer. ``diff_id`` is the digest of its tar, ``digest`` that of the blob (None: nobody said).
+    """One layer. ``diff_id`` is the digest of its tar, ``digest`` that of the blob (None: unknown).
 
     ``size`` is the blob's size in bytes; ``urls`` are other places that a foreign layer may be had from.
     """
@@ -42,7 +42,7 @@ class LayerBlob:
 
     @property
     def name(self) -> str:
-        """How errors call the layer."""
+        """The layer's name in errors."""
         return f"the layer {self.digest or self.diff_id}"
 
     def open(self, *, max_size: int | None = None) -> LayerStream:
@@ -97,7 +97,7 @@ class ImageSource(Closing):
         """These layers will be opened, in this order: begin to fetch them. Returns at once."""
 
     def release(self, layer: LayerBlob) -> None:
-        """*layer* is not needed again: what was fetched for it may go."""
+        """*layer* is not needed again: what was fetched for it may be deleted."""
 
     def close(self) -> None:
-        """Let go of files and connections. Closing twice does nothing."""
+        """Close files and connections. Closing twice does nothing."""

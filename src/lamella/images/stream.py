@@ -110,7 +110,7 @@ class LayerStream:
                 self._pump(reader)
             finally:
                 reader.close()
-        except BaseException as error:  # whatever it is, it belongs to the consumer, in its own thread
+        except BaseException as error:  # raised in the consumer, in its own thread
             self._error = error
         with self._changed:
             self._finished = True
@@ -134,7 +134,7 @@ class LayerStream:
             except LamellaError:
                 raise
             except errors as error:
-                self._blame_the_blob(source)
+                self._check_rest_of_blob(source)
                 raise bad_stream(error, kind, self.name) from error
             if not data:
                 break
@@ -143,14 +143,14 @@ class LayerStream:
                 raise BadInputError(f"{self.name} is larger than {self._max_size} bytes when unpacked")
             if hasher is not None:
                 hasher.update(data)
-            if not self._hand_over(data):
+            if not self._enqueue(data):
                 return
         if source.read(1):
-            raise BadInputError(f"{self.name} goes on after the end of its {kind} stream")
+            raise BadInputError(f"{self.name} has data after the end of its {kind} stream")
         self._check(source, hasher.hexdigest() if hasher is not None else source.hexdigest())
 
-    def _blame_the_blob(self, source: _CheckedInput) -> None:
-        """Where the blob itself is wrong, say that, rather than how its compression suffered from it."""
+    def _check_rest_of_blob(self, source: _CheckedInput) -> None:
+        """Read the rest of the blob, and report damage of the blob itself rather than of its compression."""
         while source.read(PIECE):
             pass
         self._check_blob(source)
@@ -170,7 +170,7 @@ class LayerStream:
         if self._digest is not None:
             _compare(self.name, "digest", self._digest, source.hexdigest())
 
-    def _hand_over(self, data: bytes) -> bool:
+    def _enqueue(self, data: bytes) -> bool:
         with self._changed:
             while len(self._waiting) >= PIECES_WAITING and not self._stopped:
                 self._changed.wait()
@@ -244,7 +244,7 @@ class LayerStream:
             pass
 
     def close(self) -> None:
-        """Stop the thread and let go of the rest, unchecked. Closing twice does nothing."""
+        """Stop the thread and drop the rest, unchecked. Closing twice does nothing."""
         with self._changed:
             self._stopped = True
             self._waiting.clear()

@@ -66,15 +66,15 @@ class TarIndex:
             if member is None or member.link is None:
                 return member
             name = member.link
-        raise BadInputError(f"{self.what}: the links from {name[:200]!r} lead nowhere")
+        raise BadInputError(f"{self.what}: the links from {name[:200]!r} cannot be resolved")
 
     def _bad(self, offset: int, why: str) -> BadInputError:
         if offset == 0 and not self.members:
             return BadInputError(
-                f"{self.what} is not an image archive: it is no tar",
+                f"{self.what} is not an image archive: it is not a tar",
                 hint="give the output of `docker save`, an OCI archive, or an OCI layout folder",
             )
-        return BadInputError(f"{self.what} is not a good tar archive: {why} at byte {offset}")
+        return BadInputError(f"{self.what} is not a valid tar archive: {why} at byte {offset}")
 
     def _read(self) -> None:
         offset = count = 0
@@ -144,7 +144,7 @@ class TarIndex:
             member = Member(0, 0, self._normal(link))
         elif kind == b"2":
             if link.startswith("/"):
-                raise BadInputError(f"{self.what}: the link {name[:200]!r} leads out of the archive")
+                raise BadInputError(f"{self.what}: the link {name[:200]!r} points outside the archive")
             member = Member(0, 0, self._normal(clean.rpartition("/")[0] + "/" + link, followed=True))
         else:
             return  # no image archive needs directories or devices
@@ -158,7 +158,7 @@ class TarIndex:
         for part in name.split("/"):
             if part == "..":
                 if not followed or not parts:
-                    raise BadInputError(f"{self.what}: the name {name[:200]!r} leads out of the archive")
+                    raise BadInputError(f"{self.what}: the name {name[:200]!r} points outside the archive")
                 parts.pop()
             elif part not in ("", "."):
                 parts.append(part)

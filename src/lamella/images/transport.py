@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 log = logs.logger(__name__)
 
 ATTEMPTS = 5
-LONGEST_WAIT = 60.0
-"""Seconds. A server that asks for more patience than this is reported instead."""
+MAX_WAIT = 60.0
+"""Seconds. A server that asks to wait longer (Retry-After) is reported as an error instead."""
 REDIRECTS = 10
 RETRY_STATUS = (408, 429, 500, 502, 503, 504)
 TIMEOUT = urllib3.Timeout(connect=20.0, read=60.0)
@@ -53,7 +53,7 @@ def split_url(url: str) -> urllib.parse.SplitResult:
     except ValueError:
         usable = False
     if not usable or not url.isascii() or not url.isprintable():
-        raise BadInputError(f"{url[:200]!r} is no web address")
+        raise BadInputError(f"{url[:200]!r} is not a URL")
     return parts
 
 
@@ -115,7 +115,7 @@ class Transport:
                 scheme = split_url(target).scheme
             except (ValueError, BadInputError) as error:
                 raise BadInputError(
-                    f"{_shown(url)} redirects to {location[:200]!r}: no web address"
+                    f"{_shown(url)} redirects to {location[:200]!r}, which is not a URL"
                 ) from error
             if url.startswith("https:") and scheme != "https" and self._verify:
                 raise NetworkError(f"{_shown(url)} redirects to {_shown(target)}, which is not encrypted")
@@ -163,7 +163,7 @@ class Transport:
                 if response.status not in RETRY_STATUS or attempt == attempts:
                     return response
                 asked = retry_after(response.headers.get("Retry-After"))
-                if asked is not None and asked > LONGEST_WAIT:
+                if asked is not None and asked > MAX_WAIT:
                     return response
                 wait = max(wait, asked or 0.0)
                 discard(response)
@@ -198,7 +198,7 @@ class Transport:
                 if proxy:
                     if not proxy.startswith(("http://", "https://")):
                         raise MissingError(
-                            f"the proxy {_shown(proxy)} is not of HTTP: no other kind is supported"
+                            f"the proxy {_shown(proxy)} is not an HTTP proxy; no other kind is supported"
                         )
                     split = urllib.parse.urlsplit(proxy)
                     user = (
@@ -252,7 +252,7 @@ def retry_after(value: str | None) -> float | None:
 
 
 def discard(response: urllib3.BaseHTTPResponse) -> None:
-    """Give the connection back if little is left to read, else close it."""
+    """Return the connection to its pool if little is left to read, else close it."""
     try:
         response.read(64 << 10)
     except urllib3.exceptions.HTTPError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing images out: as ``docker save`` does, or as an OCI layout.
+"""Writing images: as ``docker save`` does, or as an OCI layout.
 
 Both are the same files: an OCI layout (``oci-layout``, ``index.json``, ``blobs/sha256/...``), which since
 Docker 25 is what ``docker save`` writes too, with ``manifest.json`` and ``repositories`` added for
@@ -30,7 +30,7 @@ from lamella.images.manifest import (
     OCI_MANIFEST,
     REF_NAME_ANNOTATION,
 )
-from lamella.images.placing import whole_archive, whole_folder
+from lamella.images.output import output_archive, output_folder
 
 if TYPE_CHECKING:
     import contextlib
@@ -76,7 +76,7 @@ def write_docker_archive(images: Sequence[OutImage], out: Path | BinaryIO) -> No
     Raises :class:`CorruptError` if a layer is not what its diff id says (nothing is left at a path then),
     and the operating system's error for what cannot be written.
     """
-    with whole_archive(out) as tar:
+    with output_archive(out) as tar:
         _write_layout(images, _TarTarget(tar), "none", docker=True)
 
 
@@ -93,10 +93,10 @@ def write_oci_layout(
     :func:`write_docker_archive`; :class:`ExistsError` for a folder with something in it.
     """
     if archive:
-        with whole_archive(target) as tar:
+        with output_archive(target) as tar:
             _write_layout(images, _TarTarget(tar), compression, docker=False)
     elif isinstance(target, Path):
-        with whole_folder(target) as folder:
+        with output_folder(target) as folder:
             _write_layout(images, _FolderTarget(folder), compression, docker=False)
     else:
         raise UsageError(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.images.placing import whole_file
+from lamella.images.output import output_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def output(target: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
-    """The stream *target* as it is, or the file of that name as :func:`whole_file` makes it."""
+    """The stream *target* as it is, or the file of that name as :func:`output_file` makes it."""
     if isinstance(target, str | os.PathLike):
-        with whole_file(Path(target)) as file:
+        with output_file(Path(target)) as file:
             yield file
     else:
         yield target

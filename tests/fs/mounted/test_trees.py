@@ -252,7 +252,7 @@ def test_dots_at_the_end_of_a_path_name_nothing(tmp_path: Path) -> None:
             tree.whiteout(path)
             with pytest.raises(NotFoundError):
                 tree.remove(path, recursive=True)
-            with pytest.raises(BadInputError, match="which is not there"):
+            with pytest.raises(BadInputError, match="which does not exist"):
                 tree.put(Entry(b"link", Kind.HARDLINK, target=path))
     assert names(tmp_path / "t") == {"a", "a/b"}
 

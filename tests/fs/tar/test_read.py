@@ -411,10 +411,10 @@ class TestEnds:
 
 
 HOSTILE = {
-    "escape": (header(b"../../etc/passwd"), "leads out of the root"),
-    "escape below": (header(b"a/b/../../../x"), "leads out of the root"),
-    "escape by record": (pax((b"path", b"../x")) + header(), "leads out of the root"),
-    "link outside": (header(b"x", b"1", link=b"../../etc/shadow"), "target leads out of the root"),
+    "escape": (header(b"../../etc/passwd"), "points outside the root"),
+    "escape below": (header(b"a/b/../../../x"), "points outside the root"),
+    "escape by record": (pax((b"path", b"../x")) + header(), "points outside the root"),
+    "link outside": (header(b"x", b"1", link=b"../../etc/shadow"), "target points outside the root"),
     "link to the root": (header(b"x", b"1", link=b"/"), "hard link to nothing"),
     "a file as the root": (header(b"./"), "in place of the root"),
     "a link as the root": (header(b"/", b"2", link=b"x"), "in place of the root"),

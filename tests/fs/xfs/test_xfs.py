@@ -200,7 +200,7 @@ def test_what_is_no_xfs(tmp_path: Path) -> None:
     nothing = MemoryDevice(1 * MIB)
     with pytest.raises(NotFoundError, match="no XFS"):
         XFS.condition(nothing)
-    with pytest.raises(UnsupportedError, match="only a kernel"), XFS.reader(nothing):
+    with pytest.raises(UnsupportedError, match="only the kernel"), XFS.reader(nothing):
         pass
     image = tmp_path / "image"
     with image.open("wb") as file:

@@ -181,7 +181,7 @@ def test_a_reader_s_device_is_waited_for_and_then_named(monkeypatch: pytest.Monk
     assert volume._active(last=False) is None
     assert cast("str", volume._active(last=False)) == "made"
     calls.clear()
-    with pytest.raises(BusyError, match="by nobody that can be seen"):
+    with pytest.raises(BusyError, match="held by something that cannot be seen"):
         volume._active(last=True)
 
 

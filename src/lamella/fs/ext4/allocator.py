@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Free blocks and inodes, handed out so that what is written together lies together.
+"""Allocation of blocks and inodes, so that what is written together lies together.
 
-The truth is libext2fs's bitmaps. Blocks are taken from them in *windows* of a few MiB and handed out
+What is free is in libext2fs's bitmaps. Blocks are taken from them in *windows* of a few MiB and handed out
 from the window in order, so that a layer's files follow each other on the device whatever directory
 they are in: few chunks of the thin pool below are touched. Inodes are handed out lowest first.
 
-Blocks given back are not reused before :meth:`Blocks.settle`, so that they can be discarded as they are.
+Freed blocks are not reused before :meth:`Blocks.release_freed`, so that they can be discarded.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Blocks:
                 missing -= length
         except BaseException:
             for first, length in runs:
-                self.give_back(first, length)
+                self.free(first, length)
             raise
         self.taken += count
         return runs
@@ -80,14 +80,14 @@ class Blocks:
         """One block."""
         return self.take(1)[0][0]
 
-    def give_back(self, first: int, length: int) -> None:
-        """Free a run, not to be reused before :meth:`settle`."""
+    def free(self, first: int, length: int) -> None:
+        """Free a run, not to be reused before :meth:`release_freed`."""
         self._pending.append((first, length))
         if len(self._pending) >= PENDING_LIMIT:
-            self.settle()
+            self.release_freed()
 
-    def settle(self) -> None:
-        """Mark everything given back as free, for reuse."""
+    def release_freed(self) -> None:
+        """Mark everything freed since the last call as free, for reuse."""
         filesystem = self._filesystem
         if not self._pending:
             return
@@ -148,7 +148,7 @@ class Blocks:
             if length and self._is_free(first, length):
                 break
             # Nothing is left, or the library has taken blocks there itself: look anew.
-            self.settle()
+            self.release_freed()
             self._runs, self._short, self._run = self._search(), [], (0, 0)
         else:
             raise NoSpaceError(
@@ -218,7 +218,7 @@ class Inodes:
         self._fresh[number >> 3] |= 1 << (number & 7)
         return number
 
-    def give_back(self, number: int, *, directory: bool) -> None:
+    def free(self, number: int, *, directory: bool) -> None:
         """Free an inode."""
         self._library.inode_alloc_stats2(self._filesystem.handle, number, -1, int(directory))
         self._fresh[number >> 3] &= ~(1 << (number & 7))
@@ -228,7 +228,7 @@ class Inodes:
         return bool(self._fresh[number >> 3] & 1 << (number & 7))
 
     def _begin_table_block(self, index: int) -> None:
-        """Zero the table block of the first inode in it: nobody has, if descriptors have checksums."""
+        """Zero the table block of the first inode in it; with descriptor checksums nothing has yet."""
         filesystem = self._filesystem
         last = index // self._per_block
         first = -(-self._used_to // self._per_block)
@@ -276,5 +276,5 @@ class Inodes:
                 f"{filesystem.inodes_count}",
                 hint="make it larger, or with more inodes (dm.mkfsarg=-i 8192)",
             )
-        self._wrapped = True  # once more from the start: some may have been given back
+        self._wrapped = True  # once more from the start: some may have been freed
         self._group = 0

@@ -268,7 +268,7 @@ class Directory:
                 places.extend(range(first, first + length))
         else:
             for place in old_places[len(built) :]:
-                allocator.give_back(place, 1)
+                allocator.free(place, 1)
         self._places = places
         for place, block in zip(places, built, strict=True):
             filesystem.write_block(place, block)
@@ -276,7 +276,7 @@ class Directory:
         if missing or not ino.get_size(raw):
             if ino.get_size(raw):
                 for node in allocated_blocks(filesystem, self.number, raw).nodes:
-                    allocator.give_back(node, 1)
+                    allocator.free(node, 1)
             runs = extents.merge((logical, place, 1) for logical, place in enumerate(places))
             raw[40:100], taken = extents.build(
                 filesystem, filesystem.inode_seed(self.number, raw), runs, allocator.take_one

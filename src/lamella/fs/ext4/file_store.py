@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file's bytes into blocks: taking the blocks, writing the pieces, leaving the holes."""
+"""Storing a file's bytes: allocating blocks, writing the pieces, leaving the holes."""
 
 from __future__ import annotations
 

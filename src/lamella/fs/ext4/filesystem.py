@@ -168,7 +168,7 @@ class Ext4(Geometry):
     # -- the end ---------------------------------------------------------------------------------
 
     def mark_changed(self) -> None:
-        """Tell the library that its superblock must be written."""
+        """Mark the superblock for writing by the library."""
         self.fields.flags |= ext2.FLAG_DIRTY | ext2.FLAG_CHANGED
 
     def write_back(self) -> None:
@@ -178,7 +178,7 @@ class Ext4(Geometry):
         self.channel.write_back()
 
     def abandon(self) -> None:
-        """Give up what has not been written back, and close."""
+        """Discard what has not been written back, and close."""
         if self._open:
             self._open = False
             self.channel.abandon()

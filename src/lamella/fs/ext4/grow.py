@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 RESIZE_INODE: Final = 7
 _DIND: Final = 40 + 13 * 4
-_LEAST_DATA: Final = 50
+_MIN_DATA: Final = 50
 """A last group with fewer blocks than this beside its own metadata is left out, as mke2fs does."""
 
 
@@ -86,7 +86,7 @@ def _plan(device: BlockDevice, old: sb.SuperBlock) -> _Plan:
             break
         last = groups - 1
         rest = blocks - first - last * per_group
-        if rest >= _overhead(old, plan, last) + _LEAST_DATA:
+        if rest >= _overhead(old, plan, last) + _MIN_DATA:
             break
         blocks = first + last * per_group
     if groups * int(old.inodes_per_group) > 0xFFFFFFFF:

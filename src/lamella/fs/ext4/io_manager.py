@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PAGE: Final = 4096
 """Bytes in a page of the cache, whatever the file system's block size."""
 CACHE_LIMIT: Final = 24 << 20
-"""Most bytes the cache holds before it writes back and lets go of its oldest half."""
+"""Most bytes that the cache holds before it writes back and drops its oldest half."""
 MERGE_LIMIT: Final = 1 << 20
 """Most bytes in one merged write."""
 
@@ -161,13 +161,13 @@ class Channel:
         self._dirty.clear()
 
     def abandon(self) -> None:
-        """Never write back what is dirty: the change is being given up."""
+        """Drop what is dirty without writing it: the change is abandoned."""
         self._abandoned = True
         self._dirty.clear()
         self._pages.clear()
 
     def check(self) -> None:
-        """Raise what a callback had to swallow since the last check, if anything."""
+        """Raise the exception of a callback since the last check, if there was one."""
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure

@@ -66,7 +66,7 @@ def recover_journal(device: BlockDevice) -> int:
         return 0
     if not block.feature_compat & sb.COMPAT_HAS_JOURNAL or not block.journal_inum:
         raise UnsupportedError(
-            f"the journal of the ext4 file system in {device.name} lies on another device",
+            f"the journal of the ext4 file system in {device.name} is on another device",
             hint="mount it once with that device present",
         )
     with Ext4.open(device, read_only=True, bitmaps=False) as filesystem:

@@ -35,7 +35,7 @@ SMALL: Final = 512 << 20
 """Below this many bytes mke2fs gives an inode to every 4096 bytes instead of every 16384."""
 BIG: Final = 4 << 40
 HUGE: Final = 16 << 40
-LEAST_GROWTH: Final = 256 << 30
+MIN_GROWTH: Final = 256 << 30
 """Descriptors are reserved for growing at least so far, and at least 16 times ..."""
 GROWTH_FACTOR: Final = 16
 LOST_AND_FOUND: Final = 16384
@@ -93,7 +93,7 @@ def make_ext4(
 
 
 def _parameters(device: BlockDevice, options: MkfsOptions) -> sb.SuperBlock:
-    """The half-filled superblock that ``ext2fs_initialize`` takes its orders from."""
+    """The partly filled superblock from which ``ext2fs_initialize`` takes its parameters."""
     size = options.block_size
     blocks = device.size // size
     if blocks < 64:
@@ -145,7 +145,7 @@ def _reserved_descriptor_blocks(blocks: int, options: MkfsOptions) -> int:
     costs 4 MiB in a pool, so by default we reserve less: growing on from there takes meta_bg.
     """
     size = options.block_size
-    target = max(LEAST_GROWTH // size, blocks * GROWTH_FACTOR)
+    target = max(MIN_GROWTH // size, blocks * GROWTH_FACTOR)
     if options.resize_blocks is not None:
         target = options.resize_blocks
         if target <= blocks:
@@ -178,7 +178,7 @@ def _new_handle(device: BlockDevice, channel: Channel, handle: Any, options: Mkf
     library.init_csum_seed(handle)
     now = int(time.time())
     block.mkfs_time = block.lastcheck = block.wtime = now & 0xFFFFFFFF
-    block.max_mnt_count = 0xFFFF  # never force a check: nobody is there to wait for it
+    block.max_mnt_count = 0xFFFF  # never force a check at mount
     block.checkinterval = 0
     block.errors = 1
     block.def_hash_version = _HALF_MD4
@@ -216,9 +216,9 @@ def _fill(filesystem: Ext4, options: MkfsOptions, prezeroed: bool) -> None:
 
 
 def _inode_tables(filesystem: Ext4, prezeroed: bool) -> None:
-    """Mark the inode tables as needing no zeroing, and zero those that somebody would read unwritten.
+    """Mark the inode tables as needing no zeroing, and zero those that would be read unwritten.
 
-    With descriptor checksums nobody reads an inode block past a group's ``itable_unused``. Without them
+    With descriptor checksums no inode block is read past a group's ``itable_unused``. Without them
     whole tables are read, so they must be zeros.
     """
     library, handle = filesystem.library, filesystem.handle

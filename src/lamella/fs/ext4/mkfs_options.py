@@ -65,7 +65,7 @@ _IGNORED_EXTENDED = {
     "no_copy_xattrs",
     "nolazy_itable_init",
 }
-"""Extended options that ask for something which is so anyway: nothing here is ever zeroed for show."""
+"""Extended options that change nothing here: nothing is ever zeroed without need."""
 _CLEARED = uuids.UUID(int=0)
 
 

@@ -279,7 +279,7 @@ class SuperblockState:
     clean: bool
     """Unmounted cleanly, no errors recorded, no journal to replay."""
     errors: bool
-    """A kernel or a checker has found errors in it and nobody has repaired them."""
+    """A kernel or a checker has found errors in it that were not repaired."""
     needs_recovery: bool
     """Its journal holds changes that must be replayed first: a mount was cut off."""
     size: int
@@ -343,12 +343,12 @@ def check_writable(block: SuperBlock, name: str, *, orphans: bool = False) -> No
     beyond = beyond or _names(int(block.feature_incompat) & ~WRITABLE_INCOMPAT, _INCOMPAT_NAMES)
     if beyond:
         raise UnsupportedError(
-            f"the ext4 file system in {name} uses {beyond}: it can be read only",
+            f"the ext4 file system in {name} uses {beyond}: it can only be read",
             hint="write to it through a kernel mount",
         )
     if not block.feature_incompat & INCOMPAT_EXTENTS or not block.feature_incompat & INCOMPAT_FILETYPE:
         raise UnsupportedError(
-            f"the file system in {name} is an older one than ext4 (no extents): it can be read only",
+            f"the file system in {name} is older than ext4 (no extents): it can only be read",
             hint="write to it through a kernel mount",
         )
     if block.feature_incompat & INCOMPAT_RECOVER:

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from lamella.errors import ExistsError, NoSpaceError, NotFoundError
-from lamella.fs.attributes import settled
+from lamella.fs.attributes import with_acl_in_mode
 from lamella.fs.entry import TYPE_BITS, Entry, Kind, show
 from lamella.fs.ext4 import extents, xattrs
 from lamella.fs.ext4 import inode as ino
@@ -39,8 +39,8 @@ class Tree(PathTree[Directory]):
     """The tree of an open file system, for changing. Get one by :meth:`open`, as a context manager.
 
     Leaving the context writes everything to the device (which is not flushed: that is the caller's
-    decision); leaving it by an exception gives up what has not been written yet. After an exception the
-    device may hold half of the change: the thin pool's transaction is what takes it back.
+    decision); leaving it by an exception discards what has not been written yet. After an exception the
+    device may hold half of the change: the thin pool's transaction has to be rolled back.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Tree(PathTree[Directory]):
     ) -> Tree:
         """Open the ext4 file system in *device* for changing.
 
-        *discard*: give freed space back to the device. *watcher* hears of removed files before they go.
+        *discard*: discard freed space on the device. *watcher* is notified of files before their removal.
         """
         filesystem = Ext4.open(device)
         try:
@@ -92,10 +92,10 @@ class Tree(PathTree[Directory]):
         if self._held > self._room:
             self._make_room()
         if not entry.path:
-            self._update(ROOT_INODE, settled(entry))
+            self._update(ROOT_INODE, with_acl_in_mode(entry))
             return b""
         if entry.xattrs:
-            entry = settled(entry)
+            entry = with_acl_in_mode(entry)
         directory, name, path = self._place_for(entry)
         kind = entry.kind
         if kind is Kind.HARDLINK:
@@ -173,7 +173,7 @@ class Tree(PathTree[Directory]):
         for directory in self._directories.values():
             directory.save(self._blocks)
         self._blocks.close_window()
-        self._blocks.settle()
+        self._blocks.release_freed()
         self.filesystem.check(self.filesystem.library.flush_icache(self.filesystem.handle), "write back")
         self.filesystem.mark_changed()
         self.filesystem.write_back()
@@ -181,7 +181,7 @@ class Tree(PathTree[Directory]):
             self._blocks.discard_freed()
 
     def close(self) -> None:
-        """Give up what has not been written, and close the file system."""
+        """Discard what has not been written, and close the file system."""
         self.filesystem.abandon()
 
     # -- finding ---------------------------------------------------------------------------------
@@ -270,7 +270,8 @@ class Tree(PathTree[Directory]):
         block_size = filesystem.block_size
         if entry.size > block_size * extents.MAX_BLOCKS:
             raise NoSpaceError(
-                f"{show(entry.path)} has {entry.size} bytes; ext4 takes {block_size * extents.MAX_BLOCKS}",
+                f"{show(entry.path)} has {entry.size} bytes; "
+                f"the limit of ext4 is {block_size * extents.MAX_BLOCKS}",
                 hint="the file is larger than any ext4 file system can hold",
             )
         number = self._inodes.take(directory=False)
@@ -289,7 +290,7 @@ class Tree(PathTree[Directory]):
             if len(entry.target) >= self.filesystem.block_size:
                 raise NoSpaceError(
                     f"the symbolic link {show(entry.path)} has a target of {len(entry.target)} bytes; "
-                    f"ext4 takes {self.filesystem.block_size - 1}",
+                    f"the limit is {self.filesystem.block_size - 1}",
                     hint="make the file system with larger blocks",
                 )
             first = self._blocks.take_one()
@@ -362,7 +363,7 @@ class Tree(PathTree[Directory]):
         links = ino.get_links(raw)
         if links >= ino.LINK_MAX:
             raise NoSpaceError(
-                f"{show(entry.target)} has {links} names; ext4 takes no more",
+                f"{show(entry.target)} has {links} hard links, the most that ext4 supports",
                 hint="the image has more hard links to one file than ext4 can hold",
             )
         ino.set_links(raw, links + 1)
@@ -392,7 +393,7 @@ class Tree(PathTree[Directory]):
         seen: set[int] = set()
         while number:
             if number in seen:
-                raise filesystem.corrupt(f"its list of orphan inodes comes back to {number}")
+                raise filesystem.corrupt(f"a cycle in its list of orphan inodes at {number}")
             seen.add(number)
             raw = filesystem.read_inode(number)
             following = ino.get_deletion_time(raw)
@@ -456,7 +457,7 @@ class Tree(PathTree[Directory]):
             self._free(number, self.filesystem.read_inode(number), directory=True)
 
     def _drop_name(self, number: int, path: bytes) -> None:
-        """Take one name from an inode that is no directory; the last takes its blocks with it."""
+        """Remove one name of an inode that is no directory; its blocks are freed with the last one."""
         filesystem = self.filesystem
         raw = filesystem.read_inode(number)
         if self._watcher is not None and ino.get_mode(raw) & ino.S_IFMT == ino.S_IFREG:
@@ -477,7 +478,7 @@ class Tree(PathTree[Directory]):
             self._free(number, raw, directory=False)
 
     def _free(self, number: int, raw: bytearray, *, directory: bool) -> None:
-        """Give an inode and its blocks back."""
+        """Free an inode and its blocks."""
         filesystem = self.filesystem
         if number < filesystem.first_inode:
             raise filesystem.corrupt(f"a name leads to the reserved inode {number}")
@@ -489,14 +490,14 @@ class Tree(PathTree[Directory]):
         if mapped:
             runs, nodes = allocated_blocks(filesystem, number, raw)
             for _, first, length in runs:
-                self._blocks.give_back(first, length)
+                self._blocks.free(first, length)
             for node in nodes:
-                self._blocks.give_back(node, 1)
+                self._blocks.free(node, 1)
         if acl_sectors:
             xattrs.free_block(filesystem, number, raw)
         ino.set_deleted(raw, self._now)
         filesystem.write_inode(number, raw)
-        self._inodes.give_back(number, directory=directory)
+        self._inodes.free(number, directory=directory)
 
     def _make_room(self) -> None:
         """Write out and drop directories, but the latest one and older ones with new names in them."""

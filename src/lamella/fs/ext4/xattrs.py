@@ -55,13 +55,14 @@ def _check(filesystem: Ext4, code: int, name: bytes, value: bytes, path: bytes) 
         )
     if name in ACLS:
         raise BadInputError(
-            f"{which} of {show(path)} is no POSIX ACL", hint="the layer is damaged; build the image again"
+            f"{which} of {show(path)} is not a valid POSIX ACL",
+            hint="the layer is damaged; build the image again",
         )
     filesystem.check(code, f"write {which} of {show(path)} to")
 
 
 def free_block(filesystem: Ext4, number: int, raw: bytearray) -> None:
-    """Let go of the block with attributes of an inode; *raw* is changed. Others may share the block."""
+    """Release the block with attributes of an inode; *raw* is changed. Others may share the block."""
     library = filesystem.library
     filesystem.check(library.flush_icache(filesystem.handle), "read an inode of")
     buffer = create_string_buffer(bytes(raw), len(raw))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file's bytes and everyone's attributes, into a mounted tree."""
+"""Writing files' bytes and all kinds of attributes into a mounted tree."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def replace_xattrs(where: int | bytes, xattrs: Mapping[bytes, bytes], path: byte
     link = isinstance(where, bytes)
     for text in os.listxattr(where, follow_symlinks=not link):
         name = os.fsencode(text)
-        if name not in xattrs and storable(name) and not is_the_kernels(name):
+        if name not in xattrs and storable(name) and not is_kernel_owned(name):
             os.removexattr(where, name, follow_symlinks=not link)
     set_xattrs(where, Kind.DIRECTORY, xattrs, path)
 
@@ -109,15 +109,15 @@ def set_xattrs(where: int | bytes, kind: Kind, xattrs: Mapping[bytes, bytes], pa
                     f"{which} cannot be stored", hint="remove some of them from the image"
                 ) from error
             if error.errno == errno.EINVAL:
-                what = "is no POSIX ACL" if name in ACLS else "is refused by the kernel"
+                what = "is not a valid POSIX ACL" if name in ACLS else "is refused by the kernel"
                 raise BadInputError(
                     f"{which} {what}", hint="the layer is damaged; build the image again"
                 ) from error
             raise
 
 
-def is_the_kernels(name: bytes) -> bool:
-    """Whether an attribute that a kernel lists is its own affair and belongs to no image.
+def is_kernel_owned(name: bytes) -> bool:
+    """Whether an attribute that a kernel lists is its own and does not belong in an image.
 
     SELinux labels everything that is made where it is on. XFS keeps ACLs in attributes of the trusted
     namespace, and lists them beside the ACLs themselves.
@@ -131,10 +131,12 @@ def failure(error: OSError, doing: str, path: bytes, where: str) -> LamellaError
         case errno.ENOSPC | errno.EDQUOT:
             return NoSpaceError(f"no space is left in {where} for {show(path)}", hint=_LARGER)
         case errno.EFBIG:
-            return NoSpaceError(f"{show(path)} is larger than {where} takes files", hint="split the file")
+            return NoSpaceError(
+                f"{show(path)} is larger than any file can be in {where}", hint="split the file"
+            )
         case errno.EMLINK:
             return NoSpaceError(
-                f"{show(path)} has more names than {where} takes",
+                f"{show(path)} has more hard links than {where} supports",
                 hint="the image has more hard links to one file than this file system can hold",
             )
         case errno.ENAMETOOLONG:

@@ -135,7 +135,7 @@ def mount(
 
 
 def unmount(point: str | os.PathLike[str], *, lazy: bool = False) -> None:
-    """Unmount what is mounted at *point*; *lazy*: out of sight now, and gone when nobody uses it any more.
+    """Unmount what is mounted at *point*; *lazy*: detached now, and unmounted when nothing uses it any more.
 
     Raises :class:`BusyError` naming who uses it, and :class:`NotFoundError` where nothing is mounted.
     """

@@ -16,7 +16,7 @@ from lamella.errors import CorruptError
 from lamella.fs.attributes import storable
 from lamella.fs.entry import KINDS, Kind, show
 from lamella.fs.mounted.dirfds import OpenPlaces, Place, through_proc
-from lamella.fs.mounted.file_store import is_the_kernels
+from lamella.fs.mounted.file_store import is_kernel_owned
 from lamella.fs.reader import PIECE, TreeReader, Usage
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Inode:
 
 
 class DirectoryReader(TreeReader[Inode]):
-    """Reads the tree below an open directory, which nobody changes meanwhile. Close it after use.
+    """Reads the tree below an open directory, which must not change meanwhile. Close it after use.
 
     Memory: 131072 names at most are kept, and those of the directory in use.
     """
@@ -208,7 +208,7 @@ class DirectoryReader(TreeReader[Inode]):
             found = {}
             for text in os.listxattr(where, follow_symlinks=not link):
                 name = os.fsencode(text)
-                if storable(name) and not is_the_kernels(name):
+                if storable(name) and not is_kernel_owned(name):
                     found[name] = os.getxattr(where, name, follow_symlinks=not link)
             return found
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from lamella.errors import ExistsError, NotFoundError
 from lamella.fs import acl
-from lamella.fs.attributes import settled
+from lamella.fs.attributes import with_acl_in_mode
 from lamella.fs.entry import KINDS, TYPE_BITS, Entry, Kind, show
 from lamella.fs.mounted.dirfds import OPEN_DIRECTORY, OpenPlaces, Place, through_proc
 from lamella.fs.mounted.file_store import failure, replace_xattrs, set_xattrs, write_file
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from lamella.fs.layer import FilePayload, RemovalWatcher
 
 _PIECE: Final = 1 << 20
-_FURTHEST: Final = ((1 << 63) - 1) * 10**9
-"""Nanoseconds of the most seconds that a kernel takes."""
+_MAX_TIME: Final = ((1 << 63) - 1) * 10**9
+"""The latest time in nanoseconds that utimensat(2) accepts."""
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -60,7 +60,7 @@ class DirectoryTree(PathTree[Directory]):
     """The tree below an open directory, for changing. A context manager.
 
     Leaving the context sets the times of directories; leaving it by an exception leaves the tree half
-    changed: whoever mounted it takes that back.
+    changed, which the caller has to roll back.
     """
 
     def __init__(self, root: int, name: str, *, watcher: RemovalWatcher | None = None) -> None:
@@ -97,7 +97,7 @@ class DirectoryTree(PathTree[Directory]):
 
     def _put(self, entry: Entry, payload: FilePayload | None) -> bytes:
         if entry.xattrs:
-            entry = settled(entry)
+            entry = with_acl_in_mode(entry)
         if not entry.path:
             self._update(self._root, entry)
             return b""
@@ -472,9 +472,9 @@ def _read(above: int, name: bytes, offset: int, length: int) -> Iterator[bytes]:
 
 
 def _times(mtime_ns: int) -> tuple[int, int]:
-    """What utime takes: a time that no kernel can say becomes the nearest that it can; file systems then
+    """Arguments of utime: a time out of the kernel's range becomes the nearest in it; file systems then
     do the same with theirs."""
-    kept = min(max(mtime_ns, -_FURTHEST), _FURTHEST)
+    kept = min(max(mtime_ns, -_MAX_TIME), _MAX_TIME)
     return kept, kept
 
 

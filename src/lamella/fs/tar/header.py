@@ -130,7 +130,7 @@ def clean_path(path: bytes, what: str = "the path") -> bytes:
         for part in path.split(b"/"):
             if part == b"..":
                 if not parts:
-                    raise FieldError(f"{what} leads out of the root")
+                    raise FieldError(f"{what} points outside the root")
                 parts.pop()
             elif part not in (b"", b"."):
                 parts.append(part)

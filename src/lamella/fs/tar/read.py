@@ -63,7 +63,7 @@ def read_tar(
 
     The payload must be read, or left alone, before the next entry is asked for; what is left is
     passed over. The stream is read to its very end, past the end marks, so that a stream that checks
-    its digest at the end does so. *name* is what errors call the stream. Nothing is sorted or merged:
+    its digest at the end does so. *name* is the stream's name in errors. Nothing is sorted or merged:
     the same path may come more than once, and whiteouts come as the files that they are.
 
     Raises :class:`BadInputError` for what is damaged, cut off or hostile, naming the entry.
@@ -197,7 +197,7 @@ class _Reader:
         if not is_device:
             major = minor = 0
         elif not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
-            raise FieldError(f"a device number {major}:{minor} that Linux does not have")
+            raise FieldError(f"a device number {major}:{minor} that Linux does not support")
         xattrs = dict(records.xattrs)
         return Entry(path, kind, mode, uid, gid, mtime, real_size, target, major, minor, xattrs, data), size
 
@@ -229,7 +229,7 @@ class _Reader:
         if payload.remaining:
             if recorder is not None and payload.remaining != payload.size:
                 raise ValueError("a consumer took part of a payload that is being recorded")
-            if source.pass_over(payload.remaining):
+            if source.skip(payload.remaining):
                 raise truncated(source, f"inside the bytes of {entry.path.decode('utf-8', 'replace')!r}")
             payload.remaining = 0
         elif recorder is not None:
@@ -240,7 +240,7 @@ class _Reader:
             if recorder is None and source.end - source.pos >= padding:
                 source.pos += padding
             else:
-                source.pass_over(padding)  # what is missing at the very end of a stream does no harm
+                source.skip(padding)  # what is missing at the very end of a stream does no harm
 
     def _end(self, block: bytes, offset: int, pending: bool) -> None:
         """Check that the stream may end with this block: two zero blocks, or nothing at all."""
@@ -262,13 +262,13 @@ class _Reader:
             data = self._source.take(size)
         except EOFError:
             raise truncated(self._source, f"inside {what}") from None
-        self._source.pass_over(-size % BLOCK)
+        self._source.skip(-size % BLOCK)
         return data
 
     def _skip(self, size: int, what: str) -> None:
-        if self._source.pass_over(size):
+        if self._source.skip(size):
             raise truncated(self._source, f"inside {what}")
-        self._source.pass_over(-size % BLOCK)
+        self._source.skip(-size % BLOCK)
 
     def _skip_link_body(self, size: int) -> None:
         """Pass over a hard link's body if it has one.

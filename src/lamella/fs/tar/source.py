@@ -136,7 +136,7 @@ class Source:
             self.recorder.raw(data)
         return data
 
-    def pass_over(self, length: int) -> int:
+    def skip(self, length: int) -> int:
         """Skip *length* bytes, recorded; returns how many were missing at the stream's end."""
         while length:
             have = min(self.fill(1), length)
@@ -149,8 +149,8 @@ class Source:
         return length
 
     def drain(self) -> None:
-        """Read to the stream's end, so that whoever checks its digest has seen all of it."""
-        self.pass_over(1 << 62)
+        """Read to the stream's end, so that a stream that checks its digest has seen all of it."""
+        self.skip(1 << 62)
 
     def window(self, length: int) -> memoryview:
         """Up to *length* buffered bytes, at least one unless the stream has ended; not taken yet."""

@@ -124,7 +124,7 @@ class TarSplitWriter(BatchWriter):
                 done += len(piece)
                 self._put(bytes(piece))
         if done != size or crc != self._crcs[index]:
-            raise CorruptError(f"{show(path)}: its bytes changed between being written and being replaced")
+            raise CorruptError(f"{show(path)}: its content changed before it was replaced")
 
     def _end(self) -> None:
         self._put_raw()
@@ -245,7 +245,7 @@ def _copy(record: _File, streams: Iterator[Iterable[bytes]], out: Out, name: str
             out.write(piece)
     if done != expected or crc != record.crc:
         raise CorruptError(
-            f"{name}: the file {show(record.path)!r} is not what it was when its layer was unpacked",
+            f"{name}: the file {show(record.path)!r} has changed since its layer was unpacked",
             hint="the layer cannot be written out again; load or pull its image anew",
         )
     return done

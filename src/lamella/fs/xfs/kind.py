@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lamella.fs.pair import Pair
     from lamella.fs.reader import TreeReader
 
-LEAST = 300 << 20
+MIN_SIZE = 300 << 20
 """Smallest XFS that mkfs.xfs makes since 5.19, in bytes."""
 _RETRIES = "/sys/fs/xfs/{}/error/metadata/ENOSPC/max_retries"
 
@@ -40,7 +40,7 @@ class Lendable(Protocol):
     """A device with a node that the kernel can mount."""
 
     def lent(self) -> AbstractContextManager[str]:
-        """The node's path, for as long as the kernel may use it; nobody else has it open for writing."""
+        """The node's path, for as long as the kernel may use it; nothing else has it open for writing."""
 
 
 class Xfs(FileSystem):
@@ -76,8 +76,8 @@ class Xfs(FileSystem):
             said = [line for line in done.stderr.splitlines() if line and not line.startswith("Usage")]
             raise UsageError(
                 f"mkfs.xfs cannot make a file system of {device.size} bytes: "
-                f"{said[0] if said else 'it fails without a word'}",
-                hint=f"look at dm.mkfsarg; dm.basesize has to be {LEAST >> 20}M or more",
+                f"{said[0] if said else 'it failed without an error message'}",
+                hint=f"look at dm.mkfsarg; dm.basesize has to be {MIN_SIZE >> 20}M or more",
             )
         with self.tree(device) as tree:
             tree.put(Entry(b"", Kind.DIRECTORY, 0o755))
@@ -161,7 +161,7 @@ def set_max_retries(node: str, count: int | None) -> None:
 def _lent(device: BlockDevice) -> AbstractContextManager[str]:
     if not isinstance(device, Lendable):
         raise UnsupportedError(
-            f"there is an XFS in {device.name}, and only a kernel that mounts it reads and writes that",
+            f"{device.name} holds an XFS file system, which only the kernel can read and write, mounted",
             hint="as root: --engine kernel; see docs/xfs.md",
         )
     return device.lent()
@@ -175,4 +175,4 @@ def _size_of(node: str) -> int:
         os.close(descriptor)
 
 
-__all__ = ["LEAST", "Lendable", "Xfs", "set_max_retries"]
+__all__ = ["MIN_SIZE", "Lendable", "Xfs", "set_max_retries"]

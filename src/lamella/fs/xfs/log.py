@@ -27,7 +27,7 @@ _PER_HEADER: Final = 32768
 """Bytes of a record that one block of its header describes."""
 _FLAGS_AT: Final = 9
 _UNMOUNT: Final = 0x20
-_FURTHEST: Final = 4096
+_MAX_DISTANCE: Final = 4096
 """Blocks in which the youngest record must begin: one has 256 KiB at most, eight are on their way at once."""
 
 
@@ -69,7 +69,7 @@ class _Log:
 
     def is_clean(self) -> bool:
         head = self._head()
-        for back in range(1, min(self._count, _FURTHEST)):
+        for back in range(1, min(self._count, _MAX_DISTANCE)):
             number = (head - back) % self._count
             raw = self._block(number)
             magic, _, version, length = _RECORD.unpack_from(raw)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files and folders that appear whole and on disk, or not at all."""
+"""Output files and folders that get their name when they are complete and on disk, or not at all."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def output_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the name *path* when the block has ended well and all is on disk.
 
-    A symlink stays, and what it leads to is replaced. What is no plain file (``/dev/stdout``, a pipe, a
+    A symlink stays, and what it leads to is replaced. What is not a regular file (``/dev/stdout``, a pipe, a
     disk) is never replaced but written into. Raises :class:`ExistsError` for a folder.
     """
     real = Path(os.path.realpath(path))
@@ -40,10 +40,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def whole_archive(out: Path | BinaryIO) -> Iterator[BinaryIO]:
+def output_archive(out: Path | BinaryIO) -> Iterator[BinaryIO]:
     """A stream for a tar, ended properly; a path gets its file only when it is whole and on disk."""
     if isinstance(out, Path):
-        with whole_file(out) as file:
+        with output_file(out) as file:
             yield file
             file.write(bytes(2 * tarfile.BLOCKSIZE))
         return
@@ -56,7 +56,7 @@ def whole_archive(out: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def output_folder(target: Path) -> Iterator[Path]:
     """A folder to fill, which becomes *target* at the end; that must not exist, or be empty."""
     temporary = temporary_name(target)
     try:
