@@ -112,9 +112,7 @@ class Tree(PathTree[Directory]):
         if kind is Kind.FILE:
             number = self._create_file(entry, payload)
         elif kind is Kind.DIRECTORY:
-            number = self._create_directory(
-                directory.number, entry.mode, entry.uid, entry.gid, entry.mtime_ns
-            )
+            number = self._create_directory(directory.number, entry)
         else:
             number = self._create_special(entry)
         if entry.xattrs:
@@ -216,7 +214,8 @@ class Tree(PathTree[Directory]):
         raise NotADirectoryError
 
     def _make_below(self, directory: Directory, name: bytes) -> Directory:
-        number = self._create_directory(directory.number, 0o755, 0, 0, self._now)
+        entry = Entry(b"", Kind.DIRECTORY, 0o755, mtime_ns=self._now)
+        number = self._create_directory(directory.number, entry)
         self._add(directory, name, number, ino.IS_DIRECTORY)
         return self._directory(number)
 
@@ -248,20 +247,9 @@ class Tree(PathTree[Directory]):
             self._touched.add(number)
             number = self._directory(number).parent
 
-    def _create_directory(self, parent: int, mode: int, uid: int, gid: int, mtime_ns: int) -> int:
+    def _create_directory(self, parent: int, entry: Entry) -> int:
         number = self._inodes.take(directory=True)
-        raw = ino.new_inode(
-            self.filesystem.inode_size,
-            ino.S_IFDIR | mode & 0o7777,
-            uid,
-            gid,
-            mtime_ns,
-            self._now,
-            links=2,
-            flags=ino.EXTENTS_FL,
-            block=ino.NO_BLOCKS,
-        )
-        self.filesystem.write_new_inode(number, raw)
+        self._write_new(number, entry, links=2, flags=ino.EXTENTS_FL, block=ino.NO_BLOCKS)
         self._directories[number] = Directory.create(self.filesystem, number, parent)
         return number
 
@@ -280,7 +268,7 @@ class Tree(PathTree[Directory]):
             if payload is None:
                 raise ValueError(f"{entry.path!r} has {entry.stored} bytes, but no payload")
             runs = store_file(self._data, self._blocks, entry, payload)
-        self._write_inode(number, entry, ino.S_IFREG, entry.size, runs)
+        self._write_mapped(number, entry, entry.size, runs)
         return number
 
     def _create_special(self, entry: Entry) -> int:
@@ -297,32 +285,21 @@ class Tree(PathTree[Directory]):
             self._data.begin(first)
             self._data.put_bytes(entry.target)
             self._data.pad(-len(entry.target) % self.filesystem.block_size)
-            self._write_inode(number, entry, ino.S_IFLNK, len(entry.target), [extents.Run(0, first, 1)])
+            self._write_mapped(number, entry, len(entry.target), [extents.Run(0, first, 1)])
             return number
-        block, size, mode = b"", 0, entry.mode & 0o7777
+        block, size = b"", 0
         if kind is Kind.SYMLINK:
             block, size = entry.target, len(entry.target)
-            mode = 0o777
         elif kind in (Kind.CHAR, Kind.BLOCK):
             block = ino.pack_device(entry.major, entry.minor)
-        raw = ino.new_inode(
-            self.filesystem.inode_size,
-            TYPE_BITS[kind] | mode,
-            entry.uid,
-            entry.gid,
-            entry.mtime_ns,
-            self._now,
-            size=size,
-            block=block,
-        )
-        self.filesystem.write_new_inode(number, raw)
+        self._write_new(number, entry, size=size, block=block)
         return number
 
-    def _write_inode(self, number: int, entry: Entry, kind: int, size: int, runs: list[extents.Run]) -> None:
+    def _write_mapped(self, number: int, entry: Entry, size: int, runs: list[extents.Run]) -> None:
         """Write the inode of a file or long symbolic link with these runs."""
         filesystem = self.filesystem
         per_block = filesystem.block_size // 512
-        block, sectors, mode = ino.NO_BLOCKS, 0, entry.mode & 0o7777
+        block, sectors = ino.NO_BLOCKS, 0
         if len(runs) == 1 and runs[0].length <= extents.MAX_LENGTH:
             block = extents.one(runs[0])
             sectors = runs[0].length * per_block
@@ -330,23 +307,37 @@ class Tree(PathTree[Directory]):
             seed = filesystem.inode_seed(number, bytes(filesystem.inode_size))
             block, taken = extents.build(filesystem, seed, extents.merge(runs), self._blocks.take_one)
             sectors = (sum(run.length for run in runs) + taken) * per_block
-        if kind == ino.S_IFLNK:
-            mode = 0o777
         if size >= 1 << 31:
             filesystem.super.feature_ro_compat |= sb.RO_COMPAT_LARGE_FILE
+        self._write_new(number, entry, size=size, sectors=sectors, flags=ino.EXTENTS_FL, block=block)
+
+    def _write_new(
+        self,
+        number: int,
+        entry: Entry,
+        *,
+        links: int = 1,
+        size: int = 0,
+        sectors: int = 0,
+        flags: int = 0,
+        block: bytes = b"",
+    ) -> None:
+        """Write a new inode with the attributes of *entry*; the rest is as :func:`ino.new_inode` has it."""
+        mode = 0o777 if entry.kind is Kind.SYMLINK else entry.mode & 0o7777
         raw = ino.new_inode(
-            filesystem.inode_size,
-            kind | mode,
+            self.filesystem.inode_size,
+            TYPE_BITS[entry.kind] | mode,
             entry.uid,
             entry.gid,
             entry.mtime_ns,
             self._now,
             size=size,
+            links=links,
             sectors=sectors,
-            flags=ino.EXTENTS_FL,
+            flags=flags,
             block=block,
         )
-        filesystem.write_new_inode(number, raw)
+        self.filesystem.write_new_inode(number, raw)
 
     def _link(self, directory: Directory, name: bytes, path: bytes, entry: Entry) -> None:
         found = self._find(entry.target)
