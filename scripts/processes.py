@@ -3,8 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 class Process(NamedTuple):
@@ -27,3 +33,16 @@ def in_group(group: int) -> list[int]:
     """The numbers of a process group's processes that have not ended."""
     numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return [number for number in numbers if (found := running(number)) and found.group == group]
+
+
+def wait_for_port(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until *server* takes connections on loopback *port*; False if it has ended instead.
+
+    Without a time limit: a busy machine starts a program slowly, and one that cannot start ends.
+    """
+    while server.poll() is None:
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return True
+        time.sleep(0.05)
+    return False

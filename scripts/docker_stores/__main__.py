@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m scripts.docker_stores``: make all stores that are not there, side by side, and say where."""
+"""``python -m scripts.docker_stores``: make all missing stores, in parallel, and print their folders."""
 
 from __future__ import annotations
 

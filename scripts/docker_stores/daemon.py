@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest's dockerd: started, stopped, and killed with all that it has started."""
+"""The guest's dockerd: start, stop, and kill with all processes that it has started."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from scripts.docker_stores.system import run
+from scripts.commands import run
 from scripts.processes import running
 
 ROOT = Path("/var/lib/docker")
 RUN = Path("/run/docker-store")
 LOG = Path("/var/tmp/dockerd.log")
 TIMEOUT = 300.0
-"""Seconds in which dockerd has to be ready, or to have ended; an emulated machine takes most of a minute."""
+"""Seconds for dockerd to become ready, or to end; an emulated machine takes most of a minute."""
 
 
 class Daemon:
-    """A dockerd with devicemapper and *options* for it; *debug*: it says more in its log."""
+    """A dockerd with the devicemapper driver and storage *options*; *debug* makes its log verbose."""
 
     def __init__(self, options: list[str], *, debug: bool = False) -> None:
         self.words = [word for option in options for word in ("--storage-opt", option)]
@@ -32,12 +32,12 @@ class Daemon:
 
     @property
     def line(self) -> str:
-        """How it is started, without what only the guest wants."""
+        """The command line, without the options that only the guest needs."""
         return " ".join(["dockerd", "--storage-driver=devicemapper", *self.words])
 
     @property
     def command(self) -> list[str]:
-        """How it is started here."""
+        """The whole command line."""
         return [
             *("dockerd", "--data-root", str(ROOT), "--exec-root", str(RUN / "exec")),
             *("--pidfile", str(RUN / "docker.pid"), "--host=unix:///var/run/docker.sock"),
@@ -47,12 +47,12 @@ class Daemon:
 
     @property
     def process(self) -> int:
-        """Of the running dockerd."""
+        """The process id of the running dockerd."""
         assert self._process is not None
         return self._process.pid
 
     def start(self) -> None:
-        """Returns when it serves."""
+        """Start dockerd and wait until it reports itself ready (sd_notify(3))."""
         RUN.mkdir(exist_ok=True)
         notify = RUN / "notify"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, LOG.open("ab") as log:
@@ -69,13 +69,13 @@ class Daemon:
         notify.unlink()
 
     def stop(self) -> None:
-        """As an administrator does it."""
+        """Shut dockerd down with SIGTERM, and wait for its end."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(timeout=TIMEOUT)
 
     def kill(self, *containers: str) -> None:
-        """End dockerd, containerd, the shims and the processes of *containers* at once, as a crash does."""
+        """Kill dockerd, containerd, the shims and the processes of *containers*, as in a crash."""
         assert self._process is not None
         inside = [int(run("docker", "inspect", "-f", "{{.State.Pid}}", name)) for name in containers]
         shims = [_parent(process) for process in inside]
@@ -89,7 +89,7 @@ class Daemon:
 
 
 def _parent(process: int) -> int:
-    """Whose child it is. It has to run: of a container that has ended, Docker says 0, which is no process."""
+    """The parent of *process*, which has to run: Docker gives 0 for a container that has ended."""
     found = running(process)
     if found is None:
         raise SystemExit(f"process {process} of a container does not run")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One digest of all bytes of a device, as the guest makes it and as the tests do."""
+"""A digest of a device's content, computed alike by the guest and by the tests."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PIECE = 1 << 20
-"""Bytes that are looked at at once."""
+"""Bytes that are compared with zeros at a time."""
 ZEROS = bytes(PIECE)
 
 
 def digest(pieces: Iterable[bytes | memoryview]) -> str:
     """SHA-256 of a device that is read in *pieces* of PIECE bytes from its start.
 
-    Of a piece of zeros only the place counts, for a device is mostly that and hashing them takes long: what
-    is hashed is for each other piece its number, in 8 bytes, and then its bytes; and last the device's size.
+    Pieces of zeros, most of a device, are skipped for speed: hashed are the number (8 bytes, big-endian) and
+    the bytes of each other piece, and at the end the device's size in bytes (8 bytes, big-endian).
     """
     found, size = hashlib.sha256(), 0
     for number, piece in enumerate(pieces):

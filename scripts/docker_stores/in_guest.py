@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run in the guest as ``python3 -m scripts.docker_stores.in_guest MODE FS``: makes the stores of one kind.
+"""Run in the guest as ``python3 -m scripts.docker_stores.in_guest MODE FS``: make the stores of one kind.
 
-They go to the current folder, one folder for each state.
+Each state is a folder in the current one.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.commands import attempt, dmsetup, run
 from scripts.docker_stores import recipes, truth
 from scripts.docker_stores.daemon import LOG, ROOT, Daemon
 from scripts.docker_stores.pools import Pool, pool_of
 from scripts.docker_stores.sample_images import write_archive
-from scripts.docker_stores.system import attempt, dmsetup, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OUT_OF_SPACE = Path("/sys/module/dm_thin_pool/parameters/no_space_timeout")
-"""Seconds for which a full pool lets writers wait."""
+"""Holds the seconds for which a full pool queues writes."""
 AREA = Path("/var/lib/docker-store")
 """Where the disk for Docker's folder and for copies is mounted."""
 CHANGES = (
@@ -45,7 +45,7 @@ def docker(*words: object) -> str:
 
 
 class Maker:
-    """Makes the states, one out of the other."""
+    """Makes the states, each from the one before."""
 
     def __init__(self, mode: str, fs: str) -> None:
         self.mode, self.fs = mode, fs
@@ -94,18 +94,18 @@ class Maker:
             time.sleep(0.02)
 
     def make(self, state: str) -> None:
-        """Bring Docker's store into *state*, and write the store's folder."""
+        """Bring Docker's store into *state*, and write the folder of that state."""
         folder = Path(state)
         folder.mkdir()
         self.daemon.start()
         getattr(self, state)()
-        self._say(folder)
+        self._record_docker(folder)
         (folder / "dmsetup.running.txt").write_text(dmsetup("table") + dmsetup("status", "--noflush"))
         if state == "killed":
             self.daemon.kill("busy")
         else:
             self.daemon.stop()
-        self._tell(f"{state}: made")
+        self._report(f"{state}: made")
         if state != "killed":
             run("sync")
         (folder / "dmsetup.stopped.txt").write_text(dmsetup("table") + dmsetup("status", "--noflush"))
@@ -117,15 +117,15 @@ class Maker:
             self._pack(folder)
         if (work / "pv.img").exists():
             run("cp", "--sparse=always", work / "pv.img", folder / "pv.img")
-        self._tell(f"{state}: packed")
-        dump = self._tools(work / "metadata", folder)
+        self._report(f"{state}: packed")
+        dump = self._record_tools(work / "metadata", folder)
         truth.record(work, dump, folder / "truth", self.fs, recipes.BASE_SIZE[self.fs])
         shutil.rmtree(work)
-        self._tell(f"{state}: looked at")
+        self._report(f"{state}: recorded")
 
     @contextmanager
     def _at_rest(self, state: str) -> Iterator[None]:
-        """Nothing is written to the disk; what is mounted stays as it is."""
+        """Keep the killed store's mounted file systems from writing to the disk, without freezing them."""
         if state != "killed":
             yield
             return
@@ -136,22 +136,22 @@ class Maker:
         finally:
             dmsetup("resume", name)
 
-    def _say(self, folder: Path) -> None:
-        """What Docker says itself."""
+    def _record_docker(self, folder: Path) -> None:
+        """Write Docker's own reports."""
         (folder / "cmd.txt").write_text(f"{self.daemon.line}\n")
         (folder / "docker-info.txt").write_text(docker("info"))
         images = docker("images", "--no-trunc")
         numbers = [line.split()[2] for line in images.splitlines()[1:]]
         (folder / "images.json").write_text(docker("image", "inspect", *numbers))
         if not self.diff:
-            # Once, for it does not change any more: Docker mounts it, for which a full pool may have no room.
+            # Once, as web1 does not change any more: Docker mounts it, for which a full pool may lack space.
             self.diff, self.export = docker("diff", "web1"), run("sh", "-c", "docker export web1 | tar tv")
         (folder / "docker-state.txt").write_text(images + docker("ps", "-a", "--no-trunc") + self.diff)
         (folder / "inspect.web1.json").write_text(docker("inspect", "web1"))
         (folder / "export.web1.tv").write_text(self.export)
 
     def _pack(self, folder: Path) -> None:
-        """All of Docker's folder, but for what is mounted in it."""
+        """Pack Docker's folder, without what is mounted in it."""
         archive = (folder / "docker.tar.zst").resolve()
         command = (
             "tar --sparse --xattrs --xattrs-include='*' --one-file-system --warning=no-file-ignored "
@@ -159,8 +159,8 @@ class Maker:
         )
         run("bash", "-o", "pipefail", "-c", command)
 
-    def _tools(self, metadata: Path, folder: Path) -> str:
-        """What thin-provisioning-tools say; gives the dump."""
+    def _record_tools(self, metadata: Path, folder: Path) -> str:
+        """Write the output of thin-provisioning-tools; gives that of thin_dump."""
         checked = attempt("thin_check", metadata)
         said = f"{checked.stdout}{checked.stderr}exit code {checked.returncode}\n"
         (folder / "thin_check.txt").write_text(said)
@@ -169,12 +169,12 @@ class Maker:
         (folder / "thin_dump.xml").write_text(dump)
         return dump
 
-    def _tell(self, what: str) -> None:
+    def _report(self, what: str) -> None:
         print(f"{time.monotonic() - self.started:6.1f} s  {self.mode} {self.fs} {what}", flush=True)
 
 
 def prepare(disk: str) -> None:
-    """A disk of its own for Docker's folder, which so lies on an ordinary ext4."""
+    """Mount *disk*, an ext4, for Docker's folder."""
     AREA.mkdir(parents=True)
     run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", disk)
     run("mount", disk, AREA)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two kinds of pool in the guest: what Docker is told of one, and copies of its two halves."""
+"""The two kinds of pool in the guest: Docker's options for each, and copies of its data and metadata."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+from scripts.commands import dmsetup, run
 from scripts.docker_stores import recipes
 from scripts.docker_stores.daemon import ROOT
-from scripts.docker_stores.system import dmsetup, run
+from scripts.docker_stores.manual import PROFILE, PROFILE_TEXT, pool_commands
 
 DISK = os.environ.get("GUEST_DISKS", "/dev/ubd") + "c"
-"""The disk of direct-lvm."""
+"""The physical volume of direct-lvm."""
 REPORTS = {
     "lvs": ("lvs", "-a", "-o", "lv_all"),
     "segs": ("lvs", "-a", "--segments", "-o", "lv_name,lv_uuid,seg_all"),
@@ -41,11 +42,11 @@ class Pool(ABC):
 
     @abstractmethod
     def name(self) -> str:
-        """Its name in the kernel while it is active."""
+        """Its device-mapper name."""
 
     @abstractmethod
     def copy(self, folder: Path) -> None:
-        """Copy it into *folder*, as ``data`` and ``metadata``; nobody writes to it meanwhile."""
+        """Copy the pool, which nothing writes to meanwhile, to ``data`` and ``metadata`` in *folder*."""
 
     @abstractmethod
     def describe(self, folder: Path) -> None:
@@ -83,21 +84,15 @@ class DirectPool(Pool):
         return ["dm.thinpooldev=/dev/mapper/docker-thinpool", *super().options, *deferred, *blocks]
 
     def make(self) -> None:
-        """Make it; nothing extends it by itself, so that it can be full."""
+        """Make the pool, with automatic extension disabled so that it can become full."""
         Path("/etc/lvm/lvmlocal.conf").write_text(
             "global { event_activation=0 }\nactivation { monitoring=0 }\nbackup { backup=0 archive=0 }\n"
         )
-        Path("/etc/lvm/profile/docker-thinpool.profile").write_text(
-            "activation {\n  thin_pool_autoextend_threshold=80\n  thin_pool_autoextend_percent=20\n}\n"
-        )
-        run("pvcreate", DISK)
-        run("vgcreate", "docker", DISK)
-        sizes = {"thinpool": recipes.DATA_SIZE[self.fs], "thinpoolmeta": recipes.METADATA_SIZE["direct-lvm"]}
-        for name, size in sizes.items():
-            run("lvcreate", "--wipesignatures", "y", "-n", name, "docker", "-L", f"{size >> 20}M")
-        run("lvconvert", "-y", "--zero", "n", "-c", recipes.CHUNK, "--thinpool", "docker/thinpool",
-            "--poolmetadata", "docker/thinpoolmeta")  # fmt: skip
-        run("lvchange", "--metadataprofile", "docker-thinpool", "docker/thinpool")
+        Path(f"/etc/lvm/profile/{PROFILE}.profile").write_text(PROFILE_TEXT)
+        sizes = (recipes.DATA_SIZE[self.fs], recipes.METADATA_SIZE["direct-lvm"])
+        data, metadata = (f"-L {size >> 20}M" for size in sizes)
+        for command in pool_commands(DISK, data=data, metadata=metadata):
+            run(*command.split())
 
     def name(self) -> str:
         return "docker-thinpool"

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which stores there are, and how large. What is said here is read by both the machine and the guest."""
+"""The stores and their sizes, for both the host and the guest."""
 
 from __future__ import annotations
 
 MODES = ("loop-lvm", "direct-lvm")
 FILE_SYSTEMS = ("ext4", "xfs")
 STATES = ("clean", "full", "changed", "killed")
-"""In the order in which one guest makes them, each out of the one before.
+"""In the order in which a guest makes them, each from the one before.
 
 clean
     two images, a container that has exited and one that never ran; dockerd was stopped
@@ -19,14 +19,12 @@ killed
 """
 
 DATA_SIZE = {"ext4": 128 << 20, "xfs": 192 << 20}
-"""Bytes of a pool's data; small, as it is filled to the last chunk. An XFS has a log of 64 MiB."""
+"""Bytes of a pool's data; small, as it is filled to the last chunk. XFS has a log of 64 MiB."""
 METADATA_SIZE = {"loop-lvm": 32 << 20, "direct-lvm": 20 << 20}
 BASE_SIZE = {"ext4": 192 << 20, "xfs": 320 << 20}
 """dm.basesize in bytes. mkfs.xfs makes nothing below 300 MiB."""
-CHUNK = "512K"
-"""Of a direct-lvm pool; loop-lvm has Docker's own 64K."""
 
 
 def disk_size(fs: str) -> int:
-    """Bytes of a direct-lvm disk: the pool, the spare for its metadata, LVM2's own, and a bit."""
+    """Bytes of a direct-lvm disk: the pool, the spare for its metadata, and room for LVM2's metadata."""
     return DATA_SIZE[fs] + 2 * METADATA_SIZE["direct-lvm"] + (16 << 20)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Docker archive of two images: of one layer, and of that and a second one with all that is special."""
+"""A Docker archive of two images: one of a plain layer, and one with a second layer that has a
+whiteout, a hard link, an extended attribute, a setuid file and a FIFO."""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ APPLETS = (
     *("test", "touch", "true", "vi"),
 )
 TIME = 1_700_000_000
-"""Every file's, in seconds since 1970."""
+"""The modification time of every file, in seconds since 1970."""
 
 
 class Layer:
-    """A layer's tar, as it grows."""
+    """A layer's tar, under construction."""
 
     def __init__(self) -> None:
         self._out = io.BytesIO()
@@ -31,7 +32,7 @@ class Layer:
         self, name: str, data: bytes = b"", *, kind: bytes = tarfile.REGTYPE, mode: int = 0o644,
         target: str = "", xattrs: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
-        """One entry; *target* of a link."""
+        """Add an entry; *target* is that of a link."""
         info = tarfile.TarInfo(name)
         info.type, info.mode, info.linkname, info.mtime, info.size = kind, mode, target, TIME, len(data)
         info.pax_headers = {f"SCHILY.xattr.{key}": value for key, value in (xattrs or {}).items()}
@@ -41,7 +42,7 @@ class Layer:
         self.add(name, kind=tarfile.DIRTYPE, mode=mode)
 
     def content(self) -> bytes:
-        """The whole tar, which is ended by this."""
+        """Close the tar; gives its bytes."""
         self._tar.close()
         return self._out.getvalue()
 
@@ -74,7 +75,7 @@ def _second() -> bytes:
 
 
 def write_archive(path: Path, busybox: bytes) -> None:
-    """Write what ``docker load`` takes: ``lab/busybox`` and ``lab/busybox2``."""
+    """Write an archive for ``docker load`` of ``lab/busybox`` and ``lab/busybox2``."""
     layers = [_first(busybox), _second()]
     with tarfile.open(path, "w") as tar:
 

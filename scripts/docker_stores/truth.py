@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the guest's kernel sees in a copy of a pool: each device's bytes, and each file in it."""
+"""Records what the guest's kernel reads in a copy of a pool: each device's content, and each file in it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scripts.commands import attempt, dmsetup, run
 from scripts.docker_stores.daemon import ROOT
 from scripts.docker_stores.digests import PIECE, digest
-from scripts.docker_stores.system import attempt, dmsetup, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MORE = 64 << 20
-"""Bytes by which the copy of a pool is made larger: mounts may have a journal to replay, and need chunks."""
+"""Bytes by which the copy of a pool is extended: the replay of a journal may need new chunks."""
 POINT = Path("/mnt")
 FEATURES = "2 skip_block_zeroing error_if_no_space"
 
 
 def record(work: Path, dump: str, folder: Path, fs: str, base_size: int) -> None:
-    """Write *folder*'s files about the pool whose ``data`` and ``metadata`` are in *work*, with thin_dump's
-    *dump* of it. The copies are changed."""
+    """Write the files of *folder* about the pool with ``data`` and ``metadata`` in *work*, of which *dump* is
+    thin_dump's output. These copies are changed."""
     folder.mkdir()
     names = _names()
     chunk = int(re.findall(r'data_block_size="(\d+)"', dump)[0])
@@ -65,13 +65,13 @@ def _names() -> dict[int, tuple[str, int]]:
 
 
 def _node(name: str) -> str:
-    """The node that the kernel itself makes."""
+    """The device node that the kernel makes."""
     return "/dev/dm-" + dmsetup("info", "-c", "--noheadings", "-o", "minor", name).strip()
 
 
 @contextmanager
 def _pool(work: Path, chunk: int) -> Iterator[str]:
-    """The pool *work* has a copy of, active; *chunk* in sectors. Gives its node."""
+    """Activate the copy of a pool in *work* with chunks of *chunk* sectors; gives its node."""
     nodes = [run("losetup", "-f", "--show", work / half).strip() for half in ("metadata", "data")]
     sectors = (work / "data").stat().st_size >> 9
     table = f"0 {sectors} thin-pool {' '.join(nodes)} {chunk} 0 {FEATURES}"
@@ -85,7 +85,7 @@ def _pool(work: Path, chunk: int) -> Iterator[str]:
 
 
 def _digest(node: str) -> str:
-    """Of all bytes, read past the cache: by pages it would take ten times as long."""
+    """The digest of a device, read with O_DIRECT: through the page cache it takes ten times as long."""
     descriptor = os.open(node, os.O_RDONLY | os.O_DIRECT)
     with mmap.mmap(-1, PIECE) as buffer, memoryview(buffer) as view, os.fdopen(descriptor, "rb", 0) as file:
 
@@ -98,7 +98,7 @@ def _digest(node: str) -> str:
 
 
 def manifest(top: Path) -> Iterator[dict[str, Any]]:
-    """Every name below *top*, and itself, a folder before what it holds; times in nanoseconds."""
+    """A row for *top* and every name below it, a folder before its content; times in nanoseconds."""
     root = os.fsencode(top)
     todo = [b""]
     while todo:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 from scripts.guest import qemu
+from scripts.guest.folders import temporary_folder
 from scripts.guest.machine import DEFAULT_ROOT, Machine, boot_each, shell, user_mode_linux
 from scripts.guest.packages import packages
 from scripts.guest.roots import ROOTS, NotMade, root
@@ -52,8 +52,8 @@ def main() -> int:
         packages(there.python)
         print(f"root    {there.folder}\nkernel  {kernel.folder if kernel else qemu.initrd(there).parent}")
         return 0
-    with tempfile.TemporaryDirectory(prefix="lamella-guest-share-") as fresh:
-        machine = Machine(there, args.share or Path(fresh), args.disk)
+    with temporary_folder("share") as fresh:
+        machine = Machine(there, args.share or fresh, args.disk)
         if args.action == "shell":
             return shell(machine)
         code, output = machine.run(args.script.read_text(), args.timeout)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.guest.folders import temporary_folder
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -63,8 +65,7 @@ def mirror() -> str:
 @contextmanager
 def suite(name: str) -> Iterator[Apt]:
     """Debian's suite *name*, from the machine's own mirror, with lists of its own that go again."""
-    with tempfile.TemporaryDirectory(prefix="lamella-apt-") as text:
-        folder = Path(text)
+    with temporary_folder("apt-lists") as folder:
         for place in ("lists/partial", "archives/partial"):
             (folder / place).mkdir(parents=True)
         (folder / "sources.list").write_text(f"deb {mirror()} {name} main\n")

@@ -51,6 +51,8 @@ def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
         if target.exists():
             os.utime(target)
             return target
+        for abandoned in cache().glob(f"new-{kind}-????????"):  # its maker, who had the lock, was killed
+            shutil.rmtree(abandoned, ignore_errors=True)
         fresh = Path(tempfile.mkdtemp(prefix=f"new-{kind}-", dir=cache()))
         try:
             make(fresh)

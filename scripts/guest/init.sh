@@ -16,9 +16,12 @@ for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
     echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control
 done
 
-GUEST_DISKS=/dev/vd
-[ -z "$GUEST_FOLDERS" ] || GUEST_DISKS=/dev/ubd
-export GUEST_DISKS
+if [ -n "$GUEST_FOLDERS" ]; then
+    export GUEST_DISKS=/dev/ubd
+else
+    # QEMU's kernel, Linux 6.1, keeps no user attributes (xattr(7)) on a tmpfs, which /tmp is.
+    export GUEST_DISKS=/dev/vd TMPDIR=/var/tmp
+fi
 ip link set lo up
 hostname guest
 /lib/systemd/systemd-udevd --daemon 2>/dev/null

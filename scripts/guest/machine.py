@@ -8,19 +8,20 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.guest import qemu, uml
+from scripts.guest.folders import temporary_folder
 from scripts.guest.packages import PROJECT, packages
+from scripts.guest.process import kill, scratch_folder, start
 from scripts.guest.roots import Root, root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 DEFAULT_ROOT = "docker20"
 
@@ -60,11 +61,11 @@ class Machine:
     @contextlib.contextmanager
     def folders(self) -> Iterator[Path]:
         """A folder with links to those that the guest sees; its path has no blanks, whatever theirs have."""
-        with tempfile.TemporaryDirectory(prefix="lamella-guest-", dir=uml.scratch_folder()) as text:
+        with temporary_folder("guest-links", scratch_folder()) as folder:
             links = {"share": self.share, "project": PROJECT, "packages": packages(self.root.python)}
             for name, path in links.items():
-                (Path(text) / name).symlink_to(path.resolve())
-            yield Path(text)
+                (folder / name).symlink_to(path.resolve())
+            yield folder
 
     @contextlib.contextmanager
     def started(self, *, interactive: bool = False) -> Iterator[subprocess.Popen[bytes]]:
@@ -76,26 +77,17 @@ class Machine:
             else:
                 disks = [disk.resolve() for disk in self.disks]
                 line = kernel.command(self.root.image, folders, folders, disks, interactive)
-            if shutil.which("setpriv"):  # a guest goes with whoever started it, however that ends
-                line = ["setpriv", "--pdeathsig", "KILL", *line]
             console = None if interactive else (self.share / "console").open("wb")
-            process = subprocess.Popen(
-                line,
-                stdin=None if interactive else subprocess.DEVNULL,
-                stdout=console,
-                stderr=None if interactive else subprocess.STDOUT,
-                env=uml.environment(),
-                cwd=None if kernel is None else kernel.folder,  # its loader's path is relative to it
-                start_new_session=not interactive,
-            )
+            # User-mode Linux finds its loader by a path relative to its folder.
+            process = start(line, console, None if kernel is None else kernel.folder)
             try:
                 yield process
             finally:
                 if interactive:
-                    process.kill()
+                    process.kill()  # it is in our own process group
                     process.wait()
                 else:
-                    uml.kill(process)
+                    kill(process)
                 if console is not None:
                     console.close()
 
@@ -144,9 +136,9 @@ def boot_each(script: str, words: Sequence[str], timeout: float, name: str = DEF
     packages(there.python)
 
     def one(word: str) -> int:
-        with tempfile.TemporaryDirectory(prefix=f"lamella-guest-{word}-") as share:
+        with temporary_folder("share") as share:
             try:
-                code, output = Machine(there, Path(share)).run(f"set -- {word}\n{script}", timeout)
+                code, output = Machine(there, share).run(f"set -- {word}\n{script}", timeout)
             except TimeoutError as error:
                 code, output = 124, f"{error}\n"
         print(f"== guest {word}: exit code {code}\n{output}", end="", flush=True)

@@ -11,12 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.guest.apt import AptError, mirror
 from scripts.guest.cache import made_once, recipe
+from scripts.guest.folders import temporary_folder
 
 STUB = Path(__file__).with_name("stub.sh")
 SYSTEM = (
@@ -83,8 +83,7 @@ def _make(name: str, found: Recipe, target: Path) -> None:
     print(f"Making the guest's root {name} (about two minutes)...", file=sys.stderr, flush=True)
     # mmdebstrap's hooks may run as a user that only its own namespace knows, so they write to places that are
     # open to it, below a folder that nobody else knows the name of.
-    with tempfile.TemporaryDirectory(prefix="lamella-root-", dir="/var/tmp") as text:
-        work = Path(text)
+    with temporary_folder("root-building", "/var/tmp") as work:
         work.chmod(0o711)
         image, boot, tree = work / "root.img", work / "boot.tar", work / "tree"
         for file in (image, boot):

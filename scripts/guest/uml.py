@@ -8,21 +8,17 @@ Options and devices are those of the kernel's ``Documentation/virt/uml/user_mode
 
 from __future__ import annotations
 
-import contextlib
-import os
 import platform
 import shutil
-import signal
 import subprocess
 import sysconfig
-import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.guest.apt import Apt, AptError, suite
 from scripts.guest.cache import made_once, recipe
-from scripts.processes import in_group
+from scripts.guest.folders import temporary_folder
+from scripts.guest.process import kill, memory, scratch_folder, start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +27,6 @@ SUITES = ("testing", "sid", "")
 """Where it is looked for, newest kernels first; "": the machine's own suite, whose C library fits."""
 START_TIMEOUT = 60.0
 """Seconds in which the kernel has to come up; it takes one."""
-MEMORY = 4 << 30
-"""Bytes of memory of a guest, unless the machine has less than four times of it."""
 
 
 class Unusable(Exception):
@@ -65,24 +59,6 @@ class UserModeLinux:
         options += [f"ubd{chr(ord('b') + n)}={disk}" for n, disk in enumerate(disks)]
         options += [f"lamella.folders={folders}", f"mem={memory() >> 20}M", console]
         return _command(self.kernel, scratch, options)
-
-
-def environment() -> dict[str, str]:
-    """What a kernel's process runs with: its memory is a file in TMPDIR, which had better be memory too."""
-    return os.environ | {"TMPDIR": scratch_folder()}
-
-
-def scratch_folder() -> str:
-    """Where large short-lived files go: memory if there is enough of it."""
-    found = os.statvfs("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
-    enough = found is not None and found.f_bavail * found.f_frsize >= 2 * memory()
-    return "/dev/shm" if enough else tempfile.gettempdir()
-
-
-def memory() -> int:
-    """Bytes that a guest is given."""
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(MEMORY, there // 4)
 
 
 def _command(kernel: Path, scratch: Path, options: Sequence[str]) -> list[str]:
@@ -148,7 +124,7 @@ def _unpack(apt: Apt, target: Path, *, with_libc: bool) -> None:
 def _try(target: Path) -> None:
     """Start the kernel with ``true`` as its first process: it has to run that, and then miss it."""
     try:
-        with tempfile.TemporaryDirectory(prefix="lamella-uml-", dir=scratch_folder()) as scratch:
+        with temporary_folder("uml-start", scratch_folder()) as scratch:
             options = [
                 "mem=128M",
                 "ro",
@@ -157,7 +133,7 @@ def _try(target: Path) -> None:
                 "rootflags=/",
                 "init=/bin/true",
             ]
-            line = _command(target / "linux", Path(scratch), [*options, "con0=null,fd:1"])
+            line = _command(target / "linux", scratch, [*options, "con0=null,fd:1"])
             code, output = run(line, START_TIMEOUT)
     except TimeoutError as error:
         raise Unusable(str(error)) from None
@@ -168,7 +144,7 @@ def _try(target: Path) -> None:
 
 def run(command: Sequence[str], timeout: float) -> tuple[int, str]:
     """Run a kernel to its end; gives its exit code and what it printed. Raises ``TimeoutError``."""
-    with start(command) as process:
+    with start(command, subprocess.PIPE, Path(command[0]).parent) as process:
         try:
             output, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -176,28 +152,3 @@ def run(command: Sequence[str], timeout: float) -> tuple[int, str]:
         finally:
             kill(process)
     return process.returncode, output.decode(errors="replace")
-
-
-def start(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    """A kernel's process, in a process group of its own: each process in the guest is one in it."""
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environment(),
-        cwd=Path(command[0]).parent,  # its loader's path is relative to it
-        start_new_session=True,
-    )
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a guest with all that belongs to it: each process in it is one of the kernel's process group.
-
-    Returns when none of them runs any more, so that its disks are as they will stay.
-    """
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    while in_group(process.pid):
-        time.sleep(0.01)
-    process.wait()

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.docker_stores.manual import PROFILE_TEXT
+
 from lamella.cli.lvm import main_lvm
 from lamella.devicemapper.client import DeviceMapper
 from lamella.errors import LamellaError
@@ -212,9 +214,7 @@ def profile() -> Iterator[None]:
     """The walkthrough's profile, where both programs look for it."""
     path = Path("/etc/lvm/profile") / f"{PROFILE}.profile"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        "activation {\n  thin_pool_autoextend_threshold=80\n  thin_pool_autoextend_percent=20\n}\n"
-    )
+    path.write_text(PROFILE_TEXT)
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from scripts.docker_stores.manual import pool_commands
 
 from tests.guest.lvm_twins import PROFILE, Twins, attach, profile
 
@@ -22,13 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GIB = 1 << 30
+PVCREATE, _, *POOL = pool_commands("{0}", profile=PROFILE)
 STEPS = (
-    "pvcreate {0}",
+    PVCREATE,
     "vgcreate --setautoactivation n docker {0}",  # or udev's rules activate what a step has just taken down
-    "lvcreate --wipesignatures y -n thinpool docker -l 95%VG",
-    "lvcreate --wipesignatures y -n thinpoolmeta docker -l 1%VG",
-    "lvconvert -y --zero n -c 512K --thinpool docker/thinpool --poolmetadata docker/thinpoolmeta",
-    f"lvchange --metadataprofile {PROFILE} docker/thinpool",
+    *POOL,
     "pvcreate {1}",
     "vgextend docker {1}",
     "lvextend -l +100%FREE docker/thinpool",

@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from scripts.guest import machine, roots, uml
 from scripts.guest.cache import made_once
+from scripts.guest.folders import temporary_folder
+from scripts.guest.packages import PROJECT
 from scripts.processes import in_group
 
 from tests.conftest import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +89,27 @@ def test_what_is_made_is_kept_until_its_recipe_changes(
         made_once("thing", "d" * 12, fail)
     left = sorted(path.name for path in (tmp_path / "cache").iterdir())
     assert left == [second.name, third.name, "thing.lock"]
+
+
+def test_a_killed_process_leaves_no_folder_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAMELLA_GUEST_CACHE", str(tmp_path / "cache"))
+    script = (
+        "import sys, time\nfrom scripts.guest.folders import temporary_folder\n"
+        "with temporary_folder('thing', sys.argv[1]) as folder:\n"
+        "    print(folder, flush=True)\n    time.sleep(1000)\n"
+    )
+    line = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as other:
+        assert other.stdout is not None
+        theirs = Path(other.stdout.readline().strip())
+        with temporary_folder("thing", str(tmp_path)) as ours:
+            assert theirs.is_dir()
+            other.kill()
+            other.wait()
+            with temporary_folder("thing", str(tmp_path)):
+                assert ours.is_dir()
+                assert not theirs.exists()
+    assert not list(tmp_path.glob("lamella-thing-*"))
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from scripts.docker_stores.manual import PROFILE, PROFILE_TEXT, pool_commands
 
 import lamella
 from lamella.block import FileDevice
@@ -98,17 +99,10 @@ def masked(text: str) -> str:
 
 def by_hand(folder: Path, *disks: Path, metadata: str = "1%VG") -> None:
     """The walkthrough's steps, by Lamella's LVM commands."""
-    lvm("pvcreate", *disks)
-    lvm("vgcreate", "docker", *disks)
-    lvm("lvcreate", "-y", "--wipesignatures", "y", "-n", "thinpool", "docker", "-l", "95%VG")
-    lvm("lvcreate", "-y", "--wipesignatures", "y", "-n", "thinpoolmeta", "docker", "-l", metadata)
-    lvm("lvconvert", "-y", "--zero", "n", "-c", "512K", "--thinpool", "docker/thinpool",
-        "--poolmetadata", "docker/thinpoolmeta")  # fmt: skip
     (folder / "profile").mkdir(exist_ok=True)
-    (folder / "profile/docker-thinpool.profile").write_text(
-        "activation {\n  thin_pool_autoextend_threshold=80\n  thin_pool_autoextend_percent=20\n}\n"
-    )
-    lvm("lvchange", "--metadataprofile", "docker-thinpool", "docker/thinpool")
+    (folder / f"profile/{PROFILE}.profile").write_text(PROFILE_TEXT)
+    for command in pool_commands(*disks, metadata=f"-l {metadata}"):
+        lvm(*command.split(), "-y")
 
 
 # -- making ------------------------------------------------------------------------------------------

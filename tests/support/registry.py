@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import shutil
 import socket
 import subprocess
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from scripts.processes import wait_for_port
 
 from tests.conftest import missing
 from tests.support.images import run
@@ -94,7 +94,8 @@ def running_registry(
             [program, "serve", str(config)], stdout=output, stderr=subprocess.STDOUT, env=environment
         )
     try:
-        _wait_until_it_answers(process, port, log)
+        if not wait_for_port(process, port):
+            raise AssertionError(f"docker-registry ended at once:\n{log.read_text()}")
         yield Registry(f"127.0.0.1:{port}", folder / "storage", log, basic, certificate is not None)
     finally:
         process.terminate()
@@ -103,20 +104,3 @@ def running_registry(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise AssertionError(f"docker-registry ended at once:\n{log.read_text()}")
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-        try:
-            connection.request("GET", "/")
-            connection.getresponse()
-            return
-        except (OSError, http.client.HTTPException):
-            time.sleep(0.05)
-        finally:
-            connection.close()
-    raise AssertionError(f"docker-registry did not answer within 20 s:\n{log.read_text()}")

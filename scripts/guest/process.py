@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process of a guest, User-mode Linux or QEMU: started in a process group of its own, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from typing import IO, TYPE_CHECKING
+
+from scripts.processes import in_group
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+MEMORY = 4 << 30
+"""Bytes of memory of a guest, unless the machine has less than four times of it."""
+
+
+def memory() -> int:
+    """Bytes that a guest is given."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(MEMORY, there // 4)
+
+
+def scratch_folder() -> str:
+    """Where large short-lived files go: memory if there is enough of it."""
+    found = os.statvfs("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
+    enough = found is not None and found.f_bavail * found.f_frsize >= 2 * memory()
+    return "/dev/shm" if enough else tempfile.gettempdir()
+
+
+def start(
+    command: Sequence[str], console: IO[bytes] | int | None, folder: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a guest in *folder*, with its console written to *console*, or on our terminal if that is None.
+
+    It is killed when the process that started it ends in any way, where there is setpriv(1).
+    """
+    if shutil.which("setpriv"):
+        command = ["setpriv", "--pdeathsig", "KILL", *command]
+    interactive = console is None
+    return subprocess.Popen(
+        command,
+        stdin=None if interactive else subprocess.DEVNULL,
+        stdout=console,
+        stderr=None if interactive else subprocess.STDOUT,
+        # A kernel's memory is a file in TMPDIR, which had better be memory too.
+        env=os.environ | {"TMPDIR": scratch_folder()},
+        cwd=folder,
+        start_new_session=not interactive,
+    )
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a guest that is not on the terminal, with its process group: all that runs in User-mode Linux.
+
+    Returns when none of them runs any more, so that its disks are as they will stay.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    while in_group(process.pid):
+        time.sleep(0.01)
+    process.wait()
