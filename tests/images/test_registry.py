@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pulling from the real registry, and from one that misbehaves."""
+"""Pulling from the real registry, and what holds for all registries."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import ssl
 import stat
 import subprocess
@@ -14,8 +12,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from lamella.errors import (
     BadInputError,
@@ -23,89 +19,26 @@ from lamella.errors import (
     NetworkError,
     NoSpaceError,
     NotFoundError,
-    UnsupportedError,
 )
 from lamella.images import transport as transport_module
 from lamella.images.credentials import ANONYMOUS, Credentials
-from lamella.images.digest import file_name
-from lamella.images.download import Downloader
 from lamella.images.registry import RegistrySource
-from lamella.images.transport import Transport, is_loopback, retry_after
+from lamella.images.transport import Transport, is_loopback
 from tests.images.fake_registry import (
     PASSWORD,
-    REFRESH,
     USER,
-    Handler,
     Server,
-    body,
-    broken_after,
     fake_registry,
-    raw,
     status,
 )
+from tests.images.pulling import BIG, pull
 from tests.support import registry as real
 from tests.support.debian import busybox_image, debian_image
-from tests.support.images import SAMPLE_LAYERS, Sample, compact, make_tar, run, sha256, write_oci_layout
+from tests.support.images import SAMPLE_LAYERS, Sample, compact, run, write_oci_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
-
-BIG = Sample(
-    layers=[make_tar({f"file{n}": random.Random(n).randbytes(900_000)}) for n in range(5)],
-    compression="plain",
-)
-
-
-@pytest.fixture
-def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Nobody waits; what would have been waited is written down."""
-    slept: list[float] = []
-    original = Downloader.__init__
-
-    def start(self: Downloader, *args: object, **options: object) -> None:
-        original(self, *args, **(options | {"sleep": slept.append}))  # type: ignore[arg-type]  # passed on
-
-    monkeypatch.setattr(Downloader, "__init__", start)
-    return slept
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with fake_registry() as found:
-        found.behaviour.add(Sample())
-        yield found
-
-
-def pull(
-    server: Server,
-    folder: Path,
-    name: str = "lib/it:1",
-    *,
-    sample: Sample | None = None,
-    sleeps: list[float] | None = None,
-    credentials: Credentials = ANONYMOUS,
-    **options: object,
-) -> RegistrySource:
-    """Pull and check everything; gives the (closed) source."""
-    slept = sleeps if sleeps is not None else []
-    carrier = Transport(verify=False, sleep=slept.append)
-    reference = f"{server.host}/{name}"
-    source = RegistrySource(reference, folder, credentials=credentials, transport=carrier, **options)  # type: ignore[arg-type]
-    expected = sample or Sample()
-    with source:
-        (image,) = source.images()
-        assert image.config_digest == expected.image_id
-        source.prefetch(image.layers)
-        for layer, data in zip(image.layers, expected.layers, strict=True):
-            with layer.open() as stream:
-                assert stream.read() == data
-            source.release(layer)
-    assert list(folder.iterdir()) == []
-    return source
-
-
-# The real one --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("basic", [False, True])
@@ -211,283 +144,6 @@ def test_debian_and_busybox_from_the_real_registry(tmp_path: Path, tool: Callabl
                     source.release(layer)
 
 
-# Authorization -------------------------------------------------------------------------------
-
-
-def test_bearer_tokens(tmp_path: Path, server: Server) -> None:
-    server.behaviour.auth = "bearer"
-    pull(server, tmp_path / "dl")
-    (asked,) = server.behaviour.paths("/token")
-    assert asked == "/token?service=the+registry&scope=repository%3Alib%2Fit%3Apull"
-
-
-def test_bearer_tokens_with_a_password(tmp_path: Path, server: Server) -> None:
-    server.behaviour.auth, server.behaviour.anonymous_ok = "bearer", False
-    pull(server, tmp_path / "dl", credentials=Credentials(USER, PASSWORD))
-    (asked,) = server.behaviour.paths("/token")
-    assert asked.endswith("&account=user")
-    for wrong in (ANONYMOUS, Credentials(USER, "wrong")):
-        with pytest.raises(NetworkError, match="unauthorized"):
-            pull(server, tmp_path / "dl", credentials=wrong)
-
-
-def test_identity_tokens(tmp_path: Path, server: Server) -> None:
-    server.behaviour.auth, server.behaviour.anonymous_ok = "bearer", False
-    pull(server, tmp_path / "dl", credentials=Credentials(identity_token=REFRESH))
-    (asked,) = [asked for asked in server.behaviour.asked if asked.method == "POST"]
-    assert "grant_type=refresh_token" in asked.body
-    assert "scope=repository%3Alib%2Fit%3Apull" in asked.body
-    with pytest.raises(NetworkError, match="unauthorized"):
-        pull(server, tmp_path / "dl", credentials=Credentials(identity_token="old"))
-
-
-def test_a_token_that_ends_early_is_fetched_again(tmp_path: Path, server: Server) -> None:
-    server.behaviour.auth = "bearer"
-
-    def expire(handler: object) -> bool:
-        server.behaviour.tokens += 1
-        return False
-
-    server.behaviour.faults = [("/blobs/", expire)]
-    pull(server, tmp_path / "dl")
-    assert len(server.behaviour.paths("/token")) == 2
-
-
-def test_basic_with_a_comma_in_its_realm(tmp_path: Path, server: Server) -> None:
-    server.behaviour.auth = "basic"
-    pull(server, tmp_path / "dl", credentials=Credentials(USER, PASSWORD))
-    with pytest.raises(NetworkError, match="pull access denied"):
-        pull(server, tmp_path / "dl")
-
-
-@pytest.mark.parametrize(
-    "challenge",
-    [
-        "",
-        "Bearer",
-        'Bearer realm="file:///etc/passwd"',
-        'Bearer realm="http://[::1"',
-        "Negotiate x",
-        "Basic",
-        "\xff==",
-    ],
-)
-def test_strange_challenges(tmp_path: Path, server: Server, challenge: str) -> None:
-    server.behaviour.faults = [(".*", status(401, WWW_Authenticate=challenge)) for _ in range(20)]
-    with pytest.raises(LamellaError):
-        pull(server, tmp_path / "dl")
-
-
-@pytest.mark.parametrize(
-    "answer", [b"", b"{}", b"[]", b'{"token":5}', b'{"token":"a\\nb"}', b'{"token":"a","expires_in":"x"}']
-)
-def test_strange_tokens(tmp_path: Path, server: Server, answer: bytes) -> None:
-    server.behaviour.auth = "bearer"
-    server.behaviour.faults = [("/token", body(answer))]
-    with pytest.raises(BadInputError):
-        pull(server, tmp_path / "dl")
-
-
-# Redirects -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("auth", ["basic", "bearer"])
-def test_redirects_to_a_storage_carry_no_secret(tmp_path: Path, server: Server, auth: str) -> None:
-    with fake_registry() as storage:
-        storage.behaviour.blobs = server.behaviour.blobs
-        server.behaviour.auth, server.behaviour.redirect_blobs = auth, True
-        server.behaviour.storage = storage.url
-        pull(server, tmp_path / "dl", credentials=Credentials(USER, PASSWORD))
-        assert storage.behaviour.asked
-        assert all("Authorization" not in asked.headers for asked in storage.behaviour.asked)
-        assert all(
-            "Authorization" in asked.headers for asked in server.behaviour.asked if "/blobs/" in asked.path
-        )
-
-
-@pytest.mark.parametrize(
-    "location", ["/v2/lib/it/blobs/x", "file:///etc/passwd", "http://[", "ftp://x/", "http://a:b/"]
-)
-def test_bad_redirects(tmp_path: Path, server: Server, location: str) -> None:
-    server.behaviour.faults = [("/manifests/", status(302, Location=location))] + [
-        ("/blobs/x", status(302, Location="/v2/lib/it/blobs/x")) for _ in range(30)
-    ]
-    with pytest.raises(LamellaError):
-        pull(server, tmp_path / "dl")
-
-
-# Faults --------------------------------------------------------------------------------------
-
-
-def test_servers_that_are_busy_are_asked_again(tmp_path: Path, server: Server) -> None:
-    slept: list[float] = []
-    server.behaviour.faults = [
-        ("/manifests/", status(503)),
-        ("/manifests/", status(429, Retry_After="7")),
-        ("/manifests/", raw(b"")),
-        ("/manifests/", raw(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n")),
-        ("/blobs/", status(500)),
-        ("/blobs/", status(502)),
-    ]
-    pull(server, tmp_path / "dl", sleeps=slept)
-    assert 7.0 in slept
-    assert len(slept) >= 6
-
-
-def test_servers_that_stay_busy_are_reported(tmp_path: Path, server: Server) -> None:
-    for fault, why in (
-        (status(503), "failed with the status 503"),
-        (status(429), "toomanyrequests"),
-        (status(429, Retry_After="86400"), "toomanyrequests"),
-        (raw(b""), "cannot reach"),
-        (raw(b"garbage\r\n\r\n"), "cannot reach"),
-    ):
-        server.behaviour.faults = [("/manifests/", fault) for _ in range(10)]
-        with pytest.raises(NetworkError, match=why):
-            pull(server, tmp_path / "dl")
-        assert len(server.behaviour.faults) == 9 if "86400" in str(fault) else True
-
-
-def test_nobody_there(tmp_path: Path) -> None:
-    host = f"127.0.0.1:{real.free_port()}"
-    slept: list[float] = []
-    source = RegistrySource(f"{host}/a:1", tmp_path, transport=Transport(sleep=slept.append))
-    with pytest.raises(NetworkError, match="Connection refused"):
-        source.images()
-    assert len(slept) == 1
-
-
-def test_http_where_https_was_expected(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lamella.images.registry_client.is_loopback", lambda host: False)
-    source = RegistrySource(f"{server.host}/lib/it:1", tmp_path, credentials=ANONYMOUS)
-    with pytest.raises(NetworkError, match="HTTP response to an HTTPS client") as caught:
-        source.images()
-    assert "--insecure-registry" in (caught.value.hint or "")
-    with RegistrySource(f"{server.host}/lib/it:1", tmp_path, insecure=True, credentials=ANONYMOUS) as source:
-        assert source.images()[0].config_digest == Sample().image_id
-
-
-def test_a_download_goes_on_where_it_broke_off(tmp_path: Path, server: Server, sleeps: list[float]) -> None:
-    server.behaviour.add(BIG)
-    layer = BIG.diff_ids[0]
-    server.behaviour.faults = [
-        (layer, broken_after(300_000)),
-        (layer, broken_after(200_000)),
-        (layer, raw(b"")),
-    ]
-    pull(server, tmp_path / "dl", sample=BIG)
-    asked = [asked.headers.get("Range", "") for asked in server.behaviour.asked if layer in asked.path]
-    starts = [int(value.removeprefix("bytes=").rstrip("-") or 0) for value in asked]
-    assert starts[0] == 0
-    assert starts == sorted(starts)
-    assert starts[-1] > 200_000
-    assert len(sleeps) == 2
-
-
-def test_a_server_without_ranges(tmp_path: Path, server: Server, sleeps: list[float]) -> None:
-    server.behaviour.add(BIG)
-    server.behaviour.ranges = False
-    server.behaviour.faults = [(BIG.diff_ids[1], broken_after(300_000)), (BIG.diff_ids[1], broken_after(200))]
-    pull(server, tmp_path / "dl", sample=BIG)
-    assert len(sleeps) == 2
-
-
-def test_a_download_goes_on_in_a_later_pull(tmp_path: Path, server: Server, sleeps: list[float]) -> None:
-    server.behaviour.add(BIG)
-    blob = server.behaviour.blobs[BIG.diff_ids[0]]
-    folder = tmp_path / "dl"
-    folder.mkdir()
-    (folder / (file_name(BIG.diff_ids[0]) + ".partial")).write_bytes(blob[:500_000])
-    (folder / (file_name(BIG.diff_ids[1]) + ".partial")).write_bytes(b"rubbish" * 1000)
-    (folder / (file_name(BIG.diff_ids[2]) + ".partial")).write_bytes(blob + b"too long" * 100_000)
-    (folder / file_name(BIG.diff_ids[3])).write_bytes(server.behaviour.blobs[BIG.diff_ids[3]])
-    (folder / file_name(BIG.diff_ids[4])).write_bytes(b"x" * len(server.behaviour.blobs[BIG.diff_ids[4]]))
-    pull(server, folder, sample=BIG)
-    assert server.behaviour.paths(BIG.diff_ids[3]) == []
-    ranges = [asked.headers.get("Range") for asked in server.behaviour.asked if BIG.diff_ids[0] in asked.path]
-    assert ranges == ["bytes=500000-"]
-
-
-def test_a_dead_download_stays_for_later(tmp_path: Path, server: Server, sleeps: list[float]) -> None:
-    server.behaviour.add(BIG)
-    server.behaviour.faults = [(BIG.diff_ids[0], broken_after(1000)) for _ in range(20)]
-    with pytest.raises(NetworkError, match="was interrupted 5 times"):
-        pull(server, tmp_path / "dl", sample=BIG)
-    assert (tmp_path / "dl" / (file_name(BIG.diff_ids[0]) + ".partial")).stat().st_size > 0
-    server.behaviour.faults.clear()
-    for path in (tmp_path / "dl").iterdir():
-        if not path.name.endswith(".partial"):
-            path.unlink()
-    pull(server, tmp_path / "dl", sample=BIG)
-
-
-def test_wrong_blobs_never_get_through(tmp_path: Path, server: Server, sleeps: list[float]) -> None:
-    digest = Sample().manifest()[0]["layers"][0]["digest"]
-    good = server.behaviour.blobs[digest]
-    for bad, why in (
-        (good[:-1] + b"X", "wrong digest"),
-        (good + b"more", "longer than"),
-        (good[:-9], "bytes are missing|was interrupted"),
-        (b"", "missing|was interrupted"),
-    ):
-        server.behaviour.blobs[digest] = bad
-        with pytest.raises(LamellaError, match=why):
-            pull(server, tmp_path / "dl")
-    del server.behaviour.blobs[digest]
-    with pytest.raises(NetworkError, match="blob unknown"):
-        pull(server, tmp_path / "dl")
-    server.behaviour.blobs[digest] = good
-    for path in (tmp_path / "dl").iterdir():
-        path.unlink()
-    pull(server, tmp_path / "dl")
-
-
-def test_wrong_manifests(tmp_path: Path, server: Server) -> None:
-    it = server.behaviour
-    kind, good = it.manifests["1"]
-    digest = sha256(good)
-    it.manifests[digest] = (kind, good + b" ")
-    with pytest.raises(BadInputError, match="does not have the digest"):
-        pull(server, tmp_path / "dl", f"lib/it@{digest}")
-    it.headers = {"Docker-Content-Digest": sha256(b"other")}
-    with pytest.raises(BadInputError, match="does not have the digest"):
-        pull(server, tmp_path / "dl")
-    it.headers = {"Docker-Content-Digest": "rubbish"}
-    source = pull(server, tmp_path / "dl")
-    assert source.digest == digest
-    it.manifests["1"] = ("application/vnd.docker.distribution.manifest.v1+prettyjws", b'{"schemaVersion":1}')
-    with pytest.raises(UnsupportedError, match="schema 1"):
-        pull(server, tmp_path / "dl")
-    it.manifests["1"] = (kind, b" " * (5 << 20))
-    with pytest.raises(BadInputError, match="more than"):
-        pull(server, tmp_path / "dl")
-    it.manifests["1"] = ("text/html; charset=utf-8", b"<html>a portal that wants money</html>")
-    with pytest.raises(BadInputError, match="not valid JSON"):
-        pull(server, tmp_path / "dl")
-    config = Sample().image_id
-    it.manifests["1"] = (kind, good)
-    it.blobs[config] = it.blobs[config][:-1] + b" "
-    with pytest.raises(BadInputError, match="does not have the digest"):
-        pull(server, tmp_path / "dl")
-    del it.blobs[config]
-    with pytest.raises(BadInputError, match="does not have the configuration"):
-        pull(server, tmp_path / "dl")
-
-
-def test_what_is_not_there(tmp_path: Path, server: Server) -> None:
-    with pytest.raises(NotFoundError, match=r"manifest for .*lib/it:2 not found: manifest unknown"):
-        pull(server, tmp_path / "dl", "lib/it:2")
-    with pytest.raises(
-        NotFoundError, match=r"pull access denied for .*/unknown/it, repository does not exist or may"
-    ):
-        pull(server, tmp_path / "dl", "unknown/it:2")
-    server.behaviour.faults = [("/manifests/", status(403))]
-    with pytest.raises(NetworkError, match="may require 'docker login'"):
-        pull(server, tmp_path / "dl")
-
-
 def test_foreign_layers_come_from_their_own_address(
     tmp_path: Path, server: Server, sleeps: list[float]
 ) -> None:
@@ -590,27 +246,6 @@ def test_one_layer_twice(tmp_path: Path, server: Server) -> None:
     pull(server, tmp_path / "dl", sample=sample)
 
 
-def test_a_storage_that_calls_a_layer_encoded(tmp_path: Path, server: Server) -> None:
-    digest = Sample().manifest()[0]["layers"][0]["digest"]
-    server.behaviour.faults = [(digest, body(server.behaviour.blobs[digest], Content_Encoding="gzip"))]
-    pull(server, tmp_path / "dl")
-
-
-def test_an_error_that_would_steer_the_terminal(tmp_path: Path, server: Server) -> None:
-    answer = compact({"errors": [{"code": "DENIED", "message": "\x1b[2Jgone\n"}]})
-
-    def denied(handler: Handler) -> bool:
-        handler.reply(403, answer)
-        return True
-
-    server.behaviour.faults = [("/manifests/", denied)]
-    with pytest.raises(NetworkError, match=r"denied:  \[2Jgone"):
-        pull(server, tmp_path / "dl")
-
-
-# Details -------------------------------------------------------------------------------------
-
-
 def test_proxies_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_registry() as proxy:
         proxy.behaviour.add(Sample())
@@ -647,32 +282,6 @@ def test_proxies_from_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
 )
 def test_which_hosts_are_this_machine(host: str, local: bool) -> None:
     assert is_loopback(host) is local
-
-
-def test_retry_after() -> None:
-    assert retry_after("12") == 12.0
-    assert retry_after(None) is retry_after("soon") is None
-    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    later = retry_after("Wed, 21 Oct 2099 07:28:00 GMT")
-    assert later is not None
-    assert later > 1e6
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.binary(max_size=200) | st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 999 X\r\n\r\n"]),
-    st.sampled_from(["/v2/$", "/manifests/", "/blobs/", "/token"]),
-)
-def test_any_answer_of_a_server(
-    tmp_path: Path, server: Server, sleeps: list[float], data: bytes, part: str
-) -> None:
-    server.behaviour.auth = "bearer"
-    server.behaviour.faults = [(part, raw(data)), (part, body(data))]
-    with contextlib.suppress(LamellaError):
-        pull(server, tmp_path / "dl")
-    server.behaviour.faults.clear()
-    for path in (tmp_path / "dl").glob("*"):
-        path.unlink()
 
 
 def test_the_server_speaks_tls_and_nothing_is_known(tmp_path: Path, tool: Callable[[str], str]) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 
+    Edit = tuple[Session, FoundGroup]
+
 SIZE = 8 << 20
 EXTENT = 128 << 10
 

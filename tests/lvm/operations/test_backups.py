@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backups and archives of the metadata that operations write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lamella.errors import (
+    CorruptError,
+    NotFoundError,
+)
+from lamella.lvm.operations.logical_volumes import (
+    LvRequest,
+    create_lv,
+)
+from lamella.lvm.operations.volume_groups import (
+    GroupOptions,
+    create_group,
+    remove_group,
+    rename_group,
+)
+from lamella.lvm.session.backup import list_backups, read_backup
+from lamella.lvm.session.session import Session
+from tests.lvm.memory_groups import environment, memory_disks, text_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_backups_and_archives(tmp_path: Path) -> None:
+    disks = memory_disks(1)
+    surroundings = environment(tmp_path)
+    with Session([], surroundings, given=disks) as session, session.creating("vg"):
+        create_group(session, "vg", ["disk0"], GroupOptions(extent_size=128 << 10))
+    assert not (tmp_path / "archive").exists()
+    for number in range(12):
+        with Session([], surroundings, given=disks) as session, session.editing("vg") as found:
+            create_lv(session, found, LvRequest(1, f"lv{number}"))
+    kept = list_backups("vg", surroundings)
+    assert [archive.number for archive in kept] == [*range(12), -1]
+    assert kept[0].description == "Created *before* executing 'test'"
+    assert kept[-1].description == "Created *after* executing 'test'"
+    assert len(read_backup(kept[3].path).lvs) == 3
+    with Session([], surroundings, given=disks) as session:
+        assert text_of(read_backup(tmp_path / "backup" / "vg")) == text_of(session.find("vg").group)
+    surroundings.retain_days = 0
+    with (
+        Session([], surroundings, given=disks) as session,
+        session.all_locked(),
+        session.editing("vg") as found,
+    ):
+        rename_group(session, found, "other")
+    assert len(list_backups("vg", surroundings)) == 10
+    assert sorted(path.name for path in (tmp_path / "backup").iterdir()) == ["other"]
+    with (
+        Session([], surroundings, given=disks) as session,
+        session.all_locked(),
+        session.editing("other") as found,
+    ):
+        remove_group(session, found, force=True)
+    assert list((tmp_path / "backup").iterdir()) == []
+    assert len(list_backups("other", surroundings)) == 1
+
+
+def test_a_backup_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        read_backup(tmp_path / "nothing")
+    (tmp_path / "broken").write_bytes(b"vg {\xff")
+    with pytest.raises(CorruptError, match="broken"):
+        read_backup(tmp_path / "broken")
