@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import logging
 import os
@@ -20,11 +19,10 @@ import lamella
 from lamella.block import programs
 from lamella.cli import log_output
 from lamella.cli.main import main
-from lamella.devicemapper.client import DeviceMapper
 from lamella.devicemapper.table import Linear, Target
 from lamella.errors import NotFoundError
-from tests.devicemapper.fake_kernel import FakeKernel
 from tests.images.fake_registry import PASSWORD, REFRESH, USER, Behaviour, fake_registry
+from tests.support.fake_kernel import fake_kernel
 from tests.support.images import Sample, write_docker_archive
 from tests.support.stores import SMALL
 
@@ -213,13 +211,9 @@ def test_a_record_is_one_line_without_control_characters(capfd: pytest.CaptureFi
     assert shown == ["name a\\nb\\x1b[31m", "disk nbd://***@host/export"]
 
 
-def test_each_ioctl_is_logged_with_its_table_but_no_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(fcntl, "ioctl", FakeKernel().ioctl)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    (tmp_path / "control").touch()
-    with caplog.at_level(logging.DEBUG, logger="lamella"), DeviceMapper(tmp_path / "control") as dm:
+def test_each_ioctl_is_logged_with_its_table_but_no_key(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="lamella"), fake_kernel() as kernel:
+        dm = kernel.client
         dm.create("one", "LVM-1")
         dm.load("one", [Linear(0, 8, device="8:0", offset=16), Target(8, 8, "crypt", "aes 00ff00ff 0 8:0 0")])
         with pytest.raises(NotFoundError):

@@ -26,7 +26,7 @@ from lamella.errors import (
     UsageError,
 )
 from lamella.lvm.activation.device_changes import Changes
-from tests.devicemapper.fake_kernel import FakeKernel
+from tests.support.fake_kernel import FakeKernel, fake_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,19 +34,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
-    made = FakeKernel()
-    monkeypatch.setattr(fcntl, "ioctl", made.ioctl)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    return made
+def kernel() -> Iterator[FakeKernel]:
+    with fake_kernel() as made:
+        yield made
 
 
 @pytest.fixture
-def dm(kernel: FakeKernel, tmp_path: Path) -> Iterator[DeviceMapper]:
-    control = tmp_path / "control"
-    control.touch()
-    with DeviceMapper(control) as made:
-        yield made
+def dm(kernel: FakeKernel) -> DeviceMapper:
+    return kernel.client
 
 
 class Counted:
@@ -115,7 +110,7 @@ def test_a_large_answer_is_asked_for_again_with_more_room(dm: DeviceMapper, kern
     table = [Linear(number * 8, 8, device="7:0", offset=number) for number in range(4000)]
     dm.create_with_table("large", table)
     assert [line.line for line in dm.table("large")] == [target.line for target in table]
-    assert kernel.calls.count(Command.TABLE_STATUS) > 1
+    assert kernel.commands.count(Command.TABLE_STATUS) > 1
 
 
 def test_calls_that_may_have_to_wait_let_other_threads_run(dm: DeviceMapper, kernel: FakeKernel) -> None:
@@ -142,16 +137,11 @@ def test_an_answer_without_end_is_refused(
 def test_a_call_that_a_signal_broke_off_is_made_again(dm: DeviceMapper, kernel: FakeKernel) -> None:
     kernel.interrupted = 3
     assert dm.create("one").name == "one"
-    assert kernel.calls.count(Command.DEV_CREATE) == 4
+    assert kernel.commands.count(Command.DEV_CREATE) == 4
 
 
-def test_a_failed_creation_leaves_nothing(
-    dm: DeviceMapper, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*arguments: object) -> None:
-        raise OSError(22, "Invalid argument")
-
-    monkeypatch.setattr(kernel, "_table_load", refuse)
+def test_a_failed_creation_leaves_nothing(dm: DeviceMapper, kernel: FakeKernel) -> None:
+    kernel.fail.add(("load", "one"))
     with pytest.raises(UsageError, match="load a table into one") as caught:
         dm.create_with_table("one", [Error(0, 8)])
     assert isinstance(caught.value.__cause__, OSError)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from lamella.block import mountinfo
-from lamella.devicemapper.errors import explained
 from lamella.errors import BusyError, CorruptError, LamellaError
 from lamella.lvm.activation import busy_check, device_changes, dmeventd, pool_checks, pv_numbers
 from lamella.lvm.activation.activator import KernelActivator
@@ -22,12 +21,11 @@ from lamella.lvm.activation.device_tree import Settings
 from lamella.lvm.disks.scan import FoundGroup
 from lamella.lvm.format.group_reader import read_group
 from lamella.lvm.format.segments import Area, StripedSegment
-from tests.lvm.activation.kernel_in_memory import FakeKernel
+from tests.support.fake_kernel import FakeKernel, fake_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from lamella.devicemapper.client import DeviceMapper
     from lamella.lvm.disks.disk import Disk
 
 TEXT = (Path(__file__).with_name("thin.vg")).read_text()
@@ -56,10 +54,10 @@ def no_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def kernel() -> FakeKernel:
-    made = FakeKernel()
-    made.pools["vg0-pool-tpool"] = "5 20/1024 0/100 - rw discard_passdown queue_if_no_space - 256 "
-    return made
+def kernel() -> Iterator[FakeKernel]:
+    with fake_kernel() as made:
+        made.pools["vg0-pool-tpool"] = "5 20/1024 0/100 - rw discard_passdown queue_if_no_space - 256 "
+        yield made
 
 
 @pytest.fixture
@@ -71,15 +69,7 @@ def found() -> FoundGroup:
 
 @pytest.fixture
 def activator(kernel: FakeKernel) -> KernelActivator:
-    return KernelActivator(cast("DeviceMapper", kernel))
-
-
-def refusal(number: int) -> LamellaError:
-    """How a client tells of an error of the kernel's."""
-    cause = OSError(number, "")
-    error = explained(cause, "send a message to", "pool")
-    error.__cause__ = cause
-    return error
+    return KernelActivator(kernel.client)
 
 
 def names(kernel: FakeKernel) -> list[str]:
@@ -184,9 +174,9 @@ def test_messages_that_were_carried_out_already_are_passed_over(
     """Each message is a commit: a kill between two of them leaves the first ones done."""
     queue_messages(found)
     kernel.refuse = {
-        "create_snap 4 3": refusal(errno.EEXIST),
-        "create_thin 2": refusal(errno.EEXIST),
-        "delete 9": refusal(errno.ENODATA),
+        "create_snap 4 3": errno.EEXIST,
+        "create_thin 2": errno.EEXIST,
+        "delete 9": errno.ENODATA,
     }
     activator.activate(found, ["t1"])
     assert "message vg0-pool-tpool: set_transaction_id 5 6" in kernel.calls
@@ -203,8 +193,8 @@ def test_other_refusals_of_messages_are_errors(
     assert segment is not None
     segment.messages = [("create", "t2"), ("delete", 9)]
     segment.transaction_id = 6
-    kernel.refuse = {text: refusal(number)}
-    with pytest.raises(LamellaError, match="cannot send a message"):
+    kernel.refuse = {text: number}
+    with pytest.raises(LamellaError, match=f"cannot send {text!r} to vg0-pool-tpool"):
         activator.activate(found, ["t1"])
     assert names(kernel) == []
 
@@ -228,7 +218,7 @@ def test_an_active_origin_is_suspended_with_our_memory_at_hand(
     segment.transaction_id = 6
     kernel.calls.clear()
     activator.send_messages(found, "pool")
-    number = kernel.info(f"vg0-{name}").number
+    number = kernel.client.info(f"vg0-{name}").number
     assert kernel.calls == [
         f"hold {[number]}",
         f"suspend vg0-{name}",
@@ -242,7 +232,7 @@ def test_no_pool_beside_a_part_of_it(
     activator: KernelActivator, kernel: FakeKernel, found: FoundGroup
 ) -> None:
     activator.activate(found, ["pool_tmeta"], read_only=True)
-    assert kernel.info("vg0-pool_tmeta").read_only
+    assert kernel.client.info("vg0-pool_tmeta").read_only
     refusal = "volume vg0/t1 is prohibited while logical volume vg0/pool_tmeta is active"
     with pytest.raises(BusyError, match=refusal):
         activator.activate(found, ["t1"])
@@ -253,7 +243,7 @@ def test_no_pool_beside_a_part_of_it(
 
 def test_a_mount_is_told_by_its_own_number(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by what somebody's mount point is called."""
-    info = kernel.create("odd", "LVM-odd")
+    info = kernel.client.create("odd", "LVM-odd")
     line = f"30 1 {{}} / /home/x\v9 9 {info.number} y rw - ext4 /dev/x rw"
     monkeypatch.setattr(busy_check, "SYS_FS", Path("/nonexistent"))
     for number, used in (("0:77", False), (info.number, True)):
@@ -264,7 +254,7 @@ def test_a_mount_is_told_by_its_own_number(kernel: FakeKernel, monkeypatch: pyte
 
 def test_what_is_in_use_stays(activator: KernelActivator, kernel: FakeKernel, found: FoundGroup) -> None:
     activator.activate(found, ["t1", "t2"])
-    next(device for device in kernel.devices.values() if device.name == "vg0-t1").mounted = True
+    kernel.device("vg0-t1").opened = 1
     with pytest.raises(BusyError, match="Logical volume vg0/t1 in use"):
         activator.deactivate(found, ["t2", "t1"])
     assert names(kernel) == ["pool-tpool", "pool_tdata", "pool_tmeta", "t1"]
@@ -284,11 +274,13 @@ def test_a_pool_grows_only_after_the_commit(
     found.group.lvs["pool"].segments[0].extent_count += 10
     kernel.calls.clear()
     with activator.changing(found):
-        assert kernel.info("vg0-pool_tdata").target_count == 2
-        assert kernel.table("vg0-pool-tpool")[0].length == 409600
-        assert kernel.info("vg0-pool-tpool").suspended
-        assert not kernel.info("vg0-t1").suspended, "the pool itself holds its volumes back"
-    assert kernel.table("vg0-pool-tpool")[0].length == kernel.table("vg0-pool")[0].length == 491520
+        assert kernel.client.info("vg0-pool_tdata").target_count == 2
+        assert kernel.client.table("vg0-pool-tpool")[0].length == 409600
+        assert kernel.client.info("vg0-pool-tpool").suspended
+        assert not kernel.client.info("vg0-t1").suspended, "the pool itself holds its volumes back"
+    assert (
+        kernel.client.table("vg0-pool-tpool")[0].length == kernel.client.table("vg0-pool")[0].length == 491520
+    )
     assert not any(device.suspended or device.inactive for device in kernel.devices.values())
 
 
@@ -296,15 +288,15 @@ def test_a_pool_takes_note_of_larger_metadata_when_it_is_resumed(
     activator: KernelActivator, kernel: FakeKernel, found: FoundGroup
 ) -> None:
     activator.activate(found, ["pool", "t1"])
-    before = kernel.table("vg0-pool-tpool")
+    before = kernel.client.table("vg0-pool-tpool")
     grow(found, "pool_tmeta", 10)
     kernel.calls.clear()
     with activator.changing(found):
-        assert kernel.info("vg0-pool_tmeta").target_count == 2
-        assert kernel.info("vg0-pool-tpool").suspended
+        assert kernel.client.info("vg0-pool_tmeta").target_count == 2
+        assert kernel.client.info("vg0-pool-tpool").suspended
         kernel.calls.clear()
     assert "resume vg0-pool-tpool" in kernel.calls
-    assert kernel.table("vg0-pool-tpool") == before
+    assert kernel.client.table("vg0-pool-tpool") == before
     assert not any(device.suspended or device.inactive for device in kernel.devices.values())
 
 
@@ -383,8 +375,8 @@ def test_the_first_thin_volume_gives_the_pool_its_layer(
     with activator.changing(found):
         pass
     assert names(kernel) == ["pool", "pool-tpool", "pool_tdata", "pool_tmeta"]
-    assert kernel.table("vg0-pool")[0].kind == "linear"
-    assert kernel.info("vg0-pool").read_only
+    assert kernel.client.table("vg0-pool")[0].kind == "linear"
+    assert kernel.client.info("vg0-pool").read_only
 
 
 def test_a_volume_becomes_an_external_origin(
@@ -399,8 +391,8 @@ def test_a_volume_becomes_an_external_origin(
     with activator.changing(found):
         pass
     assert names(kernel) == ["orig", "orig-real"]
-    number = kernel.info("vg0-orig-real").number
-    assert kernel.table("vg0-orig")[0].text == f"{number} 0"
+    number = kernel.client.info("vg0-orig-real").number
+    assert kernel.client.table("vg0-orig")[0].text == f"{number} 0"
 
 
 def test_links_are_made_without_udev(
@@ -427,7 +419,7 @@ def test_lvm2s_daemon_watches_pools_while_they_are_there(
     monkeypatch.setattr(dmeventd, "set_monitored", set_monitored)
     said: list[str] = []
     settings = Settings(lambda group, lv: 80)
-    activator = KernelActivator(cast("DeviceMapper", kernel), settings, monitor=True, warn=said.append)
+    activator = KernelActivator(kernel.client, settings, monitor=True, warn=said.append)
     activator.activate(found, ["t1"])
     activator.activate(found, ["t2"])
     activator.deactivate(found, ["t1"])
@@ -442,5 +434,5 @@ def test_lvm2s_daemon_watches_pools_while_they_are_there(
         "WARNING: vg0/pool does not grow by itself when it is 80% full.",
     ]
     told.clear()
-    KernelActivator(cast("DeviceMapper", kernel), settings).deactivate(found, ["pool"])
+    KernelActivator(kernel.client, settings).deactivate(found, ["pool"])
     assert not told

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,11 +14,12 @@ from lamella.lvm.report import report as reporting
 from lamella.lvm.report.kernel_state import KernelView, pool_state, thin_state
 from lamella.lvm.report.report import Request
 from lamella.lvm.report.view import GroupView, Sources, Usage
-from tests.lvm.activation.kernel_in_memory import Device, FakeKernel
 from tests.lvm.activation.test_device_tree import FOLDER, Recorded, chosen, disks, load
+from tests.support.fake_kernel import FakeKernel, fake_kernel
 
 if TYPE_CHECKING:
-    from lamella.devicemapper.client import DeviceMapper
+    from collections.abc import Iterator
+
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 
 READ_AHEAD = 128 << 10
@@ -29,21 +30,23 @@ def no_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_state, "_read_ahead", lambda info: READ_AHEAD)
 
 
-def kernel_with(then: Recorded, status: dict[str, str]) -> FakeKernel:
-    made = FakeKernel(pools=status)
+@pytest.fixture
+def kernel() -> Iterator[FakeKernel]:
+    with fake_kernel() as made:
+        yield made
+
+
+def activate(kernel: FakeKernel, then: Recorded, status: dict[str, str]) -> None:
+    """Give *kernel* the devices of a recorded state, with the *status* of pools and thin volumes."""
+    kernel.pools = status
     numbers: dict[str, str] = {}
-    for minor, wanted in enumerate(
-        wanted_devices(then.group, chosen(then.group, then.commands), disks(then.group))
-    ):
-        numbers[wanted.uuid] = f"253:{minor}"
-        made.devices[wanted.uuid] = Device(
-            wanted.name, wanted.uuid, minor, wanted.read_only, resolved(wanted.table, numbers)
-        )
-    return made
+    for wanted in wanted_devices(then.group, chosen(then.group, then.commands), disks(then.group)):
+        kernel.add(wanted.name, wanted.uuid, resolved(wanted.table, numbers), read_only=wanted.read_only)
+        numbers[wanted.uuid] = kernel.device(wanted.name).number
 
 
 def lvs(group: VolumeGroup, kernel: FakeKernel, fields: list[str]) -> dict[str, dict[str, str]]:
-    view = KernelView(cast("DeviceMapper", kernel))
+    view = KernelView(kernel.client)
 
     def usage(vg: VolumeGroup, lv: LogicalVolume) -> Usage:
         target = view.target(vg, lv)
@@ -66,11 +69,12 @@ def recorded() -> list[Any]:
 
 @pytest.mark.parametrize(("name", "number", "rows", "status"), recorded())
 def test_fields_are_lvms(
-    name: str, number: int, rows: dict[str, dict[str, str]], status: dict[str, str]
+    kernel: FakeKernel, name: str, number: int, rows: dict[str, dict[str, str]], status: dict[str, str]
 ) -> None:
     then = load(name, number)
+    activate(kernel, then, status)
     fields = list(next(iter(rows.values())))
-    assert lvs(then.group, kernel_with(then, status), fields) == rows
+    assert lvs(then.group, kernel, fields) == rows
 
 
 @pytest.mark.parametrize(
@@ -87,10 +91,10 @@ def test_fields_are_lvms(
         ("Fail", "aoF", "failed", ""),
     ],
 )
-def test_pools_in_trouble(text: str, attributes: str, health: str, check: str) -> None:
+def test_pools_in_trouble(kernel: FakeKernel, text: str, attributes: str, health: str, check: str) -> None:
     then = load("thin")
     line = text if text == "Fail" else f"5 20/1024 {text} 256 "
-    kernel = kernel_with(then, {"vg0-pool-tpool": line})
+    activate(kernel, then, {"vg0-pool-tpool": line})
     row = lvs(then.group, kernel, ["lv_attr", "lv_health_status", "lv_check_needed"])["pool"]
     letters = row["lv_attr"][4] + row["lv_attr"][5] + row["lv_attr"][8]
     assert (letters, row["lv_health_status"], row["lv_check_needed"]) == (attributes, health, check)

@@ -57,7 +57,8 @@ def by_hand(folder: Path, *disks: Path, metadata: str = "1%VG") -> None:
     (folder / "profile").mkdir(exist_ok=True)
     (folder / f"profile/{PROFILE}.profile").write_text(PROFILE_TEXT)
     for command in pool_commands(*disks, metadata=f"-l {metadata}"):
-        lvm(*command.split(), "-y")
+        name, *words = command.split()
+        lvm(name, "-y", *(word for word in words if word != "-y"))
 
 
 def digests(root: Path) -> list[str]:
