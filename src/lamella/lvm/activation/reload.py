@@ -118,6 +118,7 @@ class _Plan:
                     failed = failed or error
         for device, info in self.existing.values():
             if info.name != device.name:
+                self._remove_layer(device)
                 self.made.rename(device, info.name)
             if device.read_ahead is not None:
                 set_read_ahead(info, device.read_ahead)
@@ -131,6 +132,12 @@ class _Plan:
             table = self.made.table(device)
             if not same_table(self.dm.table(device.name), table):
                 self.made.reload(device, table)
+
+    def _remove_layer(self, pool: WantedDevice) -> None:
+        """Remove the layer above a pool whose first thin volume was not created: it has the pool's name."""
+        layer = self.dm.find(pool.name)
+        if layer is not None and layer.uuid == pool.uuid.removesuffix("-tpool") + "-pool":
+            self.made.remove(layer)
 
     def undo(self) -> None:
         """Roll back: old tables stay, or are loaded again where the new ones are live."""
