@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lamella.lvm.activation import busy_check, device_changes, pool_checks, pv_numbers
 from tests.lvm import real
 
 if TYPE_CHECKING:
@@ -28,3 +29,19 @@ def real_lvm(tmp_path: Path) -> Iterator[Callable[[int, int], real.RealLvm]]:
     yield start
     for lvm in started:
         lvm.close()
+
+
+@pytest.fixture
+def no_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No udev, ``/dev`` or real disks, for activation in a fake kernel (tests/support/fake_kernel.py)."""
+    numbers = {"/dev/vdb": "254:16", "/dev/vdc": "254:32", "disk0": "254:48", "disk1": "254:64"}
+    monkeypatch.setattr("lamella.devicemapper.nodes.udev_runs", lambda: False)
+    monkeypatch.setattr(device_changes, "make_name", lambda *arguments: tmp_path)
+    monkeypatch.setattr(device_changes, "drop_name", lambda name: None)
+    monkeypatch.setattr(device_changes, "DEV", tmp_path / "dev")
+    (tmp_path / "dev").mkdir()
+    monkeypatch.setattr(device_changes, "PAUSE", 0)
+    monkeypatch.setattr(device_changes, "TRIES", 2)
+    monkeypatch.setattr(busy_check, "PAUSE", 0)
+    monkeypatch.setattr(pv_numbers.GroupDisks, "_number", lambda self, disk: numbers[disk.path])
+    monkeypatch.setattr(pool_checks, "check_metadata", lambda node, write=True: True)

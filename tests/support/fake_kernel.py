@@ -213,6 +213,8 @@ class FakeKernel:
             if os.fsencode(new) in self.devices:
                 raise OSError(errno.EBUSY, "Device or resource busy")
             del self.devices[os.fsencode(device.name)]
+            if device.name in self.pools:
+                self.pools[new] = self.pools.pop(device.name)
             device.name = new
             self.devices[os.fsencode(new)] = device
         return device, b"", Flag.UEVENT_GENERATED

@@ -15,7 +15,7 @@ import pytest
 
 from lamella.block import mountinfo
 from lamella.errors import BusyError, CorruptError, LamellaError
-from lamella.lvm.activation import busy_check, device_changes, dmeventd, pool_checks, pv_numbers
+from lamella.lvm.activation import busy_check, dmeventd, pool_checks
 from lamella.lvm.activation.activator import KernelActivator
 from lamella.lvm.activation.device_tree import Settings
 from lamella.lvm.disks.scan import FoundGroup
@@ -37,20 +37,7 @@ class _Disk:
         self.path = path
 
 
-@pytest.fixture(autouse=True)
-def no_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No udev, no ``/dev``, no disks: only the kernel in memory."""
-    numbers = {"/dev/vdb": "254:16", "/dev/vdc": "254:32"}
-    monkeypatch.setattr("lamella.devicemapper.nodes.udev_runs", lambda: False)
-    monkeypatch.setattr(device_changes, "make_name", lambda *arguments: tmp_path)
-    monkeypatch.setattr(device_changes, "drop_name", lambda name: None)
-    monkeypatch.setattr(device_changes, "DEV", tmp_path / "dev")
-    (tmp_path / "dev").mkdir()
-    monkeypatch.setattr(device_changes, "PAUSE", 0)
-    monkeypatch.setattr(device_changes, "TRIES", 2)
-    monkeypatch.setattr(busy_check, "PAUSE", 0)
-    monkeypatch.setattr(pv_numbers.GroupDisks, "_number", lambda self, disk: numbers[disk.path])
-    monkeypatch.setattr(pool_checks, "check_metadata", lambda node, write=True: True)
+pytestmark = pytest.mark.usefixtures("no_system")
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups that the kernel uses, with a stand-in for the kernel: what is asked of it, and when."""
+"""Changes of groups that the kernel uses, on a fake kernel: what the activator is asked for, and when."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.errors import BusyError, DeviceIOError, ReadOnlyError, UsageError
+from lamella.lvm.activation.activator import KernelActivator
+from lamella.lvm.activation.device_tree import Settings
 from lamella.lvm.disks.scan import scan
 from lamella.lvm.operations.group_changes import GroupChanges, change_group
 from lamella.lvm.operations.group_export import export_group
@@ -21,6 +23,7 @@ from lamella.lvm.operations.thin_pools import PoolRequest, create_pool
 from lamella.lvm.operations.thin_volumes import ThinRequest, create_snapshot, create_thin, remove_any
 from lamella.lvm.session.session import Session
 from tests.lvm.memory_groups import environment, find_lv, group_on, memory_disks
+from tests.support.fake_kernel import FakeKernel, fake_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,58 +32,43 @@ if TYPE_CHECKING:
     from lamella.lvm.disks.scan import FoundGroup
 
 
-class Kernel:
-    """An activator that only takes notes. It has *active* volumes, and follows their names."""
+class NotingActivator(KernelActivator):
+    """Notes what it is asked for, and which state of the metadata is on the disks then."""
 
-    def __init__(self, disks: dict[str, MemoryDevice], active: set[str]) -> None:
+    def __init__(self, kernel: FakeKernel, disks: dict[str, MemoryDevice]) -> None:
+        super().__init__(kernel.client, Settings(lambda group, lv: 100))
+        self.kernel = kernel
         self.disks = disks
-        self.active = active
-        self.open: set[str] = set()
         self.done: list[str] = []
         self.refuses = ""
-        self.transaction = 0
-        self.mode = "rw"
 
-    def is_active(self, found: FoundGroup, name: str) -> bool:
-        return name in self.active
-
-    def active_in(self, found: FoundGroup) -> list[str]:
-        return sorted(self.active)
-
-    def is_open(self, found: FoundGroup, name: str) -> bool:
-        return name in self.open
-
-    def check_unused(self, found: FoundGroup, name: str) -> None:
-        if name in self.open:
-            raise BusyError(f"Logical volume {found.group.name}/{name} in use.")
-
-    def pool_status(self, found: FoundGroup, pool: str) -> str | None:
-        if pool not in self.active:
-            return None
-        return f"{self.transaction} 20/1024 0/160 - {self.mode} discard_passdown queue_if_no_space - 1024 "
+    @property
+    def transaction(self) -> int:
+        """Of the pool in the kernel."""
+        return int(self.kernel.pools["vg-pool-tpool"].split()[0])
 
     def activate(self, found: FoundGroup, names: Iterable[str], *, read_only: bool = False) -> None:
         for name in names:
             self._note(f"activate {name}")
-            self.active.add(name)
+            super().activate(found, [name], read_only=read_only)
 
     def deactivate(self, found: FoundGroup, names: Iterable[str]) -> None:
         for name in names:
-            self.check_unused(found, name)
+            super().deactivate(found, [name])
             self._note(f"deactivate {name}")
-            self.active.discard(name)
 
     @contextmanager
     def changing(self, found: FoundGroup, names: Iterable[str] | None = None) -> Iterator[None]:
         self._note(f"load at {self._seqno()}")
-        yield
+        with super().changing(found, names):
+            yield
         self._note(f"resume at {self._seqno()}")
 
     def send_messages(self, found: FoundGroup, pool: str) -> None:
         segment = found.group.lvs[pool].thin_pool
         assert segment is not None
         self._note(f"send {segment.messages}")
-        self.transaction = segment.transaction_id
+        super().send_messages(found, pool)
 
     def _note(self, what: str) -> None:
         if self.refuses and what.startswith(self.refuses):
@@ -96,19 +84,24 @@ class Kernel:
             found.close()
 
 
-Live = tuple[Session, "FoundGroup", Kernel]
+Live = tuple[Session, "FoundGroup", NotingActivator]
 
 
 @pytest.fixture
-def live() -> Iterator[Live]:
+def live(no_system: None) -> Iterator[Live]:
     """A group of which the kernel has volume "a"."""
     disks = memory_disks(2)
     group_on(disks)
-    kernel = Kernel(disks, set())
-    with Session([], environment(), given=disks, activator=kernel) as session, session.editing("vg") as found:
-        create_lv(session, found, LvRequest(4, "a"))
-        kernel.active = {"a"}
-        yield session, found, kernel
+    with fake_kernel() as kernel:
+        activator = NotingActivator(kernel, disks)
+        with (
+            Session([], environment(), given=disks, activator=activator) as session,
+            session.editing("vg") as found,
+        ):
+            create_lv(session, found, LvRequest(4, "a"))
+            activator.activate(found, ["a"])
+            activator.done.clear()
+            yield session, found, activator
 
 
 def test_tables_are_loaded_before_the_text_counts_and_live_after(live: Live) -> None:
@@ -147,11 +140,11 @@ def test_what_cannot_be_activated_is_not_made(live: Live) -> None:
 
 def test_removed_volumes_leave_the_kernel_first(live: Live) -> None:
     session, found, kernel = live
-    kernel.open = {"a"}
+    kernel.kernel.device("vg-a").opened = 1
     with pytest.raises(BusyError, match="vg/a in use"):
         remove_lv(session, found, find_lv(found, "a"))
     assert "a" in session.rescan().groups[0].group.lvs
-    kernel.open = set()
+    kernel.kernel.device("vg-a").opened = 0
     found = session.scan.groups[0]
     remove_lv(session, found, find_lv(found, "a"))
     assert kernel.done == ["deactivate a"]
@@ -215,12 +208,14 @@ def test_what_the_kernels_pool_refuses_is_taken_back(live: Live) -> None:
     segment = after.lvs["pool"].thin_pool
     assert segment is not None
     assert ("t" in after.lvs, segment.messages, segment.transaction_id) == (False, [], 0)
+    left = sorted(device.name for device in kernel.kernel.devices.values())
+    assert left == ["vg-a", "vg-pool", "vg-pool_tdata", "vg-pool_tmeta"], "the layer above it has gone"
 
 
 def test_a_pool_that_takes_no_changes_is_left_alone(live: Live) -> None:
     session, found, kernel = live
     pool = create_pool(session, found, "pool", 16, PoolRequest(chunk_size=64 << 10, metadata_extents=8))
-    kernel.mode = "ro"
+    kernel.kernel.fresh_pool = kernel.kernel.fresh_pool.replace("rw", "ro")
     with pytest.raises(ReadOnlyError, match="takes no changes"):
         create_thin(session, found, pool, 16, ThinRequest("t"))
 

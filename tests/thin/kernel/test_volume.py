@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella.block import BlockDevice
+from lamella.devicemapper.table import ThinPool
 from lamella.errors import BadInputError, BusyError, DeviceIOError, LamellaError, NoSpaceError, UsageError
 from lamella.thin.kernel import active_pool
 from lamella.thin.kernel import volume as kernel_volume
 from lamella.thin.kernel.pool import KernelPool
 from lamella.thin.kernel.volume import KernelVolume
 from lamella.thin.status import parse_thin_status
+from tests.support.fake_kernel import fake_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,9 +202,12 @@ def test_a_failed_write_tells_the_pool_s_state(status: str, error: type[LamellaE
     pool = KernelPool.__new__(KernelPool)
     pool.name = pool.dm_name = "pool"
     pool.chunk_size = CHUNK
-    pool.dm = cast("DeviceMapper", SimpleNamespace(status=lambda *_, **__: [SimpleNamespace(text=status)]))
-    with pytest.raises(error) as caught, pool.explaining():
-        raise DeviceIOError("cannot flush /dev/dm-1: Input/output error", hint="dmesg")
+    with fake_kernel() as kernel:
+        pool.dm = kernel.client
+        kernel.add("pool", "", [ThinPool(0, 8)])
+        kernel.pools["pool"] = status
+        with pytest.raises(error) as caught, pool.explaining():
+            raise DeviceIOError("cannot flush /dev/dm-1: Input/output error", hint="dmesg")
     assert told in caught.value.message
     assert caught.value.message.startswith("cannot flush /dev/dm-1: Input/output error")
     assert caught.value.hint
