@@ -59,11 +59,11 @@ def test_output_that_cannot_be_written(
     assert "Exception" not in done.stderr
 
 
-def test_input_that_is_closed(base: list[str]) -> None:
-    for command, code in ((["load"], 9), (["cp", "-", "web:/"], 13)):
-        done = _redirected([*base, *command], "<&-")
-        assert done.returncode == code, done
-        assert "internal error" not in done.stderr
+@pytest.mark.parametrize(("command", "code"), [(["load"], 9), (["cp", "-", "web:/"], 13)])
+def test_input_that_is_closed(base: list[str], command: list[str], code: int) -> None:
+    done = _redirected([*base, *command], "<&-")
+    assert done.returncode == code, done
+    assert "internal error" not in done.stderr
 
 
 def test_no_file_of_a_store_becomes_standard_error(base: list[str]) -> None:

@@ -100,10 +100,10 @@ def test_a_device_from_creation_to_removal(dm: DeviceMapper) -> None:
     assert dm.targets() == {"linear": (1, 4, 0), "error": (1, 5, 0)}
 
 
-def test_devices_that_are_called_as_our_own_words(dm: DeviceMapper) -> None:
-    for name in ("devices", "device-mapper", "targets", "events"):
-        dm.create(name)
-        assert dm.info(name).name == name
+@pytest.mark.parametrize("name", ["devices", "device-mapper", "targets", "events"])
+def test_devices_that_are_called_as_our_own_words(dm: DeviceMapper, name: str) -> None:
+    dm.create(name)
+    assert dm.info(name).name == name
 
 
 def test_a_large_answer_is_asked_for_again_with_more_room(dm: DeviceMapper, kernel: FakeKernel) -> None:

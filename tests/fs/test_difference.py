@@ -269,17 +269,17 @@ def test_bytes_overwritten_behind_the_file_systems_back(base: MemoryDevice) -> N
     assert differences(base, upper, changed=changed_chunks(base, upper)) == [Change("C", b"one-block")]
 
 
-def test_attributes_alone(base: MemoryDevice) -> None:
+@pytest.mark.parametrize("path", [b"marked", b"a"])
+def test_attributes_alone(base: MemoryDevice, path: bytes) -> None:
     tree = tree_of(base)
-    for path in (b"marked", b"a"):
-        entry, data = tree[path]
-        for other in (
-            replace(entry, mode=entry.mode ^ 0o001),
-            replace(entry, uid=entry.uid + 1),
-            replace(entry, xattrs={**entry.xattrs, b"security.capability": bytes(20)}),
-        ):
-            step = other if entry.kind is Kind.DIRECTORY else (other, data)
-            assert Change("C", path) in assert_difference_is_right(base, edit(base, step))
+    entry, data = tree[path]
+    for other in (
+        replace(entry, mode=entry.mode ^ 0o001),
+        replace(entry, uid=entry.uid + 1),
+        replace(entry, xattrs={**entry.xattrs, b"security.capability": bytes(20)}),
+    ):
+        step = other if entry.kind is Kind.DIRECTORY else (other, data)
+        assert Change("C", path) in assert_difference_is_right(base, edit(base, step))
 
 
 def test_a_directorys_time_is_no_change_but_in_the_layer(base: MemoryDevice) -> None:

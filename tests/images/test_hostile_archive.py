@@ -32,6 +32,7 @@ from tests.support.images import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -142,12 +143,12 @@ def test_a_second_manifest_is_not_believed(tmp_path: Path) -> None:
         open_archive(_archive(tmp_path, _files(), (info, b"[]")))
 
 
-def test_device_nodes_and_pipes_as_layers(tmp_path: Path) -> None:
-    for kind in (tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
-        files = _files()
-        del files["c.tar"]
-        with pytest.raises(BadInputError, match="does not have the layer"):
-            read_everything(_archive(tmp_path, files, _link("c.tar", "", kind)))
+@pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
+def test_device_nodes_and_pipes_as_layers(tmp_path: Path, kind: bytes) -> None:
+    files = _files()
+    del files["c.tar"]
+    with pytest.raises(BadInputError, match="does not have the layer"):
+        read_everything(_archive(tmp_path, files, _link("c.tar", "", kind)))
 
 
 def test_absurd_sizes(tmp_path: Path) -> None:
@@ -223,30 +224,29 @@ def test_what_is_no_archive(tmp_path: Path) -> None:
         open_archive("/dev/null")
 
 
-def test_an_archive_cut_at_every_place(tmp_path: Path) -> None:
-    for make in (write_docker_archive, write_oci_archive):
-        whole = make(tmp_path / "whole.tar", [Sample(layers=[make_tar({"a": b"1"})])]).read_bytes()
-        end = len(whole.rstrip(b"\0"))
-        for length in [*range(0, end, 97), *range(0, end, 512)]:
-            (tmp_path / "cut.tar").write_bytes(whole[:length])
-            try:
-                read_everything(tmp_path / "cut.tar")
-            except BadInputError:
-                continue
-            # Only what nobody needs is missing: `repositories`, or `oci-layout`, which are last.
-            assert (
-                length
-                >= whole.index(b"manifest.json" if make is write_docker_archive else b"index.json") + 512
-            )
+@pytest.mark.parametrize("make", [write_docker_archive, write_oci_archive])
+def test_an_archive_cut_at_every_place(tmp_path: Path, make: Callable[..., Path]) -> None:
+    whole = make(tmp_path / "whole.tar", [Sample(layers=[make_tar({"a": b"1"})])]).read_bytes()
+    end = len(whole.rstrip(b"\0"))
+    for length in [*range(0, end, 97), *range(0, end, 512)]:
+        (tmp_path / "cut.tar").write_bytes(whole[:length])
+        try:
+            read_everything(tmp_path / "cut.tar")
+        except BadInputError:
+            continue
+        # Only what nobody needs is missing: `repositories`, or `oci-layout`, which are last.
+        assert (
+            length >= whole.index(b"manifest.json" if make is write_docker_archive else b"index.json") + 512
+        )
 
 
-def test_a_compressed_archive_that_is_cut(tmp_path: Path) -> None:
-    for how in ("gzip", "zstd"):
-        whole = compress(write_docker_archive(tmp_path / "whole.tar").read_bytes(), how)
-        for length in (20, len(whole) // 3, len(whole) // 2):
-            (tmp_path / "cut.tar").write_bytes(whole[:length])
-            with pytest.raises(BadInputError):
-                read_everything(tmp_path / "cut.tar")
+@pytest.mark.parametrize("how", ["gzip", "zstd"])
+def test_a_compressed_archive_that_is_cut(tmp_path: Path, how: str) -> None:
+    whole = compress(write_docker_archive(tmp_path / "whole.tar").read_bytes(), how)
+    for length in (20, len(whole) // 3, len(whole) // 2):
+        (tmp_path / "cut.tar").write_bytes(whole[:length])
+        with pytest.raises(BadInputError):
+            read_everything(tmp_path / "cut.tar")
 
 
 def test_a_layout_with_wrong_blobs(tmp_path: Path) -> None:

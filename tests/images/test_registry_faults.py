@@ -34,6 +34,7 @@ from tests.support import registry as real
 from tests.support.images import Sample, compact, sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -63,18 +64,23 @@ def test_servers_that_are_busy_are_asked_again(tmp_path: Path, server: Server) -
     assert len(slept) >= 6
 
 
-def test_servers_that_stay_busy_are_reported(tmp_path: Path, server: Server) -> None:
-    for fault, why in (
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
         (status(503), "failed with the status 503"),
         (status(429), "toomanyrequests"),
         (status(429, Retry_After="86400"), "toomanyrequests"),
         (raw(b""), "cannot reach"),
         (raw(b"garbage\r\n\r\n"), "cannot reach"),
-    ):
-        server.behaviour.faults = [("/manifests/", fault) for _ in range(10)]
-        with pytest.raises(NetworkError, match=why):
-            pull(server, tmp_path / "dl")
-        assert len(server.behaviour.faults) == 9 if "86400" in str(fault) else True
+    ],
+)
+def test_servers_that_stay_busy_are_reported(
+    tmp_path: Path, server: Server, fault: Callable[[Handler], bool], why: str
+) -> None:
+    server.behaviour.faults = [("/manifests/", fault) for _ in range(10)]
+    with pytest.raises(NetworkError, match=why):
+        pull(server, tmp_path / "dl")
+    assert len(server.behaviour.faults) == 9 if "86400" in str(fault) else True
 
 
 def test_nobody_there(tmp_path: Path) -> None:

@@ -264,17 +264,20 @@ def test_what_cannot_be_copied_out(
     assert (tmp_path / "file").read_text() == "old"
 
 
-def test_copying_out_as_a_tar(web: Store) -> None:
-    for path, expected in (
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
         (b"/etc", ["etc", "etc/hostname"]),
         (b"/etc/.", [".", "hostname"]),
         (b"/etc/hostname", ["hostname"]),
-    ):
-        out = io.BytesIO()
-        web.copy_out("web", path, out)
-        out.seek(0)
-        with tarfile.open(fileobj=out) as tar:
-            assert [name.removeprefix("./") or "." for name in tar.getnames()] == expected
+    ],
+)
+def test_copying_out_as_a_tar(web: Store, path: bytes, expected: list[str]) -> None:
+    out = io.BytesIO()
+    web.copy_out("web", path, out)
+    out.seek(0)
+    with tarfile.open(fileobj=out) as tar:
+        assert [name.removeprefix("./") or "." for name in tar.getnames()] == expected
 
 
 def test_an_image_can_be_copied_out_of(store: Store, tmp_path: Path) -> None:

@@ -376,11 +376,13 @@ def test_odd_names_and_long_lines(
     assert capsys.readouterr().out == "n" * 90 + " (253:1)\n └─" + r"we\x20ird" + " (253:0)\n    └─ (7:0)\n"
 
 
-def test_no_devices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words", ["table", "status", "ls", "ls --tree", "info", "info -c", "deps", "table --target thin"]
+)
+def test_no_devices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str) -> None:
     show(monkeypatch, VirtualDevices())
-    for words in ("table", "status", "ls", "ls --tree", "info", "info -c", "deps", "table --target thin"):
-        assert main_dmsetup(words.split()) == 0
-        assert capsys.readouterr() == ("No devices found\n", "")
+    assert main_dmsetup(words.split()) == 0
+    assert capsys.readouterr() == ("No devices found\n", "")
 
 
 @pytest.mark.parametrize("mode", stores.MODES)

@@ -121,13 +121,9 @@ def test_what_a_hostile_layer_gets(tmp_path: Path, items: list[tuple[str, ...]],
     assert names(tmp_path / "t") == EVERYTHING
 
 
-def test_nothing_outside_is_touched(tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "kept").write_text("kept")
-    status = outside.stat(), (outside / "kept").stat()
-    links = [("abs", "l", str(outside)), ("up", "l", "../outside"), ("file", "l", str(outside / "kept"))]
-    for attack in (
+@pytest.mark.parametrize(
+    "attack",
+    [
         [("abs/kept", "f", b"evil")],
         [("up/kept", "f", b"evil")],
         [("file", "f", b"evil")],
@@ -136,16 +132,22 @@ def test_nothing_outside_is_touched(tmp_path: Path) -> None:
         [("up/.wh..wh..opq", "f")],
         [("hard", "h", "file")],
         [("x", "h", "up/../../outside/kept")],
-    ):
-        shutil.rmtree(tmp_path / "t", ignore_errors=True)
-        apply(tmp_path / "t", layer(*links))
-        try:
-            apply(tmp_path / "t", layer(*attack))
-        except BadInputError:
-            pass
-        assert (outside / "kept").read_text() == "kept"
-        assert (outside.stat(), (outside / "kept").stat()) == status
-        assert os.listdir(outside) == ["kept"]
+    ],
+)
+def test_nothing_outside_is_touched(tmp_path: Path, attack: list[tuple[object, ...]]) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("kept")
+    status = outside.stat(), (outside / "kept").stat()
+    links = [("abs", "l", str(outside)), ("up", "l", "../outside"), ("file", "l", str(outside / "kept"))]
+    apply(tmp_path / "t", layer(*links))
+    try:
+        apply(tmp_path / "t", layer(*attack))
+    except BadInputError:
+        pass
+    assert (outside.stat(), (outside / "kept").stat()) == status
+    assert (outside / "kept").read_text() == "kept"
+    assert os.listdir(outside) == ["kept"]
 
 
 def test_parents_keep_their_times_and_missing_ones_are_plain(tmp_path: Path) -> None:

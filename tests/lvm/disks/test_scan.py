@@ -11,6 +11,7 @@ from lamella.block import FileDevice, MemoryDevice
 from lamella.errors import (
     BusyError,
     CorruptError,
+    LamellaError,
     NotFoundError,
     ReadOnlyError,
     UnsupportedError,
@@ -179,24 +180,29 @@ def memory_copy(disks: dict[str, MemoryDevice]) -> dict[str, MemoryDevice]:
     return {path: disk for path, disk in disks.items() if path != "copy"}
 
 
-def test_foreign_exported_shared_and_read_only_groups() -> None:
-    for changes, refusal in (
+@pytest.mark.parametrize(
+    ("changes", "refusal"),
+    [
         ({"system_id": "other"}, ReadOnlyError),
         ({"status": ["EXPORTED", "RESIZEABLE", "READ", "WRITE"]}, ReadOnlyError),
         ({"lock_type": "sanlock"}, UnsupportedError),
         ({"status": ["RESIZEABLE", "READ", "WRITE", "CLUSTERED"]}, UnsupportedError),
         ({"status": ["RESIZEABLE", "READ"]}, ReadOnlyError),
-    ):
-        disks = memory_disks(1)
-        group_on(disks)
-        with session_on(disks) as session, session.editing("vg") as found:
-            for name, value in changes.items():
-                setattr(found.group, name, value)
-            session.commit(found)
-        before = bytes(disks["disk0"].content)
-        with session_on(disks) as session, pytest.raises(refusal), session.editing("vg"):
-            pass
-        assert bytes(disks["disk0"].content) == before
+    ],
+)
+def test_foreign_exported_shared_and_read_only_groups(
+    changes: dict[str, object], refusal: type[LamellaError]
+) -> None:
+    disks = memory_disks(1)
+    group_on(disks)
+    with session_on(disks) as session, session.editing("vg") as found:
+        for name, value in changes.items():
+            setattr(found.group, name, value)
+        session.commit(found)
+    before = bytes(disks["disk0"].content)
+    with session_on(disks) as session, pytest.raises(refusal), session.editing("vg"):
+        pass
+    assert bytes(disks["disk0"].content) == before
 
 
 def test_two_groups_of_one_name() -> None:

@@ -101,17 +101,19 @@ def test_writes_come_back(tmp_path: Path) -> None:
     assert_clean(metadata)
 
 
-def test_rest_of_a_new_chunk() -> None:
-    for zero, zero_fresh, kept in [(True, None, False), (False, None, True), (False, True, False)]:
-        metadata, data = MemoryDevice(MIB), MemoryDevice(4 * MIB)
-        data.content[:] = b"old secrets!" * (4 * MIB // 12) + b"...."
-        pool = Pool.create(metadata, data, chunk_size=CHUNK, options=PoolOptions(zero=zero))
-        pool.create_thin(1)
-        volume = pool.open_volume(1, 4 * MIB, zero_fresh=zero_fresh)
-        volume.write(100, b"x")
-        volume.write_many([(3 * CHUNK + 5, b"y"), (3 * CHUNK + 500, b"z")])
-        rest = volume.read(0, 100) + volume.read(101, CHUNK - 101) + volume.read(3 * CHUNK + 6, 494)
-        assert any(rest) is kept
+@pytest.mark.parametrize(
+    ("zero", "zero_fresh", "kept"), [(True, None, False), (False, None, True), (False, True, False)]
+)
+def test_rest_of_a_new_chunk(zero: bool, zero_fresh: bool | None, kept: bool) -> None:
+    metadata, data = MemoryDevice(MIB), MemoryDevice(4 * MIB)
+    data.content[:] = b"old secrets!" * (4 * MIB // 12) + b"...."
+    pool = Pool.create(metadata, data, chunk_size=CHUNK, options=PoolOptions(zero=zero))
+    pool.create_thin(1)
+    volume = pool.open_volume(1, 4 * MIB, zero_fresh=zero_fresh)
+    volume.write(100, b"x")
+    volume.write_many([(3 * CHUNK + 5, b"y"), (3 * CHUNK + 500, b"z")])
+    rest = volume.read(0, 100) + volume.read(101, CHUNK - 101) + volume.read(3 * CHUNK + 6, 494)
+    assert any(rest) is kept
 
 
 def test_rest_of_a_chunk_that_was_used_and_freed_in_one_transaction() -> None:
@@ -263,16 +265,18 @@ def test_discard_of_shared_and_partial_chunks() -> None:
     assert not any(data.content[3 * CHUNK : 8 * CHUNK])
 
 
-def test_discards_can_be_kept_up_or_ignored() -> None:
-    for discards, used, zeroed in [("passdown", 0, True), ("nopassdown", 0, False), ("ignore", 1, False)]:
-        _, data, pool = new_pool(options=PoolOptions(discards=discards))  # type: ignore[arg-type]
-        pool.create_thin(1)
-        volume = pool.open_volume(1, MIB)
-        volume.write(0, pattern(1, CHUNK))
-        volume.discard(0, CHUNK)
-        pool.commit()
-        assert pool.status().used_data == used
-        assert (not any(data.content)) is zeroed
+@pytest.mark.parametrize(
+    ("discards", "used", "zeroed"), [("passdown", 0, True), ("nopassdown", 0, False), ("ignore", 1, False)]
+)
+def test_discards_can_be_kept_up_or_ignored(discards: str, used: int, zeroed: bool) -> None:
+    _, data, pool = new_pool(options=PoolOptions(discards=discards))  # type: ignore[arg-type]
+    pool.create_thin(1)
+    volume = pool.open_volume(1, MIB)
+    volume.write(0, pattern(1, CHUNK))
+    volume.discard(0, CHUNK)
+    pool.commit()
+    assert pool.status().used_data == used
+    assert (not any(data.content)) is zeroed
 
 
 def test_chunks_freed_are_not_reused_before_the_commit() -> None:

@@ -172,15 +172,15 @@ def test_what_is_asked_for_when_the_superblock_is_gone(fixture_dir: Callable[[st
     assert (fields.transaction_id, fields.data_block_size, fields.data_sm_root.nr_blocks) == (7, 128, 8192)
 
 
-def test_without_superblock_the_newest_lists_are_found(fixture_dir: Callable[[str], Path]) -> None:
-    for name in ("a/clean", "c/clean"):
-        content = bytearray(_image(fixture_dir, name))
-        fields = superblock.decode(bytes(content))
-        given = Overrides(fields.transaction_id, fields.data_block_size, fields.data_sm_root.nr_blocks)
-        content[:BLOCK_SIZE] = bytes(BLOCK_SIZE)
-        repaired, report = _repair(bytes(content), overrides=given)
-        assert _dump(repaired) == _dump(_image(fixture_dir, name))
-        assert report.searched
+@pytest.mark.parametrize("name", ["a/clean", "c/clean"])
+def test_without_superblock_the_newest_lists_are_found(fixture_dir: Callable[[str], Path], name: str) -> None:
+    content = bytearray(_image(fixture_dir, name))
+    fields = superblock.decode(bytes(content))
+    given = Overrides(fields.transaction_id, fields.data_block_size, fields.data_sm_root.nr_blocks)
+    content[:BLOCK_SIZE] = bytes(BLOCK_SIZE)
+    repaired, report = _repair(bytes(content), overrides=given)
+    assert _dump(repaired) == _dump(_image(fixture_dir, name))
+    assert report.searched
 
 
 def test_of_states_that_look_equally_new_the_expected_one_is_taken() -> None:

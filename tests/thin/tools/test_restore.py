@@ -561,7 +561,20 @@ def test_a_stretch_is_only_taken_as_the_tools_write_it() -> None:
         assert parse_stretch(bad) is None, bad
 
 
-def test_endless_elements_and_comments_are_cut_short() -> None:
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (b"<!--", b"a"),
+        (b"<superblock", b" "),
+        (b"<superblock ", b"a"),
+        (b'<superblock uuid="', b"a"),
+        (b"<?xml", b"?"),
+        (f"{SUPER}{DEVICE}<single_mapping ".encode(), b"a"),
+        (f"{SUPER}{DEVICE}<single_mapping".encode(), b' a="1"'),
+        (f"{SUPER}<".encode(), b"<"),
+    ],
+)
+def test_endless_elements_and_comments_are_cut_short(start: bytes, more: bytes) -> None:
     class Endless:
         """Gives a start, then the same again and again, and counts."""
 
@@ -574,12 +587,7 @@ def test_endless_elements_and_comments_are_cut_short() -> None:
             self.given += len(result)
             return result
 
-    for start, more in (
-        (b"<!--", b"a"), (b"<superblock", b" "), (b"<superblock ", b"a"), (b'<superblock uuid="', b"a"),
-        (b"<?xml", b"?"), (f"{SUPER}{DEVICE}<single_mapping ".encode(), b"a"),
-        (f"{SUPER}{DEVICE}<single_mapping".encode(), b' a="1"'), (f"{SUPER}<".encode(), b"<"),
-    ):  # fmt: skip
-        source = Endless(start, more)
-        with pytest.raises(BadInputError):
-            restore_xml(source.read, MemoryDevice(1 << 20))
-        assert source.given < 8 << 20
+    source = Endless(start, more)
+    with pytest.raises(BadInputError):
+        restore_xml(source.read, MemoryDevice(1 << 20))
+    assert source.given < 8 << 20
