@@ -56,21 +56,23 @@ def test_wrong_usage(argv: list[str], said: str, capsys: pytest.CaptureFixture[s
     assert "Traceback" not in shown
 
 
-def test_options_go_before_or_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for argv in (["--root", str(tmp_path / "no"), "images"], ["images", "--root", str(tmp_path / "no")]):
-        assert main(argv) == 3
-        assert str(tmp_path / "no") in capsys.readouterr().err
+@pytest.mark.parametrize("line", ["--root {}/no images", "images --root {}/no"])
+def test_options_go_before_or_after(tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    assert main(line.format(tmp_path).split()) == 3
+    assert str(tmp_path / "no") in capsys.readouterr().err
 
 
-def test_the_root_goes_before_an_lvm_command_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("line", ["--root {} pvs", "pvs --root {}"])
+def test_the_root_goes_before_an_lvm_command_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
     disk = tmp_path / "disk"
     with disk.open("wb") as file:
         file.truncate(64 << 20)
     assert main(["pvcreate", "--root", str(tmp_path), "--devices", str(disk), str(disk)]) == 0
     capsys.readouterr()
-    for argv in (["--root", str(tmp_path), "pvs"], ["pvs", "--root", str(tmp_path)]):
-        assert main([*argv, "--noheadings", "--devices", str(disk)]) == 0
-        assert str(disk) in capsys.readouterr().out
+    assert main([*line.format(tmp_path).split(), "--noheadings", "--devices", str(disk)]) == 0
+    assert str(disk) in capsys.readouterr().out
 
 
 def test_the_exit_codes_are_documented_and_distinct() -> None:

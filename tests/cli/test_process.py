@@ -110,10 +110,10 @@ def test_paths_without_a_slash_begin_at_the_root(base: list[str], tmp_path: Path
     assert (tmp_path / "name").read_text() == (tmp_path / "same").read_text() == "changed\n"
 
 
-def test_an_empty_root_is_not_the_current_folder(tmp_path: Path) -> None:
-    for arguments in (["--root", "", "setup"], ["--root=", "setup"]):
-        done = subprocess.run([*LAMELLA, *arguments], cwd=tmp_path, capture_output=True, check=False)
-        assert done.returncode == 2
+@pytest.mark.parametrize("arguments", [["--root", "", "setup"], ["--root=", "setup"]])
+def test_an_empty_root_is_not_the_current_folder(tmp_path: Path, arguments: list[str]) -> None:
+    done = subprocess.run([*LAMELLA, *arguments], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 2
     assert not list(tmp_path.iterdir())
 
 

@@ -200,19 +200,25 @@ def test_sparse_members_and_bad_extensions(tmp_path: Path) -> None:
         open_archive(tmp_path / "pax.tar")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"hello\n", id="short text"),
+        pytest.param(b"x" * 5000, id="long text"),
+        pytest.param(b"\x1f\x8b\x08rubbish", id="gzip"),
+        pytest.param(b"\x28\xb5\x2f\xfdrubbish", id="zstd"),
+        pytest.param(b"", id="empty"),
+        pytest.param(bytes(10240), id="zeros"),
+        pytest.param(b"PK\x03\x04", id="zip"),
+    ],
+)
+def test_content_of_another_kind(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "it").write_bytes(body)
+    with pytest.raises(BadInputError):
+        open_archive(tmp_path / "it")
+
+
 def test_what_is_no_archive(tmp_path: Path) -> None:
-    for body in (
-        b"hello\n",
-        b"x" * 5000,
-        b"\x1f\x8b\x08rubbish",
-        b"\x28\xb5\x2f\xfdrubbish",
-        b"",
-        bytes(10240),
-        b"PK\x03\x04",
-    ):
-        (tmp_path / "it").write_bytes(body)
-        with pytest.raises(BadInputError):
-            open_archive(tmp_path / "it")
     (tmp_path / "it").write_bytes(make_tar({"etc/": None}))
     with pytest.raises(BadInputError, match=r"neither manifest\.json nor index\.json"):
         open_archive(tmp_path / "it")

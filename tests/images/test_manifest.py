@@ -36,13 +36,20 @@ def _index() -> dict[str, Any]:
     return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
 
 
-def test_both_kinds_are_read() -> None:
-    for sample in (Sample(), Sample(docker_types=True), Sample(compression="zstd")):
-        manifest, blobs = sample.manifest()
-        found = parse_manifest(compact(manifest), "it")
-        assert isinstance(found, Manifest)
-        assert found.config.digest == sample.image_id
-        assert [layer.size for layer in found.layers] == [len(blob) for blob in blobs[1:]]
+@pytest.mark.parametrize(
+    "sample",
+    [Sample(), Sample(docker_types=True), Sample(compression="zstd")],
+    ids=["OCI", "Docker", "zstd"],
+)
+def test_a_manifest_is_read(sample: Sample) -> None:
+    manifest, blobs = sample.manifest()
+    found = parse_manifest(compact(manifest), "it")
+    assert isinstance(found, Manifest)
+    assert found.config.digest == sample.image_id
+    assert [layer.size for layer in found.layers] == [len(blob) for blob in blobs[1:]]
+
+
+def test_an_index_is_read() -> None:
     index = parse_manifest(compact(_index()), "it", OCI_INDEX)
     assert isinstance(index, Index)
     assert str(index.manifests[0].platform) == "linux/arm64"

@@ -195,11 +195,11 @@ def test_an_interrupted_set_up_is_begun_anew(
     assert_sound(root)
 
 
-def test_no_store(tmp_path: Path) -> None:
-    for read_only in (False, True):
-        with pytest.raises(NotFoundError, match="there is no store in") as caught:
-            Store.open(tmp_path / "nowhere", read_only=read_only)
-        assert "lamella setup" in str(caught.value.hint)
+@pytest.mark.parametrize("read_only", [False, True])
+def test_no_store(tmp_path: Path, read_only: bool) -> None:
+    with pytest.raises(NotFoundError, match="there is no store in") as caught:
+        Store.open(tmp_path / "nowhere", read_only=read_only)
+    assert "lamella setup" in str(caught.value.hint)
     assert not (tmp_path / "nowhere").exists()
 
 

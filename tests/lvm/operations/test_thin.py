@@ -48,17 +48,22 @@ if TYPE_CHECKING:
     from tests.lvm.memory_groups import Edit
 
 
-def test_sizes_that_lvm_chooses() -> None:
-    """Chunk and metadata for data of several sizes, worked out by LVM2 2.03.16's rules."""
-    expected = {
-        1 << 30: (64 << 10, 4 << 20),
-        100 << 30: (64 << 10, 100 << 20),
-        1 << 40: (512 << 10, 128 << 20),
-        16 << 40: (8 << 20, 128 << 20),
-    }
-    for data, (chunk, metadata) in expected.items():
-        sizes = pool_sizes(data >> 22, 8192, lambda notice: None)
-        assert (sizes.chunk_sectors * 512, sizes.metadata_extents << 22) == (chunk, metadata)
+@pytest.mark.parametrize(
+    ("data", "chunk", "metadata"),
+    [
+        (1 << 30, 64 << 10, 4 << 20),
+        (100 << 30, 64 << 10, 100 << 20),
+        (1 << 40, 512 << 10, 128 << 20),
+        (16 << 40, 8 << 20, 128 << 20),
+    ],
+)
+def test_sizes_that_lvm_chooses(data: int, chunk: int, metadata: int) -> None:
+    """Chunk and metadata for data of several sizes in bytes, worked out by LVM2 2.03.16's rules."""
+    sizes = pool_sizes(data >> 22, 8192, lambda notice: None)
+    assert (sizes.chunk_sectors * 512, sizes.metadata_extents << 22) == (chunk, metadata)
+
+
+def test_notices_about_large_chunks() -> None:
     said: list[str] = []
     pool_sizes(9727, 8192, lambda notice: said.append(str(notice)), chunk_sectors=1024, metadata_extents=102)
     assert said == [

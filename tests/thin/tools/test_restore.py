@@ -336,10 +336,13 @@ def test_bad_xml_is_refused_and_nothing_written(text: str) -> None:
     assert device.log == []
 
 
-def test_other_encodings_are_refused() -> None:
-    for encoding in ("utf-16", "utf-32"):
-        with pytest.raises(BadInputError):
-            _restore(f"{SUPER}</superblock>".encode(encoding))
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_other_encodings_are_refused(encoding: str) -> None:
+    with pytest.raises(BadInputError):
+        _restore(f"{SUPER}</superblock>".encode(encoding))
+
+
+def test_comments_and_a_byte_order_mark_are_accepted() -> None:
     target, _ = _restore(f"\ufeff<?xml version='1.0'?>\n<!-- by hand -->{SUPER}</superblock>\n<!-- end -->")
     assert _sound(target)
 
