@@ -94,7 +94,7 @@ def test_a_fault_shows_no_traceback(
     def broken(arguments: list[str]) -> int:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("lamella.cli.main._dispatch", broken)
+    monkeypatch.setattr("lamella.cli.parsing.parse", broken)
     monkeypatch.delenv("LAMELLA_DEBUG", raising=False)
     assert main(["info"]) == 70
     shown = capsys.readouterr().err

@@ -173,7 +173,7 @@ def test_too_little_memory_is_no_fault(
     def broken(arguments: list[str]) -> int:
         raise failure
 
-    monkeypatch.setattr("lamella.cli.main._dispatch", broken)
+    monkeypatch.setattr("lamella.cli.parsing.parse", broken)
     monkeypatch.delenv("LAMELLA_DEBUG", raising=False)
     assert main(["info"]) == code
     assert said in capsys.readouterr().err

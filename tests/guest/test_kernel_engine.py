@@ -18,6 +18,7 @@ from lamella.driver import backends
 from lamella.driver.kernel_devices import deactivate_all, of_store
 from lamella.errors import BusyError
 from lamella.store import Store
+from lamella.store.catalog import Catalog
 from lamella.thin.engine.pool import Pool, PoolOptions
 from lamella.thin.metadata.reader import Metadata
 from tests.support.images import Sample, write_docker_archive
@@ -178,12 +179,17 @@ def killed_at(number: int, work: Callable[[], object]) -> bool:
     return status != 0
 
 
+def device_of(store: Store, name: str) -> str:
+    """The name of a container's device."""
+    return Catalog(store.devices.state).find_container(name).device
+
+
 def assert_in_order(root: Path) -> None:
     """Nothing half done is left: in the record, in the pool, in the kernel."""
     with Store.open(root) as store:
         devices = store.devices
         assert devices.kernel is not None
-        assert store._state.note() is None
+        assert store.devices.state.note() is None
         assert devices.strangers() == ([], [])
         assert devices.kernel.temporaries.ids() == set()
         assert devices.pool.status().held_root == 0
@@ -255,10 +261,10 @@ def test_nobody_sees_old_bytes(root: Path, archive: Path, tmp_path: Path) -> Non
         store.load(archive)
         store.create("sample", name="box", size=(80 << 20) + 512)
         store.copy_in("box", tmp_path / "file", b"/etc/copied")
-        with store.devices.volume(store._catalog.find_container("box").device) as volume:
+        with store.devices.volume(device_of(store, "box")) as volume:
             for offset, length in volume.data_ranges():
                 assert bytes([OLD]) * 16 not in volume.read(offset, length)
-        node = store.devices.activate(store._catalog.find_container("box").device)
+        node = store.devices.activate(device_of(store, "box"))
         run("e2fsck", "-fn", str(node))
     take_down(root)
 
@@ -271,7 +277,7 @@ def test_a_mounted_container_is_read_as_it_is_and_not_written(
     with Store.open(root) as store:
         store.load(archive)
         store.create("sample", name="box")
-        device = store._catalog.find_container("box").device
+        device = device_of(store, "box")
         node = store.devices.activate(device)
     run("mount", str(node), str(mounted))
     (mounted / "by-the-kernel").write_text("by the kernel\n")
@@ -293,7 +299,7 @@ def test_a_mounted_container_is_read_as_it_is_and_not_written(
     with Store.open(root) as store:
         with pytest.raises(BusyError, match=str(mounted)):
             store.copy_in("box", archive, b"/archive")
-        assert store.devices.pool.device_ids() == {each.device_id for each in store._state.devices()}
+        assert store.devices.pool.device_ids() == {each.device_id for each in store.devices.state.devices()}
     with pytest.raises(BusyError, match="active in the kernel"), Store.open(root, engine="user") as store:
         store.info()
     with pytest.raises(BusyError, match="in use"):

@@ -26,6 +26,7 @@ from lamella.driver.direct_lvm.backend import DirectLvm
 from lamella.driver.loop_lvm.backend import LoopLvm
 from lamella.driver.state import State
 from lamella.store import Store
+from lamella.store.catalog import Catalog
 from lamella.thin.tools.check import check as check_metadata
 from tests.support.images import Sample, make_tar, write_oci_layout
 from tests.support.recording import Recording
@@ -177,7 +178,7 @@ def test_power_cuts(
             report = check_metadata(store.devices.devices.metadata)
             assert report.problems == [], crash.what
             assert set(report.devices) == known, crash.what
-            assert len(known) == 1 + len(store._catalog.layers()) + len(store.containers())
+            assert len(known) == 1 + len(Catalog(store.devices.state).layers()) + len(store.containers())
             if not crashes % 20:
                 store.load(layout)
                 assert store.check().problems == []

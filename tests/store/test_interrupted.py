@@ -13,6 +13,7 @@ from lamella.devicemapper.client import DeviceMapper
 from lamella.driver import transactions
 from lamella.errors import DeviceIOError, LamellaError, NoSpaceError
 from lamella.store import Store
+from lamella.store.catalog import Catalog
 from tests.support.images import Sample, make_tar, write_oci_layout
 from tests.support.stores import assert_sound, state_of
 
@@ -66,13 +67,12 @@ def test_an_error_at_the_very_end_of_a_layer(
     layout = write_oci_layout(tmp_path / "layout", [Sample(layers=[make_tar({"x": b"1"})])])
     before = state_of(root)
     with Store.open(root) as store:
-        loader = store._layers
 
         def fail(*_: object) -> None:
             raise error
 
         with monkeypatch.context() as patch:
-            patch.setattr(loader._catalog, "add_layer", fail)
+            patch.setattr(Catalog, "add_layer", fail)
             with pytest.raises(type(error)):
                 store.load(layout)
         store.load(layout)

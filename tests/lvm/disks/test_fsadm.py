@@ -59,7 +59,7 @@ def test_xfs_does_not_shrink() -> None:
 
 
 def test_a_mounted_file_system_is_not_unmounted_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fsadm, "_run", lambda words: pytest.fail(f"ran {words}"))
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: pytest.fail(f"ran {words}"))
     with pytest.raises(BusyError, match='mounted filesystem "/mnt"'):
         shrink(FileSystem("/dev/none", "ext4", "/mnt"), MIB, confirm=lambda question: False)
     check(FileSystem("/dev/none", "ext4", "/mnt"))
@@ -68,11 +68,11 @@ def test_a_mounted_file_system_is_not_unmounted_unasked(monkeypatch: pytest.Monk
 def test_a_mounted_file_system_is_mounted_again_even_if_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
 
-    def run(words: list[str]) -> int:
+    def run(words: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
         ran.append(words[0].rpartition("/")[2])
-        return int("resize2fs" in words[0])
+        return subprocess.CompletedProcess(words, int("resize2fs" in words[0]))
 
-    monkeypatch.setattr(fsadm, "_run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(Exception, match="resize failed"):
         shrink(FileSystem("/dev/none", "ext4", "/mnt"), MIB, confirm=lambda question: True)
     assert ran == ["umount", "e2fsck", "resize2fs", "mount"]

@@ -13,6 +13,7 @@ import pytest
 
 from lamella.block import FileDevice
 from lamella.cli.main import main
+from lamella.driver import backends
 from lamella.driver.direct_lvm.backend import DirectLvm
 from lamella.errors import (
     ExistsError,
@@ -79,15 +80,12 @@ class _Losing(FileDevice):
         self.undo = []
 
 
-def cut_off(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object], at: int, keep: int) -> bool:
+def cut_off(action: Callable[[], object], at: int, keep: int) -> bool:
     """Run *action* in a process that dies at the *at*-th write; whether it came that far."""
     child = os.fork()
     if not child:
         try:
             opener = _Cut(at, keep).open
-            monkeypatch.setattr("lamella.driver.backends._direct_lvm", None)
-            from lamella.driver import backends
-
             backends.MODES["direct-lvm"] = lambda root: DirectLvm(root, opener=opener)
             action()
         except BaseException:
@@ -115,7 +113,7 @@ def test_power_cuts_in_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             root = tmp_path / f"root{at}-{keep}"
             monkeypatch.setenv("LAMELLA_ROOT", str(root))
             options_for("direct-lvm", root)
-            done = not cut_off(monkeypatch, lambda root=root: set_up(root, "direct-lvm").close(), at, keep)
+            done = not cut_off(lambda root=root: set_up(root, "direct-lvm").close(), at, keep)
             cuts += 1
             if not done and (root / "direct-lvm.json").exists():
                 with pytest.raises(NotFoundError, match="not finished"):
@@ -139,7 +137,7 @@ def test_power_cuts_in_teardown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         root = tmp_path / f"root{at}"
         monkeypatch.setenv("LAMELLA_ROOT", str(root))
         set_up(root, "direct-lvm").close()
-        done = not cut_off(monkeypatch, lambda root=root: Store.open(root).teardown(), at, at % 3)
+        done = not cut_off(lambda root=root: Store.open(root).teardown(), at, at % 3)
         if not done:
             assert Store.open(root).teardown(force=True) == []
         assert not root.exists()
@@ -150,10 +148,10 @@ def test_power_cuts_in_teardown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert at > 10
 
 
-def test_an_unfinished_set_up_can_be_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfinished_set_up_can_be_undone(tmp_path: Path) -> None:
     root = tmp_path / "root"
     options_for("direct-lvm", root)
-    assert cut_off(monkeypatch, lambda: set_up(root, "direct-lvm"), 30, 1)
+    assert cut_off(lambda: set_up(root, "direct-lvm"), 30, 1)
     other = disk(tmp_path / "other", 600 * MIB)
     with pytest.raises(ExistsError, match="a set-up that was not finished uses"):
         Store.setup(root, mode="direct-lvm", storage_options=[f"dm.directlvm_device={other}"])
