@@ -126,3 +126,15 @@ def normal(devices: list[str]) -> str:
     for number, device in enumerate(devices):
         text = text.replace(f'"{device}"', f"disk{number}")
     return text
+
+
+def agree(lvm: RealLvm, folder: Path, name: str = "vg") -> None:
+    """LVM2 accepts the group, and both of us write down the same."""
+    checked = lvm.run("vgck", name)
+    assert checked.returncode == 0, checked.stderr
+    assert lvm.complaints(checked) == []
+    found = scan(lvm.devices)
+    assert [str(notice) for notice in found.all_notices()] == []
+    own = readable(next(each.group for each in found.groups if each.group.name == name))
+    found.close()
+    assert own == lvm.backup(name, folder)

@@ -23,7 +23,18 @@ import pytest
 
 from lamella.store import Store
 from tests.support.images import Sample, write_docker_archive, write_oci_layout
-from tests.support.stores import KERNEL, MODES, REMOTE, copy_store, lvm_settings, served, set_up, take_down
+from tests.support.stores import (
+    KERNEL,
+    MODES,
+    REMOTE,
+    assert_sound,
+    copy_store,
+    lvm_settings,
+    served,
+    set_up,
+    state_of,
+    take_down,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -162,3 +173,12 @@ def store(root: Path) -> Iterator[Store]:
     """The same, open for writing."""
     with Store.open(root) as opened:
         yield opened
+
+
+@pytest.fixture
+def unchanged(root: Path) -> Iterator[Path]:
+    """A store that has to be as it was when the test is over."""
+    before = state_of(root)
+    yield root
+    assert state_of(root) == before
+    assert_sound(root)

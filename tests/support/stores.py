@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small stores for tests, and what can be said about one from outside.
+"""Small stores for tests, and checks of a store from outside.
 
 With ``LAMELLA_TEST_ENGINE=kernel`` (in the guest) the stores use the kernel's engine; whatever looks at
 them from outside takes their pool out of the kernel first (``take_down``).
@@ -19,9 +19,11 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pytest
+
 from lamella.block import FileDevice
 from lamella.driver import backends
-from lamella.errors import CorruptError, UnsupportedError
+from lamella.errors import CorruptError, LamellaError, UnsupportedError
 from lamella.store import Store
 from lamella.store.config import Config
 from lamella.thin.engine.pool import Pool, PoolOptions
@@ -31,7 +33,7 @@ from lamella.thin.tools.check import check as check_metadata
 from tests.support import nbd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from lamella.driver.backend import PoolDevices
@@ -59,7 +61,7 @@ def disks_of(root: Path) -> list[Path]:
 
 @contextmanager
 def served(root: Path, mode: str) -> Iterator[list[nbd.Server]]:
-    """The servers of the disks of the store in *root*, in a mode that has such; made where they are not."""
+    """Start the NBD servers of the disks of the store in *root*, if *mode* has them; makes missing disks."""
     with ExitStack() as stack:
         servers = []
         for disk in disks_of(root) if mode in REMOTE else []:
@@ -83,12 +85,12 @@ def files_of(root: Path) -> list[Path]:
 
 
 def allocated(root: Path) -> int:
-    """Bytes that these files take on the host."""
+    """Bytes that these files occupy on the host."""
     return sum(path.stat().st_blocks * 512 for path in files_of(root))
 
 
 def options_for(mode: str, root: Path, *extra: str) -> list[str]:
-    """``SMALL``, or what comes to the same sizes in direct-lvm mode; makes the disks for that."""
+    """``SMALL``, or for direct-lvm options with the same sizes and disks made for them."""
     if mode == "loop-lvm":
         return [*SMALL, *extra]
     for disk in disks_of(root):
@@ -112,7 +114,7 @@ def set_up(root: Path, mode: str, *extra: str) -> Store:
 
 
 def take_down(root: Path) -> None:
-    """Take the store's pool out of the kernel, if it is there; for those who read its files."""
+    """Deactivate the store's pool, so that its files can be read."""
     if not KERNEL or not (root / "config.toml").exists():
         return
     from lamella.devicemapper.client import DeviceMapper
@@ -127,7 +129,7 @@ def take_down(root: Path) -> None:
 
 
 def copy_store(source: Path, target: Path) -> Path:
-    """Copy a store, holes and all, with its disks."""
+    """Copy a store and its disks, with their holes."""
     take_down(source)
     subprocess.run(["cp", "-a", "--sparse=always", source, target], check=True)
     for old, new in zip(disks_of(source), disks_of(target), strict=True):
@@ -141,7 +143,7 @@ def copy_store(source: Path, target: Path) -> Path:
 
 @contextmanager
 def lvm_settings(folder: Path) -> Iterator[None]:
-    """Let LVM's folders be in *folder*, and no disk of this machine be looked at.
+    """Put LVM's folders in *folder*, and scan no disk of this machine.
 
     With the kernel's engine LVM2's own commands are at work as well, which udev runs for every disk with a
     group that it sees come: they and we keep off each other by the locks in LVM's own folder.
@@ -165,7 +167,7 @@ def lvm_settings(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def pool_devices(root: Path, *, read_only: bool = False) -> Iterator[PoolDevices]:
-    """The store's metadata and data devices, whatever they lie on."""
+    """The store's metadata and data devices, of either mode."""
     take_down(root)
     devices = backends.backend(Config.load(root / "config.toml").mode, root).open(read_only=read_only)
     try:
@@ -175,7 +177,7 @@ def pool_devices(root: Path, *, read_only: bool = False) -> Iterator[PoolDevices
 
 
 def change_superblock(root: Path, **fields: int) -> None:
-    """Write fields of the pool's superblock anew."""
+    """Change fields of the pool's superblock."""
     with pool_devices(root) as devices:
         found = superblock.unpack(devices.metadata.read(0, BLOCK_SIZE), name="it")
         for name, value in fields.items():
@@ -215,7 +217,7 @@ class StateOf:
 
 
 def state_of(root: Path) -> StateOf:
-    """What is in the store now; transaction and device numbers that only count up are left out."""
+    """The content of the store, without transaction and device numbers that only increase."""
     with closing(sqlite3.connect(root / "state.db")) as database:
         records = {table: sorted(database.execute(f"SELECT * FROM {table}"), key=repr) for table in _TABLES}
         records["tar_split"] = sorted(database.execute("SELECT chain_id, piece, length(data) FROM tar_split"))
@@ -232,7 +234,7 @@ def state_of(root: Path) -> StateOf:
 
 
 def assert_sound(root: Path, *, but: str = "the pool is sound") -> None:
-    """Our own check: no problem, nothing half done, and nothing in the pool that nobody knows.
+    """Our own check finds no problem, no unfinished operation and no unknown device in the pool.
 
     *but* begins what may be said of the pool's state: that it is full is no damage.
     """
@@ -275,3 +277,14 @@ def assert_sound_for_real_tools(root: Path, folder: Path) -> None:
             done = subprocess.run(["e2fsck", "-fn", image], capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{device.hash}\n{done.stdout}{done.stderr}"
             image.unlink()
+
+
+def fails(
+    root: Path, error: type[LamellaError] | tuple[type[LamellaError], ...], action: Callable[[Store], object]
+) -> LamellaError:
+    """The error that *action* on the store fails with, which is of one line."""
+    with Store.open(root) as store, pytest.raises(error) as caught:
+        action(store)
+    assert caught.value.message
+    assert "\n" not in caught.value.message
+    return caught.value

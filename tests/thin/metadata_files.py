@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+SUPER = (
+    '<superblock uuid="" time="3" transaction="5" version="2" data_block_size="128" nr_data_blocks="1000">'
+)
+DEVICE = '<device dev_id="1" mapped_blocks="1" transaction="0" creation_time="0" snap_time="0">'
+ONE = '<single_mapping origin_block="5" data_block="7" time="1"/>'
+END = "</device></superblock>"
+"""Parts of a thin_dump in XML: its start, a device's, a mapping, and both ends."""
 KINDS = (NODE_XOR, BITMAP_XOR, INDEX_XOR)
 
 Mapping = tuple[int, int, int, int]

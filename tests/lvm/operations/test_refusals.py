@@ -16,20 +16,13 @@ from lamella.errors import (
     NotFoundError,
     UsageError,
 )
-from lamella.lvm.operations.logical_volumes import (
-    LvChanges,
-    LvRequest,
-    change_lv,
-    create_lv,
-    find_lv,
-    resize_lv,
-)
+from lamella.lvm.operations.group_changes import GroupChanges, change_group
+from lamella.lvm.operations.logical_volumes import LvRequest, create_lv
+from lamella.lvm.operations.lv_changes import LvChanges, change_lv
+from lamella.lvm.operations.lv_resize import resize_lv
 from lamella.lvm.operations.physical_volumes import PvOptions, create_pv, remove_pv
-from lamella.lvm.operations.thin_pools import (
-    PoolRequest,
-    create_pool,
-    resize_pool,
-)
+from lamella.lvm.operations.pool_resize import resize_pool
+from lamella.lvm.operations.thin_pools import PoolRequest, create_pool
 from lamella.lvm.operations.thin_volumes import (
     ThinRequest,
     create_external_snapshot,
@@ -37,16 +30,14 @@ from lamella.lvm.operations.thin_volumes import (
     remove_any,
 )
 from lamella.lvm.operations.volume_groups import (
-    GroupChanges,
     GroupOptions,
-    change_group,
     create_group,
     extend_group,
     reduce_group,
     remove_group,
     rename_group,
 )
-from tests.lvm.memory_groups import group_on, memory_disks, session_on
+from tests.lvm.memory_groups import find_lv, group_on, memory_disks, session_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable

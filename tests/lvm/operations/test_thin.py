@@ -19,18 +19,11 @@ from lamella.lvm.operations.logical_volumes import (
     create_lv,
     rename_lv,
 )
+from lamella.lvm.operations.pool_repair import repair_pool, swap_metadata
+from lamella.lvm.operations.pool_resize import grow_by_policy, policy_growth, resize_pool
+from lamella.lvm.operations.pool_spare import spare_of
 from lamella.lvm.operations.thin_messages import opened_pool
-from lamella.lvm.operations.thin_pools import (
-    PoolRequest,
-    convert_to_pool,
-    create_pool,
-    grow_by_policy,
-    policy_growth,
-    repair_pool,
-    resize_pool,
-    spare_of,
-    swap_metadata,
-)
+from lamella.lvm.operations.thin_pools import PoolRequest, convert_to_pool, create_pool
 from lamella.lvm.operations.thin_sizes import pool_sizes
 from lamella.lvm.operations.thin_volumes import (
     ThinRequest,

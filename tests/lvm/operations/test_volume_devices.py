@@ -18,12 +18,8 @@ from lamella.errors import (
 )
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.operations.extent_ranges import parse_pv_ranges
-from lamella.lvm.operations.logical_volumes import (
-    LvRequest,
-    create_lv,
-    find_lv,
-    resize_lv,
-)
+from lamella.lvm.operations.logical_volumes import LvRequest, create_lv
+from lamella.lvm.operations.lv_resize import resize_lv
 from lamella.lvm.operations.thin_pools import (
     create_pool,
 )
@@ -33,7 +29,7 @@ from lamella.lvm.operations.volume_groups import (
     extend_group,
 )
 from lamella.lvm.session.session import Session
-from tests.lvm.memory_groups import environment
+from tests.lvm.memory_groups import environment, find_lv
 
 if TYPE_CHECKING:
     from pathlib import Path
