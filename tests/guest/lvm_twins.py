@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same LVM commands by our program and by LVM2, and all that can be seen of their effect afterwards."""
+"""The same LVM commands run by Lamella and by LVM2, and a comparison of their output and effects."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LVS = (
     "lv_name,lv_attr,lv_size,pool_lv,origin,data_percent,metadata_percent,seg_count,chunk_size,transaction_id"
 )
 NOT_BACKED_UP = "WARNING: This metadata update is NOT backed up."
-"""What LVM2 says, and we do not, where backups are switched off."""
+"""Printed by LVM2 alone where backups are disabled."""
 PROFILE = "lamella-twins"
 REPORTS = (
     [
@@ -49,8 +49,8 @@ REPORTS = (
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a command answered; lines of both streams in the order of the alphabet."""
+class Output:
+    """The exit code of a command, and the sorted lines of both its outputs."""
 
     code: int
     lines: tuple[str, ...]
@@ -58,18 +58,18 @@ class Said:
 
 @dataclass
 class Twins:
-    """Disks, and both programs working on nothing else."""
+    """Disks, and both programs restricted to them."""
 
     disks: list[str]
     log: list[str] = field(default_factory=list)
 
-    def run(self, program: str, line: str, answers: str = "") -> Said:
-        """One command line by "ours" or "theirs"."""
+    def run(self, program: str, line: str, answers: str = "") -> Output:
+        """Run a command line with *program*: "ours" or "theirs"."""
         words = line.format(*self.disks).split()
         self.log.append(f"{program}: {' '.join(words)}")
         code, text = self.ours(words, answers) if program == "ours" else self.theirs(words, answers)
         text = re.sub(r"\[y/n\]: ?(\[n\])?\n?", "[y/n]:\n", text).replace(NOT_BACKED_UP, "")
-        return Said(code, tuple(sorted(each.strip() for each in text.splitlines() if each.strip())))
+        return Output(code, tuple(sorted(each.strip() for each in text.splitlines() if each.strip())))
 
     def ours(self, words: Sequence[str], answers: str = "") -> tuple[int, str]:
         out = io.StringIO()
@@ -111,7 +111,7 @@ class Twins:
         return {"text": text, "kernel": kernel_devices(groups), "links": links(groups)}
 
     def reports(self) -> list[object]:
-        """The reports, which both programs must give alike.
+        """The reports, which have to be the same from both programs.
 
         Only we tell how full a pool is that is not active: from its own metadata.
         """
@@ -129,7 +129,7 @@ class Twins:
         return both
 
     def metadata_is_sound(self, group: str, pool: str, folder: Path) -> None:
-        """thin_check is content with the pool's metadata; the pool must not be active."""
+        """thin_check accepts the metadata of the pool, which must be inactive."""
         from lamella.lvm.disks.volume_device import open_lv
 
         found = scan(self.disks)
@@ -148,7 +148,7 @@ class Twins:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def clean(self) -> None:
-        """Everything down and gone, whatever state it is in."""
+        """Deactivate and remove everything, in any state."""
         found = scan(self.disks)
         prefixes = tuple(f"LVM-{without_dashes(each.group.uuid)}" for each in found.groups)
         found.close()
@@ -169,13 +169,13 @@ class Twins:
 
 
 def kernel_devices(groups: Sequence[VolumeGroup]) -> list[str]:
-    """Name, owner, layer, flags, table and status of every device that the kernel has of these groups."""
+    """Name, owner, layer, flags, table and status of every active device of these groups."""
     owners = {
         f"LVM-{without_dashes(group.uuid)}": {without_dashes(lv.uuid): lv.name for lv in group.lvs.values()}
         for group in groups
     }
     lines = []
-    # udev looks at what is new, and has it open while it does.
+    # udev opens a new device to probe it.
     subprocess.run(["udevadm", "settle", "--timeout=60"], check=True)
     with DeviceMapper() as dm:
         infos = [info for info in (dm.find(name) for name, _major, _minor in dm.list()) if info]
@@ -195,7 +195,7 @@ def kernel_devices(groups: Sequence[VolumeGroup]) -> list[str]:
 
 
 def links(groups: Sequence[VolumeGroup]) -> list[str]:
-    """Links under /dev that lead to volumes of these groups: udev's work, or ours."""
+    """Links under /dev to volumes of these groups, made by udev or by us."""
     prefixes = tuple(f"LVM-{without_dashes(group.uuid)}" for group in groups)
     nodes = set()
     for path in Path("/sys/block").glob("dm-*/dm/uuid") if prefixes else ():
@@ -211,7 +211,7 @@ def links(groups: Sequence[VolumeGroup]) -> list[str]:
 
 @contextlib.contextmanager
 def profile() -> Iterator[None]:
-    """The walkthrough's profile, where both programs look for it."""
+    """Install the walkthrough's profile."""
     path = Path("/etc/lvm/profile") / f"{PROFILE}.profile"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(PROFILE_TEXT)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the guest's tests stand on: disks, LVM2 on them, devices and mounts, all taken down at the end."""
+"""Disks, LVM2 on them, devices and mounts for tests in the guest, all removed at the end."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROUNDS = int(os.environ.get("LAMELLA_ROUNDS", "3"))
-"""How often the tests that go round and round do so."""
+"""Rounds of the tests that repeat."""
 
 
 def run(*command: object, **variables: str) -> str:
-    """What a command prints; its errors are in the assertion's message. *variables* join its environment."""
+    """The standard output of a command, run with *variables* in its environment; it has to succeed."""
     done = subprocess.run(
         [str(word) for word in command],
         capture_output=True,
@@ -33,8 +33,8 @@ def run(*command: object, **variables: str) -> str:
     return done.stdout
 
 
-def comes_true(condition: Callable[[], bool], timeout: float = 60) -> bool:
-    """Whether it becomes so within the time."""
+def wait_for(condition: Callable[[], bool], timeout: float = 60) -> bool:
+    """Wait until *condition* holds; False after *timeout* seconds."""
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
@@ -44,17 +44,17 @@ def comes_true(condition: Callable[[], bool], timeout: float = 60) -> bool:
 
 
 def dmsetup(*arguments: object) -> str:
-    """Without waiting for udev, which takes most of the time under emulation and has nothing to do here."""
+    """``dmsetup`` without waiting for udev, which takes most of the time under emulation."""
     return run("dmsetup", "--noudevrules", "--noudevsync", *arguments)
 
 
 def node(name: str) -> str:
-    """The node of a device-mapper device that the kernel itself makes."""
+    """The kernel's own node of a device-mapper device, ``/dev/dm-N``."""
     return "/dev/dm-" + run("dmsetup", "info", "-c", "--noheadings", "-o", "minor", name).strip()
 
 
 class Disk:
-    """A loop device over a sparse file, with LVM2's commands for volume group *group* on it alone."""
+    """A loop device of a sparse file, and LVM2 restricted to it, with volume group *group*."""
 
     def __init__(self, path: Path, size: int, group: str) -> None:
         self.path, self.group = path, group
@@ -93,7 +93,7 @@ def disk(path: Path, size: int, group: str) -> Iterator[Disk]:
 
 @contextlib.contextmanager
 def no_activation_by_events() -> Iterator[None]:
-    """Keep udev's rules from activating a group on a loop device as soon as they see it there."""
+    """Disable LVM2's event-based activation of groups on loop devices."""
     local = Path("/etc/lvm/lvmlocal.conf")
     before = local.read_text() if local.exists() else ""
     local.write_text(f"{before}\nglobal {{ event_activation = 0 }}\n")
@@ -115,7 +115,7 @@ def thin_device(pool: str, name: str, number: int, size: int) -> Iterator[str]:
 
 @contextlib.contextmanager
 def mounted(device: str, folder: Path, *options: str) -> Iterator[Path]:
-    """The ext4 file system on *device*, mounted at *folder*, which is made if need be."""
+    """The ext4 file system on *device*, mounted at *folder*, which is created if missing."""
     folder.mkdir(exist_ok=True)
     run("mount", "-t", "ext4", *options, device, folder)
     try:
@@ -125,12 +125,12 @@ def mounted(device: str, folder: Path, *options: str) -> Iterator[Path]:
 
 
 def assert_same_tree(tar: Path, folder: Path) -> None:
-    """Real tar finds everything that *tar* has in *folder*, unchanged."""
+    """GNU tar finds no difference between the archive *tar* and *folder*."""
     run("tar", "--compare", "--numeric-owner", "--file", tar, "--directory", folder)
 
 
 def change_tree(folder: Path, chooser: random.Random, mark: str) -> None:
-    """What a container does with its files: makes, changes, moves, links and deletes them."""
+    """Create, change, move, link and delete files, as a container does."""
     place = folder / f"work-{mark}"
     place.mkdir(exist_ok=True)
     for number in range(40):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest's part of the power cuts: work on a store without end, and report each step when it is finished.
+"""The guest's part of the power cut tests: change a store endlessly, and report each finished step.
 
     python3 -m tests.guest.power_cut FIRST-STEP
 
@@ -44,7 +44,7 @@ class State:
 
 
 def content(number: int) -> dict[str, bytes]:
-    """The files of layer *number*: the same bytes wherever they are asked for."""
+    """The files of layer *number*, which are always the same."""
     made = random.Random(number)
     files = {f"layer-{number}/file-{n}": made.randbytes(made.randrange(1, 30000)) for n in range(12)}
     files[f"layer-{number}/large"] = made.randbytes(1 << 20)
@@ -52,7 +52,7 @@ def content(number: int) -> dict[str, bytes]:
 
 
 def layer(number: int) -> bytes:
-    """The same as a tar."""
+    """A tar of :func:`content`."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name, data in content(number).items():
@@ -97,7 +97,7 @@ def state_after(count: int) -> State:
 
 
 def carry_out(store: Store, number: int) -> None:
-    """Do step *number*."""
+    """Carry out step *number*."""
     action, which = step(number)
     if action == "load":
         from tests.support.images import Sample, write_docker_archive
@@ -124,7 +124,7 @@ def _host_folder(tar: io.BytesIO) -> Path:
 
 
 def report(done: int) -> None:
-    """Tell that the steps before step *done* are finished: to the disk without a flush, and to the host."""
+    """Report that the steps before *done* are finished, to the disk without a flush and to the host."""
     page = mmap.mmap(-1, 4096)
     page.write(REPORT + json.dumps({"done": done}).encode() + b"\n")
     disk = os.open(f"{DISK}1", os.O_WRONLY | os.O_DIRECT)

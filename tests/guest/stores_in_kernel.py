@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small store on the kernel's engine, for the guest's tests of mounting and of bringing in order."""
+"""A small store with the kernel engine, for the guest's tests of mounting and reconciliation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OPTIONS = (
 
 @contextmanager
 def kernel_store(folder: Path) -> Iterator[Path]:
-    """A loop-lvm store with the images "sample" and "alone"; afterwards the kernel has nothing of it."""
+    """A loop-lvm store with the images "sample" and "alone"; deactivated afterwards."""
     root = folder / "root"
     alone = Sample(layers=SAMPLE_LAYERS[:1], references=["docker.io/library/alone:latest"])
     try:
@@ -45,7 +45,7 @@ def kernel_store(folder: Path) -> Iterator[Path]:
 
 
 def clear(root: Path) -> None:
-    """Take everything of the store out of the kernel, in whatever state it is."""
+    """Deactivate all devices of the store, in any state."""
     points = mount_points(root) + [point for each in present(root).values() for point in each.points]
     for point in reversed(points):
         with suppress(LamellaError):
@@ -82,7 +82,7 @@ def helper(program: str, *arguments: object, namespace: bool = False) -> Iterato
 
 
 def mount_points(root: Path) -> list[str]:
-    """What is mounted in the store's folder."""
+    """The mount points in the store's folder."""
     return [line.point for line in mountinfo.mounts() if line.point.startswith(f"{root}/")]
 
 
@@ -93,7 +93,7 @@ def names_in_kernel(root: Path) -> set[str]:
 
 
 def wait_until_gone(root: Path, name: str) -> None:
-    """The kernel removes a device some moments after its last user is gone."""
+    """Wait until the kernel has removed a device, some moments after its last user closed it."""
     end = time.monotonic() + 60
     while name in names_in_kernel(root):
         assert time.monotonic() < end, f"{name} is still there"
@@ -101,7 +101,7 @@ def wait_until_gone(root: Path, name: str) -> None:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file and have it on the disk."""
+    """Write a file and sync it."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()

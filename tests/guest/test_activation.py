@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Activation: what we put up is what LVM2 puts up, device by device, and each takes down the other's."""
+"""Activation: the same devices as LVM2's, and each program deactivates those of the other."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def run(*command: str, code: int = 0) -> str:
 
 
 class Group:
-    """A volume group on two loop devices, with LVM2's commands and ours on it."""
+    """A volume group on two loop devices, for LVM2's commands and ours."""
 
     def __init__(self, folder: Path) -> None:
         self.devices = []
@@ -110,7 +110,7 @@ def _names() -> list[str]:
 def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
     made = Group(tmp_path_factory.mktemp("activation"))
     try:
-        # Whatever writes to a disk has udev look at it, and activate what may be.
+        # After each write to a disk udev probes it, and may activate volumes.
         made.real("vgcreate", "-y", "--setautoactivation", "n", GROUP, *made.devices)
         commands = MAKE.format(vg=GROUP, a=made.devices[0], b=made.devices[1]).strip().splitlines()
         script = "\n".join(commands)
@@ -136,7 +136,7 @@ def _with_config(line: str, config: str) -> str:
 
 
 def kernel() -> dict[str, Any]:
-    """What there is of the group: tables with names in place of numbers, information, links, udev's flags."""
+    """The group's devices: tables with names in place of numbers, information, links, udev's flags."""
     names = {}
     found: dict[str, Any] = {}
     for line in run("dmsetup", "info", "-c", "--noheadings", "--separator", " ", "-o",
@@ -192,7 +192,7 @@ def test_the_same_devices(group: Group, command: tuple[str, ...], capsys: pytest
 
 
 def test_one_after_the_other(group: Group) -> None:
-    """Volumes that share a pool and an origin come and go one by one, as with LVM2."""
+    """Volumes that share a pool and an origin are activated and deactivated one by one, as by LVM2."""
     steps = [
         ("-ay", "-K", f"{GROUP}/ext"),
         ("-ay", f"{GROUP}/orig"),
@@ -231,7 +231,7 @@ def test_volumes_in_use_stay(group: Group, capsys: pytest.CaptureFixture[str], t
 
 @contextlib.contextmanager
 def damaged(group: Group, name: str) -> Iterator[None]:
-    """The volume with 19 blocks behind the first overwritten, and as it was afterwards."""
+    """Overwrite the volume's 19 blocks after the first one; restore them at the end."""
     with Session(group.devices, Environment(command_line="test", hints_dir=LVM_RUN)) as session:
         volume = open_lv(session.find(GROUP), name)
         kept = volume.read(4096, 19 * 4096)
@@ -261,7 +261,7 @@ def test_a_damaged_pool_is_refused(group: Group, capsys: pytest.CaptureFixture[s
 
 
 def test_a_foreign_transaction_id_is_refused(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
-    """A pool that has moved on without LVM is not touched, and nothing stays of the attempt."""
+    """A pool that was changed without LVM is not activated, and no device of the attempt remains."""
     group.ours("lvchange", "-ay", f"{GROUP}/t1")
     pool = f"{GROUP.replace('-', '--')}-po--ol-tpool"
     run("dmsetup", "message", pool, "0", "set_transaction_id 5 9")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client of device-mapper, names, cookies and our dmsetup, judged by the kernel and the real dmsetup."""
+"""The device-mapper client, names, cookies and our dmsetup, against the kernel and the real dmsetup."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from lamella.errors import (
 )
 from lamella.images.sample import write_sample
 from tests.guest import machine
-from tests.guest.machine import comes_true, run
+from tests.guest.machine import run, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def dm() -> Iterator[DeviceMapper]:
-    """A client; what a test left behind is removed, those that stand on others first."""
+    """A client; devices that a test left are removed, the topmost first."""
     with DeviceMapper() as client:
         try:
             yield client
@@ -89,7 +89,7 @@ def made(dm: DeviceMapper, name: str, *table: Target, uuid: str = "", read_only:
 
 
 def semaphores() -> list[str]:
-    """The keys of udev cookies, whoever made them."""
+    """The keys of all udev cookies."""
     lines = Path("/proc/sysvipc/sem").read_text().splitlines()[1:]
     return sorted(
         key for key in (f"{int(line.split()[0]) & 0xFFFFFFFF:08x}" for line in lines) if key[:4] == "0d4d"
@@ -105,7 +105,7 @@ def real(*arguments: str) -> tuple[int, str, str]:
         text=True,
         check=False,
     )
-    # It misses the node of a device without a table, and says so in between.
+    # It warns that the node of a device without a table is missing.
     said = re.sub(r"^/dev/mapper/.*: open failed: .*\n", "", done.stderr, flags=re.MULTILINE)
     return done.returncode, done.stdout, said
 
@@ -222,7 +222,7 @@ def _wait(name: str, event: int) -> int:
 
 
 def test_a_wait_ends_with_a_signal(dm: DeviceMapper, disk: str) -> None:
-    """Control-C reaches a command that waits in the kernel, and only breaks off what it should."""
+    """Control-C interrupts a command that waits in the kernel."""
     made(dm, "signal", Error(0, 8))
     script = (
         "import sys\nfrom lamella.devicemapper.client import DeviceMapper\n"
@@ -271,7 +271,7 @@ def test_busy_devices_and_deferred_removal(dm: DeviceMapper, disk: str) -> None:
     with open(dm.info(name).node, "rb"):
         assert not dm.remove(name, deferred=True, cookie=QUIET_COOKIE)
     # The kernel removes it in the background.
-    assert comes_true(lambda: dm.find(name) is None)
+    assert wait_for(lambda: dm.find(name) is None)
 
 
 def test_udev_makes_names_and_no_semaphore_stays(dm: DeviceMapper, disk: str) -> None:
@@ -327,7 +327,7 @@ def test_without_udev_the_names_are_ours(dm: DeviceMapper, disk: str) -> None:
     assert run("unshare", "--ipc", sys.executable, "-c", script).strip() == "False"
     run("udevadm", "control", "--exit")
     try:
-        assert comes_true(lambda: not udev_runs()), run("ps", "-eo", "pid,ppid,stat,wchan:24,args")
+        assert wait_for(lambda: not udev_runs()), run("ps", "-eo", "pid,ppid,stat,wchan:24,args")
         with udev_cookie() as cookie:
             assert cookie is None
             info = dm.create_with_table(PREFIX + "own", [Linear(0, 8, device=disk, offset=0)])
@@ -416,10 +416,10 @@ def test_our_dmsetup_prints_what_the_real_one_prints(
 
 
 @pytest.mark.parametrize("mode", ["loop-lvm", "direct-lvm"])
-def test_what_we_foretell_is_what_the_kernel_makes(
+def test_predicted_devices_are_those_of_the_kernel(
     mode: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A store's devices as the user engine has them, and as they are after activation by hand."""
+    """A store's devices as the user engine predicts them, and as they are after activation by hand."""
     image, root = tmp_path / "image", tmp_path / "store"
     write_sample(image)
     with ExitStack() as stack:
@@ -432,14 +432,14 @@ def test_what_we_foretell_is_what_the_kernel_makes(
         with lamella.Store.setup(root, mode=mode, storage_options=options, engine="user") as store:
             store.create(store.load(image)[0].id, name="box")
 
-        def foretold(command: str) -> dict[str, list[str]]:
+        def predicted(command: str) -> dict[str, list[str]]:
             capfd.readouterr()
             assert main_dmsetup(["--root", str(root), "--engine", "user", *command.split()]) == 0
             return _by_name(capfd.readouterr().out)
 
-        # All before the kernel has the pool, which the user engine does not open then.
-        told = {command: foretold(command) for command in TOLD}
-        order = sorted(_devnos(foretold(DEVNO)).items(), key=lambda each: _minor(each[1]))
+        # Before the pool is active, as the user engine does not open it then.
+        told = {command: predicted(command) for command in TOLD}
+        order = sorted(_devnos(predicted(DEVNO)).items(), key=lambda each: _minor(each[1]))
         tables = told["table"]
         numbers: dict[str, str] = {}
         if mode == "loop-lvm":
@@ -449,7 +449,7 @@ def test_what_we_foretell_is_what_the_kernel_makes(
                 numbers[f"7:{minor}"] = device_number(device)
         else:
             disk.lvm("lvchange", "-ay", "lamtell/thinpool")
-        # Those of a higher number stand on those of a lower one.
+        # A device uses only devices with lower numbers.
         for name, number in order:
             if real("info", name)[0] != 0:
                 machine.dmsetup("create", name, "--table", "\n".join(_translated(tables[name], numbers)))
@@ -472,7 +472,7 @@ TOLD = (
 
 
 def _by_name(text: str) -> dict[str, list[str]]:
-    """What is said of each device: "NAME: what", or "NAME|what"."""
+    """The text of each device, of lines "NAME: TEXT" or "NAME|TEXT"."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, _, rest = line.partition("|") if "|" in line else line.partition(": ")
@@ -489,7 +489,7 @@ def _minor(number: str) -> int:
 
 
 def _translated(lines: list[str], numbers: dict[str, str]) -> list[str]:
-    """With the numbers that the devices really got; of tables ("7:0") and of dependencies ("(7, 0)")."""
+    """Replace device numbers by the real ones, in tables ("7:0") and dependencies ("(7, 0)")."""
 
     def other(match: re.Match[str]) -> str:
         return match[1] + numbers.get(f"{match[2]}:{match[4]}", f"{match[2]}:{match[4]}").replace(

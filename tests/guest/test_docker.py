@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 GROUP = "docker"
 POOL = "docker-thinpool"
 OPTIONS = ("dm.basesize=256M", "dm.min_free_space=5%", "dm.use_deferred_removal=true")
-"""What Docker and we are both told."""
+"""Options for both Docker and Lamella."""
 
 
 class Daemon:
-    """A dockerd of its own, with its own containerd."""
+    """A dockerd with its own containerd."""
 
     def __init__(self, folder: Path, *storage_options: str) -> None:
         folder.mkdir(exist_ok=True)
@@ -54,7 +54,7 @@ class Daemon:
         ]
 
     def refusal(self) -> str:
-        """Start it where it should refuse to; gives what it logged."""
+        """Start dockerd, which has to refuse; gives its log."""
         with self.log.open("w") as log:
             done = subprocess.run(self.command, stdout=log, stderr=log, timeout=200, check=False)
         assert done.returncode == 1, self.log.read_text()
@@ -62,7 +62,7 @@ class Daemon:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """From the moment that it says it is ready until it has ended."""
+        """Run dockerd for the block, from its readiness to its end."""
         notify = self.log.with_name("notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self.log.open("w") as log:
             ready.bind(os.fspath(notify))
@@ -96,14 +96,14 @@ class Daemon:
         return found
 
     def device(self, name: str) -> Device:
-        """What Docker keeps of one thin device."""
+        """Docker's record of a thin device."""
         kept = json.loads((self.root / "devicemapper/metadata" / name).read_text())
         numbers = (kept["device_id"], kept["size"], kept["transaction_id"])
         return Device(name, *numbers, kept["initialized"], kept["deleted"])
 
 
 def busybox() -> Sample:
-    """An image of the guest's own static busybox."""
+    """An image of the guest's static busybox."""
     program, shell = tarfile.TarInfo("bin/busybox"), tarfile.TarInfo("bin/sh")
     content = Path("/bin/busybox").read_bytes()
     program.size, program.mode = len(content), 0o755
@@ -187,7 +187,7 @@ def test_docker_runs_on_our_pool(tmp_path: Path) -> None:
         with metadata_file(tmp_path / "store", tmp_path) as metadata:
             run("thin_check", metadata)
 
-        # Somebody's pool now: neither of the two takes it for a new store, and both say so in the same words.
+        # The pool is in use now: both refuse it for a new store, with the same message.
         words = f"Unable to take ownership of thin-pool ({POOL}) that already has used data blocks"
         with pytest.raises(ExistsError, match=re.escape(words)):
             Store.setup(tmp_path / "other", storage_options=[f"dm.thinpooldev={POOL}"], engine="user")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A direct-lvm store passed back and forth between our two engines, and the kernel with LVM2."""
+"""A direct-lvm store used in turn by our two engines and by LVM2 with the kernel."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def place(tmp_path: Path) -> Iterator[Disk]:
 
 
 class Pair:
-    """A store, the kernel's view of it, and what each of its containers should hold."""
+    """A store, its devices in the kernel, and the expected content of its containers."""
 
     def __init__(self, folder: Path, place: Disk) -> None:
         self.folder, self.root, self.place = folder, folder / "root", place
@@ -73,7 +73,7 @@ class Pair:
 
     @contextlib.contextmanager
     def store(self, engine: str) -> Iterator[Store]:
-        """Open; the transaction id is the one that was left, in the pool and in ``state.db``."""
+        """Open the store; the transaction id in the pool and in ``state.db`` is still the last one."""
         with Store.open(self.root, engine=engine) as store:
             assert store.engine == engine
             if self.transaction:
@@ -89,7 +89,7 @@ class Pair:
         return store.devices.pool.transaction_id, store.devices.state.pool().transaction_id
 
     def needs_recovery(self, store: Store, name: str) -> bool:
-        """Whether the container's file system was not unmounted, looked at past the store."""
+        """Whether the container's file system was not unmounted, read from the device."""
         data = store.inspect(name)["GraphDriver"]["Data"]
         pool = store.devices.pool
         volume = pool.open_volume(int(data["DeviceId"]), int(data["DeviceSize"]), read_only=True)
@@ -131,7 +131,7 @@ class Pair:
 
     @contextlib.contextmanager
     def mounted_by_lamella(self) -> Iterator[Mounts]:
-        """All of it by our kernel engine."""
+        """The containers mounted by our kernel engine."""
 
         @contextlib.contextmanager
         def mount(name: str) -> Iterator[Path]:
@@ -153,7 +153,7 @@ class Pair:
 
 
 def cut_off(folder: Path) -> None:
-    """Let nothing more that is written to what is mounted at *folder* reach the pool."""
+    """Cut the file system mounted at *folder* off from the pool: later writes are lost."""
     number = os.stat(folder).st_dev
     name = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/dm/name").read_text().strip()
     sectors = dmsetup("table", name).split()[1]
@@ -165,7 +165,7 @@ def cut_off(folder: Path) -> None:
 @pytest.mark.timeout(300 + 200 * ROUNDS)
 @pytest.mark.parametrize("sides", [("user",), ("user", "kernel")], ids=["user-lvm2", "at-random"])
 def test_rounds(tmp_path: Path, place: Disk, sides: tuple[str, ...]) -> None:
-    """Each side changes containers, sometimes cut off before it unmounts; the other finds just that."""
+    """Each side changes containers, sometimes cut off before unmounting; the other reads the changes."""
     pair = Pair(tmp_path, place)
     chooser = pair.chooser
     for number in range(ROUNDS):

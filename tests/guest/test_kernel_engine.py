@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's engine on a real kernel: as the user engine, no old bytes, and nothing left by a kill."""
+"""The kernel engine: the same results as the user engine, no stale data, and no leftovers of a kill."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
-import subprocess
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from lamella.store import Store
 from lamella.store.catalog import Catalog
 from lamella.thin.engine.pool import Pool, PoolOptions
 from lamella.thin.metadata.reader import Metadata
+from tests.guest.machine import run
 from tests.support.images import Sample, write_docker_archive
 from tests.support.kernel_pool import CHUNK, OLD, dirty_files, kernel_pool
 
@@ -38,7 +38,7 @@ SMALL = ("dm.basesize=64M", "dm.loopdatasize=192M", "dm.loopmetadatasize=4M", "d
 
 
 def do_at_random(pool: EitherPool, seed: int) -> dict[int, bytes]:
-    """The same messages and writes for the same *seed*; gives each device's content as it ought to be."""
+    """Send messages and write at random, by *seed*; gives the expected content of each device."""
     pick = random.Random(seed)
     size = 24 * CHUNK
     contents: dict[int, bytearray] = {}
@@ -81,7 +81,7 @@ def do_at_random(pool: EitherPool, seed: int) -> dict[int, bytes]:
 
 
 def shape(metadata: Path) -> tuple[int, dict[int, Any]]:
-    """Everything that the metadata says, with the data blocks named in the order in which they come up."""
+    """The whole metadata, with data blocks numbered in order of appearance."""
     with FileDevice(metadata, read_only=True, lock=False) as device:
         found = Metadata.open(device)
         found.load()
@@ -123,12 +123,6 @@ def test_both_engines_make_the_same_of_the_same(tmp_path: Path) -> None:
 # -- a store -----------------------------------------------------------------------------------------
 
 
-def run(*words: str) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, (words, done.stdout, done.stderr)
-    return done.stdout
-
-
 def take_down(root: Path) -> None:
     with DeviceMapper() as dm:
         deactivate_all(dm, backends.backend("loop-lvm", root), root)
@@ -141,7 +135,7 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Path]:
-    """A small store in the kernel."""
+    """A small store, active in the kernel."""
     place = tmp_path / "root"
     try:
         Store.setup(place, engine="kernel", storage_options=SMALL).close()
@@ -155,7 +149,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 
 def killed_at(number: int, work: Callable[[], object]) -> bool:
-    """Do the work in a process that is killed at its *number*-th call of device-mapper; False if not."""
+    """Run *work* in a process killed at its *number*-th device-mapper call; False if it made fewer."""
     process = os.fork()
     if not process:
         code = 1
@@ -184,8 +178,8 @@ def device_of(store: Store, name: str) -> str:
     return Catalog(store.devices.state).find_container(name).device
 
 
-def assert_in_order(root: Path) -> None:
-    """Nothing half done is left: in the record, in the pool, in the kernel."""
+def assert_consistent(root: Path) -> None:
+    """No unfinished operation is left in the record, the pool or the kernel."""
     with Store.open(root) as store:
         devices = store.devices
         assert devices.kernel is not None
@@ -217,7 +211,7 @@ def test_a_kill_at_any_call_leaves_nothing_behind(root: Path, archive: Path, tmp
     def names(store: Store) -> list[str]:
         return [name for image in store.images() for name in image.references]
 
-    # The command, whether it is done, and the calls at which it is killed: the first ones are the opening's.
+    # The command, whether it is finished, and the calls at which to kill it; the first are those of opening.
     steps: list[tuple[Callable[[Store], object], Callable[[Store], bool], tuple[int, ...]]] = [
         (lambda store: store.load(archive), lambda store: bool(names(store)), (40, 80)),
         (lambda store: store.create("sample", name="box"), lambda store: "box" in boxes(store), (26,)),
@@ -229,7 +223,7 @@ def test_a_kill_at_any_call_leaves_nothing_behind(root: Path, archive: Path, tmp
     for work, is_done, numbers in steps:
         for number in numbers:
             kills += killed_at(number, command(work))
-            assert_in_order(root)
+            assert_consistent(root)
             with Store.open(root) as store:
                 if is_done(store):
                     break
@@ -253,7 +247,7 @@ def test_nobody_sees_old_bytes(root: Path, archive: Path, tmp_path: Path) -> Non
             Pool.open(metadata, data, options=PoolOptions(zero=False), read_only=True) as pool,
         ):
             used = pool.status().used_data
-        # The pool hands out the first free chunks: these are more than are needed here.
+        # The pool allocates the first free chunks: these are more than are needed here.
         data.write(used * CHUNK, bytes([OLD]) * (24 << 20))
         data.flush()
     (tmp_path / "file").write_bytes(b"x" * 5000)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chunks that leak when the power fails under the kernel: they are told, given back, and stop nobody."""
+"""Chunks that leak when the power fails under the kernel: reported, freed, and no obstacle to commands."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GROUP = f"leaks{os.getpid()}"
 
 
 def _command(root: Path, capsys: pytest.CaptureFixture[str], *words: str, engine: str = "user") -> str:
-    """What a command of ours prints; it has to succeed."""
+    """The output of one of our commands, which has to succeed."""
     capsys.readouterr()
     code = main(["--root", str(root), "--engine", engine, *words])
     said = capsys.readouterr()
@@ -46,7 +46,7 @@ def _command(root: Path, capsys: pytest.CaptureFixture[str], *words: str, engine
 
 
 def _leaked(root: Path) -> tuple[int, int]:
-    """Chunks of data and blocks of metadata; nothing else may be wrong."""
+    """Leaked chunks of data and blocks of metadata; there are no other problems."""
     with pool_devices(root, read_only=True) as devices:
         report = check(devices.metadata)
     assert report.leaks is not None
@@ -64,7 +64,7 @@ def _filled(root: Path, folder: Path) -> dict[str, object]:
 
 
 def _dump(root: Path, folder: Path) -> str:
-    """Every device and mapping, as the real program has them that accepts the metadata first."""
+    """The dump of thin_dump, after thin_check has accepted the metadata."""
     with metadata_file(root, folder) as metadata:
         run("thin_check", "-q", metadata)
         return run("thin_dump", metadata)
@@ -75,7 +75,7 @@ def _dump(root: Path, folder: Path) -> str:
 
 @contextmanager
 def slow_pool(root: Path) -> Iterator[str]:
-    """The store's pool in the kernel, on data whose writes last until :func:`release`; gives its name."""
+    """The store's pool, active on a data device that delays writes until :func:`release`; gives its name."""
     name = f"leaks-{os.getpid()}"
     data_size = (root / "pool/data").stat().st_size // 512
     with attach(root / "pool/metadata") as metadata, attach(root / "pool/data") as data:
@@ -95,7 +95,7 @@ def slow_pool(root: Path) -> Iterator[str]:
 
 
 def release(pool: str) -> None:
-    """Let the writes through that wait: the kernel does so with a device that is suspended."""
+    """Complete the delayed writes, by suspending the device."""
     dmsetup("suspend", f"{pool}-slow")
     dmsetup("resume", f"{pool}-slow")
 
@@ -128,7 +128,7 @@ def test_a_power_cut_between_taking_a_chunk_and_mapping_it(
             stderr=subprocess.DEVNULL,
         )
         try:
-            # Asked for its status, the kernel commits first: now the chunk too, taken and not yet mapped.
+            # A status request commits first: now with the chunk that is allocated and not yet mapped.
             while parse_status(dm.status(pool)[0].text).used_data == used:
                 assert writer.poll() is None
             shutil.copy(root / "pool/metadata", cut)

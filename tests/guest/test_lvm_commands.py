@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our LVM commands on active volumes: words and exit codes are those that LVM2 2.03.16 gave to the same."""
+"""Our LVM commands on active volumes: messages and exit codes as recorded from LVM2 2.03.16."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from lamella.devicemapper.client import DeviceMapper
 from lamella.devicemapper.table import Zero
 from tests.guest.lvm_twins import PROFILE, Twins, attach, profile
+from tests.guest.machine import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,18 +39,12 @@ def twins(tmp_path: Path) -> Iterator[Twins]:
 
 
 def say(twins: Twins, line: str, *expected: str, answers: str = "", code: int = 0) -> tuple[str, ...]:
-    """Run one of our commands; every line of *expected* must be among what it says."""
+    """Run one of our commands; its output has to contain the lines *expected*."""
     said = twins.run("ours", line, answers)
     assert said.code == code, (line, said)
     for each in expected:
         assert each in said.lines, (line, said)
     return said.lines
-
-
-def run(*words: str) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, (words, done.stdout, done.stderr)
-    return done.stdout
 
 
 def seqno(twins: Twins) -> int:
@@ -135,7 +130,7 @@ def test_groups_with_active_volumes(twins: Twins) -> None:
     assert not Path(f"/dev/{GROUP}").exists()
     say(twins, f"vgexport {new}", f'Volume group "{new}" has active logical volumes', code=5)
     say(twins, "pvcreate -ff -y {0}", code=5)
-    # A name that somebody else has: what cannot be activated is not made.
+    # The name is taken by another device: a volume that cannot be activated is not created.
     with DeviceMapper() as dm:
         dm.create_with_table(f"{new}-taken", [Zero(0, 2048)])
         try:

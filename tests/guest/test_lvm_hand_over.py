@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Thin pools in volume groups: LVM2 with a real kernel does the same as we, and takes over what we made."""
+"""Thin pools in volume groups: LVM2 makes the same metadata as Lamella, and uses the pools of Lamella."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from lamella.lvm.operations.thin_volumes import (
 from lamella.lvm.operations.volume_groups import GroupOptions, create_group, extend_group
 from lamella.lvm.session.environment import LVM_RUN, Environment
 from lamella.lvm.session.session import Session
+from tests.guest.machine import run
 from tests.lvm.memory_groups import find_lv
 from tests.lvm.real import normal
 
@@ -40,7 +40,7 @@ SIZE = 256 << 20
 
 
 class Disks:
-    """Loop devices, and LVM2 commands that see only them."""
+    """Loop devices, and LVM2 restricted to them."""
 
     def __init__(self, folder: Path, name: str, count: int) -> None:
         self.devices = []
@@ -64,18 +64,6 @@ class Disks:
     def close(self) -> None:
         for device in self.devices:
             subprocess.run(["losetup", "-d", device], check=False)
-
-
-def run(*command: str) -> str:
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "LVM_SUPPRESS_FD_WARNINGS": "1"},
-    )
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}{done.stdout}"
-    return done.stdout
 
 
 @pytest.fixture
@@ -178,7 +166,7 @@ def test_lvm_takes_over_what_we_made_and_gives_it_back(
 ) -> None:
     both = disks("both", 3)
     content = hashlib.sha256(b"x").digest() * 40_000
-    # Else udev would let LVM2 activate the group while we are still at it.
+    # Otherwise udev would have LVM2 activate the group while we change it.
     options = GroupOptions(extent_size=1 << 20, autoactivation=False)
     with both.session() as session, session.creating("vg"):
         create_group(session, "vg", both.devices[:2], options)
@@ -188,14 +176,14 @@ def test_lvm_takes_over_what_we_made_and_gives_it_back(
         with opened_pool(found, pool) as engine, engine.open_volume(1, found.group.size_of(thin)) as volume:
             volume.write(12345, content)
         create_snapshot(session, found, thin, ThinRequest("snap", activation_skip=False))
-        # These two are left for LVM2 to make.
+        # LVM2 makes these two.
         create_thin(session, found, pool, 50, ThinRequest("queued", apply=False))
         remove_any(session, found, find_lv(found, "snap"), apply=False)
         create_lv(session, found, LvRequest(30, "striped", stripes=2))
     with both.session() as session, session.all_locked(), session.editing("vg") as found:
         extend_group(session, found, [both.devices[2]])
     both.lvm("lvchange", "-ay", "vg/pool", "vg/thin", "vg/striped")
-    # LVM2 sends what is queued with its next change in the pool.
+    # LVM2 sends queued messages with its next change of the pool.
     both.lvm("lvcreate", "-y", "-s", "-kn", "-n", "theirs", "vg/thin")
     both.lvm("vgchange", "-ay", "vg")
     status = run("dmsetup", "status", "vg-pool-tpool").split()

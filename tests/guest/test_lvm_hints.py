@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LVM2's hints in ``/run/lvm``: our commands leave what LVM2's leave, so that it finds what we made."""
+"""LVM2's hints in ``/run/lvm``: our commands leave the same, so that LVM2 finds our groups."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GROUP = "hintsvg"
 
 @pytest.fixture
 def disks(tmp_path: Path) -> Iterator[list[str]]:
-    """Two loop devices. udev's rules, which have LVM2 look at every disk that was written, wait."""
+    """Two loop devices, with udev's queue stopped, as its rules scan every written disk with LVM2."""
     made: list[str] = []
     with no_activation_by_events():
         run("udevadm", "settle")
@@ -51,7 +51,7 @@ def disks(tmp_path: Path) -> Iterator[list[str]]:
 
 @contextmanager
 def without_udev(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nobody waits for a udev whose queue is stopped."""
+    """Do not wait for udev, as its queue is stopped."""
     from lamella.devicemapper import nodes
 
     with monkeypatch.context() as changed:
@@ -60,13 +60,13 @@ def without_udev(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def state() -> tuple[str, set[str]]:
-    """The hints, without the line that says who wrote them, and which of the files there are."""
+    """The hints without the line on their writer, and the names of the files."""
     hints = (RUN / "hints").read_text() if (RUN / "hints").exists() else ""
     return hints.partition("\n")[2], {path.name for path in RUN.glob("*hints")}
 
 
 def given() -> None:
-    """Hints that hold."""
+    """Write valid hints."""
     before, files = state()
     if not before or files != {"hints"}:
         run("lvs", "--config", PLAIN)
@@ -74,7 +74,7 @@ def given() -> None:
 
 @pytest.mark.parametrize("there", [True, False])
 def test_each_command_leaves_what_that_of_lvm2_leaves(disks: list[str], tmp_path: Path, there: bool) -> None:
-    """With hints in place each of them; without any those that begin and end a group."""
+    """All commands with hints; without hints only those that create and remove a group."""
     RUN.mkdir(exist_ok=True)
     whole = (
         "pvcreate {disk}", "pvchange --uuid {disk}", "vgcreate {vg} {disk}", "pvresize {disk}",
@@ -116,7 +116,7 @@ def test_each_command_leaves_what_that_of_lvm2_leaves(disks: list[str], tmp_path
 def test_lvm2_finds_what_set_up_has_made(
     disks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With hints of before the set-up, and of before the teardown."""
+    """With hints from before the set-up, and from before the teardown."""
     root, name = tmp_path / "root", f"{GROUP}/pool"
     config = ("--config", PLAIN)
     options = [f"dm.directlvm_device={disks[0]}", f"lamella.vg={GROUP}", "lamella.pool=pool"]

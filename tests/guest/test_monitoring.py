@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LVM2's dmeventd watches the pool of a direct-lvm store while the kernel has it, and makes it grow."""
+"""LVM2's dmeventd monitors the pool of a direct-lvm store while it is active, and extends it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STRANGER = 4000
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[str]:
-    """A loop device. Whatever daemon the test has started ends with it."""
+    """A loop device. A daemon that the test has started is ended with it."""
     running = Monitor.reachable()
     path = tmp_path / "disk"
     with path.open("wb") as file:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Containers mounted, changed, grown and unmounted by a real kernel; and who keeps them."""
+"""Containers mounted, changed, extended and unmounted; and processes that keep them busy."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lamella.driver.device_names import device_name
 from lamella.errors import BusyError, NotFoundError
 from lamella.fs.mounted.mount import mounted_at
 from lamella.store import Store
+from tests.guest.machine import run
 from tests.guest.stores_in_kernel import (
     helper,
     kernel_store,
@@ -23,7 +24,6 @@ from tests.guest.stores_in_kernel import (
     wait_until_gone,
     write,
 )
-from tests.guest.test_thin_hand_over import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,7 +164,7 @@ def test_growing(root: Path) -> None:
 
 
 def test_all_down_and_all_up_again(root: Path) -> None:
-    """As a boot leaves it, the user engine in between."""
+    """The state after a boot, with the user engine used in between."""
     create(root, "kept")
     with Store.open(root, engine="kernel") as store:
         point = store.mount("kept")

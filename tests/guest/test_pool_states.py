@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every bad state that the kernel's pools know: recognised, explained, and recovered from without loss."""
+"""Every failure state of the kernel's pools: recognised, explained, and recovered from without data loss."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ for number in range(count):
     os.close(descriptor)
     log.write(f"{number}\\n")
 """
-"""Writes files of one MiB, and logs each when it is durable."""
+"""Writes files of 1 MiB, and logs each when it is durable."""
 
 
 @dataclass
-class Said:
+class Output:
     code: int
     out: str
     err: str
@@ -67,16 +67,16 @@ class Said:
 @pytest.fixture
 def lamella(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Said]]:
-    """Runs a command of ours on the test's store; at the end nothing of it is left in the kernel."""
+) -> Iterator[Callable[..., Output]]:
+    """Runs one of our commands on the test's store, which is deactivated at the end."""
     root = tmp_path / "root"
     monkeypatch.setenv("LAMELLA_ROOT", str(root))
     monkeypatch.setenv("LAMELLA_ENGINE", "kernel")
 
-    def command(*words: object, expect: int = 0) -> Said:
+    def command(*words: object, expect: int = 0) -> Output:
         capsys.readouterr()
         code = main([str(word) for word in words])
-        said = Said(code, *capsys.readouterr())
+        said = Output(code, *capsys.readouterr())
         assert code == expect, f"lamella {' '.join(map(str, words))} ended with {code}:\n{said.text}"
         return said
 
@@ -89,7 +89,7 @@ def lamella(
 
 
 def _force_away(root: Path) -> None:
-    """What a failed test leaves in the kernel."""
+    """Remove the devices that a failed test leaves."""
     if not root.exists():
         return
     prefix = pool_name(root).removesuffix("-pool")
@@ -117,7 +117,7 @@ def _wait_for(dm: DeviceMapper, name: str, what: Callable[[PoolStatus], bool]) -
 
 
 def _sum(folder: Path) -> dict[str, str]:
-    """What every file below *folder* holds."""
+    """The digest of every file below *folder*."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -132,7 +132,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sample(folder / "image")
     with Store.setup(folder / "root", mode="loop-lvm", storage_options=LOOP, engine="user") as store:
         store.create(store.load(folder / "image")[0].id, name="box")
-    # What the store was set up with is not what the tests use it with.
+    # The tests use other options than the set-up.
     config = folder / "root/config.toml"
     config.write_text("".join(line for line in config.open() if not line.startswith("engine")))
     return folder
@@ -161,8 +161,8 @@ def _writing(folder: Path, log: Path, count: int) -> Iterator[subprocess.Popen[b
 
 
 @contextlib.contextmanager
-def _patience(seconds: str) -> Iterator[None]:
-    """How long the kernel lets writers wait for a full pool; a slow machine takes its time to grow one."""
+def _no_space_timeout(seconds: str) -> Iterator[None]:
+    """Set the seconds for which a full pool queues writes; a slow machine needs more to extend it."""
     before = NO_SPACE_TIMEOUT.read_text()
     NO_SPACE_TIMEOUT.write_text(seconds)
     try:
@@ -172,7 +172,7 @@ def _patience(seconds: str) -> Iterator[None]:
 
 
 def _check_written(folder: Path, log: Path) -> int:
-    """Everything that was durable is there; how much that is."""
+    """Check that all durable files are there; gives their number."""
     numbers = log.read_text().split()
     for number in numbers:
         wanted = hashlib.sha256(number.encode()).digest() * 32768
@@ -184,12 +184,12 @@ def _check_written(folder: Path, log: Path) -> int:
 
 
 def test_full_under_load_then_extended_and_the_writer_goes_on(
-    lamella: Callable[..., Said], root: Path, tmp_path: Path
+    lamella: Callable[..., Output], root: Path, tmp_path: Path
 ) -> None:
     folder = Path(lamella("mount", "box").out.strip())
     log, name = tmp_path / "log", pool_name(root)
     log.touch()
-    with _patience("900"), DeviceMapper() as dm, _writing(folder, log, 60) as writer:
+    with _no_space_timeout("900"), DeviceMapper() as dm, _writing(folder, log, 60) as writer:
         _wait_for(dm, name, lambda status: status.mode is PoolMode.OUT_OF_DATA_SPACE)
         said = lamella("info")
         assert "WARNING: the pool is full: all 67.11MB of its data are in use" in said.err
@@ -208,9 +208,9 @@ def test_full_under_load_then_extended_and_the_writer_goes_on(
 
 
 def test_full_and_erroring_then_extended(
-    lamella: Callable[..., Said], template: Path, tmp_path: Path
+    lamella: Callable[..., Output], template: Path, tmp_path: Path
 ) -> None:
-    """direct-lvm, with LVM's own flag for it; the disk is a loop device."""
+    """direct-lvm on a loop device, with LVM's ``--errorwhenfull``."""
     disk = tmp_path / "disk"
     with disk.open("wb") as file:
         file.truncate(300 * MIB)
@@ -219,7 +219,7 @@ def test_full_and_erroring_then_extended(
             lamella(
                 "setup", "direct-lvm", attached.path, "--vg", f"h6{os.getpid()}", "--data-percent", "25",
                 "--metadata-percent", "2", "--storage-opt", "dm.basesize=96M", "--chunk-size", "64K",
-                # With a lower threshold dmeventd may be faster in growing the pool than this in filling it.
+                # With a lower threshold dmeventd may extend the pool faster than this fills it.
                 "--storage-opt", "dm.min_free_space=0%", "--storage-opt", "dm.thinp_autoextend_threshold=100",
             )  # fmt: skip
             pool = f"h6{os.getpid()}/thinpool"
@@ -231,7 +231,7 @@ def test_full_and_erroring_then_extended(
             written = []
 
             def fill(descriptor: int) -> None:
-                # Behind the file system's first half, of which this test makes no use.
+                # In the second half of the file system, which this test does not use.
                 for number in range(len(written), 80 * 16):
                     place = (16 << 20) + number * len(chunk)
                     if place >= 96 * MIB:
@@ -273,8 +273,8 @@ def test_full_and_erroring_then_extended(
 # -- without a disk ----------------------------------------------------------------------------------
 
 
-def test_a_disk_goes_below_an_active_pool(lamella: Callable[..., Said], tmp_path: Path) -> None:
-    """The second of two loses its label; the pool is in the kernel, which does not look at that."""
+def test_a_disk_goes_below_an_active_pool(lamella: Callable[..., Output], tmp_path: Path) -> None:
+    """The second disk loses its label; the active pool is not affected."""
     group = f"gone{os.getpid()}"
     with contextlib.ExitStack() as attached:
         disks = []
@@ -312,7 +312,7 @@ def test_a_disk_goes_below_an_active_pool(lamella: Callable[..., Said], tmp_path
 # -- out of metadata space ---------------------------------------------------------------------------
 
 
-def test_metadata_full_then_extended(lamella: Callable[..., Said], root: Path) -> None:
+def test_metadata_full_then_extended(lamella: Callable[..., Output], root: Path) -> None:
     lamella("activate")
     name = pool_name(root)
     with DeviceMapper() as dm:
@@ -342,7 +342,7 @@ def test_metadata_full_then_extended(lamella: Callable[..., Said], root: Path) -
 
 
 class BadDisk:
-    """A loop-lvm pool, put into the kernel with a device below its metadata that can be made to fail."""
+    """A loop-lvm pool, active on a metadata device that can be made to fail."""
 
     def __init__(self, dm: DeviceMapper, root: Path) -> None:
         self.dm, self.root, self.name = dm, root, f"lamella-test-{os.getpid()}"
@@ -368,7 +368,7 @@ class BadDisk:
     def fail(self) -> None:
         self._swap(Error(0, self.sectors))
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         self._swap(Linear(0, self.sectors, device=self.number))
 
     def close(self) -> None:
@@ -389,15 +389,15 @@ def _bad_disk(root: Path) -> Iterator[tuple[DeviceMapper, BadDisk]]:
             bad.close()
 
 
-def _mend_file_system(lamella: Callable[..., Said]) -> None:
-    """A file system that was mounted while its writes failed has recorded that."""
+def _repair_file_system(lamella: Callable[..., Output]) -> None:
+    """Repair a file system that recorded errors as its writes failed."""
     node = lamella("activate", "box").out.split()[-1]
     done = subprocess.run(["e2fsck", "-fy", node], check=False, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     run("e2fsck", "-fn", node)
 
 
-def test_a_commit_that_fails_then_checked_and_cleared(lamella: Callable[..., Said], root: Path) -> None:
+def test_a_commit_that_fails_then_checked_and_cleared(lamella: Callable[..., Output], root: Path) -> None:
     image = _image(root)
     with _bad_disk(root) as (dm, bad):
         folder = Path(lamella("mount", "box").out.strip())
@@ -415,21 +415,21 @@ def test_a_commit_that_fails_then_checked_and_cleared(lamella: Callable[..., Sai
         assert "needs a check" in lamella("create", "--name", "late", image, expect=8).err
         said = lamella("repair", "--yes", expect=5)
         assert "lamella deactivate" in said.err
-        bad.mend()
+        bad.repair()
         lamella("umount", "box")
         lamella("deactivate")
     assert "The needs_check flag was cleared" in lamella("repair", "--yes").out
     folder = Path(lamella("mount", "box").out.strip())
     assert _sum(folder) == before
     lamella("umount", "box")
-    _mend_file_system(lamella)
+    _repair_file_system(lamella)
     lamella("create", "--name", "late", image)
     lamella("deactivate")
     assert "clean" in lamella("check", "--engine", "user").out
 
 
 def test_a_dead_metadata_device_fails_the_pool_which_comes_back_with_it(
-    lamella: Callable[..., Said], root: Path
+    lamella: Callable[..., Output], root: Path
 ) -> None:
     image = _image(root)
     with _bad_disk(root) as (dm, bad):
@@ -446,20 +446,20 @@ def test_a_dead_metadata_device_fails_the_pool_which_comes_back_with_it(
         assert "has failed: its metadata could neither be written nor read back" in said.err
         assert "lamella deactivate" in said.err
         lamella("umount", "box")
-        bad.mend()
+        bad.repair()
         lamella("info", expect=13)  # a failed pool stays so until it is taken down
         lamella("deactivate")
     assert "nothing to repair" in lamella("repair").out
     folder = Path(lamella("mount", "box").out.strip())
     assert _sum(folder) == before
     lamella("umount", "box")
-    _mend_file_system(lamella)
+    _repair_file_system(lamella)
     lamella("create", "--name", "late", image)
     lamella("deactivate")
     assert "clean" in lamella("check", "--engine", "user").out
 
 
-def test_a_pool_that_was_forced_away_and_a_suspended_one(lamella: Callable[..., Said], root: Path) -> None:
+def test_a_pool_that_was_forced_away_and_a_suspended_one(lamella: Callable[..., Output], root: Path) -> None:
     lamella("activate")
     name = pool_name(root)
     with DeviceMapper() as dm:
@@ -472,7 +472,7 @@ def test_a_pool_that_was_forced_away_and_a_suspended_one(lamella: Callable[..., 
     lamella("info")
 
 
-# -- damage while nobody looks -----------------------------------------------------------------------
+# -- damage while inactive -----------------------------------------------------------------------
 
 
 def _damage(metadata: BlockDevice) -> None:
@@ -483,7 +483,9 @@ def _damage(metadata: BlockDevice) -> None:
     metadata.flush()
 
 
-def test_a_damaged_pool_is_refused_repaired_and_comes_back(lamella: Callable[..., Said], root: Path) -> None:
+def test_a_damaged_pool_is_refused_repaired_and_comes_back(
+    lamella: Callable[..., Output], root: Path
+) -> None:
     folder = Path(lamella("mount", "box").out.strip())
     (folder / "kept").write_bytes(NOISE * 64)
     before = _sum(folder)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Containers made with their devices, and removed without waiting for the kernel to take these apart."""
+"""Containers created with their devices, and removed without waiting for the kernel to free these."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True, params=[1, 2], ids=["one processor", "several"])
 def _processors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to remove a device work on any kernel; which one is the quicker differs."""
+    """Test both ways to remove a device, which work on any kernel and differ in speed."""
     monkeypatch.setattr(removal, "has_grace_periods", lambda: request.param > 1)
 
 
@@ -50,7 +50,7 @@ def store(root: Path) -> Iterator[Store]:
 
 
 def devices(dm: DeviceMapper, root: Path) -> list[str]:
-    """What there is beside the pool, once udev has had its look at it."""
+    """The devices other than the pool, once udev has processed its events."""
     end = time.monotonic() + 30
     while True:
         found = [info for info in of_store(dm, root) if info.name != pool_name(root)]
@@ -87,7 +87,7 @@ def test_a_device_that_cannot_come_leaves_no_container(
     identity = "ab" * 32
     monkeypatch.setattr("lamella.store.names.new_id", lambda: identity)
     name = device_name(root, identity)
-    # udev must not name it: what it does so late that the next device has the number already is lost on that.
+    # udev must not name it: it may come so late that the next device already has the number.
     dm.create_with_table(name, [Zero(0, 8)], cookie=QUIET_COOKIE)
     try:
         with pytest.raises(BusyError, match="is active, but is not thin device"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a killed process or a stranger leaves in the kernel: the next command puts it right, or says why."""
+"""Leftovers of killed processes and foreign changes in the kernel: the next command repairs or explains."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lamella.driver.state import State
 from lamella.errors import BusyError
 from lamella.fs.mounted import mount as mounts
 from lamella.store import Store
-from tests.guest.machine import comes_true
+from tests.guest.machine import wait_for
 from tests.guest.stores_in_kernel import helper, kernel_store, mount_points, names_in_kernel, write
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ CHANGING = {
     Command.TARGET_MSG,
     Command.DEV_RENAME,
 }
-"""What changes something in the kernel (a resume is DEV_SUSPEND too)."""
+"""Commands that change state in the kernel (a resume is DEV_SUSPEND too)."""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def dm() -> Iterator[DeviceMapper]:
 
 
 def opened(root: Path) -> list[str]:
-    """Open the store as a command does that writes; gives its warnings but the one about loop devices."""
+    """Open the store for writing; gives its warnings but the one about loop devices."""
     with Store.open(root, engine="kernel") as store:
         store.devices.verify_base()
         return [text for text in store.warnings if "loopback devices" not in text]
@@ -70,13 +70,13 @@ def box(root: Path) -> str:
         return device_name(root, found.id)
 
 
-def assert_in_order(root: Path) -> None:
+def assert_consistent(root: Path) -> None:
     with Store.open(root, engine="kernel") as store:
-        assert_is_in_order(root, store)
+        assert_store_is_consistent(root, store)
 
 
-def assert_is_in_order(root: Path, store: Store) -> None:
-    """What a writer finds, or leaves, right after it has opened the store."""
+def assert_store_is_consistent(root: Path, store: Store) -> None:
+    """The state of the kernel and the record just after a writer has opened the store."""
     assert store.devices.strangers() == ([], [])
     assert [text for text in store.warnings if "loopback devices" not in text] == []
     with DeviceMapper() as dm:
@@ -99,17 +99,17 @@ def test_suspended_half_made_and_half_reloaded(root: Path, dm: DeviceMapper) -> 
         device = store.devices.get(store.containers()[0].id)
         table = store.devices.pool.table_for(device.device_id, device.size)  # type: ignore[attr-defined]
     dm.suspend(name)
-    assert_in_order(root)
+    assert_consistent(root)
     dm.load(name, [table])
-    assert_in_order(root)
+    assert_consistent(root)
     dm.load(name, [table])
     dm.suspend(name)
-    assert_in_order(root)
+    assert_consistent(root)
     dm.suspend(pool_name(root), flush=False)
-    assert_in_order(root)
+    assert_consistent(root)
     Store.deactivate(["box"], root=root)
     dm.create(name)
-    assert_in_order(root)
+    assert_consistent(root)
     assert names_in_kernel(root) == {"pool"}
 
 
@@ -118,7 +118,7 @@ def test_devices_and_names_that_nothing_accounts_for(root: Path, dm: DeviceMappe
     pool = dm.info(pool_name(root))
     with Store.open(root, engine="kernel") as store:
         base = store.devices.get("base")
-    # udev is told to leave them alone: it may come so late that the next device has the number.
+    # Without udev, which may come so late that the next device already has the number.
     # Active without a row; a row's name on another device; a name without a device, and one without a name.
     info = dm.create_with_table(
         stray, [Thin(0, 2048, pool=pool.number, device_id=base.device_id)], cookie=QUIET_COOKIE
@@ -129,21 +129,21 @@ def test_devices_and_names_that_nothing_accounts_for(root: Path, dm: DeviceMappe
     )
     gone = device_name(root, "6" * 64)
     make_name(gone, own_major(), 4000)
-    assert_in_order(root)
+    assert_consistent(root)
     assert names_in_kernel(root) == {"pool"}
     assert not os.path.lexists(mapper_path(gone))
     with Store.open(root, engine="kernel") as store:
         store.activate(["box"])
     mapper_path(name).unlink()
-    assert_in_order(root)
+    assert_consistent(root)
     Store.deactivate(["box"], root=root)
-    # The same, and somebody has it open: it is left, and explained.
+    # The same while it is open: it is left, with a warning.
     dm.create_with_table(stray, [Zero(0, 2048)], cookie=QUIET_COOKIE)
     with helper("device = open(sys.argv[1], 'rb')", f"/dev/dm-{dm.info(stray).minor}") as process:
         [warning] = opened(root)
         assert "state.db has no such device" in warning
         assert f"open in process {process}" in warning
-    assert_in_order(root)
+    assert_consistent(root)
 
 
 def test_a_busy_device(root: Path, dm: DeviceMapper) -> None:
@@ -158,14 +158,14 @@ def test_a_busy_device(root: Path, dm: DeviceMapper) -> None:
             store.resize("box", 1 << 20, more=True)
         assert dm.find(name) is not None
     Store.deactivate(["box"], root=root)
-    assert_in_order(root)
+    assert_consistent(root)
 
 
 def test_loop_devices_gone_or_twice(root: Path) -> None:
     data = root / "pool" / "data"
     [info] = loop.find(data)
     assert not loop.detach(info)  # the pool has it open: it goes with the pool
-    assert_in_order(root)
+    assert_consistent(root)
     backing = os.open(data, os.O_RDWR)
     control = os.open(loop.CONTROL, os.O_RDWR)
     try:
@@ -176,12 +176,12 @@ def test_loop_devices_gone_or_twice(root: Path) -> None:
     with second:
         [warning] = opened(root)
         assert f"attached to {second.path} as well" in warning
-    assert comes_true(lambda: len(loop.find(data)) == 1)  # udev may be the last one who has it open
-    assert_in_order(root)
+    assert wait_for(lambda: len(loop.find(data)) == 1)  # udev may be the last one who has it open
+    assert_consistent(root)
 
 
 class Steps:
-    """Counts a process's changes to what outlasts it, and kills it just before one of them.
+    """Counts the persistent changes that a process makes, and kills it just before one of them.
 
     They are the kernel's devices, mounts, commits of ``state.db``, and names of the store's and of devices.
     """
@@ -196,7 +196,7 @@ class Steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def count(self) -> None:
-        """Begin; there is no end to it in this process."""
+        """Start counting, for the rest of this process."""
         real = DeviceMapper._call
         commit = State.transaction
 
@@ -211,7 +211,7 @@ class Steps:
                 yield connection
                 self.step()
 
-        # In a child process, which is killed: nobody else sees the changed classes.
+        # In a child process, which is killed: the patches do not reach other tests.
         DeviceMapper._call = call  # type: ignore[assignment, method-assign]
         State.transaction = transaction  # type: ignore[assignment, method-assign]
         for name in ("_mount", "_umount"):
@@ -233,7 +233,7 @@ class Steps:
 
 
 def killed_before(step: int, root: Path, work: Callable[[Path], object]) -> bool:
-    """Do *work* in a process that is killed before its *step*th change; whether that came."""
+    """Run *work* in a process that is killed before its *step*-th change; False if it made fewer."""
     child = os.fork()
     if child == 0:
         try:
@@ -249,7 +249,7 @@ def killed_before(step: int, root: Path, work: Callable[[Path], object]) -> bool
 
 
 def is_mounted(root: Path) -> bool:
-    """Whether the box is; the folder of the mount points, a mount of its own, may be left by a kill."""
+    """Whether "box" is mounted; the mount of the folder of mount points may be left by a kill."""
     return any(point.startswith(f"{root}/mnt/") for point in mount_points(root))
 
 
@@ -300,7 +300,7 @@ def test_killed_at_each_step(root: Path, work: Callable[[Path], None], mounted: 
         with Store.open(root, engine="kernel", read_only=True) as store, store.tree("box") as tree:
             assert b"".join(tree.read(b"/kept")) == b"kept"
         with Store.open(root, engine="kernel") as store:
-            assert_is_in_order(root, store)
+            assert_store_is_consistent(root, store)
             if any(each.name == "short-lived" for each in store.containers()):
                 store.remove_container("short-lived")
         assert step < 99

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""udev has LVM2 activate a new volume group as soon as it sees its disk: at any moment of a set-up."""
+"""LVM2's event-based activation of a new volume group, at any moment of a set-up."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOMENTS = ((Session, "commit"), (Session, "close"), (DirectLvm, "create"), (Dire
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[str]:
-    """A loop device: udev's rules activate what is on one at its first change."""
+    """A loop device: udev's rules activate its volume group at the first change."""
     file = tmp_path / "disk"
     with file.open("wb") as stream:
         stream.truncate(512 << 20)
@@ -45,7 +45,7 @@ def disk(tmp_path: Path) -> Iterator[str]:
 
 @contextmanager
 def activated_at_every_moment(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """After each step of the set-up start what udev's rule starts, and let it come as far as it can."""
+    """After each step of the set-up run the command of udev's rule until it ends or waits for a lock."""
     started: list[subprocess.Popen[bytes]] = []
 
     def followed(step: Any) -> Any:
@@ -109,7 +109,7 @@ def test_a_pool_for_others(tmp_path: Path, disk: str, monkeypatch: pytest.Monkey
 def test_a_set_up_that_was_cut_short(
     tmp_path: Path, disk: str, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was made until then is active when the next set-up goes on with it."""
+    """The volumes made until then are active when the next set-up continues."""
     options = [*OPTIONS, f"dm.directlvm_device={disk}"]
     calls = []
     commit = Session.commit

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A container made in user space, mounted and changed by a real kernel, and read in user space again."""
+"""A container made in user space, mounted and changed by the kernel, and read in user space again."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 import lamella
 from lamella.block import loop
 from lamella.images.sample import write_sample
-from tests.guest.machine import no_activation_by_events
-from tests.guest.test_thin_hand_over import device_node, dmsetup, run
+from tests.guest.machine import dmsetup, no_activation_by_events, node, run
 from tests.support.stores import MODES, files_of, lvm_settings, set_up
 
 if TYPE_CHECKING:
@@ -43,9 +42,9 @@ def test_a_kernel_mounts_what_we_unpacked(tmp_path: Path) -> None:
             "--table",
             f"0 {(512 << 20) // 512} thin-pool {metadata} {data} 128 0 1 skip_block_zeroing",
         )
-        dmsetup("create", "box", "--table", f"0 {sectors} thin {device_node('judge')} {facts['DeviceId']}")
-        run("e2fsck", "-fn", device_node("box"))
-        run("mount", "-t", "ext4", device_node("box"), str(mounted))
+        dmsetup("create", "box", "--table", f"0 {sectors} thin {node('judge')} {facts['DeviceId']}")
+        run("e2fsck", "-fn", node("box"))
+        run("mount", "-t", "ext4", node("box"), str(mounted))
         try:
             same = subprocess.run(
                 ["tar", "--compare", "--file", exported, "--directory", mounted],
@@ -61,7 +60,7 @@ def test_a_kernel_mounts_what_we_unpacked(tmp_path: Path) -> None:
             (mounted / "etc" / "motd").write_text("changed\n")
         finally:
             run("umount", str(mounted))
-        run("e2fsck", "-fn", device_node("box"))
+        run("e2fsck", "-fn", node("box"))
     finally:
         for name in ("box", "judge"):
             dmsetup("remove", "--retry", name)
@@ -83,7 +82,7 @@ def test_a_kernel_mounts_what_we_unpacked(tmp_path: Path) -> None:
 def test_a_loop_device_that_somebody_looks_at_is_waited_for(
     tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """udev has a device open for a moment whenever it has changed; here it is for longer than that."""
+    """udev opens a device for a moment after each change; here it is open for longer."""
     root = tmp_path / "root"
     monkeypatch.setenv("LAMELLA_ENGINE", "kernel")
     with lvm_settings(tmp_path), no_activation_by_events():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pool passed back and forth between our engine and the kernel's: the same bytes, the same tables."""
+"""A pool used in turn by the user engine and the kernel: the same content and tables."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import contextlib
 import hashlib
 import os
 import random
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lamella.block import FileDevice
 from lamella.thin.engine.pool import Pool, PoolOptions
+from tests.guest.machine import ROUNDS, dmsetup, node, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,28 +23,10 @@ SECTOR = 512
 VOLUME_SIZE = 8 << 20
 DATA_SIZE = 24 << 20
 METADATA_SIZE = 4 << 20
-ROUNDS = int(os.environ.get("LAMELLA_ROUNDS", "3"))
-"""Each takes about ten seconds under emulation."""
-
-
-def run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}{done.stdout}"
-    return done.stdout
-
-
-def dmsetup(*arguments: str) -> str:
-    """Without waiting for udev, which takes most of the time under emulation and has nothing to do here."""
-    return run("dmsetup", "--noudevrules", "--noudevsync", *arguments)
-
-
-def device_node(name: str) -> str:
-    """The node that the kernel itself makes."""
-    return "/dev/dm-" + run("dmsetup", "info", "-c", "--noheadings", "-o", "minor", name).strip()
 
 
 class Disks:
-    """The two files of a pool, and the kernel's devices over them while it is up."""
+    """The two files of a pool, and the kernel's devices on them while it is active."""
 
     def __init__(self, folder: Path, chunk: int, options: PoolOptions) -> None:
         self.metadata, self.data = folder / "metadata", folder / "data"
@@ -84,9 +66,9 @@ class Disks:
     @contextlib.contextmanager
     def kernels_volume(self, number: int, size: int = VOLUME_SIZE) -> Iterator[str]:
         name = f"judge-{number}"
-        dmsetup("create", name, "--table", f"0 {size // SECTOR} thin {device_node('judge')} {number}")
+        dmsetup("create", name, "--table", f"0 {size // SECTOR} thin {node('judge')} {number}")
         try:
-            yield device_node(name)
+            yield node(name)
         finally:
             dmsetup("remove", "--retry", name)
 
@@ -108,7 +90,7 @@ def changes(chooser: random.Random, count: int) -> Iterator[tuple[int, bytes]]:
 
 @pytest.mark.parametrize("zero", [True, False], ids=["zeroing", "no-zeroing"])
 def test_rounds(tmp_path: Path, zero: bool) -> None:
-    """Each side writes, snapshots, discards and deletes in turn; the other finds just that."""
+    """Each side writes, snapshots, discards and deletes in turn; the other reads the results."""
     chooser = random.Random(7)
     disks = Disks(tmp_path, 64 << 10, PoolOptions(zero=zero))
     model: dict[int, bytearray] = {1: bytearray(VOLUME_SIZE)}

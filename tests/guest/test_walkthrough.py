@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/walkthrough.md on disks that the kernel has: wholly by us, wholly by LVM2, and each step by either.
+"""docs/walkthrough.md on real block devices: by Lamella, by LVM2, and each step by either.
 
 Disks are those of LAMELLA_TEST_DISKS ("/dev/vdb,/dev/vdc", whose content is lost), or loop devices. A run is
 repeated with LAMELLA_SEED; LAMELLA_STEPS makes the random session longer.
@@ -64,7 +64,7 @@ def twins(tmp_path: Path) -> Iterator[Twins]:
 
 
 def walk(twins: Twins, choose: Callable[[int], str], folder: Path) -> list[object]:
-    """What each step says, and what is there after it."""
+    """The output of each step, and the state after it."""
     seen: list[object] = []
     for number, step in enumerate((*STEPS, *USE)):
         said = twins.run(choose(number), step)
@@ -99,7 +99,7 @@ def compare(got: list[object], wanted: list[object]) -> None:
 
 
 class Session:
-    """Commands made at random that fit what is there, so that most of them succeed."""
+    """Random commands for the present state, so that most of them succeed."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)

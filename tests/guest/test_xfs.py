@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A store with dm.fs=xfs in the kernel, beside one with ext4: the same images, changes, layers and trees."""
+"""A store with dm.fs=xfs and one with ext4 in the kernel: the same images, changes, layers and trees."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ XFS = ("dm.fs=xfs", "dm.xfs_nospace_max_retries=3", "dm.mountopt=nodiscard")
 
 @pytest.fixture
 def roots(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    """Folders for two stores, whose pools leave the kernel at the end, whatever happens."""
+    """Folders for two stores, whose pools are deactivated at the end."""
     found = tmp_path / "xfs", tmp_path / "ext4"
     try:
         yield found
@@ -61,7 +61,7 @@ def _tree(store: Store, name: str) -> dict[bytes, object]:
 
 
 def _used(store: Store, image: str, source: Path) -> tuple[list[str], list[str], dict[bytes, object]]:
-    """What one store makes of the same commands: its diff, the committed layers, the container's tree."""
+    """The results of the commands in a store: the diff, the committed layers, the container's tree."""
     store.create(image, name="box")
     store.copy_in("box", str(source), b"/srv")
     store.copy_in("box", str(source / "one"), b"/etc/motd")
@@ -102,7 +102,7 @@ def test_as_in_an_ext4_store(tmp_path: Path, roots: tuple[Path, Path]) -> None:
 
 
 def _mounted(root: Path) -> None:
-    """A container while it is mounted: read, and grown."""
+    """Read and extend a mounted container."""
     with Store.open(root, engine="kernel") as store:
         _use_mounted(store, store.mount("box"))
     Store.unmount("box", root=root)
@@ -125,7 +125,7 @@ def _use_mounted(store: Store, point: Path) -> None:
 
 
 def _without_the_kernel(root: Path) -> None:
-    """The real xfs_repair finds nothing; the user engine lists and checks, and says why it reads no files."""
+    """xfs_repair finds no problem; the user engine lists and checks, and explains why it reads no files."""
     with Store.open(root, engine="kernel") as store:
         node = str(store.activate(["box"])[1])
         done = subprocess.run(["xfs_repair", "-n", node], capture_output=True, text=True, check=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file tree as a dictionary: of a mounted file system, and of what our reader finds on its device."""
+"""A file tree as a dictionary: of a mounted file system, and of its device through our reader."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Found = dict[bytes, tuple[object, ...]]
 
 
 def of_mount(folder: Path) -> Found:
-    """As the kernel has it; the further names of a file stand for its first one in the order of paths."""
+    """The tree below a mount; further hard links of a file name its first path in order."""
     found: Found = {}
     first: dict[int, bytes] = {}
     top = os.fsencode(folder)
@@ -51,7 +51,7 @@ def of_mount(folder: Path) -> Found:
 
 
 def of_store(tree: Tree) -> Found:
-    """As our reader has it, in the same form."""
+    """The tree of our reader, in the same form."""
     found: Found = {}
     for entry in tree.walk():
         if entry.kind is Kind.HARDLINK:
