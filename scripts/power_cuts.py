@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power cuts of a guest that works on a store.
+"""Power cuts of a guest that changes a store.
 
     python -m scripts.power_cuts [--rounds 2] [--engines user,kernel] [--more 6]
 
@@ -7,7 +7,7 @@ Each round boots a guest, which goes on where the last cut left the disk, and ki
 The disk is then what it was at the last flush, with about half of what was written after that; for *more*
 earlier moments of the same round such disks are made too. Each is opened here, where there is no
 device-mapper, by the user engine: everything that was reported as finished has to be there, the step in
-between wholly or not at all, and nothing else. `lamella repair` gives back what has leaked under the kernel.
+between wholly or not at all, and nothing else. `lamella repair` frees what has leaked under the kernel.
 Real thin_check and e2fsck look as well, and the store has to take the next steps.
 """
 
@@ -63,7 +63,7 @@ class Cut:
 
 
 def make_disk(path: Path) -> None:
-    """An empty disk with three partitions, in the form of a PC's."""
+    """An empty disk with an MBR of three partitions."""
     table = bytearray(512)
     for number, (start, length) in enumerate(PARTITIONS):
         entry = bytes(4) + b"\x83" + bytes(3) + (start // 512).to_bytes(4, "little")
@@ -125,7 +125,7 @@ def cuts(log: WriteLog, first: int) -> list[Cut]:
 
 
 @contextmanager
-def taken_out(disk: Path, folder: Path) -> Iterator[Path]:
+def unpacked(disk: Path, folder: Path) -> Iterator[Path]:
     """The store on *disk*, with its folder unpacked to the host and its physical volume as a plain file."""
     folder.mkdir()
     (_, _), (start, length), volume = PARTITIONS
@@ -160,7 +160,7 @@ def _unpack(reader: Reader, top: bytes, target: Path) -> None:
 
 
 def found_in(store: Store) -> power_cut.State:
-    """What the store holds, with the digest of each file that was put in."""
+    """The store's images and containers, with the digest of each file that was put in."""
     state = power_cut.State()
     for image in store.images():
         state.images[f"docker.io/library/{image.references[0]}"] = _digests(store, image.id)
@@ -178,8 +178,8 @@ def _digests(store: Store, name: str) -> dict[str, str]:
         }
 
 
-def give_back_leaks(root: Path) -> int:
-    """Give back the chunks that the kernel had taken but not mapped when it was cut off; gives their number.
+def repair_leaks(root: Path) -> int:
+    """Free the chunks that the kernel had allocated but not mapped at the cut; gives their number.
 
     Its commits are sound, but they come between the two: no more than space is lost, until a repair. That is
     what our own commands have to find, and to do.
@@ -202,13 +202,13 @@ def give_back_leaks(root: Path) -> int:
 
 
 def judge(disk: Path, cut: Cut, folder: Path, *, may_leak: bool) -> int:
-    """Open what the cut left, compare, and go on with it; gives the number of steps that were in it."""
-    with taken_out(disk, folder / "judged") as root:
+    """Open and compare the disk after a cut, and continue on it; gives the number of its steps."""
+    with unpacked(disk, folder / "judged") as root:
         with Store.open(root, engine="user") as store:
             found = found_in(store)
-        leaked = give_back_leaks(root)
+        leaked = repair_leaks(root)
         if leaked:
-            print(f"    {leaked} leaked chunks were given back", flush=True)
+            print(f"    {leaked} leaked chunks were freed", flush=True)
         done = next((done for done in (cut.done, cut.done + 1) if power_cut.state_after(done) == found), None)
         if leaked and not may_leak:
             raise SystemExit(f"after {cut}: {leaked} chunks have leaked")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes of this machine, as proc(5) shows them."""
+"""Processes of this machine, from proc(5)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Process(NamedTuple):
-    """What a process belongs to."""
+    """A process's parent and process group."""
 
     parent: int
     group: int
 
 
 def running(number: int) -> Process | None:
-    """A process that has not ended. One that nobody has waited for yet has."""
+    """The process, or None if it has ended; a zombie has ended."""
     try:
         fields = Path(f"/proc/{number}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -30,7 +30,7 @@ def running(number: int) -> Process | None:
 
 
 def in_group(group: int) -> list[int]:
-    """The numbers of a process group's processes that have not ended."""
+    """The ids of the running processes of a process group."""
     numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return [number for number in numbers if (found := running(number)) and found.group == group]
 

@@ -42,7 +42,7 @@ class Request:
 
 
 class WriteLog:
-    """An open log. A request whose data is not there whole, as QEMU was killed, is left out."""
+    """An open log. A request with incomplete data, because QEMU was killed, is left out."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
@@ -103,5 +103,5 @@ class WriteLog:
 
 
 def copy_sparse(source: Path, target: Path) -> None:
-    """Copy a disk without what is empty in it."""
+    """Copy a disk as a sparse file."""
     subprocess.run(["cp", "--sparse=always", "--reflink=auto", source, target], check=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packages of Debian suites other than the machine's own. Its package lists are left alone; needs no root."""
+"""Packages of Debian suites other than the machine's own, without a change to its lists; needs no root."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class AptError(Exception):
-    """A package, or apt itself, is out of reach; the text says which and why."""
+    """A package cannot be downloaded, or apt is missing; the text says which and why."""
 
 
 class Apt:
@@ -64,7 +64,7 @@ def mirror() -> str:
 
 @contextmanager
 def suite(name: str) -> Iterator[Apt]:
-    """Debian's suite *name*, from the machine's own mirror, with lists of its own that go again."""
+    """Debian's suite *name*, from the machine's own mirror, with temporary package lists."""
     with temporary_folder("apt-lists") as folder:
         for place in ("lists/partial", "archives/partial"):
             (folder / place).mkdir(parents=True)
@@ -73,7 +73,7 @@ def suite(name: str) -> Iterator[Apt]:
         config.write_text(
             f'Dir::State::Lists "{folder}/lists";\nDir::Cache "{folder}";\n'
             f'Dir::Etc::SourceList "{folder}/sources.list";\nDir::Etc::SourceParts "-";\n'
-            # A mirror may be some weeks old; what comes from it is signed all the same.
+            # A mirror may be some weeks old; its packages are signed all the same.
             'Acquire::Check-Valid-Until "false";\n'
             # The package index alone: no translations and descriptions, which are as large again.
             'Acquire::Languages "none";\nAPT::Sandbox::User "";\n'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where what a guest is made of is kept, so that it is made once."""
+"""The cache of what guests are made of: kernels, roots, packages and stores."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 KEPT = 24 * 3600
-"""Seconds that what another recipe has made is kept after its last use: a guest may be running on it."""
+"""Seconds after its last use for which the result of an older recipe is kept: a guest may be using it."""
 
 
 def cache() -> Path:
-    """LAMELLA_GUEST_CACHE, or a folder of the user's; made if need be."""
+    """LAMELLA_GUEST_CACHE, or ``~/.cache/lamella-guest``; created if missing."""
     home = os.environ.get("LAMELLA_GUEST_CACHE")
     folder = Path(home) if home else Path.home() / ".cache" / "lamella-guest"
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,20 +29,20 @@ def cache() -> Path:
 
 
 def recipe(*parts: str) -> str:
-    """A short name for what is made from *parts*: another one as soon as any of them changes."""
+    """A short hash of *parts*, the key of their result in the cache."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Keep other processes from making *name* meanwhile."""
+    """Hold the lock *name* of the cache."""
     with open(cache() / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder that *make* fills, kept under *kind* and *key*; others of the kind go after an unused day.
+    """The folder that *make* fills, cached by *kind* and *key*; older ones are removed after a day unused.
 
     A *make* that fails leaves nothing behind.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest that runs a script: which monitor, its folders, its end, and what it has printed."""
+"""A guest that runs a script: the choice of monitor, shared folders, time limit and output."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ DEFAULT_ROOT = "docker20"
 
 @cache
 def user_mode_linux() -> uml.UserModeLinux | None:
-    """User-mode Linux where it can be had and is not declined by LAMELLA_GUEST; says once which it is.
+    """User-mode Linux, or None for QEMU, as available and by LAMELLA_GUEST; prints the choice once.
 
-    Raises :class:`SystemExit` where LAMELLA_GUEST asks for what is not to be had.
+    Raises :class:`SystemExit` if LAMELLA_GUEST is invalid or its choice is not available.
     """
     wanted = os.environ.get("LAMELLA_GUEST", "")
     if wanted not in ("", "uml", "qemu"):
@@ -49,7 +49,7 @@ def user_mode_linux() -> uml.UserModeLinux | None:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a guest is started with: a root, and what the machine shares with it.
+    """The configuration of a guest: a root, and what the host shares with it.
 
     *share* is seen at /share; *disks* (raw files) as GUEST_DISKSb and so on.
     """
@@ -60,7 +60,7 @@ class Machine:
 
     @contextlib.contextmanager
     def folders(self) -> Iterator[Path]:
-        """A folder with links to those that the guest sees; its path has no blanks, whatever theirs have."""
+        """A folder of links to the shared folders, so that no path with blanks is on a command line."""
         with temporary_folder("guest-links", scratch_folder()) as folder:
             links = {"share": self.share, "project": PROJECT, "packages": packages(self.root.python)}
             for name, path in links.items():
@@ -69,7 +69,7 @@ class Machine:
 
     @contextlib.contextmanager
     def started(self, *, interactive: bool = False) -> Iterator[subprocess.Popen[bytes]]:
-        """A guest at work, killed at the end of the block with all that belongs to it."""
+        """A running guest, killed at the end of the block with all its processes."""
         kernel = user_mode_linux()
         with self.folders() as folders:
             if kernel is None:
@@ -92,13 +92,13 @@ class Machine:
                     console.close()
 
     def write_script(self, script: str) -> None:
-        """What the guest will run."""
+        """Write the script that the guest will run."""
         (self.share / "run.sh").write_text(script)
         for name in ("output", "exit-code"):
             (self.share / name).unlink(missing_ok=True)
 
     def printed(self) -> str:
-        """What the script has printed up to now."""
+        """The output of the script up to now."""
         output = self.share / "output"
         return output.read_text(errors="replace") if output.exists() else ""
 
@@ -127,7 +127,7 @@ def boot(
 
 
 def boot_each(script: str, words: Sequence[str], timeout: float, name: str = DEFAULT_ROOT) -> int:
-    """Run *script* with each of *words* as its $1, each in a guest of its own; 0 if all gave that.
+    """Run *script* with each of *words* as $1 in its own guest; 0 if all exit codes are 0.
 
     As many guests as there are processors run side by side, and each prints when it has ended.
     """

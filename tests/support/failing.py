@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Devices that fail on command, and one that keeps nothing."""
+"""Devices with injected errors, and one that discards all writes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FailingDevice(MemoryDevice):
 
 
 class NowhereDevice(MemoryDevice):
-    """A device of any size that forgets what is written and reads as zeros."""
+    """A device of any size that discards writes and reads as zeros."""
 
     def __init__(self, size: int) -> None:
         super().__init__(0, name="nowhere")

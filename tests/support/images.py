@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small images made by hand, byte by byte, so that tests can also make every kind of wrong one.
+"""Small images made byte by byte, so that tests can also make malformed ones.
 
 Nothing here uses ``lamella``: what it writes is checked against the real tools in
 ``tests/images/test_support.py``, and then serves as the input of everybody's tests.
@@ -39,7 +39,7 @@ def make_tar(
     *,
     members: list[tuple[tarfile.TarInfo, bytes]] | None = None,
 ) -> bytes:
-    """A tar: *files* (a name ending in ``/`` is a directory), then *members* as they are given."""
+    """A tar of *files* (a name ending in ``/`` is a directory) followed by *members*."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, data in (files or {}).items():
@@ -329,9 +329,9 @@ def _add_modern(samples: list[Sample], add: Any) -> None:
 
 
 def run(*command: str | Path, **options: Any) -> str:
-    """Run a real tool; its standard output. What it said on failure is in the assertion's message.
+    """Run a program; gives its standard output. On failure its output is in the assertion's message.
 
-    One that hangs ends with the time that pytest gives a test, which depends on the kind of guest.
+    A hanging program is ended by the time limit of pytest, which depends on the kind of guest.
     """
     done = subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, check=False, **options

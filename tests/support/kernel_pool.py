@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small thin pool that the kernel has, for tests of its engine without a store. Needs the guest."""
+"""A small thin pool active in the kernel, for tests of the kernel engine without a store. Needs the guest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CHUNK = 64 << 10
 OLD = 0xEE
-"""What the data device is full of."""
+"""The byte that fills the data device."""
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def dirty_files(folder: Path, data_size: int = 24 << 20) -> Iterator[tuple[FileD
 
 @contextmanager
 def kernel_pool(folder: Path, name: str) -> Iterator[KernelPool]:
-    """The pool of :func:`dirty_files` in the kernel, without zeroing."""
+    """The pool of :func:`dirty_files`, active and without zeroing."""
     with dirty_files(folder):
         pass
     size = (folder / "data").stat().st_size // 512

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pools that leak, as a power cut may leave them: counts in the space maps that the trees do not justify."""
+"""Pools with leaked blocks, as after a power cut: space map counts higher than the trees' references."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NBD servers over plain files, for tests: killed and started again at will."""
+"""NBD servers of plain files, which tests kill and restart."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PROGRAMS = ("nbdkit", "qemu-nbd")
 
 
 class Server:
-    """An NBD server on a unix socket over one plain file; can be killed and started again."""
+    """An NBD server of one plain file on a unix socket."""
 
     def __init__(self, command: Callable[[str, str], list[str]], disk: Path, size: int | None = None) -> None:
-        """*command* takes socket and file. *size* makes the file anew; without it the file is there."""
+        """*command* takes socket and file. With *size* (bytes) the file is made; without, it exists."""
         self.socket = f"{disk}.sock"
         self.file = f"{disk}"
         if size is not None:
@@ -35,7 +35,7 @@ class Server:
         return f"nbd+unix:///?socket={self.socket}"
 
     def start(self) -> None:
-        """Start the server and wait until it answers; one that gives up at its start is started again."""
+        """Start the server and wait until it accepts connections; one that exits is started again."""
         for _ in range(2500):
             if self.process is None or self.process.poll() is not None:
                 Path(self.socket).unlink(missing_ok=True)
@@ -57,7 +57,7 @@ class Server:
 
 
 def serve(name: str, program: str, disk: Path, size: int | None = None) -> Server:
-    """*program*, which is *name* of :data:`PROGRAMS`, over a new file of *size* bytes or an existing one."""
+    """Serve *disk*, a new file of *size* bytes or an existing one, with *program*, *name* of PROGRAMS."""
     if name == "nbdkit":
         return Server(lambda sock, file: [program, "-f", "-U", sock, "file", file], disk, size)
     return Server(

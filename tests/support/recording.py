@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crash tests: record every write and flush, then see the disks as any power cut could have left them.
+"""Crash tests: record every write and flush, and give the devices as any power cut could leave them.
 
     recording = Recording(folder)
     metadata = recording.wrap(FileDevice(...), "metadata")
@@ -36,7 +36,7 @@ _WRITE, _ZERO, _FLUSH, _MARK = range(4)
 
 
 class Recording:
-    """A journal of what was done to some devices, in one order; its contents lie in *folder*."""
+    """A log of the writes, discards and flushes of some devices in order; kept in *folder*."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,7 +76,7 @@ class Recording:
         self._journal.extend((device, kind, offset, length, place))
 
     def mark(self, value: Any) -> None:
-        """Say that *value* is finished: whatever happens now, it must be found after a crash."""
+        """Note that *value* is durable: from now on it has to survive every crash."""
         self.marks.append(value)
         self.note(-1, _MARK, len(self.marks) - 1)
 
@@ -168,7 +168,7 @@ class Recording:
 
 @dataclass
 class Crash:
-    """Devices as a crash left them. They may be written; nothing of that outlives them."""
+    """Devices as a crash left them. They may be written, in memory."""
 
     what: str
     devices: dict[str, BlockDevice]
@@ -176,7 +176,7 @@ class Crash:
 
 
 class RecordingDevice(BlockDevice):
-    """Passes everything on to *inner*, and notes it. Its size is fixed."""
+    """Passes all requests on to *inner* and records them. Its size is fixed."""
 
     def __init__(self, recording: Recording, inner: BlockDevice, index: int) -> None:
         self.recording = recording
@@ -295,7 +295,7 @@ class CrashDevice(BlockDevice):
             at += take
 
     def flush(self) -> None:
-        """Nothing here outlives the test."""
+        """Nothing to do: the device lives in memory."""
 
     @property
     def discard_zeroes(self) -> bool:
