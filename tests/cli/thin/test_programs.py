@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,34 +12,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.cli.thin.tools import main, main_thin_check, main_thin_dump
-from tests.thin.kernel_made import KernelMade
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.thin.kernel_made import KernelMade
 
 RUN = [
     sys.executable,
     "-c",
     "import sys; from lamella.cli.thin.tools import main; sys.exit(main(sys.argv[1], sys.argv[2:]))",
 ]
-
-
-@pytest.fixture
-def made(fixture_dir: Callable[[str], Path]) -> KernelMade:
-    return KernelMade.read(fixture_dir("thin-a.tar.zst") / "thin-a")
-
-
-@pytest.fixture
-def part(fixture_dir: Callable[[str], Path], tmp_path: Path) -> Callable[[str], str]:
-    """``part("damaged/zeroed")``: the path of a copy of that metadata of thin-a."""
-
-    def copy(name: str) -> str:
-        target = tmp_path / f"{name.replace('/', '-')}.bin"
-        shutil.copyfile(fixture_dir("thin-a.tar.zst") / "thin-a" / name / "meta.bin", target)
-        return str(target)
-
-    return copy
 
 
 def test_a_sound_pool(

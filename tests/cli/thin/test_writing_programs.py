@@ -6,42 +6,25 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lamella.cli.thin.tools import main, main_thin_check, main_thin_dump
-from tests.thin.kernel_made import KernelMade
 from tests.thin.metadata_files import xml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.thin.kernel_made import KernelMade
+
 SIZE = 4 << 20
 TOO_SMALL = (
     "The output file should either be a block device,\nor an existing file.  The file needs to be large\n"
     "enough to hold the metadata.\n"
 )
-
-
-@pytest.fixture
-def made(fixture_dir: Callable[[str], Path]) -> KernelMade:
-    return KernelMade.read(fixture_dir("thin-a.tar.zst") / "thin-a")
-
-
-@pytest.fixture
-def part(fixture_dir: Callable[[str], Path], tmp_path: Path) -> Callable[[str], str]:
-    """``part("damaged/zeroed")``: the path of a copy of that metadata of thin-a."""
-
-    def copy(name: str) -> str:
-        target = tmp_path / f"{name.replace('/', '-')}.bin"
-        shutil.copyfile(fixture_dir("thin-a.tar.zst") / "thin-a" / name / "meta.bin", target)
-        return str(target)
-
-    return copy
 
 
 @pytest.fixture
