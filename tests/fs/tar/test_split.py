@@ -17,7 +17,7 @@ from lamella.errors import BadInputError, CorruptError, LamellaError
 from lamella.fs.entry import Kind
 from lamella.fs.tar.read import read_tar
 from lamella.fs.tar.split import TarSplitWriter, reassemble
-from tests.fs.tar.test_read import END, GNU_FORMATS, header, padded, pax
+from tests.fs.tar.archives import END, GNU_FORMATS, header, padded, pax
 from tests.fs.trees import make_rich_tree
 
 if TYPE_CHECKING:
