@@ -66,7 +66,7 @@ class Request:
 
 @dataclass
 class FakeKernel:
-    """Use :func:`fake_kernel`. The fields are set by tests, but for the first five."""
+    """Made by :func:`fake_kernel`. The first five fields are for tests to read, the others to set."""
 
     client: DeviceMapper = field(init=False)
     """A client of this kernel."""

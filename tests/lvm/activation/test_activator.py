@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Activation against a kernel in memory: order, sharing, failure in every place, changes of active groups.
 
-What the devices are is shown in test_wanted.py, and all of it with a real kernel in tests/guest.
+The devices themselves are tested in test_device_tree.py, and all of it with a real kernel in tests/guest.
 """
 
 from __future__ import annotations

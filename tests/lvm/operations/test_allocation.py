@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Policies of allocation. That LVM2 chooses the same extents: test_operations_with_lvm2."""
+"""Policies of allocation. That LVM2 chooses the same extents is tested in test_with_lvm2.py."""
 
 from __future__ import annotations
 
