@@ -29,7 +29,7 @@ from lamella.lvm.activation.device_changes import Changes
 from tests.support.fake_kernel import FakeKernel, fake_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -191,17 +191,20 @@ def test_a_busy_device_is_tried_again(
     assert len(pauses) == 3
 
 
-def test_names_that_are_taken(dm: DeviceMapper) -> None:
+@pytest.mark.parametrize(
+    "again",
+    [
+        pytest.param(lambda dm: dm.create("one"), id="create"),
+        pytest.param(lambda dm: dm.create("three", "U-1"), id="create with a UUID"),
+        pytest.param(lambda dm: dm.rename("two", "one"), id="rename"),
+    ],
+)
+def test_names_that_are_taken(dm: DeviceMapper, again: Callable[[DeviceMapper], object]) -> None:
     dm.create("one", "U-1")
     dm.create("two")
-    for again in (
-        lambda: dm.create("one"),
-        lambda: dm.create("three", "U-1"),
-        lambda: dm.rename("two", "one"),
-    ):
-        with pytest.raises(ExistsError, match="one") as caught:
-            again()
-        assert isinstance(caught.value.__cause__, OSError)
+    with pytest.raises(ExistsError, match="one") as caught:
+        again(dm)
+    assert isinstance(caught.value.__cause__, OSError)
     assert [name for name, _, _ in dm.list()] == ["one", "two"]
 
 
@@ -221,9 +224,13 @@ def test_messages(dm: DeviceMapper, kernel: FakeKernel) -> None:
     kernel.said["list"] = "x" * 40000
     assert dm.message("one", "quiet") == ""
     assert dm.message("one", "list") == "x" * 40000
-    for text, sector in (("a\0b", 0), ("fine", -1), ("fine", 1 << 64)):
-        with pytest.raises(UsageError):
-            dm.message("one", text, sector=sector)
+
+
+@pytest.mark.parametrize(("text", "sector"), [("a\0b", 0), ("fine", -1), ("fine", 1 << 64)])
+def test_impossible_messages_are_refused(dm: DeviceMapper, text: str, sector: int) -> None:
+    dm.create("one")
+    with pytest.raises(UsageError):
+        dm.message("one", text, sector=sector)
 
 
 def test_events(dm: DeviceMapper, kernel: FakeKernel) -> None:

@@ -60,9 +60,12 @@ def test_filters() -> None:
     assert not accepts(["a|^/dev/sd|", "r|.*|"], "/dev/loop0")
     assert accepts([], "/dev/x")
     assert not accepts(["r(loop)"], "/dev/loop1")
-    for bad in ("x|a|", "a", "a|b", "a|[|"):
-        with pytest.raises(UsageError):
-            accepts([bad], "/dev/x")
+
+
+@pytest.mark.parametrize("pattern", ["x|a|", "a", "a|b", "a|[|"])
+def test_bad_filters_are_refused(pattern: str) -> None:
+    with pytest.raises(UsageError):
+        accepts([pattern], "/dev/x")
 
 
 def test_defaults_are_those_of_the_real_one() -> None:
@@ -96,9 +99,13 @@ def test_profiles(tmp_path: Path) -> None:
     assert unprofilable(load_profile("bad", folders)) == ["global/units"]
     with pytest.raises(NotFoundError, match="stat failed"):
         find_profile("gone", folders)
-    for name in ("", "../mine", ".mine"):
-        with pytest.raises(UsageError):
-            find_profile(name, folders)
+
+
+@pytest.mark.parametrize("name", ["", "../mine", ".mine"])
+def test_bad_names_of_profiles_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine.profile").write_text(profile_text(80, 20))
+    with pytest.raises(UsageError):
+        find_profile(name, [tmp_path])
 
 
 def test_units_and_columns_from_the_configuration(tmp_path: Path) -> None:

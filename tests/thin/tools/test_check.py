@@ -282,24 +282,29 @@ def test_overflow_tree(image: bytearray) -> None:
     assert "the overflow tree has no entry for data block 9" in _check(image)[0]
 
 
-def test_superblock_claims_too_much(image: bytearray) -> None:
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("metadata_sm_root.nr_blocks", 2**60),
+        ("metadata_sm_root.nr_blocks", 2),
+        ("data_sm_root.nr_blocks", 2**63),
+        ("data_sm_root.ref_count_root", 2**64 - 1),
+        ("metadata_sm_root.bitmap_root", 0),
+        ("held_root", 2**50),
+        ("held_root", 1),
+        ("mapping_root", 2**64 - 1),
+        ("details_root", 0),
+        ("incompat_flags", 1),
+    ],
+)
+def test_superblock_claims_too_much(image: bytearray, part: str, value: int) -> None:
     fields = _fields(image)
-    for broken in (
-        replace(fields, metadata_sm_root=replace(fields.metadata_sm_root, nr_blocks=2**60)),
-        replace(fields, metadata_sm_root=replace(fields.metadata_sm_root, nr_blocks=2)),
-        replace(fields, data_sm_root=replace(fields.data_sm_root, nr_blocks=2**63)),
-        replace(fields, data_sm_root=replace(fields.data_sm_root, ref_count_root=2**64 - 1)),
-        replace(fields, metadata_sm_root=replace(fields.metadata_sm_root, bitmap_root=0)),
-        replace(fields, held_root=2**50),
-        replace(fields, held_root=1),
-        replace(fields, mapping_root=2**64 - 1),
-        replace(fields, details_root=0),
-        replace(fields, incompat_flags=1),
-    ):
-        spoiled = image.copy()
-        spoiled[:4096] = broken.pack()
-        report = check(MemoryDevice(content=bytes(spoiled)))
-        assert report.fatal
+    name, _, within = part.partition(".")
+    changed = replace(getattr(fields, name), **{within: value}) if within else value
+    spoiled = image.copy()
+    spoiled[:4096] = replace(fields, **{name: changed}).pack()
+    report = check(MemoryDevice(content=bytes(spoiled)))
+    assert report.fatal
 
 
 def test_empty_and_tiny_devices() -> None:
