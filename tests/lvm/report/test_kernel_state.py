@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lamella.block.device import SECTOR
 from lamella.lvm.activation.device_tree import resolved, wanted_devices
 from lamella.lvm.report import kernel_state
 from lamella.lvm.report import report as reporting
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 
 READ_AHEAD = 128 << 10
+"""Bytes."""
 
 
 @pytest.fixture(autouse=True)
 def no_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_state, "_read_ahead", lambda info: READ_AHEAD)
+    monkeypatch.setattr(kernel_state, "read_ahead", lambda major, minor: READ_AHEAD // SECTOR)
 
 
 @pytest.fixture
