@@ -196,7 +196,7 @@ class TestDamage:
         recorder = TarSplitWriter(io.BytesIO())
         for _, payload in read_tar(io.BytesIO(header(b"a", size=1) + padded(b"x")), recorder=recorder):
             payload.read()
-        with pytest.raises(CorruptError, match="a: its bytes changed"):
+        with pytest.raises(CorruptError, match="a: its content changed"):
             recorder.before_removal(b"a", lambda _offset, _length: [b"y"])
 
     def test_every_bit_counts(self) -> None:
