@@ -12,7 +12,7 @@ import pytest
 from lamella.devicemapper.table import Thin, Zero
 from lamella.driver import reconcile
 from lamella.driver.device_names import device_name, pool_name
-from lamella.driver.reconcile import sweep, wake
+from lamella.driver.reconcile import remove_stale, resume_suspended
 from lamella.driver.state import Device, State
 from lamella.errors import BusyError
 from lamella.thin.kernel import active_pool
@@ -70,14 +70,14 @@ def devices(kernel: FakeKernel, root: Path) -> KernelDevices:
 
 def woken(kernel: FakeKernel, root: Path, *, alone: bool = True) -> list[str]:
     kernel.calls.clear()
-    wake(kernel.client, root, pool_name(root), alone=alone)
+    resume_suspended(kernel.client, root, pool_name(root), alone=alone)
     return [
         call.replace(str(device_name(root, KNOWN)), "X").replace(pool_name(root), "P")
         for call in kernel.calls
     ]
 
 
-def test_wake(kernel: FakeKernel, tmp_path: Path) -> None:
+def test_resume_suspended(kernel: FakeKernel, tmp_path: Path) -> None:
     name = device_name(tmp_path, KNOWN)
     table = [Thin(0, 16, pool=f"{MAJOR}:0", device_id=2)]
     put(kernel, name, thin=2)
@@ -107,7 +107,7 @@ def test_a_suspended_pool_of_lvms_is_not_ours_to_resume(
     monkeypatch.setattr(active_pool, "SUSPEND_TIMEOUT", 0)
     kernel.client.suspend("vg-lv")
     with pytest.raises(BusyError, match="vg-lv is suspended") as caught:
-        wake(kernel.client, tmp_path, "vg-lv", alone=True)
+        resume_suspended(kernel.client, tmp_path, "vg-lv", alone=True)
     assert "dmsetup resume vg-lv" in str(caught.value.hint)
     assert kernel.device("vg-lv").suspended
 
@@ -124,11 +124,11 @@ def test_a_command_of_lvms_is_waited_for(
             kernel.client.resume("vg-lv")
 
     monkeypatch.setattr("time.sleep", sleep)
-    wake(kernel.client, tmp_path, "vg-lv", alone=True)
+    resume_suspended(kernel.client, tmp_path, "vg-lv", alone=True)
     assert len(waited) == 3
 
 
-def test_sweep(
+def test_remove_stale(
     kernel: FakeKernel, tmp_path: Path, state: State, names: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known, unknown, base = (device_name(tmp_path, each) for each in (KNOWN, UNKNOWN, "base"))
@@ -139,7 +139,7 @@ def test_sweep(
     put(kernel, other, thin=9, uuid=f"{INTERNAL}x")
     for name in (unknown, base, device_name(tmp_path, "3" * 64), "vg-lv", "vg-gone"):
         (names / name).touch()
-    assert sweep(devices(kernel, tmp_path), state) == []
+    assert remove_stale(devices(kernel, tmp_path), state) == []
     assert {device.name for device in kernel.devices.values()} == {
         pool_name(tmp_path),
         "vg-lv",
@@ -150,7 +150,7 @@ def test_sweep(
     put(kernel, unknown, thin=3)
     kernel.device(unknown).opened = 1
     monkeypatch.setattr(reconcile.holders, "holders", lambda *_: [])
-    [warning] = sweep(devices(kernel, tmp_path), state)
+    [warning] = remove_stale(devices(kernel, tmp_path), state)
     assert warning.startswith(f"device {unknown} is active though state.db has no such device, and in use: ")
     assert kernel.client.find(unknown) is not None
 
@@ -164,6 +164,6 @@ def test_a_pool_file_on_a_second_loop_device(
     monkeypatch.setattr("lamella.block.loop.find", lambda path: found)
     pool = devices(kernel, tmp_path)
     pool.pool.target.data = "7:3"  # the minor number of /dev/null
-    [warning] = sweep(pool, state)
+    [warning] = remove_stale(pool, state)
     assert f"{tmp_path}/pool/data is attached to /dev/zero as well" in warning
     assert "losetup -d /dev/zero" in warning

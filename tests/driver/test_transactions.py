@@ -112,11 +112,11 @@ def test_a_creation_cut_short_is_taken_back(pool: ThinPool, state: State, commit
         pool.commit()
     pool = reopened(pool)
     transactions.compare(pool, state)
-    assert transactions.settle(pool, state)
+    assert transactions.finish_interrupted(pool, state)
     assert list(reopened(pool).devices()) == [1]
     assert state.note() is None
     transactions.compare(reopened(pool), state)
-    assert not transactions.settle(pool, state)
+    assert not transactions.finish_interrupted(pool, state)
 
 
 @pytest.mark.parametrize("committed", [False, True])
@@ -132,7 +132,7 @@ def test_a_deletion_cut_short_is_finished(pool: ThinPool, state: State, committe
         pool.commit()
     pool = reopened(pool)
     transactions.compare(pool, state)
-    assert transactions.settle(pool, state, discard=True)
+    assert transactions.finish_interrupted(pool, state, discard=True)
     assert list(reopened(pool).devices()) == [2]
     assert [d.hash for d in state.devices()] == ["two"]
     assert reopened(pool).transaction_id == state.pool().transaction_id == 3
@@ -155,10 +155,10 @@ def test_dying_while_settling_does_no_harm(
     with monkeypatch.context() as patch:
         patch.setattr(state, "clear_note", die)
         with pytest.raises(Cut):
-            transactions.settle(pool, state)
+            transactions.finish_interrupted(pool, state)
     pool = reopened(pool)
     transactions.compare(pool, state)
-    transactions.settle(pool, state)
+    transactions.finish_interrupted(pool, state)
     assert list(pool.devices()) == [1]
     assert pool.transaction_id == state.pool().transaction_id == 2
 

@@ -15,6 +15,7 @@ from lamella.block import FileDevice, mountinfo
 from lamella.devicemapper.client import DeviceMapper
 from lamella.driver import backends
 from lamella.driver.kernel_devices import deactivate_all, of_store
+from lamella.driver.kernel_engine import KernelEngine
 from lamella.errors import BusyError
 from lamella.store import Store
 from lamella.store.catalog import Catalog
@@ -182,12 +183,13 @@ def assert_consistent(root: Path) -> None:
     """No unfinished operation is left in the record, the pool or the kernel."""
     with Store.open(root) as store:
         devices = store.devices
-        assert devices.kernel is not None
-        assert store.devices.state.note() is None
-        assert devices.strangers() == ([], [])
-        assert devices.kernel.temporaries.ids() == set()
+        assert isinstance(devices.engine, KernelEngine)
+        kernel = devices.engine.kernel
+        assert devices.state.note() is None
+        assert devices.unknown_devices() == ([], [])
+        assert kernel.temporaries.ids() == set()
         assert devices.pool.status().held_root == 0
-        active = {info.name: info for info in of_store(devices.kernel.dm, root)}
+        active = {info.name: info for info in of_store(kernel.dm, root)}
         assert not [name for name, info in active.items() if info.uuid or info.suspended]
 
 

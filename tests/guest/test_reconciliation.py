@@ -77,7 +77,7 @@ def assert_consistent(root: Path) -> None:
 
 def assert_store_is_consistent(root: Path, store: Store) -> None:
     """The state of the kernel and the record just after a writer has opened the store."""
-    assert store.devices.strangers() == ([], [])
+    assert store.devices.unknown_devices() == ([], [])
     assert [text for text in store.warnings if "loopback devices" not in text] == []
     with DeviceMapper() as dm:
         for info in of_store(dm, root):

@@ -8,54 +8,28 @@ Authority for names, numbers, checks and wording: moby v24.0.9,
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lamella import logs
-from lamella.driver import transactions
-from lamella.driver.backend import PoolDevices
+from lamella.driver import base_device, engines, transactions
 from lamella.driver.open_devices import OpenDevices
 from lamella.driver.state import BASE, Device
-from lamella.errors import (
-    CorruptError,
-    ExistsError,
-    NoSpaceError,
-    NotFoundError,
-    ReadOnlyError,
-    UsageError,
-)
-from lamella.fs.kinds import of_kind
-from lamella.thin.engine.pool import Pool, PoolOptions
+from lamella.errors import ExistsError, NoSpaceError, ReadOnlyError, UsageError
 from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.format.space_map import MAX_METADATA_BLOCKS
 from lamella.units import human_size
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
     from pathlib import Path
 
-    from lamella.devicemapper.client import DeviceMapper
     from lamella.driver.backend import PoolBackend
-    from lamella.driver.kernel_devices import KernelDevices
+    from lamella.driver.device_engine import Record
     from lamella.driver.options import Options
     from lamella.driver.state import State
     from lamella.thin.interface import ThinVolume
 
 log = logs.logger(__name__)
-
-POOL_OPTIONS = PoolOptions(zero=False, error_if_no_space=True)
-"""As Docker's pools, without zeroing: every volume is opened with ``zero_fresh``, which zeroes only
-the parts of a fresh chunk that are not written. And nobody can add space while this process holds
-the pool, so a full pool is an error at once instead of after a wait."""
-
-VERIFICATION_FAILED = "devmapper: Base Device UUID and Filesystem verification failed: "
-
-DIFFERENT_POOL = (
-    "the pool's devices are not the ones this store was set up with (restored, copied or made anew): put the "
-    "right ones back; or, if the images can be loaded again, clear the store with 'lamella teardown --force' "
-    "and set it up anew. Nothing was changed"
-)
 
 
 class DeviceSet(OpenDevices):
@@ -71,32 +45,13 @@ class DeviceSet(OpenDevices):
         """
         with backend.exclusive(options):
             backend.create(options)
-            made = cls._create_pool(state, backend, options)
+            made = cls(state, backend, options, engines.format_pool(state, backend, options))
         try:
             made._create_base()
         except BaseException:
-            made._give_up()
+            made.engine.abandon()
             raise
         return made
-
-    @classmethod
-    def _create_pool(cls, state: State, backend: PoolBackend, options: Options) -> DeviceSet:
-        devices = backend.open()
-        try:
-            pool = Pool.create(
-                devices.metadata,
-                devices.data,
-                chunk_size=backend.chunk_size(options),
-                options=POOL_OPTIONS,
-            )
-            if backend.engine != "kernel":
-                return cls(state, backend, options, devices, pool)
-            pool.close()
-        except BaseException:
-            devices.close()
-            raise
-        devices.close()
-        return cls._open_kernel(state, backend, options)
 
     @classmethod
     def open(
@@ -116,87 +71,26 @@ class DeviceSet(OpenDevices):
         Raises :class:`CorruptError` where the base device's UUID or the transaction id tell of a
         different pool, with nothing changed.
         """
-        if backend.engine == "kernel":
-            made = cls._open_kernel(state, backend, options, read_only=read_only)
-        else:
-            made = cls._open_user(state, backend, options, read_only=read_only)
+        engine = engines.open_pool(state, backend, options, read_only=read_only)
+        made = cls(state, backend, options, engine)
         try:
             made.verify_base()
             transactions.compare(made.pool, state)
-            if grow and made.kernel is not None:
-                made.warnings += backend.grow_active(made.kernel.dm, options)
-            elif grow:
-                made.warnings += backend.grow(made.devices, options)
-            made._take_note_of_sizes(read_only=read_only)
-            if made.kernel is not None:
-                made.kernel.tidy(alone=not read_only)
-                if not read_only:
-                    from lamella.driver.reconcile import sweep
-
-                    made.warnings += sweep(made.kernel, state)
+            if grow:
+                made.warnings += engine.grow_pool(backend)
+            made._use_grown_devices(read_only=read_only)
+            made.warnings += engine.reconcile(read_only=read_only)
             if not read_only:
-                transactions.settle(made.pool, state, discard=options.discard_on_delete)
+                transactions.finish_interrupted(made.pool, state, discard=options.discard_on_delete)
                 made.retry_deletions()
         except BaseException:
-            made._give_up()
+            engine.abandon()
             raise
         return made
 
-    @classmethod
-    def _open_user(
-        cls, state: State, backend: PoolBackend, options: Options, *, read_only: bool
-    ) -> DeviceSet:
-        devices = backend.open_inactive() if backend.engine == "kernel" else backend.open(read_only=read_only)
-        try:
-            _refuse_unformatted(devices, state, backend)
-            pool = Pool.open(devices.metadata, devices.data, options=POOL_OPTIONS, read_only=read_only)
-        except BaseException:
-            devices.close()
-            raise
-        return cls(state, backend, options, devices, pool)
-
-    @classmethod
-    def _open_kernel(
-        cls, state: State, backend: PoolBackend, options: Options, *, read_only: bool = False
-    ) -> DeviceSet:
-        """The pool in the kernel, activated if need be.
-
-        Whoever only looks changes nothing: not the pool, which an activation puts in order before, nor what
-        the kernel has. A pool that is not active is then read by this process, if that can.
-        """
-        from lamella.devicemapper.client import DeviceMapper
-        from lamella.driver.kernel_devices import KernelDevices
-        from lamella.driver.reconcile import wake
-
-        dm = DeviceMapper()
-        try:
-            name = backend.active(dm)
-            if name is None and read_only and _read_here(state, options):
-                made = cls._open_user(state, backend, options, read_only=True)
-                dm.close()
-                return made
-            name = name or _activate(dm, state, backend)
-            wake(dm, state.path.parent, name, alone=not read_only)
-            kernel = KernelDevices(dm, state.path.parent, state, name)
-            kernel.pool.check_usable()
-            devices = PoolDevices(kernel.pool.metadata_device(), kernel.pool.data_device())
-        except BaseException:
-            dm.close()
-            raise
-        return cls(state, backend, options, devices, kernel.pool, kernel)
-
     def close(self) -> None:
         """Close the pool and its devices. Everything finished is durable already."""
-        try:
-            self.pool.close()
-        finally:
-            self._give_up()
-
-    def _give_up(self) -> None:
-        """Close the pool's devices, without a word to the pool."""
-        self.devices.close()
-        if self.kernel is not None:
-            self.kernel.close()
+        self.engine.close()
 
     # -- the base device -------------------------------------------------------------------------
 
@@ -208,39 +102,12 @@ class DeviceSet(OpenDevices):
             uuid = self.filesystem.uuid(volume)
             self.state.set_pool(base_uuid=uuid, base_filesystem=options.filesystem)
 
-        device_id = self._free_device_id()
-        self._create(
-            Device(BASE, device_id, options.base_size, 0, initialized=True),
-            lambda: self.pool.create_thin(device_id),
-            fill,
-            None,
-        )
+        base = Device(BASE, self.engine.free_device_id(), options.base_size, 0, initialized=True)
+        self.engine.create(base, None, fill)
 
     def verify_base(self) -> None:
-        """Compare the base device's file system with the one remembered, in Docker's words."""
-        failed = VERIFICATION_FAILED
-        facts = self.state.pool()
-        base = self.state.device(BASE)
-        if base is None:
-            raise CorruptError(f"{failed}devmapper: Unknown device base", hint="run lamella setup again")
-        try:
-            opened = self.pool.open_volume(base.device_id, base.size, read_only=True)
-        except NotFoundError as error:
-            raise _lacks_base(self.state, self.backend) from error
-        with opened as volume:
-            try:
-                uuid = self.filesystem.uuid(volume)
-            except (CorruptError, NotFoundError) as error:
-                raise CorruptError(f"{failed}{error.message}", hint=self._different_pool()) from error
-        if uuid != facts.base_uuid:
-            raise CorruptError(
-                f"{failed}devmapper: Current Base Device UUID:{uuid} does not match with stored UUID:"
-                f"{facts.base_uuid}. Possibly using a different thin pool than last invocation",
-                hint=self._different_pool(),
-            )
-
-    def _different_pool(self) -> str:
-        return self.backend.differences() + DIFFERENT_POOL
+        """Raise :class:`CorruptError` unless the pool's base device is the one that this store recorded."""
+        base_device.verify(self.pool, self.filesystem, self.state, self.backend)
 
     def grow_base(self, size: int) -> None:
         """Make the base device *size* bytes, for layers to come; existing ones keep their size.
@@ -255,13 +122,8 @@ class DeviceSet(OpenDevices):
             )
         if size == old.size:
             return
-        device_id = self._free_device_id()
-        self._create(
-            Device(BASE, device_id, size, 0, initialized=True),
-            lambda: self.pool.create_snap(device_id, old.device_id),
-            self.filesystem.grow,
-            self._retiring(old),
-        )
+        base = Device(BASE, self.engine.free_device_id(), size, 0, initialized=True)
+        self.engine.create(base, old, self.filesystem.grow, self.engine.retire(old))
         self.retry_deletions()
 
     def grow(self, name: str, size: int) -> None:
@@ -277,21 +139,8 @@ class DeviceSet(OpenDevices):
             )
         self.check_free_space()
 
-        def recover_and_grow(volume: ThinVolume) -> None:
-            self._recover(volume)
+        with self.engine.replacing(old, size) as volume:
             self.filesystem.grow(volume)
-
-        if self.kernel is not None:
-            with self._replacing(old, size=size) as volume:
-                self.filesystem.grow(volume)
-        else:
-            device_id = self._free_device_id()
-            self._create(
-                replace(old, device_id=device_id, size=size),
-                lambda: self.pool.create_snap(device_id, old.device_id),
-                recover_and_grow,
-                self._retiring(old),
-            )
         self.retry_deletions()
 
     # -- devices ---------------------------------------------------------------------------------
@@ -303,7 +152,7 @@ class DeviceSet(OpenDevices):
         *,
         size: int | None = None,
         fill: Callable[[ThinVolume], object] | None = None,
-        record: Callable[[sqlite3.Connection, Device], None] | None = None,
+        record: Record | None = None,
     ) -> Device:
         """Make device *name*, a snapshot of device *parent*, in one transaction.
 
@@ -323,8 +172,6 @@ class DeviceSet(OpenDevices):
         if size % 512:
             raise UsageError(f"a size of {size} bytes is no multiple of 512", hint="round it up")
         self.check_free_space()
-        device_id = self._free_device_id()
-        log.info("device %s (id %d): a snapshot of %s (id %d)", name, device_id, parent, origin.device_id)
 
         def grow_and_fill(volume: ThinVolume) -> None:
             if size > origin.size:
@@ -332,39 +179,38 @@ class DeviceSet(OpenDevices):
             if fill:
                 fill(volume)
 
-        return self._create(
-            Device(name, device_id, size, 0),
-            lambda: self.pool.create_snap(device_id, origin.device_id),
-            grow_and_fill if fill or size > origin.size else None,
-            record,
+        device = Device(name, self.engine.free_device_id(), size, 0)
+        log.info(
+            "device %s (id %d): a snapshot of %s (id %d)", name, device.device_id, parent, origin.device_id
+        )
+        return self.engine.create(
+            device, origin, grow_and_fill if fill or size > origin.size else None, record
         )
 
     # -- in the kernel ---------------------------------------------------------------------------
 
+    @property
+    def in_kernel(self) -> bool:
+        """Whether the kernel maps the pool's blocks: devices have nodes then, and may be mounted."""
+        return self.engine.in_kernel
+
     def activate_pool(self) -> Path:
         """The pool's node, which is there when the pool is open. Raises :class:`UsageError` as below."""
-        from lamella.devicemapper.nodes import mapper_path
-
-        return mapper_path(self._kernel().pool.dm_name)
+        return self.engine.pool_node()
 
     def activate(self, name: str) -> Path:
         """The node under ``/dev/mapper`` of device *name*, which is made if it is not there.
 
         Raises :class:`UsageError` in the user engine.
         """
-        return self._kernel().activate(self.get(name))
+        return self.engine.activate(self.get(name))
 
     def deactivate(self, name: str, *, deferred: bool = False) -> bool:
-        """Take device *name* out of the kernel; *deferred*: when nobody has it open any more.
+        """Remove the node of device *name*; *deferred*: when nobody has it open any more.
 
         Gives whether it is gone. Raises :class:`BusyError` naming who has it open.
         """
-        return self._kernel().deactivate(self.get(name), deferred=deferred)
-
-    def _kernel(self) -> KernelDevices:
-        if self.kernel is None:
-            raise UsageError("the user engine makes no device nodes", hint="use --engine kernel, as root")
-        return self.kernel
+        return self.engine.deactivate(self.get(name), deferred=deferred)
 
     # -- space -----------------------------------------------------------------------------------
 
@@ -387,8 +233,8 @@ class DeviceSet(OpenDevices):
                     hint=f"remove images or containers, or grow the pool: {self.backend.how_to_grow(what)}",
                 )
 
-    def _take_note_of_sizes(self, *, read_only: bool) -> None:
-        """Use all of devices that have grown: as the options ask, or by LVM's commands."""
+    def _use_grown_devices(self, *, read_only: bool) -> None:
+        """Resize the pool to its devices, which have grown: as the options ask, or by LVM's commands."""
         status = self.pool.status()
         chunks = self.devices.data.size // self.pool.chunk_size
         blocks = min(self.devices.metadata.size // BLOCK_SIZE, MAX_METADATA_BLOCKS)
@@ -411,39 +257,3 @@ class DeviceSet(OpenDevices):
             self.pool.resize_data()
         except ReadOnlyError as error:  # it needs a check, and may still be read
             self.warnings.append(error.message)
-
-
-def _activate(dm: DeviceMapper, state: State, backend: PoolBackend) -> str:
-    """Activate the pool, unless it is that of a store which was formatted anew; gives its name."""
-    with backend.exclusive():
-        name = backend.active(dm)  # LVM2's event-based activation may have been at it
-        if name is not None:
-            return name
-        devices = backend.open_inactive()
-        try:
-            _refuse_unformatted(devices, state, backend)
-        finally:
-            devices.close()
-        return backend.activate(dm)
-
-
-def _read_here(state: State, options: Options) -> bool:
-    """Whether this process reads the file systems in the pool, without a kernel that mounts them."""
-    return of_kind(state.pool().base_filesystem or options.filesystem).written_here
-
-
-def _refuse_unformatted(devices: PoolDevices, state: State, backend: PoolBackend) -> None:
-    start = devices.metadata.read(0, min(BLOCK_SIZE, devices.metadata.size))
-    if len(start) == BLOCK_SIZE and not any(start):
-        # As lvconvert leaves it. The kernel would format it here, and then miss the base device.
-        raise _lacks_base(state, backend)
-
-
-def _lacks_base(state: State, backend: PoolBackend) -> CorruptError:
-    base = state.device(BASE)
-    number = f" {base.device_id}" if base else ""
-    return CorruptError(
-        f"{VERIFICATION_FAILED}devicemapper: Error running deviceCreate (ActivateDevice) dm_task_run failed",
-        hint=f"the pool has no device{number}, which is the base device: {backend.differences()}"
-        f"{DIFFERENT_POOL}",
-    )

@@ -14,7 +14,9 @@ from lamella.errors import LamellaError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from lamella.driver.backend import Engine, PoolBackend
+    from lamella.driver.device_engine import DeviceEngine
     from lamella.driver.options import Options
+    from lamella.driver.state import State
 
 log = logs.logger(__name__)
 
@@ -60,6 +62,53 @@ def choose(engine: str, backend: PoolBackend, options: Options | None = None) ->
         return "kernel"
     log.info("engine user: %s", unfit or "device-mapper cannot be used here")
     return "user"
+
+
+def format_pool(state: State, backend: PoolBackend, options: Options) -> DeviceEngine:
+    """Format the pool on the backend's devices, and open it with the backend's engine."""
+    from lamella.driver.user_engine import UserEngine
+
+    engine = UserEngine.format(state, backend, options)
+    if backend.engine == "user":
+        return engine
+    engine.close()
+    return open_pool(state, backend, options)
+
+
+def open_pool(
+    state: State, backend: PoolBackend, options: Options, *, read_only: bool = False
+) -> DeviceEngine:
+    """Open the pool with the backend's engine; the kernel's activates it if need be.
+
+    Who only reads changes nothing: neither the pool, which an activation repairs first, nor what the kernel
+    has. A pool that is not active is then read by this process, if it can read the file systems in it.
+    """
+    from lamella.driver.user_engine import InactivePoolReader, UserEngine
+
+    if backend.engine == "user":
+        return UserEngine.open(state, backend, options, read_only=read_only)
+
+    from lamella.devicemapper.client import DeviceMapper
+    from lamella.driver.kernel_engine import KernelEngine
+
+    dm = DeviceMapper()
+    try:
+        active = backend.active(dm)
+        if active is None and read_only and _read_here(state, options):
+            reader = InactivePoolReader.open(state, backend, options)
+            dm.close()
+            return reader
+        return KernelEngine.open(dm, active, state, backend, options, read_only=read_only)
+    except BaseException:
+        dm.close()
+        raise
+
+
+def _read_here(state: State, options: Options) -> bool:
+    """Whether this process reads the file systems in the pool, without a kernel that mounts them."""
+    from lamella.fs.kinds import of_kind
+
+    return of_kind(state.pool().base_filesystem or options.filesystem).written_here
 
 
 def check_filesystem(engine: Engine, options: Options) -> None:

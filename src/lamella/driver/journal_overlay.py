@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PAGE = 4096
 
 
-class Recovered(ThinVolume):
+class JournalOverlay(ThinVolume):
     """*volume* with its journal replayed in memory; closing this closes it.
 
     What replaying writes is at most what the journal holds. Raises what

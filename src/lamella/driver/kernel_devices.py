@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A store's devices in the kernel: their names, who uses them, and putting them up and down.
+"""A store's devices in the kernel: their names, who uses them, activating and deactivating them.
 
 A device that somebody asked for (``activate``, a mount) has Docker's name and no UUID, as Docker's
 have. One that a process of ours has open only to read or fill it has a UUID that begins with ``LAMELLA-``
@@ -39,30 +39,34 @@ class KernelDevices:
         self.temporaries = Temporaries(root)
         self.pool = KernelPool(dm, pool_name, name_of=self.name_of, guard=self.temporaries)
         self.temporaries.pool = self.pool
-        self._making: dict[int, str] = {}
+        self._creating: dict[int, str] = {}
 
     def close(self) -> None:
-        """Give device-mapper up; what is active stays so."""
+        """Close device-mapper; what is active stays so."""
         self.dm.close()
 
     # -- names -----------------------------------------------------------------------------------
 
     def name_of(self, dev_id: int) -> str:
         """The device-mapper name of thin device *dev_id*: Docker's, for one with a name in ``state.db``."""
-        hash_ = self._making.get(dev_id)
+        hash_ = self._creating.get(dev_id)
         if hash_ is None:
             row = self.state.row("SELECT hash FROM devices WHERE device_id = ?", (dev_id,))
             hash_ = row["hash"] if row else f"device-{dev_id}"
         return device_name(self.root, hash_)
 
-    def making(self, device: Device) -> None:
-        """From now on *device* has its name; one that takes another's place has it later."""
-        taken = self.state.device(device.hash) is not None
-        self._making[device.device_id] = f"{device.hash}-{device.device_id}" if taken else device.hash
+    @contextmanager
+    def naming(self, device: Device) -> Iterator[None]:
+        """Within the block *device*, which is being created, has its name already.
 
-    def made(self, device: Device) -> None:
-        """It is in ``state.db`` now, or was not made."""
-        self._making.pop(device.device_id, None)
+        One that takes another's place has a name of its own until it is in ``state.db``.
+        """
+        taken = self.state.device(device.hash) is not None
+        self._creating[device.device_id] = f"{device.hash}-{device.device_id}" if taken else device.hash
+        try:
+            yield
+        finally:
+            self._creating.pop(device.device_id, None)
 
     # -- who uses them ---------------------------------------------------------------------------
 
@@ -77,10 +81,10 @@ class KernelDevices:
         if info is not None:
             raise holders.explained(BusyError(f"cannot {doing}: it is in use"), info.major, info.minor)
 
-    # -- up and down -----------------------------------------------------------------------------
+    # -- activation ------------------------------------------------------------------------------
 
     def activate(self, device: Device) -> Path:
-        """Its node under ``/dev/mapper``; it may be active already."""
+        """Make the device's node under ``/dev/mapper``, or use the one that is there."""
         pool, name = self.pool, self.name_of(device.device_id)
         info = pool.active(device.device_id)
         if info is not None and (not info.live_table or pool.is_internal(info)):
@@ -96,7 +100,7 @@ class KernelDevices:
         return make_name(name, info.major, info.minor)
 
     def deactivate(self, device: Device, *, deferred: bool = False) -> bool:
-        """Take it down; *deferred*: if somebody has it open, when they close it. Gives whether it is gone.
+        """Remove the device's node, *deferred*: once it is closed, if it is open. Gives whether it is gone.
 
         Raises :class:`BusyError` naming who has it open.
         """
@@ -108,14 +112,19 @@ class KernelDevices:
         drop_name(name)
         return gone
 
-    @contextmanager
-    def leaving(self, active: Sequence[tuple[Device, DeviceInfo]]) -> Iterator[None]:
-        """Take devices, which are being deleted and nobody has open, down while the block runs.
+    def resize(self, device: Device, size: int) -> None:
+        """Make the active device *size* bytes, while it is in use."""
+        pool, table = self.pool, self.pool.table_for(device.device_id, size)
+        pool.retry_while_suspended(lambda: self.dm.reload(self.name_of(device.device_id), [table]))
 
-        If the block fails, what was active is so again. What cannot be taken down is left to who deletes it.
+    @contextmanager
+    def removing(self, active: Sequence[tuple[Device, DeviceInfo]]) -> Iterator[None]:
+        """Remove the nodes of devices that are being deleted and are not open, while the block runs.
+
+        If the block fails, what was active is so again. What cannot be removed is left to who deletes it.
         """
 
-        def take_down() -> None:
+        def remove_all() -> None:
             for _, info in active:
                 with suppress(LamellaError):
                     quick_remove(self.dm, info)
@@ -126,21 +135,21 @@ class KernelDevices:
             return
         from concurrent.futures import ThreadPoolExecutor
 
-        with ThreadPoolExecutor(1) as beside:
-            down = beside.submit(take_down)
+        with ThreadPoolExecutor(1) as executor:
+            removal = executor.submit(remove_all)
             try:
                 yield
             except BaseException:
-                down.result()
+                removal.result()
                 for device, info in active:
                     if not self.pool.is_internal(info):
                         with suppress(LamellaError):
                             self.activate(device)
                 raise
-            down.result()
+            removal.result()
 
-    def wait_until_gone(self, removed: Iterable[DeviceInfo]) -> None:
-        """Wait for the kernel to forget the names of devices, which it was told to remove."""
+    def wait_until_removed(self, removed: Iterable[DeviceInfo]) -> None:
+        """Wait until the kernel has forgotten the names of devices that it was told to remove."""
         for info in removed:
             wait_until_gone(self.dm, info.name)
 
@@ -152,10 +161,10 @@ class KernelDevices:
     def _remove(self, name: str, info: DeviceInfo, *, deferred: bool = False) -> bool:
         return remove(self.dm, name, info, deferred=deferred)
 
-    # -- order -----------------------------------------------------------------------------------
+    # -- after a crash ---------------------------------------------------------------------------
 
-    def tidy(self, *, alone: bool) -> None:
-        """Take away what killed processes left. *alone*: no other process of ours has the store open."""
+    def clean_up(self, *, alone: bool) -> None:
+        """Remove what killed processes left. *alone*: no other process of ours has the store open."""
         if self.pool.read_only:
             return
         self.temporaries.clear()
@@ -186,7 +195,7 @@ def remove(dm: DeviceMapper, name: str, info: DeviceInfo, *, deferred: bool = Fa
 def deactivate_all(
     dm: DeviceMapper, backend: PoolBackend, root: Path, *, before: Callable[[str], None] | None = None
 ) -> None:
-    """Take everything of the store out of the kernel: its devices, the pool, and what is below that.
+    """Deactivate everything of the store: its devices, the pool, and what is below that.
 
     *before* is called with the name of each device before it goes. Nothing needs to be sound, nor active.
     Raises :class:`BusyError` for a device that somebody has open; those before it are gone then.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lamella.driver.state import State
 
 
-def wake(dm: DeviceMapper, root: Path, pool: str, *, alone: bool) -> None:
+def resume_suspended(dm: DeviceMapper, root: Path, pool: str, *, alone: bool) -> None:
     """Before the pool is used: devices that were left suspended, half made or half reloaded.
 
     *alone*: no other process of ours has the store open; else only the pool is looked at, which those that
@@ -49,10 +49,10 @@ def wake(dm: DeviceMapper, root: Path, pool: str, *, alone: bool) -> None:
         if not alone and each.name != own:
             continue
         with suppress(NotFoundError):
-            _wake_one(dm, each, own)
+            _resume_or_remove(dm, each, own)
 
 
-def _wake_one(dm: DeviceMapper, info: DeviceInfo, pool: str) -> None:
+def _resume_or_remove(dm: DeviceMapper, info: DeviceInfo, pool: str) -> None:
     if not info.live_table and not info.inactive_table:
         if info.name != pool:
             dm.remove(info.name, cookie=QUIET_COOKIE)
@@ -67,7 +67,7 @@ def _wake_one(dm: DeviceMapper, info: DeviceInfo, pool: str) -> None:
             dm.remove(info.name, cookie=QUIET_COOKIE)
 
 
-def sweep(kernel: KernelDevices, state: State) -> list[str]:
+def remove_stale(kernel: KernelDevices, state: State) -> list[str]:
     """After the pool was opened: devices that nothing accounts for, and names under ``/dev/mapper``.
 
     Gives what had to be left, and who holds it.
@@ -103,7 +103,7 @@ def sweep(kernel: KernelDevices, state: State) -> list[str]:
         drop_name(info.name)
     for name in _stale_names(dm, prefix):
         drop_name(name)
-    return left + _doubles(kernel)
+    return left + _second_loop_devices(kernel)
 
 
 def _target(dm: DeviceMapper, name: str) -> Target | None:
@@ -124,7 +124,7 @@ def _stale_names(dm: DeviceMapper, prefix: str) -> Iterator[str]:
             yield name
 
 
-def _doubles(kernel: KernelDevices) -> list[str]:
+def _second_loop_devices(kernel: KernelDevices) -> list[str]:
     """Pool files that are attached to more than one loop device: writes by one are not seen by the other."""
     from lamella.block import loop
 

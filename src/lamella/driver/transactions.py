@@ -70,7 +70,7 @@ def compare(pool: ThinPool, state: State) -> None:
     )
 
 
-def settle(pool: ThinPool, state: State, *, discard: bool = False) -> bool:
+def finish_interrupted(pool: ThinPool, state: State, *, discard: bool = False) -> bool:
     """End a transaction that was cut short; whether there was one. :func:`compare` comes before it.
 
     *discard* gives the space of deleted devices, and what was never committed, back to the host. Every
@@ -81,7 +81,7 @@ def settle(pool: ThinPool, state: State, *, discard: bool = False) -> bool:
         return False
     log.info("transaction %d (%s) was interrupted: ending it", note.transaction_id, note.action)
     if note.action == "create":
-        _take_back(pool, state, note, discard=discard)
+        _roll_back(pool, state, note, discard=discard)
     else:
         delete(pool, state, note, discard=discard)
     return True
@@ -103,7 +103,7 @@ def creating(
     *discard* gives the space that it wrote to back to the host. A device that takes the place of one of the
     same name leaves that one's number to *record*.
     """
-    settle(pool, state, discard=discard)
+    finish_interrupted(pool, state, discard=discard)
     old = pool.transaction_id
     note = Note(old + 1, "create", ((device.hash, device.device_id),))
     made = replace(device, transaction_id=note.transaction_id)
@@ -127,14 +127,14 @@ def creating(
         with suppress(LamellaError):
             log.info("transaction %d fails: rolling it back", note.transaction_id)
             pool.abort()
-            _take_back(pool, state, note, discard=discard)
+            _roll_back(pool, state, note, discard=discard)
         raise
 
 
 def note_deletion(pool: ThinPool, state: State, devices: Sequence[Device]) -> Note:
     """Write down, inside a transaction, that *devices* are being deleted, which are marked by then.
 
-    There may be no other note: :func:`settle` comes before. :func:`delete` comes next.
+    There may be no other note: :func:`finish_interrupted` comes before. :func:`delete` comes next.
     """
     note = Note(pool.transaction_id + 1, "delete", tuple((d.hash, d.device_id) for d in devices))
     state.set_note(note)
@@ -169,7 +169,7 @@ def delete(pool: ThinPool, state: State, note: Note, *, discard: bool) -> list[s
     return open_
 
 
-def _take_back(pool: ThinPool, state: State, note: Note, *, discard: bool) -> None:
+def _roll_back(pool: ThinPool, state: State, note: Note, *, discard: bool) -> None:
     if discard:
         # First of all: where the host's disk is full, all that follows may depend on this.
         pool.trim()

@@ -115,7 +115,7 @@ def _check_record(state: State, catalog: Catalog, devices: DeviceSet, found: Sto
                 f"transaction {note.transaction_id}; the next command that writes completes or undoes it",
             )
         )
-    unknown, lost = devices.strangers()
+    unknown, lost = devices.unknown_devices()
     found.problems.extend(
         f"the pool has the thin device {number}, which is not in {state.path.name}" for number in unknown
     )

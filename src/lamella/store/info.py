@@ -65,9 +65,4 @@ def info(root: Path, catalog: Catalog, devices: DeviceSet) -> Info:
 
 def _library(devices: DeviceSet) -> str:
     """What stands where Docker has the version of libdevmapper, which is not used here."""
-    if devices.backend.engine == "kernel" and devices.kernel is None:
-        return f"lamella {__version__} (kernel engine, the pool is not active)"
-    if devices.kernel is None:
-        return f"lamella {__version__} (user engine)"
-    version = ".".join(map(str, devices.kernel.dm.version))
-    return f"lamella {__version__} (kernel engine, device-mapper {version})"
+    return f"lamella {__version__} ({devices.engine.description()})"

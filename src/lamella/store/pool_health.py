@@ -24,15 +24,14 @@ def health(devices: DeviceSet, status: PoolStatus | None = None) -> Diagnosis:
 
 def facts(devices: DeviceSet) -> Facts:
     """The facts about the open pool that are not in its status."""
-    kernel = devices.kernel
     missing, lies_on_them = devices.backend.missing_disks(devices.devices)
     return Facts(
         chunk_size=devices.pool.chunk_size,
-        kernel=kernel is not None,
+        kernel=devices.in_kernel,
         min_free_percent=devices.options.min_free_percent,
-        no_space_timeout=no_space_timeout() if kernel is not None else None,
+        no_space_timeout=no_space_timeout() if devices.in_kernel else None,
         host_free=devices.backend.host_space(),
-        suspended=kernel is not None and kernel.dm.info(kernel.pool.dm_name).suspended,
+        suspended=devices.engine.is_suspended(),
         missing_disks=tuple(missing),
         lies_on_missing=lies_on_them,
     )

@@ -40,13 +40,11 @@ def resize(root: Path, devices: DeviceSet, device: str, size: int, *, name: str)
     if here is None or point is None:
         devices.grow(device, size)
         return
-    kernel = devices.kernel
-    if kernel is None:
+    if not devices.in_kernel:
         raise UsageError(f"{name} is mounted", hint="resize it with --engine kernel, or unmount it first")
     from lamella.fs.mounted.grow import grow_mounted
 
-    table = kernel.pool.table_for(old.device_id, size)
-    kernel.pool.retry_while_suspended(lambda: kernel.dm.reload(here.name, [table]))
+    devices.engine.resize_active(old, size)
     # Before the file system: one that is larger than its device could not be mounted again.
     with devices.state.transaction():
         devices.state.put_device(replace(old, size=size))

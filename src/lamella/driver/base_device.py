@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a pool is the one that its store was set up with: the check of its base device, in Docker's words.
+
+Authority for the wording: moby v24.0.9, ``daemon/graphdriver/devmapper/deviceset.go``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.driver.state import BASE
+from lamella.errors import CorruptError, NotFoundError
+from lamella.thin.format.checksum import BLOCK_SIZE
+
+if TYPE_CHECKING:
+    from lamella.driver.backend import PoolBackend, PoolDevices
+    from lamella.driver.state import State
+    from lamella.fs.filesystem import FileSystem
+    from lamella.thin.interface import ThinPool
+
+_FAILED = "devmapper: Base Device UUID and Filesystem verification failed: "
+
+_DIFFERENT_POOL = (
+    "the pool's devices are not the ones this store was set up with (restored, copied or made anew): put the "
+    "right ones back; or, if the images can be loaded again, clear the store with 'lamella teardown --force' "
+    "and set it up anew. Nothing was changed"
+)
+
+
+def verify(pool: ThinPool, filesystem: FileSystem, state: State, backend: PoolBackend) -> None:
+    """Raise :class:`CorruptError` unless the base device has the file system that ``state.db`` records."""
+    base = state.device(BASE)
+    if base is None:
+        raise CorruptError(f"{_FAILED}devmapper: Unknown device base", hint="run lamella setup again")
+    try:
+        opened = pool.open_volume(base.device_id, base.size, read_only=True)
+    except NotFoundError as error:
+        raise _lacks_base(state, backend) from error
+    with opened as volume:
+        try:
+            uuid = filesystem.uuid(volume)
+        except (CorruptError, NotFoundError) as error:
+            raise CorruptError(f"{_FAILED}{error.message}", hint=_different_pool(backend)) from error
+    stored = state.pool().base_uuid
+    if uuid != stored:
+        raise CorruptError(
+            f"{_FAILED}devmapper: Current Base Device UUID:{uuid} does not match with stored UUID:"
+            f"{stored}. Possibly using a different thin pool than last invocation",
+            hint=_different_pool(backend),
+        )
+
+
+def refuse_unformatted(devices: PoolDevices, state: State, backend: PoolBackend) -> None:
+    """Raise :class:`CorruptError` for metadata that begins with zeros, as ``lvconvert`` leaves it.
+
+    The kernel would format it on activation, and then miss the base device.
+    """
+    start = devices.metadata.read(0, min(BLOCK_SIZE, devices.metadata.size))
+    if len(start) == BLOCK_SIZE and not any(start):
+        raise _lacks_base(state, backend)
+
+
+def _lacks_base(state: State, backend: PoolBackend) -> CorruptError:
+    base = state.device(BASE)
+    number = f" {base.device_id}" if base else ""
+    return CorruptError(
+        f"{_FAILED}devicemapper: Error running deviceCreate (ActivateDevice) dm_task_run failed",
+        hint=f"the pool has no device{number}, which is the base device: {_different_pool(backend)}",
+    )
+
+
+def _different_pool(backend: PoolBackend) -> str:
+    return backend.differences() + _DIFFERENT_POOL

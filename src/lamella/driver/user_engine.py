@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The user engine: this process maps the pool's blocks, and commits when a change is complete."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+from lamella.driver.base_device import refuse_unformatted
+from lamella.driver.device_engine import DeviceEngine, DeviceUse
+from lamella.thin.engine.pool import Pool, PoolOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lamella.driver.backend import PoolBackend, PoolDevices
+    from lamella.driver.options import Options
+    from lamella.driver.state import Device, State
+    from lamella.thin.interface import ThinVolume
+
+POOL_OPTIONS = PoolOptions(zero=False, error_if_no_space=True)
+"""As Docker's pools, without zeroing: every volume is opened with ``zero_fresh``, which zeroes only
+the parts of a fresh chunk that are not written. And nobody can add space while this process holds
+the pool, so a full pool is an error at once instead of after a wait."""
+
+
+class UserEngine(DeviceEngine):
+    """The thin devices of a pool that is open in this process. Use :meth:`create` or :meth:`open`."""
+
+    writes_in_place = True
+
+    @classmethod
+    def format(cls, state: State, backend: PoolBackend, options: Options) -> Self:
+        """Format the pool on the backend's devices, which were just made."""
+        devices = backend.open()
+        try:
+            pool = Pool.create(
+                devices.metadata,
+                devices.data,
+                chunk_size=backend.chunk_size(options),
+                options=POOL_OPTIONS,
+            )
+        except BaseException:
+            devices.close()
+            raise
+        return cls(state, options, pool, devices)
+
+    @classmethod
+    def open(cls, state: State, backend: PoolBackend, options: Options, *, read_only: bool) -> Self:
+        """Open the pool on the backend's devices."""
+        return cls._open(backend.open(read_only=read_only), state, backend, options, read_only=read_only)
+
+    @classmethod
+    def _open(
+        cls, devices: PoolDevices, state: State, backend: PoolBackend, options: Options, *, read_only: bool
+    ) -> Self:
+        try:
+            refuse_unformatted(devices, state, backend)
+            pool = Pool.open(devices.metadata, devices.data, options=POOL_OPTIONS, read_only=read_only)
+        except BaseException:
+            devices.close()
+            raise
+        return cls(state, options, pool, devices)
+
+    def description(self) -> str:
+        return "user engine"
+
+    def grow_pool(self, backend: PoolBackend) -> list[str]:
+        return backend.grow(self.pool_devices, self.options)
+
+    @contextmanager
+    def reading(self, device: Device) -> Iterator[ThinVolume]:
+        volume: ThinVolume = self.pool.open_volume(device.device_id, device.size, read_only=True)
+        try:
+            if self.needs_recovery(volume) and self.filesystem.written_here:
+                from lamella.driver.journal_overlay import JournalOverlay
+
+                yield JournalOverlay(volume)
+            else:
+                yield volume
+        finally:
+            volume.close()
+
+    @contextmanager
+    def writing(self, device: Device) -> Iterator[ThinVolume]:
+        volume = self.pool.open_volume(device.device_id, device.size, zero_fresh=True)
+        try:
+            self._replay_journal(volume)
+            yield volume
+        except BaseException:
+            volume.close()
+            self.pool.abort()
+            if self.options.discard_on_delete:
+                self.pool.trim()
+            raise
+        else:
+            volume.close()
+            self.pool.commit()
+
+    @contextmanager
+    def replacing(self, device: Device, size: int) -> Iterator[ThinVolume]:
+        fresh = self._replacement(device, size)
+        with self.creating(fresh, self.retire(device)), self._filling_snapshot(fresh, device) as volume:
+            yield volume
+
+    def use_of(self, device: Device | None) -> DeviceUse:
+        """As for every engine; this one cannot see who has a device open."""
+        return DeviceUse(may_be_open=True)
+
+
+class InactivePoolReader(UserEngine):
+    """A pool of the kernel's engine that is not active, read in this process without activating it."""
+
+    @classmethod
+    def open(cls, state: State, backend: PoolBackend, options: Options, *, read_only: bool = True) -> Self:
+        """Open the pool on the backend's devices, for reading only."""
+        return cls._open(backend.open_inactive(), state, backend, options, read_only=True)
+
+    def description(self) -> str:
+        return "kernel engine, the pool is not active"
+
+    def temporary_ids(self) -> set[int]:
+        from lamella.driver.temporary_snapshots import Temporaries
+
+        return Temporaries(self.state.path.parent).ids()  # the next command that writes removes them
