@@ -6,15 +6,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from lamella.driver.device_names import pool_name
+from lamella.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from lamella.block import BlockDevice
     from lamella.devicemapper.client import DeviceMapper
+    from lamella.devicemapper.table import Target
     from lamella.driver.options import Options
     from lamella.driver.topology import Node
     from lamella.thin.status import PoolStatus
@@ -28,9 +31,19 @@ class PoolDevices:
     data: BlockDevice
 
     def close(self) -> None:
-        """Give both up."""
+        """Close both."""
         self.data.close()
         self.metadata.close()
+
+
+class DeviceTree(Protocol):
+    """Where device-mapper devices are added in the order in which activating a pool would make them."""
+
+    def attach(self, path: str) -> str:
+        """ "major:minor" of disk *path*; for a file or an NBD address, of the device that it would get."""
+
+    def add(self, name: str, uuid: str, table: tuple[Target, ...], *, read_only: bool = False) -> str:
+        """Add a device whose table names others by "major:minor"; gives its own."""
 
 
 Engine = Literal["user", "kernel"]
@@ -128,6 +141,10 @@ class PoolBackend(ABC):
         """
 
     @abstractmethod
+    def emulate(self, tree: DeviceTree, devices: PoolDevices, chunk_size: int) -> None:
+        """Add to *tree* what :meth:`activate` would make, for the open pool with that chunk size in bytes."""
+
+    @abstractmethod
     def deactivate(self, dm: DeviceMapper) -> None:
         """Take the pool's device down, and what is below it; it need not be there.
 
@@ -141,6 +158,15 @@ class PoolBackend(ABC):
     @abstractmethod
     def grow(self, devices: PoolDevices, options: Options) -> list[str]:
         """Make the open devices as large as *options* ask for; never smaller. Gives warnings to print."""
+
+    def extend(
+        self, *, data: str, metadata: str, disks: Sequence[str], force: bool
+    ) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Add disks to the pool's volume group, and extend the pool's volumes, also active ones.
+
+        Gives (data, metadata) in bytes before and after. Raises :class:`UsageError` where there is no group.
+        """
+        raise UsageError(f"a {self.mode} pool has no volume group", hint="lamella grow --data SIZE")
 
     @abstractmethod
     def remove(self) -> list[str]:

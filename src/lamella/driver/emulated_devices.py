@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The devices that the kernel would have of a store that the user engine serves.
+"""Emulated devices: those that the kernel would have of a store that the user engine serves.
 
 As if the store had just been activated on a machine without other device-mapper or loop devices: the
 volumes below the pool, the pool, and every thin device of the store, numbered in the order in which they
@@ -21,18 +21,13 @@ from lamella.devicemapper.client import own_major
 from lamella.devicemapper.device import DeviceInfo
 from lamella.devicemapper.table import Linear, SnapshotOrigin, Striped, Target, TargetLine, Thin, ThinPool
 from lamella.driver.device_names import device_name
-from lamella.driver.direct_lvm.group import VolumeDevices
-from lamella.driver.loop_lvm.backend import LOW_WATER
 from lamella.errors import NotFoundError
-from lamella.lvm.activation.device_tree import Settings, resolved, wanted_devices
 from lamella.thin.status import PoolMode, PoolOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from lamella.driver.device_set import DeviceSet
-    from lamella.lvm.disks.scan import FoundGroup
-    from lamella.store.store import Store
     from lamella.thin.status import PoolStatus
 
 MAJOR = 253
@@ -52,7 +47,7 @@ READ_AHEAD = 256
 
 
 @dataclass(frozen=True, slots=True)
-class VirtualDevice:
+class EmulatedDevice:
     """One device; *status* gives the text of each target's status."""
 
     name: str
@@ -65,12 +60,12 @@ class VirtualDevice:
 
 
 @dataclass(slots=True)
-class VirtualDevices:
-    """They, with the methods of :class:`lamella.devicemapper.client.DeviceMapper` that only look."""
+class EmulatedDevices:
+    """All of them, with the methods of :class:`lamella.devicemapper.client.DeviceMapper` that only look."""
 
     major: int = MAJOR
     version: tuple[int, int, int] = VERSION
-    devices: dict[str, VirtualDevice] = field(default_factory=dict)
+    devices: dict[str, EmulatedDevice] = field(default_factory=dict)
     disks: dict[tuple[int, int], str] = field(default_factory=dict)
     """Names of the block devices that are not there either: loop devices, NBD clients."""
     _names: dict[int | str, str] = field(default_factory=dict)
@@ -90,7 +85,7 @@ class VirtualDevices:
     ) -> str:
         """Add a device with the next number; gives that."""
         minor = len(self.devices)
-        self.devices[name] = VirtualDevice(name, uuid, minor, table, status, read_ahead, read_only)
+        self.devices[name] = EmulatedDevice(name, uuid, minor, table, status, read_ahead, read_only)
         self._names[minor] = name
         if uuid:
             self._names[uuid] = name
@@ -160,7 +155,7 @@ class VirtualDevices:
         """Sectors that are read ahead: twice the size of the pool's chunks, if that is much."""
         return self._find(info.name).read_ahead
 
-    def _find(self, name: str, uuid: str = "", number: tuple[int, int] | None = None) -> VirtualDevice:
+    def _find(self, name: str, uuid: str = "", number: tuple[int, int] | None = None) -> EmulatedDevice:
         if uuid:
             name = self._names.get(uuid, "")
         elif not name and number is not None and number[0] == self.major:
@@ -172,19 +167,16 @@ class VirtualDevices:
         raise NotFoundError(f"there would be no device {what}", hint="dmsetup ls lists the devices")
 
 
-def virtual_devices(store: Store) -> VirtualDevices:
-    """Those of an open store. Its pool is opened, and has to stay open while status lines are asked for."""
-    found = VirtualDevices(major=own_major(MAJOR))
-    devices = store.devices
-    chunk = devices.pool.chunk_size // SECTOR
-    read_ahead = max(READ_AHEAD, 2 * chunk)
-    if isinstance(devices.devices, VolumeDevices):
-        pool = _volumes(found, devices, devices.devices.found, read_ahead)
-    else:
-        pool = _files(found, devices, store, chunk, read_ahead)
+def emulated_devices(devices: DeviceSet) -> EmulatedDevices:
+    """Those of an open pool of the user engine, which has to stay open while status lines are asked for."""
+    found = EmulatedDevices(major=own_major(MAJOR))
+    root, backend, chunk_size = devices.state.path.parent, devices.backend, devices.pool.chunk_size
+    read_ahead = max(READ_AHEAD, 2 * chunk_size // SECTOR)
+    backend.emulate(_Tree(found, devices, read_ahead), devices.devices, chunk_size)
+    pool = f"{found.major}:{found.info(backend.pool_name(root)).minor}"
     for device in devices.state.devices(deleted=False):
         found.add(
-            device_name(store.root, device.hash),
+            device_name(root, device.hash),
             "",
             (Thin(0, device.size // SECTOR, pool=pool, device_id=device.device_id),),
             lambda device=device: [_thin_status(devices, device.device_id, device.size)],  # type: ignore[misc]
@@ -193,74 +185,45 @@ def virtual_devices(store: Store) -> VirtualDevices:
     return found
 
 
-def _files(found: VirtualDevices, devices: DeviceSet, store: Store, chunk: int, read_ahead: int) -> str:
-    """The pool on two files, through loop devices: metadata is attached first."""
-    found.disks |= {(LOOP_MAJOR, 0): "loop0", (LOOP_MAJOR, 1): "loop1"}
-    table = ThinPool(
-        0,
-        devices.devices.data.size // SECTOR,
-        metadata=f"{LOOP_MAJOR}:0",
-        data=f"{LOOP_MAJOR}:1",
-        chunk=chunk,
-        low_water=LOW_WATER,
-        features=("skip_block_zeroing",),
-    )
-    name = devices.backend.pool_name(store.root)
-    return found.add(name, "", (table,), lambda: [_pool_status(devices, table)], read_ahead=read_ahead)
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """Takes the pool's devices and those below it from :meth:`PoolBackend.emulate`."""
 
+    found: EmulatedDevices
+    devices: DeviceSet
+    read_ahead: int
+    """Sectors that are read ahead of a pool."""
 
-def _volumes(found: VirtualDevices, devices: DeviceSet, group: FoundGroup, read_ahead: int) -> str:
-    """The pool on logical volumes, with the names, UUIDs and layers that LVM gives them."""
-    name = devices.backend.pool_name(devices.state.path.parent)
-    disks = _disks(found, group)
-    from lamella.lvm.activation.activator import threshold
-    from lamella.lvm.format.names import dm_name
-
-    lv = next(lv.name for lv in group.group.lvs.values() if dm_name(group.group.name, lv.name) == name)
-    numbers: dict[str, str] = {}
-    for device in wanted_devices(group.group, [lv], disks, Settings(threshold)):
-        table = resolved(device.table, numbers)
-        numbers[device.uuid] = found.add(
-            device.name,
-            device.uuid,
-            table,
-            lambda table=table: _statuses(devices, table),  # type: ignore[misc]
-            read_ahead=read_ahead if any(isinstance(target, ThinPool) for target in table) else READ_AHEAD,
-            read_only=device.read_only,
-        )
-    return f"{found.major}:{found.info(name).minor}"
-
-
-def _disks(found: VirtualDevices, group: FoundGroup) -> dict[str, str]:
-    """ "major:minor" of each physical volume; plain files would be loop devices, NBD exports NBD's."""
-    numbers = {}
-    for pv in group.group.pvs:
-        disk = group.disks.get(pv.uuid)
-        if disk is None:
-            continue
-        if not is_remote(disk.path):
-            status = os.stat(disk.path)
+    def attach(self, path: str) -> str:
+        remote = is_remote(path)
+        if not remote:
+            status = os.stat(path)
             if stat.S_ISBLK(status.st_mode):
-                numbers[pv.uuid] = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
-                continue
-        major, kind = (NBD_MAJOR, "nbd") if is_remote(disk.path) else (LOOP_MAJOR, "loop")
-        minor = sum(taken == major for taken, _ in found.disks)
-        found.disks[major, minor] = f"{kind}{minor}"
-        numbers[pv.uuid] = f"{major}:{minor}"
-    return numbers
+                return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+        major, kind = (NBD_MAJOR, "nbd") if remote else (LOOP_MAJOR, "loop")
+        minor = sum(taken == major for taken, _ in self.found.disks)
+        self.found.disks[major, minor] = f"{kind}{minor}"
+        return f"{major}:{minor}"
+
+    def add(self, name: str, uuid: str, table: tuple[Target, ...], *, read_only: bool = False) -> str:
+        is_pool = any(isinstance(target, ThinPool) for target in table)
+        return self.found.add(
+            name,
+            uuid,
+            table,
+            lambda: [_status(self.devices, target) for target in table],
+            read_ahead=self.read_ahead if is_pool else READ_AHEAD,
+            read_only=read_only,
+        )
 
 
-def _statuses(devices: DeviceSet, table: Iterable[Target]) -> list[str]:
-    texts = []
-    for target in table:
-        if isinstance(target, ThinPool):
-            texts.append(_pool_status(devices, target))
-        elif isinstance(target, Striped):
-            areas = " ".join(device for device, _ in target.stripes)
-            texts.append(f"{len(target.stripes)} {areas} 1 {'A' * len(target.stripes)}")
-        else:
-            texts.append("")
-    return texts
+def _status(devices: DeviceSet, target: Target) -> str:
+    if isinstance(target, ThinPool):
+        return _pool_status(devices, target)
+    if isinstance(target, Striped):
+        areas = " ".join(device for device, _ in target.stripes)
+        return f"{len(target.stripes)} {areas} 1 {'A' * len(target.stripes)}"
+    return ""
 
 
 def _pool_status(devices: DeviceSet, table: ThinPool) -> str:

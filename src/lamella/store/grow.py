@@ -104,15 +104,10 @@ def _grow_files(place: Root, data: str, metadata: str, wait: float, engine: str)
 def _grow_volumes(
     place: Root, config: Config, data: str, metadata: str, disks: Sequence[str], force: bool, wait: float
 ) -> Growth:
-    from lamella.driver.direct_lvm.backend import DirectLvm
-    from lamella.driver.direct_lvm.preflight import absolute
-
     lock = Lock(place.lock, exclusive=True, wait=wait)
     try:
         backend = backends.backend(config.mode, place.path)
-        assert isinstance(backend, DirectLvm)
-        paths = [absolute(disk) for disk in disks]
-        before, after = backend.extend(data=data, metadata=metadata, paths=paths, force=force)
+        before, after = backend.extend(data=data, metadata=metadata, disks=disks, force=force)
     finally:
         lock.release()
     return Growth((before[0], after[0]), (before[1], after[1]))

@@ -15,7 +15,7 @@ from lamella.cli.dmsetup import main_dmsetup
 from lamella.cli.main import main
 from lamella.devicemapper.client import DeviceMapper
 from lamella.devicemapper.table import Error, Linear, Target, TargetLine, parse_table
-from lamella.driver.emulated_devices import VirtualDevices
+from lamella.driver.emulated_devices import EmulatedDevices
 from lamella.images.sample import write_sample
 from lamella.store import Store
 from tests.conftest import transcripts
@@ -134,14 +134,14 @@ def by_name(text: str) -> dict[str, str]:
     return found
 
 
-def devices_of(text: str) -> VirtualDevices:
+def devices_of(text: str) -> EmulatedDevices:
     """The devices that a transcript's ``table``, ``status`` and ``info`` tell of."""
     told = {" ".join(words): body for words, body in sections(text)}
     disk = re.search(r"^vdb +(\d+):(\d+) ", text, re.M)  # what lsblk said
     number = (int(disk[1]), int(disk[2])) if disk else (254, 16)
     major = re.search(r"Major, minor: +(\d+)", told["info"])
     assert major is not None
-    made = VirtualDevices(disks={number: "vdb"}, major=int(major[1]))
+    made = EmulatedDevices(disks={number: "vdb"}, major=int(major[1]))
     tables, states = by_name(told["table"]), by_name(told["status"])
     facts = [dict(re.findall(r"^([^:\n]+): +(.*)$", block, re.M)) for block in told["info"].split("\n\n")]
     for fact in sorted(filter(None, facts), key=lambda each: int(each["Major, minor"].split(", ")[1])):
@@ -158,7 +158,7 @@ def devices_of(text: str) -> VirtualDevices:
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> VirtualDevices:
+def seen(monkeypatch: pytest.MonkeyPatch) -> EmulatedDevices:
     """The devices that our dmsetup sees."""
     made = devices_of(SESSION)
     show(monkeypatch, made)
@@ -175,7 +175,7 @@ def show(monkeypatch: pytest.MonkeyPatch, devices: object) -> None:
 
 @pytest.mark.parametrize(("words", "printed"), [*sections(SESSION)], ids=lambda each: " ".join(each)[:40])
 def test_the_real_dmsetup_printed_the_same(
-    words: list[str], printed: str, seen: VirtualDevices, capsys: pytest.CaptureFixture[str]
+    words: list[str], printed: str, seen: EmulatedDevices, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main_dmsetup(words) == 0
     assert capsys.readouterr().out == printed
@@ -242,7 +242,7 @@ FAILURES = [
 
 @pytest.mark.parametrize(("words", "said"), FAILURES)
 def test_failures_are_said_in_its_words(
-    words: str, said: str, seen: VirtualDevices, capsys: pytest.CaptureFixture[str]
+    words: str, said: str, seen: EmulatedDevices, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main_dmsetup(words.split()) == 1
     assert capsys.readouterr() == ("", said)
@@ -250,7 +250,7 @@ def test_failures_are_said_in_its_words(
 
 @pytest.mark.parametrize("words", ["", "junk", "ls nope"])
 def test_what_is_no_command_gets_the_usage(
-    words: str, seen: VirtualDevices, capsys: pytest.CaptureFixture[str]
+    words: str, seen: EmulatedDevices, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main_dmsetup(words.split()) == 1
     assert "Usage:" in capsys.readouterr().err
@@ -292,13 +292,13 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("words", SHOWN)
-def test_options(words: str, seen: VirtualDevices, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options(words: str, seen: EmulatedDevices, capsys: pytest.CaptureFixture[str]) -> None:
     assert main_dmsetup(words.split()) == 0
     assert capsys.readouterr() == (SHOWN[words], "")
 
 
 def test_an_unknown_field_is_told_with_those_that_there_are(
-    seen: VirtualDevices, capsys: pytest.CaptureFixture[str]
+    seen: EmulatedDevices, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main_dmsetup(["info", "-c", "-o", "name,nosuch"]) == 1
     said = capsys.readouterr().err
@@ -314,10 +314,10 @@ def test_a_device_that_goes_meanwhile_is_not_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Lamella's own commands make and remove devices all the time."""
-    made = VirtualDevices()
+    made = EmulatedDevices()
     for name in ("one", "two"):
         made.add(name, "", (Error(0, 8),), lambda: [""])
-    monkeypatch.setattr(VirtualDevices, "names", lambda self: ["gone", *self.devices])
+    monkeypatch.setattr(EmulatedDevices, "names", lambda self: ["gone", *self.devices])
 
     show(monkeypatch, made)
     assert main_dmsetup(["ls"]) == 0
@@ -337,7 +337,7 @@ def test_an_unknown_engine_in_the_environment_is_refused(
 def test_keys_are_hidden_unless_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = VirtualDevices()
+    made = EmulatedDevices()
     made.add("secret", "", (Target(0, 8, "crypt", "aes-xts-plain64 c0ffee 0 7:0 0"),), lambda: [""])
     made.add("named", "", (Target(0, 8, "crypt", "aes :32:logon:key 0 7:0 0"),), lambda: [""])
     show(monkeypatch, made)
@@ -352,7 +352,7 @@ def test_keys_are_hidden_unless_asked_for(
 def test_odd_names_and_long_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = VirtualDevices()
+    made = EmulatedDevices()
     below = made.add(r"we\x20ird", r"u\x20u", (Linear(0, 8, device="7:0"),), lambda: [""])
     made.add("n" * 90, "", (Linear(0, 8, device=below),), lambda: [""])
     made.add("o" * 72, "", (Error(0, 8),), lambda: [""])
@@ -380,7 +380,7 @@ def test_odd_names_and_long_lines(
     "words", ["table", "status", "ls", "ls --tree", "info", "info -c", "deps", "table --target thin"]
 )
 def test_no_devices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str) -> None:
-    show(monkeypatch, VirtualDevices())
+    show(monkeypatch, EmulatedDevices())
     assert main_dmsetup(words.split()) == 0
     assert capsys.readouterr() == ("No devices found\n", "")
 

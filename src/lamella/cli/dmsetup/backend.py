@@ -79,11 +79,11 @@ def source(options: Options) -> Iterator[Source]:
         with KernelDevices() as devices:
             yield devices
         return
-    from lamella.driver.emulated_devices import virtual_devices
+    from lamella.driver.emulated_devices import emulated_devices
     from lamella.store import Store
 
     with Store.open(options.root, read_only=True, wait=options.wait, engine="user") as store:
-        yield virtual_devices(store)
+        yield emulated_devices(store.devices)
 
 
 def shown(name: str, options: Options) -> str:

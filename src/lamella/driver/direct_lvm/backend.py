@@ -35,12 +35,13 @@ from lamella.remedies import hint_of
 from lamella.thin.format.checksum import BLOCK_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from lamella.block import BlockDevice
     from lamella.devicemapper.client import DeviceMapper
+    from lamella.driver.backend import DeviceTree
     from lamella.driver.direct_lvm.plan import Plan
     from lamella.driver.direct_lvm.preflight import DiskReport
     from lamella.driver.options import Options
@@ -66,6 +67,7 @@ class DirectLvm(PoolBackend):
         self.record_path = root / NAME
         self._notes: list[str] = []
         self._found: tuple[str, str, list[str]] | None = None
+        self._opened: VolumeDevices | None = None
 
     # -- before making ---------------------------------------------------------------------------
 
@@ -428,6 +430,22 @@ class DirectLvm(PoolBackend):
                 ) from error
         return dm_name(record.group, record.pool)
 
+    def emulate(self, tree: DeviceTree, devices: PoolDevices, chunk_size: int) -> None:
+        from lamella.lvm.activation.activator import threshold
+        from lamella.lvm.activation.device_tree import Settings, resolved, wanted_devices
+
+        record = self._existing()
+        with self._group_below(devices, record) as found:
+            disks = {
+                pv.uuid: tree.attach(found.disks[pv.uuid].path)
+                for pv in found.group.pvs
+                if pv.uuid in found.disks
+            }
+            numbers: dict[str, str] = {}
+            for device in wanted_devices(found.group, [record.pool], disks, Settings(threshold)):
+                table = resolved(device.table, numbers)
+                numbers[device.uuid] = tree.add(device.name, device.uuid, table, read_only=device.read_only)
+
     def deactivate(self, dm: DeviceMapper) -> None:
         from lamella.lvm.activation.pv_numbers import wait_for_loop_devices
 
@@ -455,6 +473,7 @@ class DirectLvm(PoolBackend):
         group = found.group
         devices = open_pool(session, found, record.pool, read_only=read_only, shared=shared)
         self._found = (group.uuid, group.lvs[record.pool].uuid, [disk.path for disk in found.disks.values()])
+        self._opened = devices
         return devices
 
     def replace_metadata(self, repaired: Path) -> str:
@@ -472,17 +491,13 @@ class DirectLvm(PoolBackend):
         return f"{record.group}/{old.name}"
 
     def extend(
-        self, *, data: str, metadata: str, paths: list[str], force: bool
+        self, *, data: str, metadata: str, disks: Sequence[str], force: bool
     ) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Take disks into the group, and grow the pool's volumes; also those that the kernel has active.
-
-        Gives (data, metadata) in bytes before and after.
-        See :class:`lamella.driver.direct_lvm.grow.GroupGrowth`.
-        """
         from lamella.devicemapper.client import DeviceMapper
         from lamella.driver.direct_lvm.grow import GroupGrowth
+        from lamella.driver.direct_lvm.preflight import absolute
 
-        record = self._existing()
+        record, paths = self._existing(), [absolute(disk) for disk in disks]
         if not active_in(record.group_uuid, self.disks.environment.sys_block):
             growth = GroupGrowth(self.disks, record, None)
             return growth.run(data=data, metadata=metadata, paths=paths, force=force)
@@ -524,8 +539,8 @@ class DirectLvm(PoolBackend):
     @contextlib.contextmanager
     def _group_below(self, devices: PoolDevices, record: Record) -> Iterator[FoundGroup]:
         """The group that the open pool is in, whichever engine has it open."""
-        if isinstance(devices, VolumeDevices):
-            yield devices.found
+        if devices is self._opened:
+            yield self._opened.found
             return
         session, found = self._find_shared(record)
         with session:

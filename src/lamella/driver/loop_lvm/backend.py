@@ -17,7 +17,6 @@ from lamella.driver.backend import PoolBackend, PoolDevices
 from lamella.driver.device_names import pool_name
 from lamella.driver.topology import Node
 from lamella.errors import BusyError, CorruptError, LamellaError, NotFoundError
-from lamella.units import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from lamella.block import BlockDevice
     from lamella.block.loop import LoopInfo
     from lamella.devicemapper.client import DeviceMapper
+    from lamella.devicemapper.table import ThinPool
+    from lamella.driver.backend import DeviceTree
     from lamella.driver.options import Options
     from lamella.thin.format.superblock import Superblock
     from lamella.thin.status import PoolStatus
@@ -125,7 +126,6 @@ class LoopLvm(PoolBackend):
     def activate(self, dm: DeviceMapper) -> str:
         from lamella.block.loop import attach
         from lamella.devicemapper.nodes import QUIET_COOKIE, make_name
-        from lamella.devicemapper.table import ThinPool
         from lamella.thin.format import superblock
         from lamella.thin.format.checksum import BLOCK_SIZE
 
@@ -142,21 +142,14 @@ class LoopLvm(PoolBackend):
             self._check_activatable(fields)
             chunk = fields.data_block_size
             with attach(self.metadata) as metadata, attach(self.data) as data:
-                table = ThinPool(
-                    0,
-                    self.data.stat().st_size // SECTOR,
-                    metadata=_number(metadata.device),
-                    data=_number(data.device),
-                    chunk=chunk,
-                    low_water=LOW_WATER,
-                    features=("skip_block_zeroing",),
-                )
+                size = self.data.stat().st_size
+                table = _table(size, _number(metadata.device), _number(data.device), chunk)
                 info = dm.create_with_table(name, [table], cookie=QUIET_COOKIE)
         make_name(name, info.major, info.minor)
         return name
 
     def _check_activatable(self, fields: Superblock) -> None:
-        """As LVM does before it activates a pool: the kernel looks at nothing but the superblock."""
+        """As LVM does before it activates a pool: the kernel reads nothing but the superblock then."""
         from lamella.lvm.activation.pool_checks import check_metadata
         from lamella.thin.health import refuse_activation
 
@@ -169,6 +162,10 @@ class LoopLvm(PoolBackend):
                 f"the pool's metadata {self.metadata} is damaged, and the kernel is not let near it",
                 hint="mend it into a new place: lamella repair",
             )
+
+    def emulate(self, tree: DeviceTree, devices: PoolDevices, chunk_size: int) -> None:
+        metadata, data = tree.attach(str(self.metadata)), tree.attach(str(self.data))
+        tree.add(pool_name(self.root), "", (_table(devices.data.size, metadata, data, chunk_size // SECTOR),))
 
     def deactivate(self, dm: DeviceMapper) -> None:
         from lamella.block.loop import detach, wait_until_free
@@ -193,6 +190,8 @@ class LoopLvm(PoolBackend):
         return grow_active(dm, pool_name(self.root), self.data, self.metadata, options)
 
     def grow(self, devices: PoolDevices, options: Options) -> list[str]:
+        from lamella.driver.loop_lvm.grow import shrinking
+
         warnings = []
         wanted = (
             (devices.metadata, "dm.loopmetadatasize", options.loop_metadata_size),
@@ -202,10 +201,7 @@ class LoopLvm(PoolBackend):
             if key not in options.given or size == device.size:
                 continue
             if size < device.size:
-                warnings.append(
-                    f"Can't shrink loopback file {device.name}: it has {human_size(device.size)}, "
-                    f"and {key} asks for {human_size(size)}"
-                )
+                warnings.append(shrinking(device.name, device.size, key, size))
             elif isinstance(device, FileDevice):
                 log.info("extending %s from %d to %d bytes", device.name, device.size, size)
                 device.resize(size)
@@ -279,6 +275,21 @@ class LoopLvm(PoolBackend):
 
     def warnings(self) -> list[str]:
         return [WARNING]
+
+
+def _table(size: int, metadata: str, data: str, chunk: int) -> ThinPool:
+    """The pool's table, of *size* bytes of data and chunks of *chunk* sectors: Docker's."""
+    from lamella.devicemapper.table import ThinPool
+
+    return ThinPool(
+        0,
+        size // SECTOR,
+        metadata=metadata,
+        data=data,
+        chunk=chunk,
+        low_water=LOW_WATER,
+        features=("skip_block_zeroing",),
+    )
 
 
 def _number(device: tuple[int, int]) -> str:
