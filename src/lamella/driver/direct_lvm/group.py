@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from lamella.driver.backend import PoolDevices
 from lamella.driver.topology import Node
-from lamella.errors import BusyError, CorruptError, UnsupportedError
+from lamella.errors import BusyError, CorruptError, ExistsError, UnsupportedError
 from lamella.lvm.disks.disk import open_file
 from lamella.lvm.disks.kernel_active import refuse_active
 from lamella.lvm.disks.volume_device import open_lv
+from lamella.lvm.format.names import dm_name
 from lamella.lvm.session.config import Config
 from lamella.lvm.session.device_list import NAME, disks_of_machine, named_in_environment, read_devices_file
 from lamella.lvm.session.environment import Environment, uses_lvm_folders
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.block import BlockDevice
+    from lamella.driver.direct_lvm.record import Record
     from lamella.lvm.disks.disk import Opener
     from lamella.lvm.disks.notice import Notice
     from lamella.lvm.disks.scan import FoundGroup
@@ -92,9 +94,9 @@ class Disks:
         """For root, every disk that LVM2 would look at."""
         return disks_of_machine(self.config, self.environment.sys_block) if os.geteuid() == 0 else []
 
-    def session(self, paths: Iterable[str], say: Callable[[Notice], None] | None = None) -> Session:
+    def session(self, paths: Iterable[str], warn: Callable[[Notice], None] | None = None) -> Session:
         """A session on those disks; close it."""
-        return Session(list(paths), self.environment, opener=self.opener, say=say, locked=self.locked)
+        return Session(list(paths), self.environment, opener=self.opener, say=warn, locked=self.locked)
 
     def find(self, group: str, known: Iterable[str] = ()) -> tuple[Session, FoundGroup]:
         """A session and the group in it; all the machine's disks are looked at only if need be.
@@ -143,6 +145,30 @@ def check_unused_by_lvm(found: FoundGroup, lv: LogicalVolume, segment: ThinPoolS
         )
 
 
+def check_never_used(devices: PoolDevices, record: Record, *, again: bool) -> None:
+    """Raise :class:`ExistsError`, in Docker's words, for an open pool that was used before.
+
+    *again*: it is taken over once more, and may have the base device that this store has made in it.
+    """
+    from lamella.thin.engine.pool import Pool, PoolOptions
+
+    if not any(devices.metadata.read(0, BLOCK_SIZE)):
+        return  # as lvconvert leaves it
+    options = PoolOptions(zero=False)
+    with Pool.open(devices.metadata, devices.data, options=options, read_only=True) as pool:
+        used, transaction = pool.status().used_data, pool.transaction_id
+        if again and transaction <= 1 and set(pool.devices()) <= {1}:
+            return
+    if used or transaction:
+        name = dm_name(record.group, record.pool)
+        why = "that already has used data blocks" if used else "with non-zero transaction ID"
+        raise ExistsError(
+            f"devmapper: Unable to take ownership of thin-pool ({name}) {why}",
+            hint="somebody's data is in it. Use an empty pool; or, if nothing in it is needed, make it "
+            f"anew: lvremove {record.group}/{record.pool}, then lvcreate and lvconvert",
+        )
+
+
 def open_pool(
     session: Session, found: FoundGroup, name: str, *, read_only: bool, shared: bool = False
 ) -> VolumeDevices:
@@ -161,7 +187,7 @@ def open_pool(
             if disk.label is not None and disk.label.uuid in members:
                 raise BusyError(
                     f"{disk.path} is a copy of another disk of volume group {group.name}",
-                    hint="take the copy away, or leave it out of the list of devices",
+                    hint="remove the copy, or leave it out of the list of devices",
                 )
         lv, segment = pool_of(found, name)
         check_unused_by_lvm(found, lv, segment)
@@ -199,6 +225,13 @@ def copy_metadata(source: BlockDevice, target: BlockDevice) -> None:
         )
 
 
+def missing_disks(found: FoundGroup, pool: str) -> tuple[list[str], bool]:
+    """The group's disks that are not there, by where they last were; and whether *pool* lies on one."""
+    if not found.missing:
+        return [], False
+    return [pv.device or pv.uuid for pv in found.missing], pool in found.partial_lvs()
+
+
 def disks_and_volumes(found: FoundGroup, pool: str, status: PoolStatus) -> tuple[list[Node], list[Node]]:
     """The group's disks with the volumes on each, and of these the pool's data and metadata."""
     group = found.group
@@ -225,17 +258,17 @@ def disks_and_volumes(found: FoundGroup, pool: str, status: PoolStatus) -> tuple
 
 def sparse_remark(paths: Sequence[str]) -> list[str]:
     """A warning for each plain file whose file system cannot hold all that it may grow to."""
-    said = []
+    warnings = []
     for path in paths:
         try:
             status, space = os.stat(path), os.statvfs(path)
         except OSError:
-            continue  # a remote disk, or one that is not there: said elsewhere
+            continue  # a remote disk, or one that is not there: reported elsewhere
         missing = status.st_size - status.st_blocks * 512
         free = space.f_bfree * space.f_frsize
         if os.major(status.st_rdev) == os.minor(status.st_rdev) == 0 and missing > free:
-            said.append(
+            warnings.append(
                 f"{path} is a sparse file that may take another {binary_size(missing)}, and its file "
                 f"system has {binary_size(free)} left"
             )
-    return said
+    return warnings

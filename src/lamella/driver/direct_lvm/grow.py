@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""More room for a pool: how sizes are asked for, and how a volume group gives it.
+"""Extending a pool: how sizes are given, and how the pool's volumes are extended in their group.
 
 A loop-lvm pool's files grow with ``dm.loopdatasize`` and ``dm.loopmetadatasize``
-(:meth:`lamella.driver.loop_lvm.backend.LoopLvm.grow`); what is here says by how much, for both ways.
+(:meth:`lamella.driver.loop_lvm.backend.LoopLvm.grow`); the syntax of sizes here is for both modes.
 """
 
 from __future__ import annotations

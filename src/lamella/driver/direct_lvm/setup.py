@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the physical volumes, the group, the pool and its profile; or take them away again.
+"""Make the physical volumes, the group, the pool and its profile; or remove them again.
 
-Every step first looks whether it is done, so that a set-up that was cut short anywhere goes on where it
-stopped. What is found and is not as planned is an error that says how it differs.
+Every step first checks whether it is done, so that an interrupted set-up continues where it stopped. Raises
+an error that names the difference for anything that is there and is not as planned.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from lamella.lvm.disks.disk import Disk
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import VolumeGroup
+    from lamella.lvm.session.environment import Environment
     from lamella.lvm.session.session import Session
 
 
 class Builder:
-    """One run of the plan. *keep* saves the record; it is called before what it tells of is made."""
+    """One run of the plan. *keep* saves the record; it is called before what it records is made."""
 
     def __init__(self, session: Session, plan: Plan, record: Record, keep: Callable[[], None]) -> None:
         self.session = session
@@ -143,11 +144,11 @@ class Builder:
             raise ExistsError(f"{path} is there and is no profile", hint="remove it") from error
 
 
-# -- taking away -------------------------------------------------------------------------------------
+# -- removing ----------------------------------------------------------------------------------------
 
 
 def unmake(session: Session, record: Record) -> list[str]:
-    """Take away the pool, the group and the physical volumes that set-up made; gives what was left.
+    """Remove the pool, the group and the physical volumes that set-up made; gives what was left.
 
     A group in which somebody has made other volumes stays, without the pool. A disk that is not there,
     or that has become something else, is left alone.
@@ -182,6 +183,17 @@ def unmake(session: Session, record: Record) -> list[str]:
     if record.profile:
         Path(record.profile).unlink(missing_ok=True)
     return left
+
+
+def remove_archives(record: Record, environment: Environment, root: Path) -> None:
+    """Remove LVM's archives of the group, where they are kept in the state root."""
+    from lamella.lvm.session.backup import list_backups
+
+    folder = environment.archive_dir
+    if folder is None or root not in folder.parents:
+        return
+    for file in list_backups(record.group, environment):
+        file.path.unlink(missing_ok=True)
 
 
 def _our_group(session: Session, record: Record, ours: set[str]) -> FoundGroup | None:
