@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a store the kernel has, as any user may see it: from ``/sys`` and ``/proc``, without the pool.
+"""A store's active devices and their mounts, from ``/sys`` and ``/proc``: as any user may read them.
 
-Device-mapper need not be asked, the pool need not work, and with the user engine there is simply nothing.
+Needs neither device-mapper nor a pool that works; with the user engine there are none.
 """
 
 from __future__ import annotations

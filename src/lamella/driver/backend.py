@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a store's pool lives: the seam between the driver and the ways to hold a pool's two devices."""
+"""The interface of a pool's backend, which makes and opens the pool's metadata and data devices."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ class PoolBackend(ABC):
     """
 
     mode: str
-    """The name of this way to hold a pool, as ``lamella setup`` takes it."""
+    """The backend's name, as ``lamella setup`` takes it."""
     engine: Engine = "user"
     """What maps the pool's blocks in this process: "user" or "kernel"."""
 
     def preflight(self, options: Options) -> list[str]:
-        """Look whether :meth:`create` can do its work; writes nothing. Gives what was found, in lines.
+        """Check whether :meth:`create` can succeed; writes nothing. Gives what was found, in lines.
 
-        Raises what stands in the way, before anything is made.
+        Raises what prevents it, before anything is made.
         """
         return []
 
     def plan(self, options: Options) -> list[str]:
-        """What :meth:`create` amounts to, as commands of the tools that it replaces."""
+        """What :meth:`create` does, as commands of the tools that it replaces."""
         return []
 
     def check_unchanged(self, before: Options, new: Options) -> None:  # noqa: B027 - most have nothing such
@@ -80,22 +80,22 @@ class PoolBackend(ABC):
         """Make both devices, of the sizes that *options* ask for, reading as zeros. They must not exist."""
 
     def begun(self) -> bool:
-        """Whether an earlier set-up, which did not end, left work that :meth:`create` goes on with."""
+        """Whether an interrupted set-up left work that :meth:`create` continues."""
         return False
 
     def restart(self) -> None:
-        """A set-up that did not end is about to begin anew: let :meth:`create` find what it can work with."""
+        """Prepare for :meth:`create` to be called again after an interrupted set-up."""
         self.remove()
 
     def release_unfinished(self) -> None:  # noqa: B027 - most have nothing such
-        """Deactivate what others have activated of a set-up that did not end, before it goes on."""
+        """Deactivate what other programs have activated of an interrupted set-up, before it continues."""
 
     def chunk_size(self, options: Options) -> int:
         """Bytes of the pool's chunks."""
         return options.chunk_size
 
     def exclusive(self, options: Options | None = None) -> AbstractContextManager[None]:
-        """Keep other programs' commands off the pool's devices for the block; a block within it does nothing.
+        """Lock other programs out of the pool's devices for the block; a nested block does nothing more.
 
         *options* are those of a set-up, for a pool that is not made yet.
         """
@@ -118,15 +118,15 @@ class PoolBackend(ABC):
     def open_inactive(self) -> PoolDevices:
         """Open both devices for reading, of a pool that is not active.
 
-        The kernel may have parts of it: what a process that was killed while it activated the pool has left.
+        Parts of it may be active, left by a process that was killed while it activated the pool.
         """
         return self.open(read_only=True)
 
     @abstractmethod
     def unfit_for_kernel(self, options: Options | None = None) -> str:
-        """Why the kernel cannot have this pool's devices, in words; "" if it can.
+        """Why the kernel cannot use this pool's devices, in words; "" if it can.
 
-        *options* say what devices these will be, for a pool that is not made yet.
+        *options* name the devices of a pool that is not made yet.
         """
 
     @abstractmethod
@@ -135,7 +135,7 @@ class PoolBackend(ABC):
 
     @abstractmethod
     def activate(self, dm: DeviceMapper) -> str:
-        """Make the pool a device-mapper device, with all below it; gives its name. It may be there already.
+        """Activate the pool, with all devices below it; gives its name. It may be active already.
 
         The metadata must be that of a pool: the kernel would format what begins with zeros.
         """
@@ -146,7 +146,7 @@ class PoolBackend(ABC):
 
     @abstractmethod
     def deactivate(self, dm: DeviceMapper) -> None:
-        """Take the pool's device down, and what is below it; it need not be there.
+        """Deactivate the pool and what is below it; it need not be active.
 
         Raises :class:`lamella.errors.BusyError` while thin devices of it are active.
         """
@@ -170,25 +170,25 @@ class PoolBackend(ABC):
 
     @abstractmethod
     def remove(self) -> list[str]:
-        """Remove what :meth:`create` made, and nothing else. Gives what had to be left, in words."""
+        """Remove what :meth:`create` made, and nothing else. Gives what could not be removed, in words."""
 
     def pool_name(self, root: Path) -> str:
         """The pool's name as ``docker info`` prints it."""
         return pool_name(root)
 
     def how_to_grow(self, what: str) -> str:
-        """The command that gives the pool more *what*, "data" or "metadata"."""
+        """The command that extends the pool's *what*, "data" or "metadata"."""
         return "lamella setup"
 
     def repaired_metadata(self, root: Path) -> Path:
-        """The file in which a repair makes metadata anew, before :meth:`replace_metadata`."""
+        """The file that a repair writes the metadata to, before :meth:`replace_metadata`."""
         return root / "tmp" / "metadata.repaired"
 
     @abstractmethod
     def replace_metadata(self, repaired: Path) -> str:
-        """Put the sound metadata in the file *repaired* in place of the closed pool's; durable on return.
+        """Replace the closed pool's metadata by the repaired in the file *repaired*; durable on return.
 
-        The old metadata is kept, and what is given names it. A failure leaves it where it was.
+        The old metadata is kept; gives its name. A failure leaves it where it was.
         """
 
     def differences(self) -> str:
@@ -205,7 +205,7 @@ class PoolBackend(ABC):
 
     @abstractmethod
     def structure(self, devices: PoolDevices, status: PoolStatus) -> tuple[list[Node], list[Node]]:
-        """What the open pool stands on: the nodes at the bottom, and those right below the pool."""
+        """The storage stack below the open pool: its lowest nodes, and those right below the pool."""
 
     @abstractmethod
     def names(self) -> dict[str, str]:
@@ -217,4 +217,4 @@ class PoolBackend(ABC):
 
     @abstractmethod
     def warnings(self) -> list[str]:
-        """What a user should know about holding a pool in this way."""
+        """What a user should know about this kind of pool."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ways to hold a pool, by the names that ``lamella setup`` takes."""
+"""The pool's backends, by the names that ``lamella setup`` takes."""
 
 from __future__ import annotations
 

@@ -63,12 +63,12 @@ class DeviceSet(OpenDevices):
         read_only: bool = False,
         grow: bool = False,
     ) -> DeviceSet:
-        """Open the pool, verify that it is this store's, and end a transaction that was cut short.
+        """Open the pool, verify that it is this store's, and finish an interrupted transaction.
 
         *grow* makes the pool as large as the options ask for, before anything else is written to it. With
         the kernel's engine the pool is activated if it is not yet, and stays so. With *read_only* it is left
         as it is, and read by this process, where this process can read the file systems in it.
-        Raises :class:`CorruptError` where the base device's UUID or the transaction id tell of a
+        Raises :class:`CorruptError` where the base device's UUID or the transaction id belong to a
         different pool, with nothing changed.
         """
         engine = engines.open_pool(state, backend, options, read_only=read_only)

@@ -25,7 +25,7 @@ ENGINES = ("auto", "user", "kernel")
 
 
 def asked_for(engine: str, configured: str = "") -> str:
-    """What *engine* comes to: given as "auto", the environment decides, and then the store's settings.
+    """The engine that was asked for: for "auto", the environment decides, and then the store's settings.
 
     Raises :class:`UnsupportedError` for an unknown name.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A volume whose file system was not unmounted, as a mount would show it, with nothing written to it."""
+"""A volume whose file system was not unmounted, with its journal replayed in memory and nothing written."""
 
 from __future__ import annotations
 

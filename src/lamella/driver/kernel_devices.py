@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lamella.block import holders
 from lamella.devicemapper.nodes import QUIET_COOKIE, drop_name, make_name
 from lamella.driver.device_names import device_name, device_prefix
-from lamella.driver.temporary_snapshots import Temporaries
+from lamella.driver.temporary_snapshots import TemporarySnapshots
 from lamella.errors import BusyError, LamellaError, NotFoundError
 from lamella.thin.kernel.guard import INTERNAL
 from lamella.thin.kernel.pool import KernelPool
@@ -36,7 +36,7 @@ class KernelDevices:
         self.dm = dm
         self.root = root
         self.state = state
-        self.temporaries = Temporaries(root)
+        self.temporaries = TemporarySnapshots(root)
         self.pool = KernelPool(dm, pool_name, name_of=self.name_of, guard=self.temporaries)
         self.temporaries.pool = self.pool
         self._creating: dict[int, str] = {}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bringing what the kernel has of a store back in order, after a process died or somebody else meddled.
+"""Reconciling the kernel's devices with a store, after a process died or they were changed externally.
 
-A writer does it on opening, alone with the store: whatever is half done then is a dead process's. What
-cannot be put right is said in words, with what to do.
+A writer does it when it opens the store, which it then has alone: whatever is half done was left by a dead
+process. What cannot be repaired is reported, with what to do.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ if TYPE_CHECKING:
 
 
 def resume_suspended(dm: DeviceMapper, root: Path, pool: str, *, alone: bool) -> None:
-    """Before the pool is used: devices that were left suspended, half made or half reloaded.
+    """Before the pool is used: resume or remove devices that were left suspended, half made or half reloaded.
 
-    *alone*: no other process of ours has the store open; else only the pool is looked at, which those that
-    only read never suspend.
-    Raises :class:`BusyError` for a pool that stays suspended and is not the store's own to resume.
+    *alone*: no other process of ours has the store open; else only the pool is looked at, which readers never
+    suspend. Raises :class:`BusyError` for a pool of LVM's that stays suspended.
     """
     own = pool_name(root)
     if pool != own and stays_suspended(dm, pool):
@@ -44,7 +43,7 @@ def resume_suspended(dm: DeviceMapper, root: Path, pool: str, *, alone: bool) ->
             f"the pool {pool} is suspended: a command of LVM's is at work on it, or was interrupted",
             hint=f"wait for that command; if there is none: dmsetup resume {pool}",
         )
-    # The pool first: what stands on it cannot go on before it.
+    # The pool first: the devices in it cannot be resumed before it.
     for each in sorted(of_store(dm, root), key=lambda one: one.name != own):
         if not alone and each.name != own:
             continue
@@ -58,7 +57,7 @@ def _resume_or_remove(dm: DeviceMapper, info: DeviceInfo, pool: str) -> None:
             dm.remove(info.name, cookie=QUIET_COOKIE)
         return
     if info.suspended and info.live_table:
-        # With a table that was to take the other's place: it is the larger one, so it may.
+        # With the inactive table, if there is one: it is for the larger size, so it may become live.
         dm.resume(info.name)
     elif info.inactive_table:
         if info.live_table:
@@ -68,9 +67,9 @@ def _resume_or_remove(dm: DeviceMapper, info: DeviceInfo, pool: str) -> None:
 
 
 def remove_stale(kernel: KernelDevices, state: State) -> list[str]:
-    """After the pool was opened: devices that nothing accounts for, and names under ``/dev/mapper``.
+    """After the pool was opened: remove devices that ``state.db`` lacks, and stale names in ``/dev/mapper``.
 
-    Gives what had to be left, and who holds it.
+    Gives what had to be left, and who has it open.
     """
     dm, root, pool = kernel.dm, kernel.root, kernel.pool
     prefix = f"{device_prefix(root)}-"
@@ -113,7 +112,7 @@ def _target(dm: DeviceMapper, name: str) -> Target | None:
 
 
 def _stale_names(dm: DeviceMapper, prefix: str) -> Iterator[str]:
-    """Names under ``/dev/mapper`` of the store's devices that are not there any more."""
+    """Names under ``/dev/mapper`` of devices of the store that are not active any more."""
     try:
         names = [name for name in os.listdir(DEV_MAPPER) if name.startswith(prefix)]
     except OSError:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel's engine makes in passing, remembered so that a killed process leaves nothing behind.
+"""The temporary snapshots of the kernel's engine, recorded so that those of killed processes are removed.
 
 Under ``run/temporary`` of the state root: a file for each temporary thin device, named by its id and
-locked for as long as its maker lives; ``suspended`` with the name of a device that is held still for a
-snapshot; ``held`` while the pool's metadata is held. What is written there and whose lock can be had is a
-dead process's.
+locked for as long as its maker lives; ``suspended`` with the name of a device that is suspended for a
+snapshot; ``held`` while the pool's metadata snapshot is held. A record that is not locked is a dead
+process's.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _SUSPENDED = "suspended"
 _HELD = "held"
 
 
-class Temporaries(Guard):
-    """The temporary things of the pool of the store in *root*. Set ``pool`` before use."""
+class TemporarySnapshots(Guard):
+    """Those in the pool of the store in *root*. Set ``pool`` before use."""
 
     pool: KernelPool
 
     def __init__(self, root: Path) -> None:
         self.folder = root / "run" / "temporary"
 
-    # -- what the pool asks ----------------------------------------------------------------------
+    # -- the pool's guard ------------------------------------------------------------------------
 
     @contextmanager
     def suspending(self, name: str) -> Iterator[None]:
-        """One at a time: *name* is written down for as long as the device is suspended."""
+        """One at a time: *name* is recorded for as long as the device is suspended."""
         with self._locked(_SUSPENDED) as file:
-            self._resume_left(file)
+            self._resume_recorded(file)
             os.pwrite(file, name.encode(), 0)
             try:
                 yield
@@ -55,14 +55,14 @@ class Temporaries(Guard):
     def holding(self) -> Iterator[None]:
         """One at a time: a pool has one held metadata snapshot."""
         with self._locked(_HELD) as file:
-            self._release_left(file)
+            self._release_recorded(file)
             os.pwrite(file, b"held", 0)
             try:
                 yield
             finally:
                 os.ftruncate(file, 0)
 
-    def _resume_left(self, file: int) -> None:
+    def _resume_recorded(self, file: int) -> None:
         name = os.pread(file, 4096, 0).decode()
         if name:
             with suppress(NotFoundError):
@@ -70,7 +70,7 @@ class Temporaries(Guard):
                     self.pool.dm.resume(name)
             os.ftruncate(file, 0)
 
-    def _release_left(self, file: int) -> None:
+    def _release_recorded(self, file: int) -> None:
         if os.pread(file, 16, 0):
             with suppress(NotFoundError, ReadOnlyError, NoSpaceError):
                 self.pool.release_metadata_snap()
@@ -82,7 +82,7 @@ class Temporaries(Guard):
     def snapshot(self, origin_id: int, taken: Callable[[], set[int]]) -> Iterator[int]:
         """A snapshot of *origin_id* for as long as the block lasts; gives its id.
 
-        *taken* tells ids that may not be used; the highest free one is.
+        *taken* gives ids that may not be used; the highest free one is used.
         """
         with self._locked("lock"):
             used = taken() | {int(name) for name in self._numbers()}
@@ -97,26 +97,26 @@ class Temporaries(Guard):
             self.pool.create_snap(dev_id, origin_id)
             yield dev_id
         finally:
-            # What cannot be removed now stays written down, and the next command removes it.
+            # What cannot be removed now stays recorded, and the next command removes it.
             with suppress(LamellaError):
                 self._remove(dev_id)
                 path.unlink()
             os.close(file)
 
     def ids(self) -> set[int]:
-        """Ids of the temporary devices that are written down, of living processes and dead ones."""
+        """Ids of the recorded temporary devices, of living processes and dead ones."""
         return {int(name) for name in self._numbers()}
 
     def clear(self) -> None:
-        """Take away what dead processes left; what living ones have is left alone."""
+        """Remove what dead processes left; what living ones use stays."""
         if not self.folder.exists():
             return
         with self._locked(_SUSPENDED, wait=False) as file:
             if file >= 0:
-                self._resume_left(file)
+                self._resume_recorded(file)
         with self._locked(_HELD, wait=False) as file:
             if file >= 0:
-                self._release_left(file)
+                self._release_recorded(file)
         if not self._numbers():
             return
         with self._locked("lock"):
@@ -143,7 +143,7 @@ class Temporaries(Guard):
 
     @contextmanager
     def _locked(self, name: str, *, wait: bool = True) -> Iterator[int]:
-        """The file *name*, open and locked; without *wait* -1 if somebody else has it locked."""
+        """The file *name*, open and locked; without *wait* -1 if another process has it locked."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands on what, as a graph: disks or files, the volumes on them, the pool, the devices in it."""
+"""The storage stack as a graph: disks or files, the volumes on them, the pool, the devices in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Node:
     """One thing. Sizes are in bytes; *used* is None where nobody knows.
 
     *kind*: "disk", "file", "lv", "pool", "base", "layer", "image" (the layer on top of one), "container",
-    "deleted". What stands on two things is the same node in both their *children*.
+    "deleted". What lies on two things is the same node in both their *children*.
     """
 
     kind: str

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fence between the pool and ``state.db``: the pool's transaction id, and a note.
+"""Transactions that change the pool and ``state.db`` together, by the pool's transaction id and a note.
 
-A change of the device list goes so:
+A change of the device list has three steps:
 
 1. ``state.db``: a note of what is about to change, with the transaction id that it will have;
 2. the pool: the change and the raised transaction id, in one commit;
@@ -13,13 +13,13 @@ Whatever moment the power goes or the process dies, opening finds one of four st
 no note, ids equal           clean
 a note, pool's id unchanged  step 2 did not happen, or only half of it (a flush commits too)
 a note, pool's id one ahead  step 3 did not happen
-anything else                somebody else changed one of the two: explained, and left alone
+anything else                one of the two was changed externally: an error, nothing is changed
 ===========================  ==============================================================
 
-In both cases with a note, a device being made is taken away again (whoever asked for it never got
-an answer), and a device being deleted is deleted: it was marked, and with that gone, before.
+In both cases with a note, the creation of a device is rolled back (the caller never saw success), and a
+device being deleted is deleted: it was marked, and so not visible any more, before.
 
-The kernel's pool cannot do step 2 in one commit: each message is one. What was made is then deleted where
+The kernel's pool cannot do step 2 in one commit: each message is one. A created device is then deleted where
 the user engine would abort; and the order of the messages (the device first, the transaction id last)
 leaves the same four states.
 """
@@ -71,10 +71,10 @@ def compare(pool: ThinPool, state: State) -> None:
 
 
 def finish_interrupted(pool: ThinPool, state: State, *, discard: bool = False) -> bool:
-    """End a transaction that was cut short; whether there was one. :func:`compare` comes before it.
+    """Roll back or finish an interrupted transaction; whether there was one. Call :func:`compare` before.
 
-    *discard* gives the space of deleted devices, and what was never committed, back to the host. Every
-    step may be repeated, so being cut short in here does no harm.
+    *discard* also discards the space of deleted devices, and what was never committed, on the data device.
+    Every step may be repeated, so an interruption in here does no harm.
     """
     note = state.note()
     if note is None:
@@ -100,8 +100,8 @@ def creating(
 
     Gives the device as it will be recorded. What the block writes to ``state.db``, and what *record*
     adds once the device is there, appear together with it. A failing block leaves both as they were;
-    *discard* gives the space that it wrote to back to the host. A device that takes the place of one of the
-    same name leaves that one's number to *record*.
+    *discard* also discards the space that it wrote to. Where the device replaces one of the same name,
+    *record* has to keep that one's id.
     """
     finish_interrupted(pool, state, discard=discard)
     old = pool.transaction_id
@@ -122,8 +122,8 @@ def creating(
                 record(connection, made)
         log.info("transaction %d committed", note.transaction_id)
     except BaseException:
-        # The error is what the caller must see. If even going back fails (a dead disk), the note
-        # stays, and the next opening goes back.
+        # The error is what the caller must see. If even the rollback fails (a dead disk), the note
+        # stays, and the next opening rolls back.
         with suppress(LamellaError):
             log.info("transaction %d fails: rolling it back", note.transaction_id)
             pool.abort()
@@ -132,9 +132,9 @@ def creating(
 
 
 def note_deletion(pool: ThinPool, state: State, devices: Sequence[Device]) -> Note:
-    """Write down, inside a transaction, that *devices* are being deleted, which are marked by then.
+    """Write the note, inside a transaction, that *devices*, which are marked, are being deleted.
 
-    There may be no other note: :func:`finish_interrupted` comes before. :func:`delete` comes next.
+    There may be no other note: call :func:`finish_interrupted` before, and :func:`delete` next.
     """
     note = Note(pool.transaction_id + 1, "delete", tuple((d.hash, d.device_id) for d in devices))
     state.set_note(note)
@@ -157,7 +157,7 @@ def delete(pool: ThinPool, state: State, note: Note, *, discard: bool) -> list[s
         pool.set_transaction_id(reached, note.transaction_id)
         reached = note.transaction_id
     pool.commit()
-    # Until this is durable, the note is: whoever opens the store after a crash comes here again.
+    # Until this is durable, the note stays: the next opening after a crash calls this again.
     deleted = len(note.devices) - len(open_)
     log.info("transaction %d committed: %d devices deleted, %d open", reached, deleted, len(open_))
     with state.transaction(lazy=True):
@@ -171,7 +171,7 @@ def delete(pool: ThinPool, state: State, note: Note, *, discard: bool) -> list[s
 
 def _roll_back(pool: ThinPool, state: State, note: Note, *, discard: bool) -> None:
     if discard:
-        # First of all: where the host's disk is full, all that follows may depend on this.
+        # First: where the host's disk is full, all that follows may depend on this.
         pool.trim()
     for _, device_id in note.devices:
         _delete(pool, device_id, discard=discard)
@@ -183,7 +183,7 @@ def _roll_back(pool: ThinPool, state: State, note: Note, *, discard: bool) -> No
 
 
 def _delete(pool: ThinPool, device_id: int, *, discard: bool) -> None:
-    """Delete the device unless it went before, or never came; a full pool may then well refuse to look."""
+    """Delete the device if it is there. A full pool may refuse to delete one that is not."""
     try:
         pool.delete(device_id, discard=discard)
     except NotFoundError:

@@ -120,6 +120,6 @@ class InactivePoolReader(UserEngine):
         return "kernel engine, the pool is not active"
 
     def temporary_ids(self) -> set[int]:
-        from lamella.driver.temporary_snapshots import Temporaries
+        from lamella.driver.temporary_snapshots import TemporarySnapshots
 
-        return Temporaries(self.state.path.parent).ids()  # the next command that writes removes them
+        return TemporarySnapshots(self.state.path.parent).ids()  # the next command that writes removes them

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""loop-lvm: a pool on two sparse files under the state root, as Docker makes it when told nothing else."""
+"""loop-lvm: a pool on two sparse files under the state root, which is Docker's default."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class LoopLvm(PoolBackend):
             for loop in loops:
                 raise BusyError(
                     f"the pool is active in the kernel: {path} is attached to {loop.path}",
-                    hint="use --engine kernel, or take the pool out of the kernel: lamella deactivate",
+                    hint="use --engine kernel, or deactivate the pool: lamella deactivate",
                 )
         return self._both(lambda path: self._opener(path, read_only=read_only))
 
@@ -159,8 +159,8 @@ class LoopLvm(PoolBackend):
             raise CorruptError(f"the pool {found.summary}: {found.meaning}", steps=found.steps)
         if not check_metadata(str(self.metadata)):
             raise CorruptError(
-                f"the pool's metadata {self.metadata} is damaged, and the kernel is not let near it",
-                hint="mend it into a new place: lamella repair",
+                f"the pool's metadata {self.metadata} is damaged: refusing to activate it",
+                hint="repair it, which keeps the original: lamella repair",
             )
 
     def emulate(self, tree: DeviceTree, devices: PoolDevices, chunk_size: int) -> None:

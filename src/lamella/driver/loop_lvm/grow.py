@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A loop-lvm pool grows while the kernel has it: the file, its loop device, and the pool's table.
+"""Extending an active loop-lvm pool: the file, its loop device, and the pool's table.
 
-The kernel takes note of a larger data device by the length of a new table, and of a larger metadata device
-whenever the pool is resumed; both bring a pool that was full back to where it can be written.
+The kernel uses a larger data device when it loads a longer table, and a larger metadata device whenever the
+pool is resumed; both make a pool that was full writable again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logs.logger(__name__)
 def grow_active(dm: DeviceMapper, name: str, data: Path, metadata: Path, options: Options) -> list[str]:
     """Make the files of the pool that is active as *name* as large as *options* ask for; gives warnings.
 
-    What an earlier call was cut off from is made good: a file or a loop device that is larger than the pool.
+    Also finishes what an interrupted call left: a file or a loop device that is larger than the pool.
     """
     warnings = []
     for path, key, size in (
@@ -59,6 +59,6 @@ def grow_active(dm: DeviceMapper, name: str, data: Path, metadata: Path, options
 
 
 def shrinking(name: str, now: int, key: str, wanted: int) -> str:
-    """What is said of a file that would have to become smaller."""
+    """The warning about a file that would have to become smaller."""
     asked = f"{key} asks for {human_size(wanted)}"
     return f"Can't shrink loopback file {name}: it has {human_size(now)}, and {asked}"
