@@ -62,16 +62,16 @@ class GroupGrowth:
     def run(
         self, *, data: str, metadata: str, paths: Sequence[str], force: bool
     ) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Take *paths* into the group, then grow; (data, metadata) in bytes before and after.
+        """Add *paths* to the group, then extend the pool; (data, metadata) in bytes before and after.
 
         *data* and *metadata* are as :func:`wanted_size` has them, "" for no growth; where only disks are
-        named, data takes what they bring. Raises :class:`NoSpaceError` where the group has no room.
+        named, data gets their space. Raises :class:`NoSpaceError` where the group has no room.
         """
         with self._session(paths) as session:
-            new = self._look_at(session, paths, force)
+            new = self._check_disks(session, paths, force)
             with session.all_locked(), session.editing(self.record.group) as found:
                 if new:
-                    self._take_in(session, found, new, force)
+                    self._add_disks(session, found, new, force)
                 return self._grow(session, found, data, metadata, only_disks=bool(paths))
 
     def _session(self, paths: Sequence[str]) -> Session:
@@ -89,7 +89,7 @@ class GroupGrowth:
             activator=self.activator,
         )
 
-    def _look_at(self, session: Session, paths: Sequence[str], force: bool) -> list[str]:
+    def _check_disks(self, session: Session, paths: Sequence[str], force: bool) -> list[str]:
         """Those of *paths* that are not in the group yet. Raises for what must not be used."""
         from lamella.driver.direct_lvm.preflight import check, check_free_to_write, look_at_all
 
@@ -102,14 +102,14 @@ class GroupGrowth:
             check_free_to_write(path, self.disks.opener)
         return new
 
-    def _take_in(self, session: Session, found: FoundGroup, paths: list[str], force: bool) -> None:
+    def _add_disks(self, session: Session, found: FoundGroup, paths: list[str], force: bool) -> None:
         from lamella.lvm.format.ids import new_uuid
         from lamella.lvm.operations.physical_volumes import PvOptions, create_pv
         from lamella.lvm.operations.volume_groups import extend_group
         from lamella.lvm.session.device_list import change_list
 
         uuids = {path: self.record.disks.get(path) or new_uuid() for path in paths}
-        if self.record.made:  # written down first, so that a teardown knows them however this ends
+        if self.record.made:  # recorded first, so that a teardown knows them however this ends
             self.record.disks.update(uuids)
             self.record.save(self.disks.root / "direct-lvm.json")
         change_list(self.disks.list_path, paths)
@@ -139,7 +139,7 @@ class GroupGrowth:
             share = not data or data.upper().endswith("FREE")
             extents[0] = wanted // extent if share else -(-wanted // extent)
             if share and extents[1] is None:
-                extents = [self._beside_metadata(found, lv, extents[0] or 0), None]
+                extents = [self._less_metadata(found, lv, extents[0] or 0), None]
         try:
             resize_pool(session, found, lv, data_extents=extents[0], metadata_extents=extents[1])
         except NoSpaceError as error:
@@ -151,7 +151,7 @@ class GroupGrowth:
         return before, (group.size_of(parts[0]), group.size_of(parts[1]))
 
     @staticmethod
-    def _beside_metadata(found: FoundGroup, lv: LogicalVolume, data: int) -> int:
+    def _less_metadata(found: FoundGroup, lv: LogicalVolume, data: int) -> int:
         """*data* extents, or fewer, so that the metadata and its spare can grow as these need."""
         from lamella.lvm.operations.thin_sizes import estimate
 
