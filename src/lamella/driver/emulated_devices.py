@@ -67,7 +67,7 @@ class EmulatedDevices:
     version: tuple[int, int, int] = VERSION
     devices: dict[str, EmulatedDevice] = field(default_factory=dict)
     disks: dict[tuple[int, int], str] = field(default_factory=dict)
-    """Names of the block devices that are not there either: loop devices, NBD clients."""
+    """Names of the other emulated block devices: loop devices, NBD clients."""
     _names: dict[int | str, str] = field(default_factory=dict)
     """Names by minor number and by UUID."""
     _users: Counter[str] = field(default_factory=Counter)
@@ -97,7 +97,7 @@ class EmulatedDevices:
         return sorted(self.devices, key=os.fsencode)
 
     def info(self, name: str = "", *, uuid: str = "", number: tuple[int, int] | None = None) -> DeviceInfo:
-        """What the kernel would say of the device. Raises :class:`NotFoundError`."""
+        """The kernel's state of the device, were it active. Raises :class:`NotFoundError`."""
         device = self._find(name, uuid, number)
         return DeviceInfo(
             name=device.name,

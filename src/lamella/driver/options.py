@@ -38,14 +38,14 @@ DIRECT_CHUNK = 512 << 10
 
 @dataclass(frozen=True)
 class Options:
-    """What ``dm.*`` options come to. Sizes are in bytes; ``given`` names the keys that were set."""
+    """The values of the ``dm.*`` options. Sizes are in bytes; ``given`` names the keys that were set."""
 
     base_size: int = 10 * GIB
     filesystem: str = "ext4"
     mkfs_args: tuple[str, ...] = ()
     mount_options: tuple[str, ...] = ()
     xfs_nospace_max_retries: int | None = None
-    """How often the kernel tries again to write an XFS's metadata to a full pool; None: as it will."""
+    """How often the kernel retries writing an XFS's metadata to a full pool; None: its default."""
     loop_data_size: int = 100 * GIB
     loop_metadata_size: int = 2 * GIB
     chunk_size: int = 64 << 10
@@ -56,7 +56,7 @@ class Options:
     devices: tuple[str, ...] = ()
     """Disks for direct-lvm; Docker's ``dm.directlvm_device`` takes one, here it may be repeated."""
     force: bool = False
-    """Use disks that hold something."""
+    """Use disks that have signatures on them."""
     data_percent: int = 95
     metadata_percent: int = 1
     """Of the volume group's extents."""
@@ -72,7 +72,7 @@ class Options:
 
 
 def mode_of(options: Iterable[str]) -> str | None:
-    """The way to hold a pool that the options speak of; None if any will do."""
+    """The mode that the options belong to; None if they fit any."""
     for text in options:
         key, _ = split(text)
         if key in _DIRECT_PARSERS:
@@ -83,7 +83,7 @@ def mode_of(options: Iterable[str]) -> str | None:
 
 
 def parse(options: Iterable[str], mode: str = LOOP, *, partial: bool = False) -> Options:
-    """The :class:`Options` of texts such as ``dm.basesize=20G``, for a pool held in the way *mode*.
+    """The :class:`Options` of texts such as ``dm.basesize=20G``, for a pool of that *mode*.
 
     *partial*: they change what was set up before, so none has to be there.
 

@@ -62,7 +62,7 @@ class Disks:
         self.root = root
         self.opener = opener
         self.locked = False
-        """Whether LVM2's locks are held around the sessions, which then take none."""
+        """Whether LVM2's locks are held already, so that sessions take none."""
 
     @cached_property
     def config(self) -> Config:
@@ -135,7 +135,7 @@ def pool_of(found: FoundGroup, name: str) -> tuple[LogicalVolume, ThinPoolSegmen
 
 
 def check_unused_by_lvm(found: FoundGroup, lv: LogicalVolume, segment: ThinPoolSegment) -> None:
-    """Raise where LVM itself keeps thin volumes in the pool: two owners would destroy each other's."""
+    """Raise :class:`UnsupportedError` where LVM itself has thin volumes in the pool, which has one owner."""
     own = [volume.name for volume in found.group.thin_volumes(lv)]
     if own or segment.transaction_id or segment.messages:
         what = f"thin volumes of LVM ({', '.join(own[:3])})" if own else "a transaction id of LVM's own"

@@ -74,7 +74,7 @@ class Plan:
         ]
 
     def sizes(self) -> str:
-        """One line for people: what will be how large."""
+        """The sizes of what will be made, in one line."""
         data, metadata, rest = (
             binary_size(count * DEFAULT_EXTENT)
             for count in (self.data, self.metadata, self.extents - self.data - 2 * self.metadata)

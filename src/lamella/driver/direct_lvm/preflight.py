@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a disk is and holds, and whether direct-lvm may have it. Reads only.
+"""The examination of disks before a set-up: what is on each, and whether direct-lvm may use it. Reads only.
 
 Looked at: size, partitions and signatures (libblkid), mounts, swap, holders and loop devices (the
 kernel's lists), alignment, rotation, discard. A disk in use is refused whatever is forced.
@@ -41,7 +41,7 @@ class DiskReport:
     kind: str
     size: int
     pv_uuid: str = ""
-    """Of the LVM label that is on it."""
+    """Of the LVM label on it."""
     pv_used: bool = False
     """The label says that it belongs to a volume group."""
     rotational: bool | None = None
@@ -68,12 +68,12 @@ class DiskReport:
 
 
 def absolute(name: str) -> str:
-    """The path under which a disk is remembered: absolute, links kept; an NBD address as it is."""
+    """The path under which a disk is recorded: absolute, links kept; an NBD address as it is."""
     return name if is_remote(name) else os.path.abspath(name)
 
 
 def examine(path: str, opener: Opener) -> DiskReport:
-    """Look at the disk at *path*. Raises what opening or reading it raises."""
+    """Examine the disk at *path*. Raises what opening or reading it raises."""
     device = opener(path, True)
     try:
         report = DiskReport(path, "NBD" if is_remote(path) else "file", device.size)
@@ -101,7 +101,7 @@ def examine(path: str, opener: Opener) -> DiskReport:
 
 
 def check(reports: Sequence[DiskReport], *, force: bool, own: Sequence[str] = ()) -> None:
-    """Raise if one of the disks may not be used. *own* are PV UUIDs that an earlier run has made.
+    """Raise if one of the disks may not be used. *own* are UUIDs of physical volumes of an earlier run.
 
     :class:`BusyError` for a disk in use, :class:`UsageError` for one that is given twice,
     :class:`ExistsError` for one that holds something, unless *force*.
@@ -219,7 +219,7 @@ def _users(number: str, folder: Path) -> list[str]:
 
 
 def _look_at_file(report: DiskReport) -> None:
-    """A loop device over the file is another way to its bytes."""
+    """Find loop devices over the file: their users use the file."""
     for backing in SYS.glob("block/loop*/loop/backing_file"):
         if _same(_read(backing), report.path):
             report.users.append(f"/dev/{backing.parent.parent.name} is set up over it")

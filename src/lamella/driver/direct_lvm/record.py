@@ -24,17 +24,17 @@ VERSION = 1
 
 @dataclass
 class Record:
-    """What is remembered. Paths are absolute; UUIDs are written as LVM prints them."""
+    """The content of the file. Paths are absolute; UUIDs are written as LVM prints them."""
 
     group: str
     pool: str
     made: bool
     """Whether set-up made the group; otherwise it took over a pool made by hand."""
     disks: dict[str, str] = field(default_factory=dict)
-    """Path or NBD address to physical volume UUID: in the order of the command line, if we made them."""
+    """Path or NBD address to physical volume UUID: in the order of the command line, if set-up made them."""
     group_uuid: str = ""
     pool_uuid: str = ""
-    """Of the group and of the pool volume; known once they are there."""
+    """Of the group and of the pool volume; empty until they are made."""
     profile: str = ""
     """The autoextend profile that set-up wrote."""
     ready: bool = False

@@ -86,7 +86,7 @@ class LoopLvm(PoolBackend):
         if not any(self._loops(path) for path in (self.metadata, self.data)):
             return self.open(read_only=True)
         self._check_files()
-        # The loop devices have the locks.
+        # The loop devices hold the locks.
         return self._both(lambda path: FileDevice(path, read_only=True, lock=False))
 
     def _both(self, opener: Callable[[Path], BlockDevice]) -> PoolDevices:
@@ -228,7 +228,7 @@ class LoopLvm(PoolBackend):
             while kept.exists():
                 number += 1
                 kept = self.metadata.with_name(f"metadata.damaged-{stamp}.{number}")
-            # A second name first: at no moment is there no metadata, or only one of the two.
+            # A hard link first, so that at every moment one of the names is that of metadata.
             os.link(self.metadata, kept)
             sync_directory(self.folder)
             repaired.replace(self.metadata)
@@ -297,5 +297,5 @@ def _number(device: tuple[int, int]) -> str:
 
 
 def _allocated(path: Path) -> int:
-    """Bytes that a sparse file takes."""
+    """Bytes allocated to a sparse file."""
     return path.stat().st_blocks * 512
