@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``docs/walkthrough.md``: every command on the page is run, and its output compared with the page.
+"""``docs/start/walkthrough.md``: every command on the page is run, and its output compared with the page.
 
 With LAMELLA_WRITE_WALKTHROUGH=1 the outputs are written into the page instead.
 """
@@ -24,7 +24,7 @@ from tests.support.stores import lvm_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PAGE = Path(__file__).parents[1] / "docs" / "walkthrough.md"
+PAGE = Path(__file__).parents[1] / "docs" / "start/walkthrough.md"
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 HOME, PORT, PROFILES = "/home/visitor", "127.0.0.1:5000", "/etc/lvm/profile"
 MASKS = (

@@ -2,7 +2,7 @@
 """Every error that Lamella raises on purpose, and the exit code that each one stands for.
 
 An error's message says what was being done and to which named thing; its *hint* says what to do
-next. The command line prints both and exits with the class's code; ``docs/exit-codes.md`` lists
+next. The command line prints both and exits with the class's code; ``docs/reference/exit-codes.md`` lists
 the codes. The LVM and thin-provisioning families keep the exit codes of the tools they replace.
 
 Layers that know nothing of Lamella's commands name a :class:`Remedy` instead of a hint.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/walkthrough.md on real block devices: by Lamella, by LVM2, and each step by either.
+"""docs/start/walkthrough.md on real disks: by Lamella, by LVM2, and each step by either.
 
 Disks are those of LAMELLA_TEST_DISKS ("/dev/vdb,/dev/vdc", whose content is lost), or loop devices. A run is
 repeated with LAMELLA_SEED; LAMELLA_STEPS makes the random session longer.

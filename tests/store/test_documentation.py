@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The examples in docs/library.md run as they stand."""
+"""The examples in docs/reference/library.md run as they stand."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def test_the_examples_run(number: int, tmp_path: Path, monkeypatch: pytest.Monke
     write_docker_archive(tmp_path / "debian.tar", [image])
     (tmp_path / "site").mkdir()
     (tmp_path / "site/index.html").write_text("hello")
-    code = re.findall(r"```python\n(.*?)```", (DOCS / "library.md").read_text(), re.DOTALL)[number]
-    exec(compile(code, "docs/library.md", "exec"), {})
+    code = re.findall(r"```python\n(.*?)```", (DOCS / "reference/library.md").read_text(), re.DOTALL)[number]
+    exec(compile(code, "docs/reference/library.md", "exec"), {})

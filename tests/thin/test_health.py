@@ -21,7 +21,7 @@ from lamella.thin.health import (
 from lamella.thin.status import parse_status
 
 FACTS = Facts(64 << 10, kernel=True, min_free_percent=10, no_space_timeout=60)
-DOCUMENT = Path(__file__).parents[2] / "docs/pool-states.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/reference/pool-states.md"
 
 STATES = {
     "0 117/1024 100/1024 - rw discard_passdown queue_if_no_space - 256 ": ("fine", Severity.FINE),

@@ -3,7 +3,7 @@
 
 Pure: a state and some facts go in, a :class:`Diagnosis` comes out. How the states come about, and what
 brings a pool back, was seen on Linux 6.1 (``tests/guest/test_pool_states.py``); the order of the states
-is that of ``drivers/md/dm-thin.c``. ``docs/pool-states.md`` has them as a table.
+is that of ``drivers/md/dm-thin.c``. ``docs/reference/pool-states.md`` has them as a table.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Diagnosis:
     """A state of a pool in words."""
 
     state: str
-    """One word for programs: "fine", "data-low", "full", "needs-check", ...; see ``docs/pool-states.md``."""
+    """One word for programs: "fine", "data-low", "full", "needs-check", ...; see ``docs/reference/pool-states.md``."""
     severity: Severity = Severity.FINE
     summary: str = ""
     """What is the matter, as the predicate of "the pool ..."."""

@@ -3,7 +3,7 @@
 
 Nothing is ever given to the kernel but one directory, open, and one name in it, and links are never
 followed: so no link can lead out of the root, on any kernel, and a directory may lie deeper than
-``PATH_MAX`` reaches. ``docs/xfs.md`` says why this is not ``openat2``.
+``PATH_MAX`` reaches. ``docs/explanation/xfs.md`` says why this is not ``openat2``.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Activation of volume groups in the kernel, as LVM2 does it; see ``docs/activation.md``."""
+"""Activation of volume groups in the kernel, as LVM2 does it; see ``docs/explanation/activation.md``."""
 
 from __future__ import annotations
 
