@@ -111,6 +111,10 @@ def _dispatch(arguments: list[str]) -> int:
         from lamella.cli.dmsetup import main_dmsetup
 
         return main_dmsetup(arguments[1:])
+    if arguments and arguments[0] == "__complete":
+        from lamella.cli.completion import main_complete
+
+        return main_complete(arguments[1:])
     if arguments[:1] in (["--version"], ["-V"]):
         print(f"lamella {__version__}")
         return 0

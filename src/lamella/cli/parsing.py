@@ -28,11 +28,17 @@ class Parser(argparse.ArgumentParser):
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Parse a whole command line; ``args.run(args)`` carries it out. Raises :class:`UsageError`."""
     before, name, rest = _split(arguments)
-    command = COMMANDS.get(name)
-    if command is None:
+    if name not in COMMANDS:
         near = difflib.get_close_matches(name, [*COMMANDS, *DM_NAMES, *THIN_TOOL_NAMES, *LVM_NAMES], n=1)
         meant = f"did you mean '{near[0]}'? " if near else ""
         raise UsageError(f"there is no command {name!r}", hint=f"{meant}'lamella --help' lists them all")
+    parser = command_parser(name)
+    return parser.parse_args([*rest, *before] if "--" not in rest else [*before, *rest])
+
+
+def command_parser(name: str) -> Parser:
+    """The parser of one of Lamella's own commands, a key of ``COMMANDS``: all that its help shows."""
+    command = COMMANDS[name]
     module = importlib.import_module(f"lamella.cli.commands.{command.module}")
     parser = Parser(
         prog=f"lamella {name}",
@@ -44,7 +50,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     module.configure(parser)
     _shared(parser)
     parser.set_defaults(run=module.run)
-    return parser.parse_args([*rest, *before] if "--" not in rest else [*before, *rest])
+    return parser
 
 
 def _shared(parser: argparse.ArgumentParser) -> None:
@@ -89,14 +95,15 @@ def _seconds(text: str) -> float:
     return value
 
 
-_TAKES_VALUE = ("--root", "--engine", "--wait")
+TAKES_VALUE = ("--root", "--engine", "--wait")
+"""The shared options that take a value."""
 
 
 def _split(arguments: list[str]) -> tuple[list[str], str, list[str]]:
     """Shared options given before the command, the command's name, and the rest."""
     at = 0
     while at < len(arguments) and arguments[at].startswith("-"):
-        at += 2 if arguments[at] in _TAKES_VALUE else 1
+        at += 2 if arguments[at] in TAKES_VALUE else 1
     if at >= len(arguments):
         raise UsageError("no command was given", hint="'lamella --help' lists them")
     return arguments[:at], arguments[at], arguments[at + 1 :]

@@ -71,6 +71,11 @@ class Options:
     given: frozenset[str] = field(default=frozenset(), compare=False)
 
 
+def known_options() -> list[str]:
+    """Every key that set-up takes, in either mode."""
+    return [*_PARSERS, *_DIRECT_PARSERS]
+
+
 def mode_of(options: Iterable[str]) -> str | None:
     """The mode that the options belong to; None if they fit any."""
     for text in options:

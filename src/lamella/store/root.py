@@ -83,7 +83,7 @@ class Root:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.run.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise explain(error, "create", str(self.path)) from error
+            raise _explained(error, self.path) from error
 
     def make_scratch(self) -> Path:
         """:attr:`scratch`, made if need be."""
@@ -114,5 +114,11 @@ def _made(folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise explain(error, "create", str(folder)) from error
+        raise _explained(error, folder) from error
     return folder
+
+
+def _explained(error: OSError, folder: Path) -> LamellaError:
+    from lamella.block.system import explain  # only here, for completion starts with this module
+
+    return explain(error, "create", str(folder))

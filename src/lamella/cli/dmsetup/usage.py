@@ -39,6 +39,11 @@ With --engine user, or without the kernel's device-mapper: what it would have of
 """
 
 
+def subcommands() -> list[str]:
+    """The commands that it lists."""
+    return [line.split()[0] for line in TEXT.splitlines() if line.startswith("\t")]
+
+
 def usage(stream: TextIO) -> None:
     """Print it."""
     stream.write(TEXT)

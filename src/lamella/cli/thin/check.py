@@ -22,7 +22,8 @@ REPAIR_FORBIDS = (
 CLEAR_FORBIDS = ("metadata_snap", "override_mapping_root", "override_details_root")
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def arguments() -> argparse.ArgumentParser:
+    """The tool's command line."""
     made = parser("thin_check", "Check thin provisioning metadata in a device or file.")
     flag = made.add_argument
     flag("--auto-repair", action="store_true", help="give leaked blocks back, and clear needs_check")
@@ -35,6 +36,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     flag("--skip-mappings", action="store_true", help="do not check the mapping tree")
     flag("--super-block-only", action="store_true", help="check the superblock only")
     flag("input", metavar="INPUT", help="the device or file to check")
+    return made
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    made = arguments()
     args = made.parse_args(argv)
     for chosen, forbidden in (
         ("auto_repair", REPAIR_FORBIDS),

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _SNAPSHOT = re.compile(r"-m=?(\d*)")
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def arguments() -> argparse.ArgumentParser:
+    """The tool's command line."""
     made = parser("thin_dump", "Write thin provisioning metadata to standard output as XML.")
     flag = made.add_argument
     flag("--data-block-size", type=number(32), metavar="SECTORS", help="the data block size to write")
@@ -37,6 +38,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     flag("--skip-mappings", action="store_true", help="write the devices without their mappings")
     flag("--transaction-id", type=number(64), metavar="NUM", help="the transaction id to write")
     flag("input", metavar="INPUT", help="the device or file to dump")
+    return made
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    made = arguments()
     args = made.parse_args(_split_snapshot(argv))
     if args.metadata_snap is not None:
         if args.repair:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from lamella.thin.tools.repair import RepairReport
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def arguments() -> argparse.ArgumentParser:
+    """The tool's command line."""
     made = parser(
         "thin_repair", "Repair thin provisioning metadata, writing it to a different device or file."
     )
@@ -26,12 +27,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     flag("--data-block-size", type=number(32), metavar="SECTORS", help=f"{lost} data block size")
     flag("--nr-data-blocks", type=number(64), metavar="NUM", help=f"{lost} number of data blocks")
     flag("--transaction-id", type=number(64), metavar="NUM", help=f"{lost} transaction id")
-    return made.parse_args(argv)
+    return made
 
 
 def run(argv: Sequence[str]) -> int:
     """Repair as *argv* says; returns the exit code."""
-    args = _parse(argv)
+    args = arguments().parse_args(argv)
     with (
         open_input(args.input, may_be_xml=False) as damaged,
         open_output(args.output, not_same_as=args.input) as target,

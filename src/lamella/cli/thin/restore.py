@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def arguments() -> argparse.ArgumentParser:
+    """The tool's command line."""
     made = parser("thin_restore", "Make thin provisioning metadata from XML.")
     flag = made.add_argument
     flag("-i", "--input", required=True, metavar="FILE", help="the XML file to read")
@@ -21,12 +22,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     flag("--data-block-size", type=number(32), metavar="SECTORS", help="the data block size to write")
     flag("--nr-data-blocks", type=number(64), metavar="NUM", help="the number of data blocks to write")
     flag("--transaction-id", type=number(64), metavar="NUM", help="the transaction id to write")
-    return made.parse_args(argv)
+    return made
 
 
 def run(argv: Sequence[str]) -> int:
     """Restore as *argv* says; returns the exit code."""
-    args = _parse(argv)
+    args = arguments().parse_args(argv)
     with open_text(args.input) as source, open_output(args.output, not_same_as=args.input) as target:
         from lamella.thin.tools.dump import Overrides
         from lamella.thin.tools.restore import restore_xml

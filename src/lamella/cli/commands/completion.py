@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Print the completion script of a shell: for commands, options, and names of containers and images.
+
+An installation into the system's folders (/usr, /usr/local) has the scripts where shells look for them;
+one in a virtual environment, as pipx makes it, needs the line of the example in the shell's start-up file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lamella.cli.completion import SCRIPTS, script
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE = """\
+example:
+  source <(lamella completion bash)     # in ~/.bashrc
+  source <(lamella completion zsh)      # in ~/.zshrc, after compinit
+  lamella completion fish | source      # in ~/.config/fish/config.fish
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=tuple(SCRIPTS), help="the shell that is to read it")
+
+
+def run(args: argparse.Namespace) -> int:
+    print(script(args.shell), end="")
+    return 0

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Completion in shells: their scripts, and the hidden command ``__complete`` that the scripts call.
+
+A script hands over the words up to the cursor and gets lines back: a candidate, or a candidate, a tab and
+its description; a line ``:files`` or ``:folders`` asks the shell for names of files or folders as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SCRIPTS = {"bash": "lamella.bash", "zsh": "_lamella", "fish": "lamella.fish"}
+"""Per shell the file beside this module that holds its script."""
+
+
+def script(shell: str) -> str:
+    """The text to be read by *shell*, a key of :data:`SCRIPTS`."""
+    return Path(__file__).with_name(SCRIPTS[shell]).read_text("utf-8")
+
+
+def main_complete(words: Sequence[str]) -> int:
+    """Print what fits in place of the last of *words*; nothing at all where anything fails.
+
+    A shell that completes has nowhere to show an error, and the command itself will report it.
+    """
+    try:
+        from lamella.cli.completion.candidates import candidates
+
+        print("\n".join("\t".join(filter(None, one)) for one in candidates(words)))
+    except (Exception, SystemExit):
+        return 1
+    return 0
