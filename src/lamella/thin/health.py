@@ -65,7 +65,7 @@ class Diagnosis:
     """A state of a pool in words."""
 
     state: str
-    """One word for programs: "fine", "data-low", "full", "needs-check", ...; ``docs/reference/pool-states.md``."""
+    """One word for programs: "fine", "data-low", "full", "needs-check", ..., as docs/reference/pool-states.md has them."""
     severity: Severity = Severity.FINE
     summary: str = ""
     """What is the matter, as the predicate of "the pool ..."."""

@@ -22,6 +22,19 @@ EXAMPLE = """\
 example:
   lamella check && echo all is well
 """
+JSON = """\
+checked.*               what was looked at, and the result of each
+problems[]              what is damaged; empty if the exit code is 0
+harmless[]              what is wrong but costs no more than space
+leaked                  leaked space; null where it was not counted
+leaked.data_chunks      leaked chunks of data
+leaked.data_bytes       the same in bytes
+leaked.metadata_blocks  leaked blocks of metadata
+leaked.metadata_bytes   the same in bytes
+leaked.counted_too_high blocks in use whose reference count is too high
+advice[]                commands to run next, in this order
+"""
+"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,13 @@ EXAMPLE = """\
 example:
   lamella df
 """
+JSON = """\
+[].kind       "pool", "base", "image", "container" or "deleted"
+[].name       the image's first name, the container's name, or the device's
+[].mapped     bytes of the chunks that it refers to, shared or not
+[].exclusive  bytes of the chunks that nothing else refers to
+"""
+"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

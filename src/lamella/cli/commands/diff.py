@@ -15,6 +15,11 @@ EXAMPLE = """\
 example:
   lamella diff web
 """
+JSON = """\
+[].kind  "A" added, "C" changed, "D" deleted
+[].path  the path inside the container
+"""
+"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

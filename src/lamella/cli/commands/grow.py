@@ -22,6 +22,15 @@ example:
   lamella grow --metadata +100%
   lamella grow --disk /dev/vdc
 """
+JSON = """\
+data.before      bytes of the pool's data device before
+data.after       and now
+metadata.before  bytes of the pool's metadata device before
+metadata.after   and now
+state            the pool's state in a word; empty if it could not be opened
+warnings[]       what a user should know
+"""
+"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

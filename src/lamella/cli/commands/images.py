@@ -18,6 +18,16 @@ example:
   lamella images
   lamella images -q
 """
+JSON = """\
+[].id            the image's id, "sha256:" and 64 hexadecimal digits
+[].references[]  its names with tags
+[].digests[]     its names with the digests under which registries gave it
+[].digest        the digest that a registry gave it under in this run; empty
+[].created       when it was made, ISO 8601
+[].size          bytes of the files in all its layers
+[].layers        how many layers it has
+"""
+"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

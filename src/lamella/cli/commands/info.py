@@ -16,6 +16,34 @@ example:
   lamella info
   lamella info --json
 """
+JSON = """\
+containers          how many containers there are
+images              how many images
+mounted             how many of both are mounted, as seen from here
+root                the store's folder
+mode                "loop-lvm" or "direct-lvm"
+engine              "user" or "kernel"
+pool_name           the pool's name in device-mapper
+chunk_size          bytes of a chunk
+base_size           bytes of the base device
+filesystem          "ext4" or "xfs"
+device_names.*      the pool's files or devices, by docker info's labels
+data_used           bytes of data in use
+data_total          bytes of the data device
+data_available      bytes that can still be written
+metadata_used       bytes of metadata in use
+metadata_total      bytes of the metadata device
+metadata_available  bytes of metadata that are free
+min_free            bytes that must be free for anything new to be made
+deferred_removal    dm.use_deferred_removal
+deferred_deletion   dm.use_deferred_deletion
+deferred_deleted    devices that are deleted when nobody uses them any more
+library_version     Lamella's version and the engine's
+warnings[]          what a user should know
+state               the pool's state in a word
+driver_status[]     docker info's lines, a pair of label and value each
+"""
+"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,36 @@ EXAMPLE = """\
 example:
   lamella inspect debian:12
 """
+JSON = """\
+[].Id                    the id
+[].Created               when it was made, RFC 3339
+[].GraphDriver.Name      "devicemapper"
+[].GraphDriver.Data.*    device id, device-mapper name and size of its thin device
+[].GraphDriver.State.*   whether that is active and suspended, and where it is mounted
+[].Config.*              the image's configuration, or what the container took from it
+[].Name                  containers: the name, after a slash
+[].Path                  containers: the program
+[].Args[]                containers: its arguments
+[].State.*               containers: always that of one that was created and not started
+[].Image                 containers: the image's id
+[].Driver                containers: "devicemapper"
+[].Platform              containers: "linux"
+[].Mounts[]              containers: always empty
+[].RepoTags[]            images: names with tags
+[].RepoDigests[]         images: names with digests
+[].Parent                images: always empty
+[].Comment               images: the last message of its history
+[].DockerVersion         images: the version of Docker that made it
+[].Author                images: who made it
+[].Architecture          images: the processor, in Go's words
+[].Variant               images: the processor's variant, if it has one
+[].Os                    images: "linux"
+[].Size                  images: bytes of the files in all its layers
+[].VirtualSize           images: the same
+[].RootFS.*              images: the digests of its unpacked layers
+[].Metadata.LastTagTime  images: when it was made or last tagged
+"""
+"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

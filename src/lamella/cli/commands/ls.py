@@ -21,6 +21,19 @@ example:
   lamella ls -l web:/etc
   lamella ls web /etc
 """
+JSON = """\
+[].path      the path inside, without the slash in front
+[].type      "file", "directory", "symlink", "hardlink", "char", "block", "fifo" or "socket"
+[].mode      permissions, four octal digits
+[].uid       the owner's number
+[].gid       the group's number
+[].size      bytes
+[].mtime_ns  when it was last changed, nanoseconds since 1970
+[].target    where a symlink leads; null for others
+[].device[]  a device's major and minor number; null for others
+[].xattrs.*  extended attributes, values in hexadecimal
+"""
+"""The fields of ``--json``."""
 
 
 _TYPE_BITS = {

@@ -19,6 +19,16 @@ example:
   lamella map --tree
   lamella map --json
 """
+JSON = """\
+[].kind      "disk", "file", "lv", "pool", "base", "layer", "image", "container" or "deleted"
+[].name      its name
+[].size      bytes
+[].used      bytes in use; null where that is unknown
+[].note      what it is for, if that is not clear; may be missing
+[].repeated  true, instead of children, where the same was shown before
+[].children  what lies on it, with the same fields
+"""
+"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,17 @@ EXAMPLE = """\
 example:
   lamella ps
 """
+JSON = """\
+[].id         the container's id, 64 hexadecimal digits
+[].name       its name
+[].image      the image's name, as it was given to create
+[].image_id   the image's id
+[].created    when it was made, ISO 8601
+[].size       bytes of its file system
+[].command[]  the program and its arguments
+[].mounted[]  where it is mounted, as seen from here
+"""
+"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -35,6 +35,27 @@ example:
 
   lamella repair --to /backup/metadata.repaired
 """
+JSON = """\
+verdict     "sound", "needs-check", "leaks" or "damaged"
+problems[]  what the check of the pool's metadata found
+devices     devices in the repaired metadata
+mappings    chunks that these map
+lost[]      what the repaired metadata lacks, by images and containers
+remarks[]   what else is to be known
+refusal     why it may not take the damaged one's place; empty if it may
+written     the file that --to named; empty without
+kept        where the damaged metadata is now; empty if nothing was replaced
+cleared     whether the needs_check mark was cleared
+marked      whether the pool has that mark
+given_back  whether leaked space was freed
+leaked                  leaked space; null where it was not counted
+leaked.data_chunks      leaked chunks of data
+leaked.data_bytes       the same in bytes
+leaked.metadata_blocks  leaked blocks of metadata
+leaked.metadata_bytes   the same in bytes
+leaked.counted_too_high blocks in use whose reference count is too high
+"""
+"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
