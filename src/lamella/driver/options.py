@@ -41,31 +41,47 @@ class Options:
     """The values of the ``dm.*`` options. Sizes are in bytes; ``given`` names the keys that were set."""
 
     base_size: int = 10 * GIB
+    """Size of the base device, and so of each image's and container's file system; it can be raised later."""
     filesystem: str = "ext4"
+    """File system of the base device; XFS needs the kernel's engine."""
     mkfs_args: tuple[str, ...] = ()
+    """An argument for making the base device's file system; may be given several times."""
     mount_options: tuple[str, ...] = ()
+    """Options that containers and images are mounted with, separated by commas."""
     xfs_nospace_max_retries: int | None = None
-    """How often the kernel retries writing an XFS's metadata to a full pool; None: its default."""
+    """How often the kernel retries writing an XFS's metadata to a full pool; without it the kernel decides."""
     loop_data_size: int = 100 * GIB
+    """Size of the sparse file for data; it can be raised later."""
     loop_metadata_size: int = 2 * GIB
+    """Size of the sparse file for metadata; it can be raised later."""
     chunk_size: int = 64 << 10
+    """Size of the pool's chunks, the unit of allocation and of copy-on-write; a multiple of 64 KiB."""
     min_free_percent: int = 10
+    """Share of the pool's data and metadata that must be free for anything new to be made; 0%: no check."""
     deferred_removal: bool = True
+    """Let the kernel remove a device that is in use when its last user closes it."""
     deferred_deletion: bool = True
+    """Delete the thin device of something in use later, instead of failing; needs deferred removal."""
     discard_on_delete: bool = True
+    """Discard the chunks of deleted devices on the data device; off by default with dm.thinpooldev."""
     devices: tuple[str, ...] = ()
     """Disks for direct-lvm; Docker's ``dm.directlvm_device`` takes one, here it may be repeated."""
     force: bool = False
     """Use disks that have signatures on them."""
     data_percent: int = 95
+    """Share of the volume group's extents for data."""
     metadata_percent: int = 1
-    """Of the volume group's extents."""
+    """Share of the volume group's extents for metadata; a spare for repairs takes as much again."""
     autoextend_threshold: int = 80
+    """Use in per cent at which LVM extends the pool; 100: never."""
     autoextend_percent: int = 20
+    """By how much of its size in per cent LVM extends the pool."""
     thin_pool_device: str = ""
     """A pool made by hand, as ``/dev/mapper/docker-thinpool``, ``docker-thinpool`` or ``docker/thinpool``."""
     group: str = "docker"
+    """Name of the volume group."""
     pool: str = "thinpool"
+    """Name of the thin pool in it."""
     zero: bool = False
     """LVM's flag: let the kernel zero what it provisions. The user engine does so anyway."""
     given: frozenset[str] = field(default=frozenset(), compare=False)

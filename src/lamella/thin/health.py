@@ -65,7 +65,7 @@ class Diagnosis:
     """A state of a pool in words."""
 
     state: str
-    """One word for programs: "fine", "data-low", "full", "needs-check", ..., as docs/reference/pool-states.md has them."""
+    """One word for programs: "fine", "data-low", "full", ...; see docs/reference/pool-states.md."""
     severity: Severity = Severity.FINE
     summary: str = ""
     """What is the matter, as the predicate of "the pool ..."."""
