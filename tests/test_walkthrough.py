@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.images import Sample, make_tar, write_oci_layout
+from tests.support.pages import commands, fill_in, masked, outputs_of, shell_script
 from tests.support.registry import running_registry
 from tests.support.stores import lvm_settings
 
@@ -25,32 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PAGE = Path(__file__).parents[1] / "docs" / "start/walkthrough.md"
-BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 HOME, PORT, PROFILES = "/home/visitor", "127.0.0.1:5000", "/etc/lvm/profile"
-MASKS = (
-    (r"\w{6}(-\w{4}){5}-\w{6}", "UUID"),
-    (r"\b[0-9a-f]{64}\b", "ID"),
-    (r"\b[0-9a-f]{12}\b", "ID"),
-    (r"lamella [\d.]+ \(user", "lamella VERSION (user"),
-    (r"transaction \d+", "transaction N"),
-    (r"[ \t]+", " "),
-)
-
-
-def commands(text: str) -> list[tuple[str, str]]:
-    """Each command of the page, and the output that stands below it."""
-    found = []
-    for block in BLOCK.findall(text):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, output = part.partition("\n")
-            found.append((command, output))
-    return found
-
-
-def masked(text: str) -> str:
-    for pattern, instead in MASKS:
-        text = re.sub(pattern, instead, text)
-    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 @pytest.fixture
@@ -75,12 +50,10 @@ def outputs(tmp_path: Path, tool: Callable[[str], str], home: Path) -> list[str]
     layers = [make_tar({f"bin/{n}": chance.randbytes(400_000) for n in range(20)}), make_tar({"etc/x": b"1"})]
     layout = write_oci_layout(tmp_path / "layout", [Sample(layers=layers)])
     (tmp_path / "registry").mkdir()
-    mark = "=== next ==="
     with lvm_settings(settings), running_registry(tmp_path / "registry") as registry:
         registry.push(f"oci:{layout}", "sample:latest")
-        script = "".join(
-            f"{command.replace(PORT, registry.host)}\necho '{mark}'\n"
-            for command, _ in commands(PAGE.read_text())
+        script = shell_script(
+            command.replace(PORT, registry.host) for command, _ in commands(PAGE.read_text())
         )
         environment = {
             **os.environ,
@@ -102,7 +75,7 @@ def outputs(tmp_path: Path, tool: Callable[[str], str], home: Path) -> list[str]
         said = said.replace(there, shown)
     # Root has LVM2's own folder for profiles; another user's is made with the first store.
     said = said.replace(f"  mkdir -p {PROFILES}\n", "")
-    return said.split(f"{mark}\n")[:-1]
+    return outputs_of(said)
 
 
 @pytest.mark.slow
@@ -111,7 +84,7 @@ def test_the_page_tells_the_truth(outputs: list[str]) -> None:
     steps = commands(text)
     assert len(outputs) == len(steps) > 25
     if os.environ.get("LAMELLA_WRITE_WALKTHROUGH") == "1":
-        write(text, outputs)
+        fill_in(PAGE, outputs)
         return
     for (command, expected), said in zip(steps, outputs, strict=True):
         assert masked(said) == masked(expected), command
@@ -131,16 +104,3 @@ def test_data_rises_and_nothing_fails(outputs: list[str]) -> None:
     for said in by_command["lamella lvs -a -o +seg_pe_ranges,lv_profile,chunk_size,transaction_id"]:
         for run in (":0-9726", ":9727-9828", ":9829-9930", "docker-thinpool", "512.00k"):
             assert run in said
-
-
-def write(text: str, outputs: list[str]) -> None:
-    left = iter(outputs)
-
-    def filled(match: re.Match[str]) -> str:
-        lines = []
-        for command, _ in commands(match[0]):
-            lines.append(f"$ {command}\n")
-            lines += [line.rstrip() + "\n" for line in next(left).splitlines()]
-        return "```console\n" + "".join(lines) + "```"
-
-    PAGE.write_text(BLOCK.sub(filled, text))
