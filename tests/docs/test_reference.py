@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference has everything that the code has: commands, options, settings, variables, exit codes, fields."""
+"""The reference has everything that the code has: commands, options, settings, variables, exit codes."""
 
 from __future__ import annotations
 
