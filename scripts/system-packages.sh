@@ -73,6 +73,9 @@ qemu-nbd qemu-utils
 getfattr attr
 getfacl acl
 mkfs.xfs xfsprogs
+zsh zsh
+fish fish
+mandoc mandoc
 EOF
     [ -e /bin/busybox ] || [ -e /usr/bin/busybox ] || wanted="$wanted busybox-static"
     have_library libblkid.so.1 || wanted="$wanted libblkid1t64|libblkid1"

@@ -10,10 +10,12 @@ import select
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lamella.cli import completion
 from lamella.cli.completion import SCRIPTS, candidates, main_complete
 from lamella.cli.main import main
 from lamella.cli.registry import COMMANDS, LVM_NAMES
@@ -23,8 +25,9 @@ from tests.support.stores import SMALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+FOLDER = Path(completion.__file__).parent
+ZSH = "bindkey -e; PS1=; setopt no_prompt_sp"
 IMAGE = "localhost:5000/site:1.0"
 LINES = {
     "lamella imag": "lamella images",
@@ -125,17 +128,23 @@ class Shell:
         os.close(self._master)
 
 
-@pytest.mark.parametrize("name", ["bash", "zsh"])
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("bash", ["set -o emacs; PS1=", "source <(lamella completion bash)"]),
+        ("zsh", [ZSH, "autoload -Uz compinit; compinit -u -D", "source <(lamella completion zsh)"]),
+        ("zsh", [ZSH, f"fpath=({FOLDER} $fpath); autoload -Uz compinit; compinit -u -D"]),
+    ],
+    ids=["bash", "zsh", "zsh-installed"],
+)
 def test_tab_in_a_shell(
-    name: str, home: Path, environment: dict[str, str], tool: Callable[[str], str]
+    name: str, lines: list[str], home: Path, environment: dict[str, str], tool: Callable[[str], str]
 ) -> None:
     start = {"bash": ["--norc", "--noprofile", "-i"], "zsh": ["-f", "-i"]}[name]
     shell = Shell([tool(name), *start], environment, home)
     try:
-        shell.run("set -o emacs; PS1=; PS2=" if name == "bash" else "bindkey -e; PS1=; setopt no_prompt_sp")
-        if name == "zsh":
-            shell.run("autoload -Uz compinit; compinit -u -D")
-        shell.run(f"source <(lamella completion {name})")
+        for line in lines:
+            shell.run(line)
         for line, expected in LINES.items():
             # zsh takes the slash that it has added to a folder's name away again before a space.
             assert shell.completed(line).rstrip("/") == expected.rstrip("/")
