@@ -84,15 +84,6 @@ types: $(VENV)/.dev
 
 check: lint types
 
-$(VENV)/.docs: pyproject.toml scripts/make-venv.sh
-	@sh scripts/system-packages.sh run
-	@sh scripts/make-venv.sh $(VENV) docs
-	@touch $@ $(VENV)/.lamella
-
-docs: $(VENV)/.docs
-	$(VENV)/bin/sphinx-build -q -W --keep-going -b html docs build/docs
-	@echo "The site is build/docs/index.html."
-
 benchmarks: $(VENV)/.dev
 	@sh scripts/system-packages.sh test
 	@for file in $(filter-out benchmarks/guest_%,$(wildcard benchmarks/*.py)); do \

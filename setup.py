@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pyproject.toml cannot say: man pages, made while building, and where shells look for completion.
+"""What pyproject.toml cannot express: man pages, generated during the build, and the completion scripts.
 
-The man pages come from the program's own tables; those need nothing but Python, so the build needs setuptools
-alone. docs/decisions/050-documentation-site.md says why they are not kept in the repository.
+The generator imports nothing outside the standard library, so the build needs setuptools alone.
+docs/decisions/050-documentation-site.md says why they are not kept in the repository.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from setuptools import setup
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "src")]
 
-from scripts.reference.roff import write_all  # noqa: E402 - found only now
+from scripts.reference.roff import write_all  # noqa: E402 - needs the path above
 
 MAN = Path("build/share/man")
 SCRIPTS = "src/lamella/cli/completion"

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "src")]
 
-from scripts.reference.markdown import write_all  # noqa: E402 - found only now
+from scripts.reference.markdown import write_all  # noqa: E402 - needs the path above
 
-from lamella._version import __version__  # noqa: E402 - found only now
+from lamella._version import __version__  # noqa: E402 - needs the path above
 
 write_all(HERE / "reference")
 
@@ -30,7 +30,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 html_theme = "furo"
 html_title = f"Lamella {__version__}"
 html_copy_source = False
-exclude_patterns = ["README.md"]
+exclude_patterns = ["**/README.md"]
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3

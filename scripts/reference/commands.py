@@ -198,7 +198,7 @@ def _lvm(name: str) -> Page:
 
 
 def _lvm_option(option: Option) -> Entry:
-    """The values are what LVM2's tables say; what an option means, LVM2's manual says."""
+    """Names and values as in LVM2's tables; the meaning is in LVM2's manual."""
     names = [f"-{option.short}"] if option.short else []
     value = f" {option.kind}" if option.kind else ""
     synonyms = [f"--{name}" for name, meant in SYNONYMS.items() if meant == option.name]
@@ -221,7 +221,7 @@ def _dmsetup(name: str) -> Page:
         synopsis=tuple(f"lamella {name} {command}" for command in dmsetup_usage.subcommands()),
         description=(
             "The reporting commands of dmsetup, with its options and output: of the kernel's devices, or of "
-            "what the kernel would have of a store that the user engine serves.",
+            "the devices that a store of the user engine would have.",
             _link(name),
         ),
         sections=(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Entry:
-    """A term, such as an option, and what is to be said of it (may be empty)."""
+    """A term, such as an option, and its description (may be empty)."""
 
     term: str
     text: str
@@ -19,7 +19,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, then a preformatted block or paragraphs or entries, as far as there are such."""
+    """A heading, and below it a preformatted block, paragraphs and entries, each if not empty."""
 
     title: str
     entries: tuple[Entry, ...] = ()

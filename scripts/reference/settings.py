@@ -36,12 +36,12 @@ VALUES = {
     "_commas": "OPTIONS",
 }
 """By the function that reads an option's value: how the value is written."""
-IGNORED = "accepted, so that Docker's configurations can be used as they are, and without effect"
+IGNORED = "Accepted for Docker's configurations, and ignored."
 CONFIG_KEYS = {
-    "version": "The version of the file's form.",
-    "mode": "loop-lvm: the pool lies in two sparse files; direct-lvm: on logical volumes.",
+    "version": "The version of the file's format.",
+    "mode": "loop-lvm: the pool is in two sparse files; direct-lvm: on logical volumes.",
     "storage_options": "The storage options, as they were given.",
-    "engine": "The engine that set-up was told to use: user or kernel. Without the key each command chooses.",
+    "engine": "The engine that setup was given: user or kernel. If missing, each command chooses.",
 }
 
 
@@ -127,9 +127,9 @@ def exit_codes() -> list[tuple[int, str, str]]:
     found += [
         (0, "", "Done."),
         (LamellaError.exit_code, LamellaError.__name__, "Any other expected failure."),
-        (INTERNAL_ERROR, "", "A fault of Lamella; LAMELLA_DEBUG=1 shows where."),
+        (INTERNAL_ERROR, "", "Internal error; LAMELLA_DEBUG=1 shows the traceback."),
         (130, "", "Interrupted by Ctrl-C (SIGINT), after undoing the unfinished step."),
-        (BROKEN_PIPE, "", "The reader of the output has gone."),
+        (BROKEN_PIPE, "", "The pipe that takes the output was closed."),
     ]
     found += [
         (128 + number, "", f"Ended by {number.name}, after undoing the unfinished step.")

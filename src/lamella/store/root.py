@@ -119,6 +119,6 @@ def _made(folder: Path) -> Path:
 
 
 def _explained(error: OSError, folder: Path) -> LamellaError:
-    from lamella.block.system import explain  # only here, for completion starts with this module
+    from lamella.block.system import explain  # imported late: completion needs this module quickly
 
     return explain(error, "create", str(folder))

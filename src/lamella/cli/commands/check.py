@@ -23,9 +23,9 @@ example:
   lamella check && echo all is well
 """
 JSON = """\
-checked.*               what was looked at, and the result of each
+checked.*               what was checked, with the result of each
 problems[]              what is damaged; empty if the exit code is 0
-harmless[]              what is wrong but costs no more than space
+harmless[]              faults that only waste space
 leaked                  leaked space; null where it was not counted
 leaked.data_chunks      leaked chunks of data
 leaked.data_bytes       the same in bytes

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Print the completion script of a shell: for commands, options, and names of containers and images.
 
-An installation into the system's folders (/usr, /usr/local) has the scripts where shells look for them;
-one in a virtual environment, as pipx makes it, needs the line of the example in the shell's start-up file.
+An installation below /usr or /usr/local has the scripts where shells look for them. With pipx or a virtual
+environment, put the line of the example into the shell's start-up file.
 """
 
 from __future__ import annotations

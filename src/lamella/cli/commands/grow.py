@@ -28,7 +28,7 @@ data.after       and now
 metadata.before  bytes of the pool's metadata device before
 metadata.after   and now
 state            the pool's state in a word; empty if it could not be opened
-warnings[]       what a user should know
+warnings[]       warnings, also printed on standard error
 """
 """The fields of ``--json``."""
 

@@ -34,12 +34,12 @@ data_available      bytes that can still be written
 metadata_used       bytes of metadata in use
 metadata_total      bytes of the metadata device
 metadata_available  bytes of metadata that are free
-min_free            bytes that must be free for anything new to be made
+min_free            bytes that must be free before anything new is made
 deferred_removal    dm.use_deferred_removal
 deferred_deletion   dm.use_deferred_deletion
-deferred_deleted    devices that are deleted when nobody uses them any more
+deferred_deleted    deleted devices that are still in use
 library_version     Lamella's version and the engine's
-warnings[]          what a user should know
+warnings[]          warnings, also printed on standard error
 state               the pool's state in a word
 driver_status[]     docker info's lines, a pair of label and value each
 """

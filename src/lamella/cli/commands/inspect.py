@@ -25,7 +25,7 @@ JSON = """\
 [].Name                  containers: the name, after a slash
 [].Path                  containers: the program
 [].Args[]                containers: its arguments
-[].State.*               containers: always that of one that was created and not started
+[].State.*               containers: always that of a container that was never started
 [].Image                 containers: the image's id
 [].Driver                containers: "devicemapper"
 [].Platform              containers: "linux"

@@ -24,9 +24,9 @@ JSON = """\
 [].name      its name
 [].size      bytes
 [].used      bytes in use; null where that is unknown
-[].note      what it is for, if that is not clear; may be missing
-[].repeated  true, instead of children, where the same was shown before
-[].children  what lies on it, with the same fields
+[].note      a remark, such as the thin device's id; may be missing
+[].repeated  true, instead of children, for a node shown before
+[].children  nodes that use it, with the same fields
 """
 """The fields of ``--json``."""
 

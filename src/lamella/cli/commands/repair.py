@@ -40,10 +40,10 @@ verdict     "sound", "needs-check", "leaks" or "damaged"
 problems[]  what the check of the pool's metadata found
 devices     devices in the repaired metadata
 mappings    chunks that these map
-lost[]      what the repaired metadata lacks, by images and containers
-remarks[]   what else is to be known
-refusal     why it may not take the damaged one's place; empty if it may
-written     the file that --to named; empty without
+lost[]      what is missing in the repaired metadata, by image and container
+remarks[]   further remarks
+refusal     why it may not replace the damaged metadata; empty if it may
+written     the file of --to; empty without it
 kept        where the damaged metadata is now; empty if nothing was replaced
 cleared     whether the needs_check mark was cleared
 marked      whether the pool has that mark

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Completion in shells: their scripts, and the hidden command ``__complete`` that the scripts call.
 
-A script hands over the words up to the cursor and gets lines back: a candidate, or a candidate, a tab and
-its description; a line ``:files`` or ``:folders`` asks the shell for names of files or folders as well.
+A script passes the words up to the cursor and reads lines: a candidate, or a candidate, a tab and its
+description. A line ``:files`` or ``:folders`` tells the shell to add names of files or folders.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ SCRIPTS = {"bash": "lamella.bash", "zsh": "_lamella", "fish": "lamella.fish"}
 
 
 def script(shell: str) -> str:
-    """The text to be read by *shell*, a key of :data:`SCRIPTS`."""
+    """The completion script for *shell*, a key of :data:`SCRIPTS`."""
     return Path(__file__).with_name(SCRIPTS[shell]).read_text("utf-8")
 
 
 def main_complete(words: Sequence[str]) -> int:
-    """Print what fits in place of the last of *words*; nothing at all where anything fails.
+    """Print the candidates for the last of *words*; nothing if anything fails.
 
     A shell that completes has nowhere to show an error, and the command itself will report it.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fits at the cursor: commands, options, their values, and names in the store.
+"""Candidates at the cursor: commands, options, their values, and names in the store.
 
 All of it comes from the tables that the commands themselves parse their arguments with.
 """
@@ -36,7 +36,7 @@ DEVICES = Path("/dev/mapper")
 
 
 def candidates(words: Sequence[str]) -> list[Candidate]:
-    """What fits in place of the last of *words*, which follow the program's name on the command line."""
+    """Candidates for the last of *words*; these are the command line without the program's name."""
     *before, current = words
     value_of, equals, value = current.partition("=")
     if equals and value_of.startswith("--"):
@@ -52,7 +52,7 @@ def _offered(before: Sequence[str], current: str) -> Iterable[Candidate]:
     while at < len(before) and before[at].startswith("-"):
         at += 2 if before[at] in TAKES_VALUE else 1
     root = _root(before)
-    if at > len(before):  # a shared option waits for its value
+    if at > len(before):  # the last word is a shared option that takes a value
         return _shared_value(before[-1])
     if at == len(before):
         return GLOBAL_OPTIONS.items() if current.startswith("-") else _commands()

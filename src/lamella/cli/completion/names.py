@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of containers and images, read from ``state.db`` without a lock.
 
-Completion must neither wait for a command that holds the store nor keep one waiting. So the file is read as
-one that nobody changes (``immutable=1``, https://www.sqlite.org/uri.html): no lock is taken, and what a
-running transaction writes may be missing or may make the read fail.
+Completion must not wait for a command that holds the store, nor delay one. So the file is opened with
+``immutable=1`` (https://www.sqlite.org/uri.html): no lock is taken; changes of a running transaction may be
+missing, or make the read fail.
 """
 
 from __future__ import annotations
