@@ -49,7 +49,7 @@ class Options:
     mount_options: tuple[str, ...] = ()
     """Options that containers and images are mounted with, separated by commas."""
     xfs_nospace_max_retries: int | None = None
-    """How often the kernel retries to write an XFS's metadata to a full pool; else the kernel decides."""
+    """How often the kernel retries writing an XFS's metadata to a full pool; None: its default."""
     loop_data_size: int = 100 * GIB
     """Size of the sparse file for data; it can be raised later."""
     loop_metadata_size: int = 2 * GIB

@@ -14,7 +14,7 @@ __all__ = ["ContainerSummary", "ImageSummary", "Info", "Store", "StoreCheck", "U
 
 
 def __getattr__(name: str) -> object:
-    # Loaded on first use: completion imports only lamella.store.root, and starts in a third of the time.
+    # Loaded on first use: completion imports only default_root, and starts in a third of the time.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found: object = getattr(import_module(f"{__name__}.{'store' if name == 'Store' else 'results'}"), name)

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lamella.block.atomic_file import unfinished
 from lamella.block.system import explain
@@ -83,7 +83,7 @@ class Root:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.run.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise _explained(error, self.path) from error
+            raise explain(error, "create", str(self.path)) from error
 
     def make_scratch(self) -> Path:
         """:attr:`scratch`, made if need be."""
@@ -114,11 +114,5 @@ def _made(folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise _explained(error, folder) from error
+        raise explain(error, "create", str(folder)) from error
     return folder
-
-
-def _explained(error: OSError, folder: Path) -> LamellaError:
-    from lamella.block.system import explain  # imported late: completion needs this module quickly
-
-    return explain(error, "create", str(folder))

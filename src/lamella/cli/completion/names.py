@@ -13,7 +13,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from lamella.images.reference import Reference
-from lamella.store.root import Root
+from lamella.store.default_root import default_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,8 @@ def _ids(identities: Iterator[str], prefix: str) -> Iterator[str]:
 
 
 def _rows(root: Path | None, query: str) -> list[tuple[str, ...]]:
-    uri = f"{Root.at(root).state.as_uri()}?mode=ro&immutable=1"
+    folder = root.absolute() if root is not None else default_root()
+    uri = f"{(folder / 'state.db').as_uri()}?mode=ro&immutable=1"
     try:
         with closing(sqlite3.connect(uri, uri=True)) as connection:
             return connection.execute(query).fetchall()
