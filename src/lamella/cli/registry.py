@@ -58,6 +58,7 @@ COMMANDS: dict[str, Command] = {
     "diff": Command(IMAGES, "changes of a container since its image", "diff"),
     "commit": Command(IMAGES, "create an image from a container's changes", "commit"),
     "export": Command(IMAGES, "write a container's file system as a tar archive", "export"),
+    "completion": Command(STORE, "print the completion script of bash, zsh or fish", "completion"),
 }
 
 DM_NAMES: dict[str, str] = {"dmsetup": "tables, status and tree of device-mapper devices"}
