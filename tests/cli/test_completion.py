@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.cli import completion
-from lamella.cli.completion import SCRIPTS, candidates, main_complete
+from lamella.cli.completion import candidates, main_complete
+from lamella.cli.completion.scripts import SCRIPTS
 from lamella.cli.main import main
 from lamella.cli.registry import COMMANDS, LVM_NAMES
 from lamella.store.lock import Lock

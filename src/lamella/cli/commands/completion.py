@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.completion import SCRIPTS, script
+from lamella.cli.completion.scripts import SCRIPTS, script
 
 if TYPE_CHECKING:
     import argparse

@@ -7,19 +7,10 @@ description. A line ``:files`` or ``:folders`` tells the shell to add names of f
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-SCRIPTS = {"bash": "lamella.bash", "zsh": "_lamella", "fish": "lamella.fish"}
-"""Per shell the file beside this module that holds its script."""
-
-
-def script(shell: str) -> str:
-    """The completion script for *shell*, a key of :data:`SCRIPTS`."""
-    return Path(__file__).with_name(SCRIPTS[shell]).read_text("utf-8")
 
 
 def main_complete(words: Sequence[str]) -> int:
