@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver's tables in ``state.db``, their version, and the steps from one version to the next.
 
-``docs/state.md`` explains each table. Other packages keep tables of their own in the same file, each
-described by a module like this one (:class:`Schema`). Change nothing here in place: add a step to
+``docs/reference/state.md`` explains each table. Other packages keep tables of their own in the same file,
+each described by a module like this one (:class:`Schema`). Change nothing here in place: add a step to
 ``MIGRATIONS`` that takes version n to n + 1, and raise ``VERSION``.
 """
 

@@ -22,7 +22,7 @@ def default_root() -> Path:
 
     try:
         return user_data_path("lamella", appauthor=False)
-    except RuntimeError as error:  # a user without a home
+    except RuntimeError as error:  # a user without a home directory
         raise UsageError(
             "there is no home directory to keep the store in",
             hint="name a folder with --root or LAMELLA_ROOT",

@@ -30,7 +30,7 @@ class Growth:
     data: tuple[int, int]
     metadata: tuple[int, int]
     state: str = ""
-    """The pool's state afterwards (``docs/pool-states.md``); empty if it could not be opened."""
+    """The pool's state afterwards (``docs/reference/pool-states.md``); empty if it could not be opened."""
     warnings: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:

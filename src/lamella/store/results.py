@@ -100,7 +100,7 @@ class Info:
     library_version: str
     warnings: list[str] = field(default_factory=list)
     state: str = "fine"
-    """The name of the pool's state (``docs/pool-states.md``)."""
+    """The name of the pool's state (``docs/reference/pool-states.md``)."""
 
     def lines(self) -> list[tuple[str, str]]:
         """Label and value of each line, in Docker's order (moby, ``graphdriver/devmapper/driver.go``)."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The store's tables in ``state.db``, a :class:`lamella.driver.schema.Schema`.
 
-They refer to the driver's table ``devices``; ``docs/state.md`` explains each. Change nothing here in place:
-add a step to ``MIGRATIONS`` that takes version n to n + 1, and raise ``VERSION``.
+They refer to the driver's table ``devices``; ``docs/reference/state.md`` explains each. Change nothing here
+in place: add a step to ``MIGRATIONS`` that takes version n to n + 1, and raise ``VERSION``.
 """
 
 from __future__ import annotations

@@ -45,8 +45,8 @@ remarks[]   further remarks
 refusal     why it may not replace the damaged metadata; empty if it may
 written     the file of --to; empty without it
 kept        where the damaged metadata is now; empty if nothing was replaced
-cleared     whether the needs_check mark was cleared
-marked      whether the pool has that mark
+cleared     whether the needs_check flag was cleared
+marked      whether the pool has the needs_check flag
 given_back  whether leaked space was freed
 leaked                  leaked space; null where it was not counted
 leaked.data_chunks      leaked chunks of data

@@ -7,7 +7,7 @@ device is given a table that uses nothing, which costs one such wait, and is mar
 last user closes it. We are that, and the rest is done by a thread of the kernel's.
 
 With one processor there are no grace periods to wait for: there a plain removal takes 10 ms, and giving
-the device another table 28 ms (Linux 7.2, HZ=100; ``docs/benchmarks.md``).
+the device another table 28 ms (Linux 7.2, HZ=100; ``docs/explanation/benchmarks.md``).
 """
 
 from __future__ import annotations
