@@ -13,6 +13,8 @@ VARIABLES = {
     "LAMELLA_DEVICES": "For the LVM commands and direct-lvm: the disks to look at, separated by commas: "
     "files, block devices or NBD addresses.",
     "LAMELLA_DEBUG": "If not empty, an internal error shows its traceback.",
+    "LAMELLA_LOG": "What is logged, and where: LEVEL, LOGGER=LEVEL or several of these with commas between "
+    "them, then :FILE to append to a file.",
     "NO_COLOR": "If set, error messages have no colours.",
     "TERM": "If dumb, there are no colours and no progress bar.",
     "PATH": "Searched for helper programs such as mkfs.xfs, besides /usr/sbin and /sbin.",

@@ -2,7 +2,7 @@
 """Where log records of a command go: standard error or a file, from options and from ``LAMELLA_LOG``.
 
 ``LAMELLA_LOG`` is ``LEVEL``, ``LOGGER=LEVEL`` or several of these with commas between them, and then
-``:FILE`` if the records are to be appended to a file. ``docs/logging.md`` describes it to users.
+``:FILE`` if the records are to be appended to a file. ``docs/reference/logging.md`` describes it to users.
 """
 
 from __future__ import annotations

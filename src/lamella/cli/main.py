@@ -163,7 +163,7 @@ def _overview() -> str:
         "  --version    print the version",
         "",
         "'lamella COMMAND --help' explains a command, with an example.",
-        "LAMELLA_LOG=LEVEL or LEVEL:FILE logs what any of these commands does (docs/logging.md).",
+        "LAMELLA_LOG=LEVEL or LEVEL:FILE logs what any of these commands does (docs/reference/logging.md).",
     ]
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.atomic_file import unfinished
 from lamella.block.system import explain
-from lamella.errors import UsageError
+from lamella.store.default_root import default_root as default_root
 
 if TYPE_CHECKING:
     import os

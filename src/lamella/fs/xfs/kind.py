@@ -162,7 +162,7 @@ def _lent(device: BlockDevice) -> AbstractContextManager[str]:
     if not isinstance(device, Lendable):
         raise UnsupportedError(
             f"{device.name} holds an XFS file system, which only the kernel can read and write, mounted",
-            hint="as root: --engine kernel; see docs/xfs.md",
+            hint="as root: --engine kernel; see docs/explanation/xfs.md",
         )
     return device.lent()
 
