@@ -272,7 +272,7 @@ def test_no_secret_is_logged(root: Path, tmp_path: Path, auth: str) -> None:
 @pytest.mark.parametrize(
     "words", [["--version"], ["lvs"], ["thin_check", "--version"], ["dmsetup", "version"]]
 )
-def test_logging_is_not_imported_in_vain(tmp_path: Path, words: list[str]) -> None:
+def test_logging_is_imported_only_when_it_is_used(tmp_path: Path, words: list[str]) -> None:
     script = (
         "import sys; from lamella.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
@@ -291,7 +291,7 @@ def test_logging_is_not_imported_in_vain(tmp_path: Path, words: list[str]) -> No
     assert done.stderr.splitlines()[-1] == "False"
 
 
-def test_in_a_library_it_is_as_with_any_other(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_loggers_are_those_of_the_standard_library(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="lamella"), lamella.Store.open(root, engine="user") as store:
         store.tag("sample", "library:1")
     record = next(each for each in caplog.records if each.name == "lamella.driver.state")
@@ -300,7 +300,7 @@ def test_in_a_library_it_is_as_with_any_other(root: Path, caplog: pytest.LogCapt
     assert record.pathname.endswith("lamella/driver/state.py")
 
 
-def test_help_tells_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("--verbose", "--debug", "LAMELLA_LOG=LEVEL"))

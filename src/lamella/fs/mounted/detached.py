@@ -60,7 +60,7 @@ def mounted(source: str, filesystem: str, options: str = "", *, read_only: bool 
             _sync(root, source)
     finally:
         os.close(root)
-        log.debug("umount %s, which was mounted in no folder", source)
+        log.debug("end of the detached mount of %s", source)
         _drop_cache(source)
 
 
@@ -88,7 +88,7 @@ def _sync(root: int, source: str) -> None:
 
 def _attach(source: str, filesystem: str, options: str, *, read_only: bool) -> int:
     log.debug(
-        "mount %s in no folder: type %s, options %r, read-only %s", source, filesystem, options, read_only
+        "detached mount of %s: type %s, options %r, read-only %s", source, filesystem, options, read_only
     )
     context = _call(_FSOPEN, filesystem.encode(), _CLOEXEC)
     if context < 0:
