@@ -201,6 +201,17 @@ def test_everything_that_is_optional() -> None:
     assert read_name_and_seqno(text) == ("vg", group.uuid, 0)
 
 
+def test_quotes_in_values_are_escaped() -> None:
+    """Damaged text may have any value; what is written must be readable again."""
+    host = '\x01"ho\\st"'
+    group = make_group()
+    for lv in group.lvs.values():
+        lv.creation_host = host
+    group.lvs["lv0"].tags = ["t"]  # the others are written in another way
+    for text in (write_compact(group, HEADER), write_readable(group, HEADER)):
+        assert {lv.creation_host for lv in read_group(text).lvs.values()} == {host}
+
+
 def test_unknown_types_are_kept() -> None:
     text = write_compact(make_group(), HEADER).replace(
         'type = "striped"\nstripe_count = 1\n\nstripes = [\n"pv0", 20\n]\n',

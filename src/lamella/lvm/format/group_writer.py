@@ -100,9 +100,9 @@ def _header(out: Compact, header: Header) -> None:
     out.blank()
     out.line(f"description = {quote(header.description)}")
     out.blank()
-    out.line(f'creation_host = "{header.host}"\t# {header.system}')
+    out.line(f"creation_host = {quote(header.host)}\t# {header.system}")
     if header.system_id:
-        out.line(f'creation_host_system_id = "{header.system_id}"')
+        out.line(f"creation_host_system_id = {quote(header.system_id)}")
     out.line(f"creation_time = {header.time}\t# {stamp}")
     out.blank()
 
@@ -114,7 +114,7 @@ def _group(out: Compact, group: VolumeGroup) -> None:
     out.open(f"{group.name} {{")
     out.line(f'id = "{group.uuid}"')
     out.line(f"seqno = {group.seqno}")
-    out.line(f'format = "{group.format}"', "# informational")
+    out.line(f"format = {quote(group.format)}", "# informational")
     _flags(out, group.status, _VG_STATUS, group.flags, _VG_FLAGS, locked)
     _tags(out, group.tags)
     if group.system_id:
@@ -128,7 +128,7 @@ def _group(out: Compact, group: VolumeGroup) -> None:
     out.line(f"max_pv = {group.max_pv}")
     if group.allocation_policy not in ("", "normal", "inherit"):
         out.blank()
-        out.line(f'allocation_policy = "{group.allocation_policy}"')
+        out.line(f"allocation_policy = {quote(group.allocation_policy)}")
     if group.profile:
         out.line(f"profile = {quote(group.profile)}")
     out.line(f"metadata_copies = {group.metadata_copies}")
@@ -231,14 +231,14 @@ def _plain_lv(lv: LogicalVolume, extent_sectors: int, readable: bool) -> str:
     if not readable:
         return (
             f'\n{lv.name} {{\nid = "{lv.uuid}"\nstatus = {status}\nflags = {flags}\n'
-            f'creation_time = {lv.creation_time}\ncreation_host = "{lv.creation_host}"\n'
+            f"creation_time = {lv.creation_time}\ncreation_host = {quote(lv.creation_host)}\n"
             f"segment_count = 1\n\nsegment1 {{\nstart_extent = 0\nextent_count = {count}\n\n"
             f'type = "striped"\nstripe_count = 1\n\nstripes = [\n"{area.pv.name}", {area.extent}\n]\n}}\n}}'
         )
     return (
         f'\n\t\t{lv.name} {{\n\t\t\tid = "{lv.uuid}"\n\t\t\tstatus = {status}\n\t\t\tflags = {flags}\n'
         f"\t\t\tcreation_time = {lv.creation_time}\t{_time_comment(lv.creation_time)}\n"
-        f'\t\t\tcreation_host = "{lv.creation_host}"\n\t\t\tsegment_count = 1\n\n'
+        f"\t\t\tcreation_host = {quote(lv.creation_host)}\n\t\t\tsegment_count = 1\n\n"
         "\t\t\tsegment1 {\n\t\t\t\tstart_extent = 0\n"
         f"\t\t\t\textent_count = {count}\t{size_comment(count * extent_sectors)}\n\n"
         '\t\t\t\ttype = "striped"\n\t\t\t\tstripe_count = 1\t# linear\n\n\t\t\t\tstripes = [\n'
@@ -259,11 +259,11 @@ def _lv(out: Compact, lv: LogicalVolume, extent_sectors: int, locked: bool) -> N
     _tags(out, lv.tags)
     if lv.creation_time:
         _stamp(out, "creation_time", lv.creation_time)
-        out.line(f'creation_host = "{lv.creation_host}"')
+        out.line(f"creation_host = {quote(lv.creation_host)}")
     if lv.lock_args:
         out.line(f"lock_args = {quote(lv.lock_args)}")
     if lv.allocation_policy not in ("", "inherit"):
-        out.line(f'allocation_policy = "{lv.allocation_policy}"')
+        out.line(f"allocation_policy = {quote(lv.allocation_policy)}")
     if lv.profile:
         out.line(f"profile = {quote(lv.profile)}")
     if lv.read_ahead == 0:
@@ -303,7 +303,7 @@ def _segment(out: Compact, number: int, segment: Segment, extent_sectors: int) -
     reshape = segment.extra.get("reshape_count")
     if isinstance(reshape, int):
         out.sized(f"reshape_count = {reshape}", reshape * extent_sectors)
-    out.line(f'type = "{segment.type}"')
+    out.line(f"type = {quote(segment.type)}")
     _tags(out, segment.tags)
     if isinstance(segment, StripedSegment):
         stripes = len(segment.stripes)
@@ -336,7 +336,7 @@ def _pool(out: Compact, segment: ThinPoolSegment) -> None:
     out.line(f'pool = "{segment.data}"')
     out.line(f"transaction_id = {segment.transaction_id}")
     out.sized(f"chunk_size = {segment.chunk_sectors}", segment.chunk_sectors)
-    out.line(f'discards = "{segment.discards}"')
+    out.line(f"discards = {quote(segment.discards)}")
     if segment.zero:
         out.line("zero_new_blocks = 1")
     if segment.crop_metadata is not None:
