@@ -80,7 +80,7 @@ class LamellaError(Exception):
 
 
 class UsageError(LamellaError):
-    """The request itself makes no sense: a bad option, size, name or combination."""
+    """The request itself is invalid: a bad option, size, name or combination."""
 
     exit_code = 2
 

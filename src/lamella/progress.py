@@ -10,7 +10,7 @@ class Progress(Protocol):
     """One task at a time: started, advanced in bytes or items, and done."""
 
     def start(self, what: str, total: int | None) -> None:
-        """A task called *what* begins; *total* is None where nobody knows."""
+        """A task called *what* begins; *total* is None where unknown."""
 
     def advance(self, amount: int) -> None:
         """*amount* more of the total is finished."""
@@ -31,4 +31,4 @@ class _Quiet:
 
 
 QUIET: Progress = _Quiet()
-"""Tells nobody."""
+"""Reports nothing."""

@@ -21,7 +21,7 @@ COMMANDS = {
     ),
     Remedy.EXTEND_DATA: "lamella grow --data +20%",
     Remedy.EXTEND_METADATA: "lamella grow --metadata +100%",
-    Remedy.DELETE_UNUSED: "lamella rm CONTAINER (or lamella rmi IMAGE) gives back what only that has",
+    Remedy.DELETE_UNUSED: "lamella rm CONTAINER (or lamella rmi IMAGE) frees the space that only it uses",
     Remedy.ACTIVATE: "lamella activate",
     Remedy.DEACTIVATE: "lamella deactivate",
     Remedy.REPAIR: "lamella repair",
@@ -39,7 +39,7 @@ COMMANDS = {
         "or thin_repair if it finds damage"
     ),
     Remedy.REBUILD_METADATA: (
-        "a store's pool: lamella repair; any other thin metadata is rebuilt elsewhere with thin_repair"
+        "a store's pool: lamella repair; otherwise rebuild the metadata elsewhere with thin_repair"
     ),
     Remedy.MAKE_WRITABLE: "make the pool writable first; see: lamella check",
     Remedy.RESUME_POOL: ("lamella dmsetup info POOL, and when nothing is at work on it: dmsetup resume POOL"),

@@ -42,7 +42,7 @@ def device(tmp_path: Path, tool: Callable[[str], str]) -> Iterator[loop.LoopDevi
 
 
 def seen(found: list[Holder]) -> list[Holder]:
-    """Without what could not be looked at: these tests may run in a container."""
+    """Without what could not be inspected: these tests may run in a container."""
     return [each for each in found if each.kind is not Kind.UNSEEN]
 
 
@@ -194,12 +194,12 @@ def test_an_ordinary_user_is_told_what_it_cannot_see(device: loop.LoopDevice) ->
         [sys.executable, "-c", program, *numbers], capture_output=True, text=True, check=True
     )
     assert "held by something that cannot be seen; " in done.stdout
-    assert "could not be looked at: run it as root" in done.stdout
+    assert "could not be inspected: run it as root" in done.stdout
 
 
 def test_many_are_counted() -> None:
     found = [Holder(Kind.OPEN, "/dev/x", number, "sh") for number in range(1, 9)]
-    assert describe(found).endswith("open in process 5 (sh); and 3 more of that kind")
+    assert describe(found).endswith("open in process 5 (sh); and 3 more of this kind")
     assert describe([]) == "held by something that cannot be seen"
     assert describe([Holder(Kind.SWAP, "/dev/x")]) == "swap area /dev/x"
 

@@ -443,7 +443,7 @@ def test_a_dead_metadata_device_fails_the_pool_which_comes_back_with_it(
             dm.message(pool_name(root), "create_thin 9999")
         assert dm.status(pool_name(root), flush=False)[0].text.strip() == "Fail"
         said = lamella("info", expect=13)
-        assert "has failed: its metadata could neither be written nor read back" in said.err
+        assert "has failed: its metadata could be neither written nor read back" in said.err
         assert "lamella deactivate" in said.err
         lamella("umount", "box")
         bad.repair()

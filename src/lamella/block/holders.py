@@ -46,7 +46,7 @@ class Kind(Enum):
     NAMESPACE = "namespace"
     """A mount namespace without a process, whose mounts cannot be seen."""
     UNSEEN = "unseen"
-    """Not a holder: what could not be looked at."""
+    """Not a holder: what could not be inspected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def describe(found: Iterable[Holder]) -> str:
     for each in by_kind.values():
         parts += [str(holder) for holder in each[:_SHOWN]]
         if len(each) > _SHOWN:
-            parts.append(f"and {len(each) - _SHOWN} more of that kind")
+            parts.append(f"and {len(each) - _SHOWN} more of this kind")
     if not parts:
         parts = ["held by something that cannot be seen"]
     return printable("; ".join([*parts, *(str(holder) for holder in unseen)]))
@@ -264,13 +264,13 @@ class _Processes:
         """What this walk could not look at, in words."""
         found = []
         if self.hidden:
-            what = f"{self.hidden} process{'' if self.hidden == 1 else 'es'} could not be looked at"
+            what = f"{self.hidden} process{'' if self.hidden == 1 else 'es'} could not be inspected"
             how = ": run it as root" if os.geteuid() else ""
             found.append(Holder(Kind.UNSEEN, what + how))
         with suppress(OSError):
             if os.stat(PROC / "self" / "ns" / "pid").st_ino != FIRST_PID_NAMESPACE:
                 found.append(
-                    Holder(Kind.UNSEEN, "processes outside of this container could not be looked at")
+                    Holder(Kind.UNSEEN, "processes outside of this container could not be inspected")
                 )
         return found
 

@@ -203,7 +203,7 @@ def look(number: int) -> LoopInfo | None:
     try:
         fields = _status(descriptor)
     except OSError as error:
-        if error.errno == errno.ENXIO:  # detached meanwhile
+        if error.errno == errno.ENXIO:  # detached in the meantime
             return None
         raise explain(error, "look at", path) from error
     finally:
@@ -227,7 +227,7 @@ def look(number: int) -> LoopInfo | None:
 def detach(loop: LoopInfo) -> bool:
     """Detach the file. Returns whether it is detached now; else that happens when its last user closes it.
 
-    One that is attached to nothing, or to another file by now, is no error.
+    One that is attached to nothing, or to another file by now, is not an error.
     """
     try:
         descriptor = _open_node(loop.number, os.O_RDONLY)
@@ -329,7 +329,7 @@ def _reopened(info: LoopInfo, name: str, backing: int, *, read_only: bool) -> Lo
         )
     if info.size_limit:
         raise BusyError(
-            f"{name} is attached to {info.path} in part only", hint=f"detach it: losetup -d {info.path}"
+            f"{name} is attached to {info.path} only in part", hint=f"detach it: losetup -d {info.path}"
         )
     try:
         descriptor = _open_node(info.number, os.O_RDONLY if read_only else os.O_RDWR)
@@ -425,7 +425,7 @@ def _attach_new(control: int, name: str, backing: int, flags: int, sector_size: 
             log.debug("attached %s to /dev/loop%d", name, number)
             return LoopDevice(f"/dev/loop{number}", number, device)
     raise BusyError(
-        f"cannot attach {name}: other programs took each free loop device first",
+        f"cannot attach {name}: other programs took every free loop device first",
         hint="try again; see losetup",
     )
 
@@ -459,7 +459,7 @@ def _free_number(control: int, *, unlike: int) -> int:
             ) from error
         raise MissingError(
             f"no loop device is free ({os.strerror(error.errno or 0)})",
-            hint="see who has them: losetup; more come with: modprobe loop max_loop=64",
+            hint="list them: losetup; for more: modprobe loop max_loop=64",
         ) from error
     return number
 
@@ -479,9 +479,9 @@ def _open_node(number: int, flags: int) -> int:
             return descriptor
         os.close(descriptor)
         raise MissingError(
-            f"{path} is not the loop device that it is named for"
-            + ("" if stat.S_ISBLK(mode) else ": it is no block device"),
-            hint=f"remove it, and make it anew: mknod {path} b {os.major(wanted)} {os.minor(wanted)}",
+            f"{path} is not the loop device of its name"
+            + ("" if stat.S_ISBLK(mode) else ": it is not a block device"),
+            hint=f"remove it, and create it again: mknod {path} b {os.major(wanted)} {os.minor(wanted)}",
         )
     if not (SYS_BLOCK / f"loop{number}").exists() and SYS_BLOCK.exists():
         raise NotFoundError(f"there is no loop device {number}", hint="see losetup")
@@ -491,7 +491,7 @@ def _open_node(number: int, flags: int) -> int:
         pass  # udev, or another process like us
     except OSError as error:
         raise MissingError(
-            f"{path} is missing and cannot be made: {os.strerror(error.errno or 0)}",
+            f"{path} is missing and cannot be created: {os.strerror(error.errno or 0)}",
             hint="in a container, give it the host's loop devices; or use --engine user, which needs none",
         ) from error
     try:

@@ -41,7 +41,7 @@ MAX_BYTES_IN_FLIGHT = 4 << 20
 MAX_UNFLUSHED = 64 << 20
 """Bytes of written, not yet flushed data that are kept for repeating; beyond it a flush is sent."""
 MAX_PAUSE = 0.25
-"""Seconds between two attempts to connect again: a server that dies anew may not be there for long."""
+"""Seconds between two attempts to connect again: a server that dies again may not be there for long."""
 MAX_RECONNECTS = 100
 """How often a connection may be restored and break again over the same requests, after the timeout too."""
 MAX_REQUEST = 32 << 20
@@ -111,7 +111,7 @@ class NbdDevice(BlockDevice):
         if self.size and size != self.size:
             raise BadInputError(
                 f"{self.name} has {size} bytes after reconnecting instead of {self.size}",
-                hint="it is not the same disk; nothing more was written to it",
+                hint="it is not the same disk; nothing further was written to it",
             )
         self.size = size
 
@@ -171,7 +171,7 @@ class NbdDevice(BlockDevice):
     def _option_reply(self, asked: int) -> tuple[int, bytes]:
         magic, number, kind, length = protocol.OPTION_REPLY.unpack(self._receive(protocol.OPTION_REPLY.size))
         if magic != protocol.OPTION_REPLY_MAGIC or number != asked or length > 1 << 20:
-            raise _Broken("the handshake makes no sense")
+            raise _Broken("the handshake is invalid")
         return kind, self._receive(length)
 
     def _receive(self, length: int) -> bytes:
@@ -256,7 +256,7 @@ class NbdDevice(BlockDevice):
                 self._socket.sendall(b"".join(batch) if len(batch) > 1 else batch[0])
             magic, error, cookie = protocol.REPLY.unpack(self._receive(protocol.REPLY.size))
             if magic != protocol.REPLY_MAGIC or cookie not in waiting:
-                raise _Broken("an answer makes no sense")
+                raise _Broken("an answer is invalid")
             done = waiting.pop(cookie)
             bytes_under_way -= done[2]
             if error:
@@ -277,7 +277,7 @@ class NbdDevice(BlockDevice):
         if error == errno.EPERM:
             raise ReadOnlyError(message, hint="the server does not allow writing")
         if error == errno.EBUSY:
-            raise BusyError(message, hint="something else uses the disk")
+            raise BusyError(message, hint="another client uses the disk")
         raise DeviceIOError(message, hint="look at the NBD server's log")
 
     def _split(self, kind: int, offset: int, view: memoryview) -> Iterator[_Request]:

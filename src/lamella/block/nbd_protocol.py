@@ -27,11 +27,11 @@ REP_ERRORS = {
     0x80000002: "the server's policy forbids it",
     0x80000003: "the server found the request invalid",
     0x80000004: "the server's platform does not support it",
-    0x80000005: "the server wants TLS",
-    0x80000006: "there is no such export",
+    0x80000005: "the server requires TLS",
+    0x80000006: "no such export",
     0x80000007: "the server is shutting down",
-    0x80000008: "the server wants block sizes negotiated",
-    0x80000009: "the request was too big for the server",
+    0x80000008: "the server requires block sizes to be negotiated",
+    0x80000009: "the request is too large for the server",
 }
 REP_ERR_UNSUPPORTED = 0x80000001
 INFO_EXPORT, INFO_BLOCK_SIZE = 0, 3

@@ -104,11 +104,11 @@ def explain(error: OSError, doing: str, name: str) -> LamellaError:
         case errno.EACCES | errno.EPERM:
             return PermissionDeniedError(message, hint="run as the owner of the file, or as root")
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
-            return NoSpaceError(message, hint="free some space where it lies, then try again")
+            return NoSpaceError(message, hint="free some space on its file system, then try again")
         case errno.EROFS:
             return ReadOnlyError(message, hint="the file system or device is read-only; make it writable")
         case errno.EBUSY | errno.EAGAIN | errno.ETXTBSY:
-            return BusyError(message, hint="something else uses it; stop that first (see lsof or lsblk)")
+            return BusyError(message, hint="another program uses it; stop that first (see lsof or lsblk)")
         case errno.EEXIST:
             return ExistsError(message, hint="choose another name, or remove it first")
         case errno.EISDIR:

@@ -58,4 +58,4 @@ def is_udev(process: int) -> bool:
     try:
         return (Path("/proc") / str(process) / "comm").read_text(errors="replace").strip() in UDEV
     except OSError:
-        return False  # it went meanwhile, and its lock with it: the next look will tell
+        return False  # it was removed in the meantime, and its lock with it: the next look will tell

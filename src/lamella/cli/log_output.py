@@ -106,7 +106,7 @@ def _level(levels: dict[str, int], name: str) -> int:
     return levels[name]
 
 
-class _StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # is no generic class at run time
+class _StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # not generic at run time
     """Writes to what is standard error at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -114,7 +114,7 @@ class _StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # is no 
         super().emit(record)
 
 
-class _FileHandler(logging.StreamHandler):  # type: ignore[type-arg]  # is no generic class at run time
+class _FileHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic at run time
     def close(self) -> None:
         self.stream.close()
         super().close()

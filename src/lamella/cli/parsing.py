@@ -122,7 +122,7 @@ def open_with_kernel_engine(args: argparse.Namespace) -> Store:
     from lamella.store import Store
 
     if args.engine == "user":
-        raise UsageError("the user engine makes no device nodes", hint="leave --engine user out, as root")
+        raise UsageError("the user-space engine has no device nodes", hint="leave --engine user out, as root")
     return Store.open(args.root, wait=args.wait, engine="kernel")
 
 

@@ -71,14 +71,14 @@ class DeviceMapper:
     def __init__(self, path: Path = CONTROL) -> None:
         if os.geteuid() != 0:
             raise PermissionDeniedError(
-                "device-mapper is for root only", hint="run it as root, or use --engine user"
+                "only root may use device-mapper", hint="run it as root, or use --engine user"
             )
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise MissingError(
-                f"this kernel has no device-mapper: {path} is not there",
-                hint="load it with: modprobe dm_thin_pool; or use --engine user, which needs none",
+                f"this kernel has no device-mapper: {path} does not exist",
+                hint="load it with: modprobe dm_thin_pool; or use --engine user, which does not need it",
             ) from error
         except OSError as error:
             raise MissingError(
@@ -150,7 +150,7 @@ class DeviceMapper:
             if info is not None:
                 return ExistsError(
                     f"the {what} is that of device {info.name} ({info.number}) already",
-                    hint=f"dmsetup info {info.name} tells more",
+                    hint=f"see: dmsetup info {info.name}",
                 )
         return None
 
@@ -288,7 +288,7 @@ class DeviceMapper:
         dev = os.makedev(*number) if number is not None else 0
         what = name or uuid or (f"{number[0]}:{number[1]}" if number is not None else "")
         if not what:
-            raise UsageError("no device was named", hint="give its name, its UUID or its number")
+            raise UsageError("no device name given", hint="give its name, its UUID or its number")
         return info_of(self._call(Command.DEV_STATUS, "look at", name, uuid=uuid, dev=dev, what=what)[0])
 
     def find(
@@ -366,7 +366,8 @@ class DeviceMapper:
         """
         if self.version < POLL_SINCE:
             raise UnsupportedError(
-                f"this kernel's device-mapper is {'.'.join(map(str, self.version))}: it cannot be waited for",
+                f"this kernel's device-mapper is {'.'.join(map(str, self.version))}, "
+                "which cannot wait for several devices",
                 hint="wait for one device at a time; or use Linux 4.13 or later",
             )
         end = None if timeout is None else time.monotonic() + timeout

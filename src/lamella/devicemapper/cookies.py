@@ -140,13 +140,13 @@ class Cookie:
                 return
             if not udev_runs():
                 raise BusyError(
-                    "udev ended before it had dealt with the devices' changes",
-                    hint="start it, and let it look again: systemctl start systemd-udevd; udevadm trigger",
+                    "udev ended before it had processed the devices' changes",
+                    hint="start it, and trigger it again: systemctl start systemd-udevd; udevadm trigger",
                 )
         if not self._is_zero(0):
             raise BusyError(
                 f"udev did not answer within {timeout:g} seconds",
-                hint="see what it is busy with: udevadm settle; journalctl -u systemd-udevd",
+                hint="see what it is processing: udevadm settle; journalctl -u systemd-udevd",
             )
 
     def close(self) -> None:

@@ -30,13 +30,13 @@ _CLASSES: dict[int, tuple[type[LamellaError], str | None]] = {
     errno.EINVAL: (UsageError, "dmesg says why"),
     errno.EIO: (DeviceIOError, "dmesg says more"),
     errno.ENOTTY: (UnsupportedError, "this kernel's device-mapper is too old for it"),
-    errno.ENOMEM: (LamellaError, "free some memory; the table is held in the kernel's"),
-    errno.EPERM: (PermissionDeniedError, "device-mapper wants CAP_SYS_ADMIN"),
-    errno.EACCES: (PermissionDeniedError, "device-mapper wants CAP_SYS_ADMIN"),
+    errno.ENOMEM: (LamellaError, "free some memory; tables are kept in kernel memory"),
+    errno.EPERM: (PermissionDeniedError, "device-mapper requires CAP_SYS_ADMIN"),
+    errno.EACCES: (PermissionDeniedError, "device-mapper requires CAP_SYS_ADMIN"),
 }
 
 
 def explained(error: OSError, doing: str, what: str) -> LamellaError:
     """The error to raise for a failed ioctl; raise it from *error*, which has the number."""
-    kind, hint = _CLASSES.get(error.errno or 0, (LamellaError, "dmesg may say more"))
+    kind, hint = _CLASSES.get(error.errno or 0, (LamellaError, "see also dmesg"))
     return kind(f"device-mapper cannot {doing} {what}: {os.strerror(error.errno or 0)}", hint=hint)

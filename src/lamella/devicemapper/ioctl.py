@@ -118,7 +118,7 @@ def pack(
             _bytes(name, MAX_NAME, "a device's name"), _bytes(uuid, MAX_UUID, "a device's UUID"),
         )  # fmt: skip
     except struct.error as error:
-        raise UsageError(f"device-mapper cannot be asked that of {name or uuid!r}: {error}") from error
+        raise UsageError(f"invalid device-mapper request for {name or uuid!r}: {error}") from error
     buffer[HEADER.size : HEADER.size + len(data)] = data
     return buffer
 
@@ -126,7 +126,7 @@ def pack(
 def unpack(buffer: bytes | bytearray) -> Answer:
     """The header of an answer. Raises :class:`CorruptError` if it does not describe what came."""
     if len(buffer) < HEADER.size:
-        raise _senseless("it is cut short")
+        raise _senseless("it is truncated")
     a, b, c, size, start, count, opened, flags, event, dev, name, uuid = HEADER.unpack_from(buffer)
     if size > len(buffer) and not flags & Flag.BUFFER_FULL:
         raise _senseless(f"it claims {size} bytes and has {len(buffer)}")
@@ -259,11 +259,11 @@ def _bytes(string: str, most: int | None, what: str) -> bytes:
 
 def _unpack(layout: struct.Struct, buffer: bytes | bytearray, at: int) -> tuple[Any, ...]:
     if not 0 <= at <= len(buffer) - layout.size:
-        raise _senseless(f"something lies at {at} of {len(buffer)} bytes")
+        raise _senseless(f"data at {at} of {len(buffer)} bytes")
     return layout.unpack_from(buffer, at)
 
 
 def _senseless(why: str) -> CorruptError:
     return CorruptError(
-        f"device-mapper's answer makes no sense: {why}", hint="is /dev/mapper/control the kernel's own?"
+        f"invalid answer from device-mapper: {why}", hint="check that /dev/mapper/control is the kernel's"
     )

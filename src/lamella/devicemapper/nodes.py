@@ -100,7 +100,7 @@ def make_name(name: str, major: int, minor: int) -> Path:
 
 
 def drop_name(name: str) -> None:
-    """Remove ``/dev/mapper/NAME``; that it is not there is no error."""
+    """Remove ``/dev/mapper/NAME``; that it is not there is not an error."""
     path = mapper_path(name)
     try:
         path.unlink(missing_ok=True)

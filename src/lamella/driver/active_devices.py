@@ -76,6 +76,6 @@ def _active(root: Path, beginning: str = "") -> Iterator[Present]:
         if device.name.startswith(prefix + beginning):
             major, _, minor = attribute(device.folder, "dev").partition(":")
             suspended = attribute(device.folder, "dm/suspended") == "1"
-            with suppress(ValueError):  # it was removed meanwhile
+            with suppress(ValueError):  # it was removed in the meantime
                 hash_ = device.name.removeprefix(prefix)
                 yield Present(hash_, device.name, int(major), int(minor), suspended, ())

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _FAILED = "devmapper: Base Device UUID and Filesystem verification failed: "
 
 _DIFFERENT_POOL = (
-    "the pool's devices are not the ones this store was set up with (restored, copied or made anew): put the "
+    "the pool's devices are not the ones this store was set up with (restored, copied or recreated): put the "
     "right ones back; or, if the images can be loaded again, clear the store with 'lamella teardown --force' "
-    "and set it up anew. Nothing was changed"
+    "and set it up again. Nothing was changed"
 )
 
 

@@ -223,7 +223,7 @@ class DeviceEngine(ABC):
         return False
 
     def _no_nodes(self) -> UsageError:
-        return UsageError("the user engine makes no device nodes", hint="use --engine kernel, as root")
+        return UsageError("the user-space engine has no device nodes", hint="use --engine kernel, as root")
 
     # -- device ids ------------------------------------------------------------------------------
 

@@ -170,7 +170,7 @@ class DeviceSet(OpenDevices):
                 hint="leave the size out to get the image's own",
             )
         if size % 512:
-            raise UsageError(f"a size of {size} bytes is no multiple of 512", hint="round it up")
+            raise UsageError(f"a size of {size} bytes is not a multiple of 512", hint="round it up")
         self.check_free_space()
 
         def grow_and_fill(volume: ThinVolume) -> None:
@@ -242,7 +242,7 @@ class DeviceSet(OpenDevices):
             return
         if read_only:
             self.warnings.append(
-                "the pool has been grown; the next command that changes the store puts that to use"
+                "the pool has been grown; the next command that changes the store uses the new space"
             )
             return
         log.info(

@@ -164,7 +164,7 @@ class EmulatedDevices:
         if device is not None:
             return device
         what = name or uuid or (f"{number[0]}:{number[1]}" if number else "it")
-        raise NotFoundError(f"there would be no device {what}", hint="dmsetup ls lists the devices")
+        raise NotFoundError(f"no device {what} would exist", hint="dmsetup ls lists the devices")
 
 
 def emulated_devices(devices: DeviceSet) -> EmulatedDevices:

@@ -153,5 +153,5 @@ def check_kernel() -> None:
             programs.run(["modprobe", "dm_thin_pool"], capture_output=True)
         if "thin-pool" not in dm.targets():
             raise UnsupportedError(
-                "this kernel has no thin pools", hint="modprobe dm_thin_pool; or use --engine user"
+                "this kernel has no thin-pool target", hint="modprobe dm_thin_pool; or use --engine user"
             )

@@ -177,7 +177,7 @@ class KernelEngine(DeviceEngine):
 
 
 def _activate(dm: DeviceMapper, state: State, backend: PoolBackend) -> str:
-    """Activate the pool, unless it is that of a store which was formatted anew; gives its name."""
+    """Activate the pool, unless it is that of a store which was formatted again; gives its name."""
     with backend.exclusive():
         name = backend.active(dm)  # LVM2's event-based activation may have activated it meanwhile
         if name is not None:

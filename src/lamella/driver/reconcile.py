@@ -90,7 +90,11 @@ def remove_stale(kernel: KernelDevices, state: State) -> list[str]:
                 if not info.deferred_remove:
                     make_name(info.name, info.major, info.minor)
             continue
-        why = "state.db has no such device" if row is None else f"it is thin device {number} of another time"
+        why = (
+            "state.db has no such device"
+            if row is None
+            else f"it is thin device {number} of an earlier state"
+        )
         try:
             dm.remove(info.name, cookie=QUIET_COOKIE)
         except NotFoundError:

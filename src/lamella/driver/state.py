@@ -415,7 +415,7 @@ def _explain(error: sqlite3.Error, doing: str, path: Path) -> LamellaError:
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return CorruptError(message, hint=_RESTORE)
     if code == sqlite3.SQLITE_FULL:
-        return NoSpaceError(message, hint="free some space where the store lies, then try again")
+        return NoSpaceError(message, hint="free some space on the store's file system, then try again")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return BusyError(message, hint="another program has the file open; wait for it to finish")
     if code == sqlite3.SQLITE_READONLY:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Node:
-    """One thing. Sizes are in bytes; *used* is None where nobody knows.
+    """One thing. Sizes are in bytes; *used* is None where unknown.
 
     *kind*: "disk", "file", "lv", "pool", "base", "layer", "image" (the layer on top of one), "container",
     "deleted". What lies on two things is the same node in both their *children*.

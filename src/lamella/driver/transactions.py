@@ -61,7 +61,7 @@ def compare(pool: ThinPool, state: State) -> None:
     if note is None:
         known = f"state.db ended with transaction {stored}"
     else:
-        known = f"state.db ended with transaction {stored} and noted transaction {note.transaction_id}"
+        known = f"state.db ended with transaction {stored} and recorded transaction {note.transaction_id}"
     raise CorruptError(
         f"the pool is at transaction {pool.transaction_id}, but {known}: one was changed without the other",
         hint="if state.db or the pool's files were restored from a backup, restore the other to the same "

@@ -174,7 +174,7 @@ class _Comparison(Generic[N]):
         self.numbers: dict[bytes, int] = {}
         """Upper inode numbers of what is A or C."""
         self.opaque: set[bytes] = set()
-        """Directories made anew, none of whose former names is left."""
+        """Directories created again, none of whose former names is left."""
 
     def run(self) -> None:
         """Fill the results."""

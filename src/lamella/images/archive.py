@@ -59,7 +59,7 @@ def open_archive(
     *spool_folder* (default: the system's folder for temporary files). All documents are read and
     verified here; layers are not touched.
 
-    Errors: :class:`BadInputError` for what is no image archive, or is damaged or hostile;
+    Errors: :class:`BadInputError` for what is not an image archive, or is damaged or hostile;
     :class:`~lamella.errors.NotFoundError` for a path or platform that is not there;
     :class:`~lamella.errors.UnsupportedError` for kinds of images that cannot be used.
     """

@@ -160,7 +160,7 @@ def _read_manifest(document: Document, media_type: str) -> Manifest:
     config = Descriptor.read(document.child("config"))
     if config.media_type not in CONFIG_TYPES:
         raise UnsupportedError(
-            f"{what} is no container image: its configuration is of the type {config.media_type[:100]!r}",
+            f"{what} is not a container image: its configuration is of the type {config.media_type[:100]!r}",
             hint="it may be a chart, a plugin, a signature or another artifact kept in a registry",
         )
     layers = tuple(Descriptor.read(child) for child in document.children("layers"))

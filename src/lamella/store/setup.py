@@ -51,7 +51,7 @@ def set_up(
             opened.clean_up()
             return opened
         if there:  # so the preflight of a new one was not run
-            raise BusyError(f"the store in {place.path} was removed meanwhile", hint="set it up again")
+            raise BusyError(f"the store in {place.path} was removed in the meantime", hint="set it up again")
         require_no_remains(place, backend)
         continued = backend.begun()
         if backend.engine == "kernel":

@@ -421,7 +421,7 @@ class Store:
         ]
 
     def remove_container(self, name: str, force: bool = False) -> list[str]:
-        """Remove a container and everything in it; with *force*, one that does not exist is no error.
+        """Remove a container and everything in it; with *force*, one that does not exist is not an error.
 
         Raises :class:`BusyError` if it is mounted; with *force* it is first unmounted from the store's own
         folder. A device that is still open is deleted later (``dm.use_deferred_deletion``); the messages that

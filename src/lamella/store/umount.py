@@ -97,7 +97,7 @@ def unmount_at(root: Root, active: Present, point: str, *, lazy: bool, deferred_
 def deactivate_device(active: Present, *, deferred: bool) -> list[str]:
     """Remove the device-mapper device; with *deferred*, an open one is removed at its last close.
 
-    Returns warnings that say who holds it open; that is no error.
+    Returns warnings that say who holds it open; that is not an error.
     """
     from lamella.devicemapper.client import DeviceMapper
     from lamella.devicemapper.nodes import drop_name

@@ -152,8 +152,8 @@ def _of_mode(status: PoolStatus, facts: Facts) -> Diagnosis | None:
         return Diagnosis(
             "failed",
             Severity.BROKEN,
-            "has failed: its metadata could neither be written nor read back",
-            "every read and write of a container fails; what was committed before is on the disks",
+            "has failed: its metadata could be neither written nor read back",
+            "every read and write of a container fails; what was committed before is still on the disks",
             _RECOVER,
         )
     if status.needs_check:
@@ -189,7 +189,7 @@ def _what_writers_get(status: PoolStatus, facts: Facts) -> str:
     if status.error_if_no_space:
         return (
             "containers read and overwrite what they have; other writes fail at once (no space left). When "
-            "the pool has grown they succeed again; an ext4 that lost a journal write has to be mounted anew"
+            "the pool has grown they succeed again; an ext4 that lost a journal write has to be mounted again"
         )
     if facts.no_space_timeout == 0:
         return (
@@ -243,9 +243,9 @@ def _nearly_full(what: str, used: int, total: int, remedy: Remedy) -> Diagnosis:
         f"{what}-low",
         Severity.SOON,
         f"has used {used * 100 // max(total, 1)}% of its {what}",
-        "everything works; when it is full, writes wait or fail"
+        "everything works, but when it is full, writes wait or fail"
         if what == "data"
-        else "everything works; when it is full, the pool becomes read-only",
+        else "everything works, but when it is full, the pool becomes read-only",
         (remedy,),
     )
 
@@ -267,7 +267,7 @@ def refuse_activation(
             "wrong-chunk-size",
             Severity.BROKEN,
             f"was made with chunks of {own_chunk} bytes, and is to be opened with chunks of {chunk_size}",
-            "it is another pool's metadata, or the volume group's text was changed; nothing was touched",
+            "it is another pool's metadata, or the volume group's text was changed; nothing was written",
             (Remedy.CHECK, "put the right metadata back"),
         )
     wanted = fields.data_sm_root.nr_blocks
@@ -284,9 +284,9 @@ def _smaller(what: str, size: int, wanted: int) -> Diagnosis:
         f"{what}-device-smaller",
         Severity.BROKEN,
         f"recorded {wanted} bytes of {what}, but its {what} device has only {size}",
-        "the device was cut off, or is another pool's; nothing was touched",
+        "the device was truncated, or is another pool's; nothing was changed",
         (
-            f"give the {what} device back its {wanted} bytes (truncate, lvextend, vgcfgrestore)",
+            f"restore the {what} device's {wanted} bytes (truncate, lvextend, vgcfgrestore)",
             Remedy.CHECK,
         ),
     )

@@ -189,6 +189,6 @@ def parse_thin_status(text: str) -> ThinStatus:
         return ThinStatus(int(mapped) * SECTOR, 0 if highest == "-" else (int(highest) + 1) * SECTOR)
     except ValueError as error:
         raise BadInputError(
-            f"the kernel's status of a thin device makes no sense: {text[:200]!r}",
+            f"invalid status of a thin device from the kernel: {text[:200]!r}",
             hint="this Lamella may be too old for this kernel",
         ) from error

@@ -147,7 +147,7 @@ def test_inputs_mistaken_for_each_other(
     part: Callable[[str], str], text: Path, output: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main("thin_restore", ["-i", part("clean"), "-o", str(output)]) == 1
-    assert "is no XML of thin metadata: line 1" in capfd.readouterr().err
+    assert "is not thin metadata XML: line 1" in capfd.readouterr().err
     text.write_text(text.read_text() + " " * 5000)
     assert main("thin_repair", ["-i", str(text), "-o", str(output)]) == 1
     assert "This looks like XML." in capfd.readouterr().err

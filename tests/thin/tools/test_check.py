@@ -241,8 +241,8 @@ def test_a_shared_root_is_counted(image: bytearray) -> None:
     ("offset", "value", "reason"),
     [
         (4, 3, "the node is neither leaf nor internal"),
-        (8, 1, "the node says that it is another block"),
-        (16, 253, "the node has more entries than it says it can have"),
+        (8, 1, "the node has another block's number"),
+        (16, 253, "the node has more entries than its max_entries"),
         (20, 1000, "the node has more entries than a block holds"),
         (24, 16, "the node's values have not 8 bytes"),
     ],

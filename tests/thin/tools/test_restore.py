@@ -277,7 +277,7 @@ BAD = {
     f"{SUPER}{DEVICE}{DEVICE}</device>{END}": "misplaced element device",
     f"{SUPER}{DEVICE}text{END}": "not understood: 'text",
     f"{SUPER}{DEVICE}<single_mapping2 a='1'/>{END}": "unknown element single_mapping2",
-    f"{SUPER}{DEVICE}</device>{DEVICE}{END}": "device 1 comes twice",
+    f"{SUPER}{DEVICE}</device>{DEVICE}{END}": "device 1 occurs twice",
     f"{SUPER}{DEVICE}<![CDATA[x]]>{END}": "character data",
     f"{SUPER}{DEVICE}<!-- a -- b -->{END}": "not understood",
     f'<!DOCTYPE a [<!ENTITY b "c">]>{SUPER}</superblock>': "document type",
@@ -306,7 +306,7 @@ BAD = {
     f"{SUPER}{DEVICE}{ONE.replace('1', '16777216')}{END}": "from 0 to 16777215",
     f'{SUPER}{DEVICE}<ref name="x"/>{END}': "no def 'x'",
     f'{SUPER}<def name="x"><ref name="x"/></def></superblock>': "no def 'x'",
-    f'{SUPER}<def name="x"/><def name="x"/></superblock>': "def 'x' comes twice",
+    f'{SUPER}<def name="x"/><def name="x"/></superblock>': "def 'x' occurs twice",
     f'{SUPER}<def name="x">{ONE}</def>{DEVICE}{ONE}<ref name="x"/>{END}': "mapped after",
     f'{SUPER}<def name="x">{ONE}</def>{DEVICE}<ref name="x"/>{ONE}{END}': "mapped after",
 }

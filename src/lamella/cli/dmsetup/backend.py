@@ -114,7 +114,7 @@ def look_up(devices: Source, name: str, options: Options, ioctl: str = "") -> De
             return devices.info(uuid=uuid, number=None if uuid else options.number)
         kernel_name = _from_path(devices, name)
         if not kernel_name:
-            raise NotFoundError("no device was named")
+            raise NotFoundError("no device name given")
         return devices.info(mangled(kernel_name) if options.mangling != "none" else kernel_name)
     except NotFoundError as error:
         if not ioctl:

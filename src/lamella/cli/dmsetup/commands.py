@@ -122,7 +122,7 @@ def ls(devices: Source, options: Options) -> None:
                     continue
                 between = ", "
         except NotFoundError:
-            continue  # it went meanwhile
+            continue  # it was removed in the meantime
         number = _number(devices, (info.major, info.minor), numbering, between)
         sys.stdout.write(f"{shown(name, options)}\t({number})\n")
 

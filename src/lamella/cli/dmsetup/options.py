@@ -143,7 +143,7 @@ def _own_options(argv: list[str], found: Options) -> list[str]:
 
 def _integer(text: str) -> int:
     if not text.isdigit() or len(text) > 9:
-        raise OptionError(f"{text!r} is no device number")
+        raise OptionError(f"{text!r} is not a device number")
     return int(text)
 
 

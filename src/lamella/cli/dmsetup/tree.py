@@ -25,7 +25,7 @@ FEATURES = (
     "ascii", "utf", "vt100", "compact", "inverted", "trunc", "notrunc",
 )  # fmt: skip
 WIDTH = 80
-"""Of a line where the output is no terminal. A longer one is cut one character shorter and gets three dots.
+"""Of a line where the output is not a terminal. A longer one is cut one shorter and gets three dots.
 """
 
 
@@ -83,7 +83,7 @@ def graph(devices: Source, names: Iterable[str]) -> list[Node]:
         return node
 
     for name in names:
-        with suppress(NotFoundError):  # it went meanwhile
+        with suppress(NotFoundError):  # it was removed in the meantime
             found = devices.info(name)
             add((found.major, found.minor))
     return list(nodes.values())

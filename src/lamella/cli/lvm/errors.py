@@ -7,7 +7,7 @@ from lamella.errors import LamellaError, UsageError
 
 
 class BadCommand(UsageError):
-    """The options make no sense together. Exit code 3; LVM2 then points at ``--help``."""
+    """The options contradict each other. Exit code 3; LVM2 then points at ``--help``."""
 
     exit_code = 3
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lamella.lvm.format.physical_volume import PhysicalVolume
 
 INTERVAL = 15
-"""Seconds between two lines of progress, where the output is no terminal."""
+"""Seconds between two lines of progress, where the output is not a terminal."""
 
 
 def pvmove(context: Context) -> None:

@@ -426,7 +426,7 @@ class DirectLvm(PoolBackend):
             (f"pool {record.group}/{record.pool}", self._found[1], record.pool_uuid),
         ):
             if there != known:
-                return f"the {what} was made anew: its UUID is {there}, and the store's was {known}. "
+                return f"the {what} was recreated: its UUID is {there}, and the store's was {known}. "
         return ""
 
     def problems(self) -> list[str]:

@@ -220,7 +220,7 @@ def copy_metadata(source: BlockDevice, target: BlockDevice) -> None:
     found = check(target)
     if not found.ok:
         raise CorruptError(
-            f"{target.name} does not give back what was written to it: {found.problems[0]}",
+            f"{target.name} does not return what was written to it: {found.problems[0]}",
             hint="see dmesg for errors of the disk; the damaged metadata is still in its place",
         )
 

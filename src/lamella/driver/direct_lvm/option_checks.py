@@ -31,7 +31,7 @@ def named_pool(text: str) -> tuple[str, str]:
         pool = "" if layer else pool
     if not group or not pool:
         raise UsageError(
-            f"dm.thinpooldev={text} names no thin pool of LVM", hint="write it as VG/POOL or VG-POOL"
+            f"dm.thinpooldev={text} is not an LVM thin pool", hint="write it as VG/POOL or VG-POOL"
         )
     return group, pool
 
@@ -88,7 +88,7 @@ def check_same_set_up(record: Record, options: Options, paths: Sequence[str]) ->
         if there != wanted:
             raise ExistsError(
                 f"a set-up that was not finished uses {', '.join(there)}, not {', '.join(wanted)}",
-                hint="run it as the first time, or undo it first: lamella teardown",
+                hint="run it with the same disks, or undo it first: lamella teardown",
             )
 
 

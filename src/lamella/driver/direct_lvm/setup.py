@@ -131,7 +131,7 @@ class Builder:
                 return
             if there is not None and self.record.profile != str(path):
                 raise ExistsError(
-                    f"{path} is there and differs from what was asked for",
+                    f"{path} exists and differs from what was asked for",
                     hint="remove it, or give the values in it: --autoextend-threshold, --autoextend-percent",
                 )
             self.record.profile = str(path)
@@ -141,7 +141,7 @@ class Builder:
         except (OSError, UnicodeDecodeError) as error:
             if isinstance(error, OSError):
                 raise explain(error, "write the profile", str(path)) from error
-            raise ExistsError(f"{path} is there and is no profile", hint="remove it") from error
+            raise ExistsError(f"{path} exists and is not a profile", hint="remove it") from error
 
 
 # -- removing ----------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def unmake(session: Session, record: Record) -> list[str]:
         owner = session.scan.group_of(disk) if disk is not None else None
         if disk is None:
             if not session.scan.disk(path):
-                left.append(f"{path} is not there: if it comes back, pvremove -ff it")
+                left.append(f"{path} is missing: if it returns, run pvremove -ff on it")
         elif owner is not None:
             left.append(f"{disk.path} is in volume group {owner.group.name}, which set-up did not make")
         else:

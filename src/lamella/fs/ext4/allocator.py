@@ -147,7 +147,7 @@ class Blocks:
             length = min(length, want)
             if length and self._is_free(first, length):
                 break
-            # Nothing is left, or the library has taken blocks there itself: look anew.
+            # Nothing is left, or the library has taken blocks there itself: search again.
             self.release_freed()
             self._runs, self._short, self._run = self._search(), [], (0, 0)
         else:

@@ -247,7 +247,7 @@ class Directory:
         return True
 
     def _save_whole(self, raw: bytearray, seed: int | None, allocator: Blocks) -> None:
-        """Build every block anew, with a hash tree if there is more than one."""
+        """Rebuild every block, with a hash tree if there is more than one."""
         filesystem = self._filesystem
         size = filesystem.block_size
         room = blocks.capacity(size, seed is not None)

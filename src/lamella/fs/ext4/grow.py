@@ -162,7 +162,7 @@ class _Growth:
         added = (plan.groups - old.group_count) * int(old.inodes_per_group)
         new.inodes_count = old.inodes_count + added
         new.free_inodes_count = old.free_inodes_count + added
-        new.overhead_clusters = 0  # a kernel counts anew
+        new.overhead_clusters = 0  # a kernel counts again
         if plan.first_meta_bg is not None:
             new.feature_compat &= ~sb.COMPAT_RESIZE_INODE
             new.feature_incompat |= sb.INCOMPAT_META_BG

@@ -112,7 +112,7 @@ def _open(filesystem: Ext4, number: int) -> tuple[_Log, bytearray]:
             hint="mount it once, or run `e2fsck -p` on it",
         )
     if size != filesystem.block_size or not 0 < first < length <= len(places) or start >= length:
-        raise filesystem.corrupt("the superblock of its journal makes no sense")
+        raise filesystem.corrupt("the superblock of its journal is invalid")
     if features & (_CSUM_V2 | _CSUM_V3):
         bare = bytes(head[:_CHECKSUM_AT]) + bytes(4) + bytes(head[_CHECKSUM_AT + 4 : 1024])
         if sb.crc32c(0xFFFFFFFF, bare) != struct.unpack_from(">I", head, _CHECKSUM_AT)[0]:

@@ -58,7 +58,7 @@ def make_ext4(
     options (``-b -i -I -N -m -O -E -L -U -J -G``). *prezeroed* promises that what has never been written
     reads as zeros; without it nothing is relied on. The device is not flushed.
 
-    Raises :class:`UsageError` for options that make no sense or a device that is too small.
+    Raises :class:`UsageError` for invalid options or a device that is too small.
     """
     if device.read_only:
         raise ReadOnlyError(f"{device.name} is open for reading only", hint="open it for writing")
@@ -99,7 +99,7 @@ def _parameters(device: BlockDevice, options: MkfsOptions) -> sb.SuperBlock:
     if blocks < 64:
         raise UsageError(
             f"{device.name} has {device.size} bytes: too small for an ext4 file system",
-            hint=f"it needs {64 * size} bytes at least",
+            hint=f"it needs at least {64 * size} bytes",
         )
     if blocks > 0xFFFFFFFF and "64bit" not in options.features:
         raise UsageError(

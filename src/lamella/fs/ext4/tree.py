@@ -448,7 +448,7 @@ class Tree(PathTree[Directory]):
             self._free(number, self.filesystem.read_inode(number), directory=True)
 
     def _drop_name(self, number: int, path: bytes) -> None:
-        """Remove one name of an inode that is no directory; its blocks are freed with the last one."""
+        """Remove one name of an inode that is not a directory; its blocks are freed with the last one."""
         filesystem = self.filesystem
         raw = filesystem.read_inode(number)
         if self._watcher is not None and ino.get_mode(raw) & ino.S_IFMT == ino.S_IFREG:

@@ -41,7 +41,7 @@ def grow_mounted(
         if device is not None and os.fstat(descriptor).st_dev != os.makedev(*device):
             raise BusyError(
                 f"what is mounted at {where} is not device {device[0]}:{device[1]}",
-                hint="its mount was changed meanwhile; try again",
+                hint="its mount was changed in the meantime; try again",
             )
         if filesystem == "ext4":
             block = os.fstatvfs(descriptor).f_frsize

@@ -209,7 +209,7 @@ class DirectoryTree(PathTree[Directory]):
             directory.inherits = True
 
     def _enter(self, parent: Directory, name: bytes) -> Directory:
-        """A directory that is there. Raises ``OSError`` if it is not, or is no directory."""
+        """A directory that is there. Raises ``OSError`` if it is not, or is not a directory."""
         known = parent.below.get(name)
         if known is not None:
             return known

@@ -246,7 +246,7 @@ def _copy(record: _File, streams: Iterator[Iterable[bytes]], out: Out, name: str
     if done != expected or crc != record.crc:
         raise CorruptError(
             f"{name}: the file {show(record.path)!r} has changed since its layer was unpacked",
-            hint="the layer cannot be written out again; load or pull its image anew",
+            hint="the layer cannot be written out again; load or pull its image again",
         )
     return done
 
@@ -265,7 +265,7 @@ class _Inside:
 
 
 def _damaged(name: str, reason: str) -> CorruptError:
-    return CorruptError(f"{name} is damaged: {reason}", hint="load or pull the layer's image anew")
+    return CorruptError(f"{name} is damaged: {reason}", hint="load or pull the layer's image again")
 
 
 def _saved_count(split: BinaryIO, name: str) -> int:

@@ -141,7 +141,7 @@ class _Plan:
     def volume(self, lv: LogicalVolume) -> str:
         """Add the device of the volume itself; returns its UUID."""
         if self.depth > MAX_DEPTH:
-            raise CorruptError(f"logical volume {self.group.name}/{lv.name} lies on too many others")
+            raise CorruptError(f"logical volume {self.group.name}/{lv.name} is built on too many others")
         self.depth += 1
         try:
             if lv.thin_pool is not None:

@@ -146,14 +146,14 @@ class Monitor:
         self._number += 1
         text = f"{mark}{THIN_PLUGIN} {uuid} {ERRORS_AND_TIMEOUT} {INTERVAL}".encode() + b"\0"
         with suppress(BlockingIOError):
-            while os.read(self._answers, LARGEST):  # what somebody who went away was told
+            while os.read(self._answers, LARGEST):  # what a client that has gone was sent
                 pass
         os.write(self._questions, HEADER.pack(command, len(text)) + text)
         end = time.monotonic() + ANSWER_TIMEOUT
         while True:
             code, size = HEADER.unpack(self._read(HEADER.size, end))
             if not 0 <= size <= LARGEST:
-                raise CorruptError(f"dmeventd's answer makes no sense: it claims {size} bytes")
+                raise CorruptError(f"invalid answer from dmeventd: it claims {size} bytes")
             answer = self._read(size, end).partition(b"\0")[0].decode(errors="replace")
             if answer.startswith(mark):
                 return int(code), answer

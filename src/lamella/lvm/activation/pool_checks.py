@@ -122,7 +122,7 @@ def _snapshot(dm: DeviceMapper, group: VolumeGroup, pool: str, device_id: int, o
     origin = group.lvs[origin_name]
     if origin.thin is None:
         raise CorruptError(
-            f"{group.name}/{origin_name}, the origin of a snapshot, is no thin volume",
+            f"{group.name}/{origin_name}, the origin of a snapshot, is not a thin volume",
             hint="restore the group's metadata from a backup",
         )
     text = f"create_snap {device_id} {origin.thin.device_id}"

@@ -57,7 +57,7 @@ def open_lv(found: FoundGroup, name: str, *, read_only: bool = False) -> BlockDe
 
 def _pieces(found: FoundGroup, lv: LogicalVolume, read_only: bool, depth: int) -> list[_Piece]:
     if depth > MAX_DEPTH:
-        raise CorruptError(f"logical volume {found.group.name}/{lv.name} lies on too many others")
+        raise CorruptError(f"logical volume {found.group.name}/{lv.name} is built on too many others")
     extent = found.group.extent_size
     pieces = []
     for segment in lv.segments:

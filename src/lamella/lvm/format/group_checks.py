@@ -31,7 +31,7 @@ def check_references(group: VolumeGroup) -> None:
                 if name not in group.lvs:
                     raise CorruptError(f"Unknown {role} {name} in a segment of logical volume {lv.name}.")
             if isinstance(segment, ThinSegment) and group.lvs[segment.pool].thin_pool is None:
-                raise CorruptError(f"LV {lv.name} invalid: {segment.pool} is no thin pool.")
+                raise CorruptError(f"LV {lv.name} invalid: {segment.pool} is not a thin pool.")
     _check_cycles(group)
 
 
@@ -49,7 +49,7 @@ def _check_cycles(group: VolumeGroup) -> None:
     while below:
         free = {name for name, targets in below.items() if not any(target in below for target in targets)}
         if not free:
-            raise CorruptError(f"LV {next(iter(below))} invalid: it lies on itself.")
+            raise CorruptError(f"LV {next(iter(below))} invalid: it is built on itself.")
         for name in free:
             del below[name]
 

@@ -62,7 +62,7 @@ def find_label(start: bytes, name: str, warn: list[str]) -> Label | None:
 
     *start* holds at least the first 2048 bytes; *name* is the disk's, for messages. What LVM2 says
     about labels that it passes over is added to *warn*. Raises :class:`CorruptError` for a label
-    whose checksum is right but whose header makes no sense.
+    whose checksum is right but whose header is invalid.
     """
     found: Label | None = None
     for sector in range(SCAN_SECTORS):
@@ -89,7 +89,7 @@ def _header(block: bytes, offset: int, sector: int, name: str) -> Label:
     def broken(what: str) -> CorruptError:
         return CorruptError(
             f"{name}: the physical volume header in sector {sector} is damaged: {what}",
-            hint="write it anew: pvcreate --uuid UUID --restorefile FILE, or pvck --repair",
+            hint="write it again: pvcreate --uuid UUID --restorefile FILE, or pvck --repair",
         )
 
     if offset < LABEL.size or offset + LENGTH + 8 > SECTOR:

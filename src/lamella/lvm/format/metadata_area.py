@@ -96,7 +96,7 @@ def unpack_header(block: bytes, start: int, name: str, warn: list[str]) -> AreaH
         warn += [*problems, f"WARNING: bad metadata header on {name} at {start}."]
         raise CorruptError(
             f"the metadata area of {name} at {start} has a bad header",
-            hint="let vgck --updatemetadata write it anew from another copy",
+            hint="let vgck --updatemetadata rewrite it from another copy",
         )
     slots = [Slot(*SLOT.unpack_from(block, HEADER.size + number * SLOT.size)) for number in range(2)]
     if not slots[0].offset:
@@ -131,7 +131,7 @@ def text_ranges(header: AreaHeader, slot: Slot, name: str) -> list[tuple[int, in
         raise CorruptError(
             f"the metadata area of {name} at {header.start} points at text outside itself "
             f"(offset {slot.offset}, size {slot.size})",
-            hint="let vgck --updatemetadata write it anew from another copy",
+            hint="let vgck --updatemetadata rewrite it from another copy",
         )
     wrapped = max(slot.offset + slot.size - header.size, 0)
     pieces = [(header.start + slot.offset, slot.size - wrapped)]

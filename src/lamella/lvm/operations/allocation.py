@@ -59,7 +59,7 @@ def allocate(
     name = volume.name if volume is not None else name
     policy = policy if policy not in ("", "inherit") else group.policy
     if policy not in ORDER:
-        raise UsageError(f"{policy!r} is no allocation policy", hint="one of " + ", ".join(ORDER))
+        raise UsageError(f"{policy!r} is not an allocation policy", hint="one of " + ", ".join(ORDER))
     if stripes > 1 and extents % stripes:
         raise UsageError(
             f"Number of extents requested ({extents}) needs to be divisible by {stripes}.",

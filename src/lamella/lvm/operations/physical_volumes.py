@@ -227,7 +227,7 @@ def _wipe_signatures(session: Session, disk: Disk, options: PvOptions, confirm: 
 
 
 def _write_pv(disk: Disk, label: Label, *, ignore: bool, zero: bool) -> None:
-    """Areas first, label last: until it is there the disk is no physical volume."""
+    """Areas first, label last: until it is there the disk is not a physical volume."""
     device = disk.writer
     if zero:
         device.write(0, bytes(SCAN_BYTES))

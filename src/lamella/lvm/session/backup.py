@@ -133,7 +133,7 @@ def _expire(folder: Path, group_name: str, environment: Environment) -> None:
                 path.unlink()
                 left -= 1
         except OSError:
-            continue  # somebody else tidies up too
+            continue  # another process cleans up too
 
 
 def _folder(folder: Path) -> None:

@@ -96,7 +96,7 @@ class BlockStore:
         return [fresh[block] if node is None else node for block, node in zip(blocks, found, strict=True)]
 
     def raw(self, block: int, xor: int) -> npt.NDArray[np.uint8]:
-        """The 4096 bytes of a block that is no node; to be read only. Raises :class:`CorruptError`."""
+        """The 4096 bytes of a block that is not a node; to be read only. Raises :class:`CorruptError`."""
         dirty = self._dirty_raw.get(block)
         return dirty[0] if dirty is not None else self._read([block], xor)[0]
 

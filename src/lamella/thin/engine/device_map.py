@@ -77,7 +77,7 @@ class DeviceMap:
                     raise tree.blocks.corrupt(
                         self.root,
                         f"is the root of a mapping tree that refers to data block {furthest}, "
-                        f"outside the {self.budget.data_chunks} that there are",
+                        f"but there are only {self.budget.data_chunks}",
                     )
                 page.view[(keys - np.uint64(first)).astype(np.int64)] = values
             self.pages[number] = page

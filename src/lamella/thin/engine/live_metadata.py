@@ -221,7 +221,7 @@ class LiveMetadata:
         origin = self.get(origin_id)
         if self.time >= TIME_MASK:
             raise UnsupportedError(
-                f"the pool of {self.device.name} has had {self.time} snapshots; the format counts no further",
+                f"the pool of {self.device.name} has had {self.time} snapshots, the format's limit",
                 hint="copy its devices to a new pool",
             )
         root = self.map_of(origin).root
@@ -258,7 +258,7 @@ class LiveMetadata:
         if self.transaction_id != old:
             raise ExistsError(
                 f"the transaction id of the pool of {self.device.name} is {self.transaction_id}, not {old}",
-                hint="another program has changed the pool; look at its state first",
+                hint="another program has changed the pool; check its state first",
             )
         if not 0 <= new < 1 << 64:
             raise UsageError(f"invalid transaction id {new}", hint="give a number from 0 to 2**64 - 1")

@@ -209,7 +209,7 @@ class Pool(PoolCore):
         with self.lock:
             live = self.live
             if self.mode < PoolMode.OUT_OF_METADATA_SPACE and live.changed:
-                with self.updating("bring its metadata up to date"):
+                with self.updating("update its metadata"):
                     live.flush_maps()
             total = live.metadata.size
             return PoolStatus(
@@ -364,13 +364,13 @@ class Pool(PoolCore):
     def resize_data(self) -> None:
         """The data device has grown: use all of it. Writers that wait for space go on."""
         with self.lock:
-            self.check_changeable("take note of the data device's new size")
+            self.check_changeable("record the data device's new size")
             self._adopt_sizes()
 
     def resize_metadata(self) -> None:
         """The metadata device has grown: use all of it."""
         with self.lock:
-            self.check_changeable("take note of the metadata device's new size", PoolMode.READ_ONLY)
+            self.check_changeable("record the metadata device's new size", PoolMode.READ_ONLY)
             self._adopt_sizes()
 
     def _adopt_sizes(self) -> None:

@@ -163,7 +163,7 @@ class PoolCore:
         if self.mode is PoolMode.FAIL:
             raise DeviceIOError(
                 f"the pool of {self.name} has failed: its metadata could not be read back",
-                hint="look at the state of the metadata device, then open the pool again",
+                hint="check the metadata device, then open the pool again",
             )
 
     def check_changeable(self, doing: str, limit: PoolMode = PoolMode.OUT_OF_METADATA_SPACE) -> None:
@@ -249,7 +249,7 @@ class PoolCore:
             self.check_usable()
             device = self.live.get(dev_id)
             if device.map is not None and device.map.changed:
-                with self.updating(f"bring the map of thin device {dev_id} up to date"):
+                with self.updating(f"update the map of thin device {dev_id}"):
                     self.live.flush_map(device)
             return self.live.map_of(device).root
 

@@ -97,7 +97,7 @@ class SpaceMap(ABC):
 
     def _load(self, number: int) -> npt.NDArray[np.uint32]:
         if not 0 <= number < len(self.index):
-            raise self._corrupt(number * ENTRIES_PER_BITMAP, f"lies outside the {self.size} that there are")
+            raise self._corrupt(number * ENTRIES_PER_BITMAP, f"does not exist: there are {self.size}")
         block = int(self.index[number]["blocknr"])
         packed = self.blocks.raw(block, BITMAP_XOR)
         counts: npt.NDArray[np.uint32] = unpack_bitmaps(packed[None, :])[0].astype(np.uint32)
@@ -129,7 +129,7 @@ class SpaceMap(ABC):
     def _check_allocated(self) -> None:
         if not 0 <= self._allocated <= self.size:
             raise self.blocks.corrupt(
-                0, f"counts {self._allocated} {self.what}s in use, of the {self.size} that there are"
+                0, f"counts {self._allocated} {self.what}s in use, but there are only {self.size}"
             )
 
     # -- counting --------------------------------------------------------------------------------

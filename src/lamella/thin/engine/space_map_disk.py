@@ -59,7 +59,7 @@ class MetadataSpaceMap(SpaceMap):
     def load_index(self) -> npt.NDArray[np.void]:
         bitmaps = -(-self.size // ENTRIES_PER_BITMAP)
         if bitmaps > MAX_INDEX_ENTRIES:
-            raise self.blocks.corrupt(0, f"counts {self.size} metadata blocks, more than there can be")
+            raise self.blocks.corrupt(0, f"counts {self.size} metadata blocks, more than the format allows")
         block = self.blocks.raw(self.bitmap_root, INDEX_XOR)
         return unpack_metadata_index(block.tobytes())[:bitmaps].copy()
 

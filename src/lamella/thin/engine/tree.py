@@ -41,7 +41,7 @@ class Tree:
         raise self.too_deep(root)
 
     def too_deep(self, root: int) -> CorruptError:
-        return self.blocks.corrupt(root, "is the root of a tree that runs in a circle")
+        return self.blocks.corrupt(root, "is the root of a tree with a cycle")
 
     def lookup(self, root: int, key: int) -> Any | None:
         """The value of *key* as a numpy scalar, or None."""

@@ -94,7 +94,7 @@ class Volume(ThinVolume):
             raise UsageError(f"{self.name} is closed", hint="open it again")
         if self.device.gone:
             raise NotFoundError(
-                f"{self.name} is gone: it was created in a transaction that was aborted",
+                f"{self.name} no longer exists: the transaction that created it was aborted",
                 hint="list the pool's devices",
             )
         self.pool.check_usable()
@@ -106,7 +106,7 @@ class Volume(ThinVolume):
 
     def _trim(self) -> None:
         if self.pool.live.budget.held > PAGE_LIMIT:
-            with self.pool.updating("shorten the maps in memory"):
+            with self.pool.updating("shrink the maps in memory"):
                 self.pool.live.trim()
 
     # -- reading ---------------------------------------------------------------------------------

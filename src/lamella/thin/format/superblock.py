@@ -101,7 +101,7 @@ def faults(block: bytes, *, location: int = 0) -> list[str]:
     if fields.magic != MAGIC:
         found.append(f"magic is {fields.magic}, wanted {MAGIC}")
     if fields.blocknr != location:
-        found.append(f"it says that it is block {fields.blocknr}")
+        found.append(f"it has the number of block {fields.blocknr}")
     if not 1 <= fields.version <= VERSION:
         found.append(f"version is {fields.version}, wanted {VERSION}")
     if fields.flags & ~NEEDS_CHECK:

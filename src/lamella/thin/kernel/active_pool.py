@@ -148,7 +148,7 @@ class ActivePool:
         except BusyError as error:
             raise BusyError(f"cannot {doing}: it is active or open", hint="see lsblk") from error
         except ExistsError as error:
-            raise ExistsError(f"cannot {doing}: there is such a device already") from error
+            raise ExistsError(f"cannot {doing}: the device exists already") from error
         except NotFoundError as error:
             raise NotFoundError(f"cannot {doing}: the pool {self.name} has no such device") from error
         self._sent = True

@@ -197,15 +197,16 @@ class KernelPool(ActivePool):
     def commit(self) -> None:
         """Have the kernel commit. What lies in the page cache of a volume its own ``flush`` writes.
 
-        A message's answer is no proof: the kernel says yes to it even when the commit that ends it fails and
-        takes it back. So the pool's state is looked at here.
+        A message's answer proves nothing: the kernel reports success even when the commit that ends it fails
+        and is rolled back. So the pool's state is checked here.
         """
         found = self._status(flush=not self._sent)  # a message commits by itself
         behind = self._expected is not None and found.transaction_id != self._expected
         state = diagnose(found, self._facts).summary or "is at an older transaction"
         if (found.mode >= PoolMode.READ_ONLY and self._sent) or behind:
             raise DeviceIOError(
-                f"the kernel could not write the metadata of the pool {self.name}, and went back: it {state}",
+                f"the kernel could not write the metadata of the pool {self.name}, "
+                f"and rolled back: it {state}",
                 steps=self._advice(found),
             )
         if found.mode >= PoolMode.READ_ONLY:

@@ -89,7 +89,7 @@ class KernelVolume(ThinVolume):
             file.close()
         raise BusyError(
             f"{self.dm_name} is created and removed repeatedly",
-            hint="another program activates it; see dmsetup ls",
+            hint="another program activates and removes it; see dmsetup ls",
         )
 
     def _active(self, *, last: bool) -> DeviceInfo | None:

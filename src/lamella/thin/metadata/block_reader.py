@@ -39,7 +39,7 @@ class BlockReader:
         if not 0 <= block < self.nr_blocks:
             raise CorruptError(
                 f"{self.name} has no block {block}: it ends after {self.nr_blocks} blocks",
-                hint="is it thin metadata, and whole? restore it from a copy",
+                hint="check that it is thin metadata and complete, or restore it from a copy",
             )
         return self.device.read(block * BLOCK_SIZE, BLOCK_SIZE)
 

@@ -162,14 +162,14 @@ class Forest:
         good = np.ones(len(blocks), dtype=np.bool_)
         checks = (
             (verify_many(content, NODE_XOR), "bad checksum in btree node"),
-            (head["blocknr"] == blocks.astype(np.uint64), "the node says that it is another block"),
+            (head["blocknr"] == blocks.astype(np.uint64), "the node has another block's number"),
             (leaf | (head["flags"] == INTERNAL), "the node is neither leaf nor internal"),
-            (head["value_size"] == value_size, f"the node's values have not {self.value.itemsize} bytes"),
+            (head["value_size"] == value_size, f"the node's values are not of {self.value.itemsize} bytes"),
             (
                 (limits * (8 + value_size) + NODE.itemsize <= BLOCK_SIZE) & (limits > 0),
                 "the node has more entries than a block holds",
             ),
-            (head["nr_entries"] <= limits, "the node has more entries than it says it can have"),
+            (head["nr_entries"] <= limits, "the node has more entries than its max_entries"),
             (leaf | (head["nr_entries"] > 0), "the internal node is empty"),
         )
         unreadable = self.reader.unreadable
@@ -184,7 +184,7 @@ class Forest:
         odd = good & (limits % 3 != 0)
         if odd.any():
             self.problems.add_blocks(
-                self.place, blocks[odd], "the node's most entries are no multiple of three", fatal=False
+                self.place, blocks[odd], "the node's max_entries is not a multiple of three", fatal=False
             )
         return good
 

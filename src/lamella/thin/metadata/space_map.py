@@ -67,7 +67,7 @@ class SpaceMapReader:
             self.problems.add(self.place, f"its index block {block} lies outside the metadata device")
             return nothing
         if wanted > MAX_INDEX_ENTRIES:
-            self.problems.add(self.place, f"it claims {self.nr_blocks} blocks, more than there can be")
+            self.problems.add(self.place, f"it has {self.nr_blocks} blocks, more than the format allows")
             return nothing
         content = self.reader.read_one(block)
         place = f"{self.place}, block {block}"
@@ -75,7 +75,7 @@ class SpaceMapReader:
             self.problems.add(place, "bad checksum in index block", block=block)
             return nothing
         if int.from_bytes(content[8:16], "little") != block:
-            self.problems.add(place, "the index block says that it is another block", block=block)
+            self.problems.add(place, "the index block has another block's number", block=block)
             return nothing
         self.references.append(np.array([block], dtype=np.int64))
         return unpack_metadata_index(content)[:wanted]
@@ -142,7 +142,7 @@ class SpaceMapReader:
             moved = good & (block_numbers(rows) != part[order].astype(np.uint64))
             if moved.any():
                 self.problems.add_blocks(
-                    self.place, part[order][moved], "the bitmap says that it is another block"
+                    self.place, part[order][moved], "the bitmap has another block's number"
                 )
             good &= ~moved
             back = np.empty_like(order)

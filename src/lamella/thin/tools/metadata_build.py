@@ -70,7 +70,7 @@ class MetadataBuilder:
             )
         if nr_data_blocks > LARGEST_DATA:
             raise UsageError(
-                f"cannot {action}: no metadata can count {nr_data_blocks} data blocks",
+                f"cannot {action}: no metadata can describe {nr_data_blocks} data blocks",
                 hint="is nr_data_blocks right?",
             )
         self.mappings = 0

@@ -109,7 +109,7 @@ def repair(
         raise CorruptError(
             f"cannot repair {damaged.name}: {copier.outside} of {every} mappings lead past the "
             f"{header.nr_data_blocks} data blocks that its superblock records",
-            hint="give the true number with --nr-data-blocks",
+            hint="give the right number with --nr-data-blocks",
         )
     blocks, totals = copier.copy(forest.node_of(pointers))
     details = {

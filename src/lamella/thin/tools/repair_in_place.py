@@ -48,7 +48,7 @@ def repair_leaks(device: BlockDevice, report: CheckReport) -> CheckReport:
     *report* must be of a check just made, of the same device held exclusively since. Returns the report of
     the check that what was written has passed. Raises :class:`CorruptError` if *report* has anything fatal,
     or if the device reads back other data than was written, and :class:`NoSpaceError` if the new maps do
-    not fit beside the old ones; the pool is what it was then.
+    not fit beside the old ones; the pool is unchanged then.
     """
     fields = report.superblock
     if report.fatal or not report.complete or fields is None:
@@ -69,8 +69,8 @@ def repair_leaks(device: BlockDevice, report: CheckReport) -> CheckReport:
     repaired = check(_WithSuperblock(device, new.pack()))
     if repaired.fatal or repaired.space_map_faults or not repaired.complete:
         raise CorruptError(
-            f"{device.name} does not give back what was written to it: {repaired.problems[0]}",
-            hint="see dmesg for errors of the disk; the pool is what it was",
+            f"{device.name} does not return what was written to it: {repaired.problems[0]}",
+            hint="see dmesg for errors of the disk; the pool is unchanged",
         )
     _write_superblock(device, new)
     return repaired
@@ -109,13 +109,13 @@ class _WithSuperblock(BlockDevice):
                 self.read_into(offset, buffer)
 
     def write(self, offset: int, data: Buffer) -> None:
-        raise ReadOnlyError(f"{self.name} is only read here")
+        raise ReadOnlyError(f"{self.name} is open for reading only")
 
     def flush(self) -> None:
         """Nothing was written."""
 
     def discard(self, offset: int, length: int) -> None:
-        raise ReadOnlyError(f"{self.name} is only read here")
+        raise ReadOnlyError(f"{self.name} is open for reading only")
 
 
 class _FreeBlocks:

@@ -55,7 +55,7 @@ def restore(
     """Write metadata on *target* as *parts* describe it (see :func:`lamella.thin.tools.xml.read_xml`).
 
     *overrides* go before the description's own header. The superblock comes last, after a flush; what was
-    on *target* is gone. Raises :class:`BadInputError` for a description that makes no sense and
+    on *target* is gone. Raises :class:`BadInputError` for an invalid description and
     :class:`lamella.errors.NoSpaceError`, with the size needed, for a target too small; *target* is then
     unchanged, or, if the metadata is larger than 256 MiB, has no superblock any more.
     """
@@ -83,7 +83,7 @@ class _Restore:
         self.header = _override(first, overrides)
         if self.header.nr_data_blocks > LARGEST_DATA:
             raise BadInputError(
-                f"{name}: no metadata can count {self.header.nr_data_blocks} data blocks",
+                f"{name}: no metadata can describe {self.header.nr_data_blocks} data blocks",
                 hint="is nr_data_blocks right?",
             )
         self.builder = MetadataBuilder(target, self.header.nr_data_blocks, action=f"restore {name}")
@@ -113,7 +113,7 @@ class _Restore:
     def _device(self, begin: BeginDevice) -> None:
         dev_id = begin.dev_id
         if dev_id in self.details:
-            raise BadInputError(f"{self.name}: device {dev_id} comes twice", hint=_HINT)
+            raise BadInputError(f"{self.name}: device {dev_id} occurs twice", hint=_HINT)
         tree = TreeBuilder(self.builder)
         total = self._fill(tree, f"device {dev_id}", EndDevice)[0]
         self.roots[dev_id] = tree.root()
@@ -124,7 +124,7 @@ class _Restore:
 
     def _shared(self, begin: BeginShared) -> None:
         if begin.name in self.shared:
-            raise BadInputError(f"{self.name}: def {begin.name!r} comes twice", hint=_HINT)
+            raise BadInputError(f"{self.name}: def {begin.name!r} occurs twice", hint=_HINT)
         tree = TreeBuilder(self.builder, sure=False)
         total, first, last = self._fill(tree, f"def {begin.name!r}", EndShared)
         self.shared[begin.name] = _Shared(tree.leaves(), total, first, last)

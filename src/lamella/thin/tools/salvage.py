@@ -278,7 +278,7 @@ class _Recovery:
         named = [one for one in all_roots if one.roots]
         if not named:
             raise CorruptError(
-                f"no compatible roots found: {self.reader.name} holds no list of devices any more",
+                f"no compatible roots found: {self.reader.name} no longer holds a list of devices",
                 hint="restore a copy of the metadata",
             )
         newest = max(

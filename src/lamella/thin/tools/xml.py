@@ -153,7 +153,7 @@ class _Reader:
 
     def _wrong(self, reason: str) -> BadInputError:
         return BadInputError(
-            f"{self._name} is no XML of thin metadata: line {self._line}: {reason}",
+            f"{self._name} is not thin metadata XML: line {self._line}: {reason}",
             hint="thin_dump writes such XML; nothing was restored",
         )
 
