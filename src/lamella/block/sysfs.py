@@ -53,14 +53,6 @@ def read_ahead(major: int, minor: int) -> int | None:
     return None if kib is None else kib * 2
 
 
-def device_node(number: str) -> str | None:
-    """The ``/dev`` node of the device "major:minor", or None if there is no such device."""
-    for line in attribute(device_folder(number), "uevent").splitlines():
-        if line.startswith("DEVNAME="):
-            return f"/dev/{line[8:]}"
-    return None
-
-
 def is_partition(path: str) -> bool:
     """Whether the node *path*, called as the kernel calls the device, is a partition."""
     return (SYS_CLASS_BLOCK / os.path.basename(path) / "partition").exists()
