@@ -27,7 +27,7 @@ from lamella.lvm.operations.thin_volumes import (
 from lamella.lvm.operations.volume_groups import GroupOptions, create_group, extend_group
 from lamella.lvm.session.environment import LVM_RUN, Environment
 from lamella.lvm.session.session import Session
-from tests.guest.machine import no_activation_by_events, run
+from tests.guest.machine import run
 from tests.lvm.memory_groups import find_lv
 from tests.lvm.real import normal
 
@@ -74,12 +74,11 @@ def disks(tmp_path: Path) -> Iterator[Callable[[str, int], Disks]]:
         made.append(Disks(tmp_path, name, count))
         return made[-1]
 
-    with no_activation_by_events():  # the devices of an active group cannot be opened for writing
-        yield make
-        for each in made:
-            with contextlib.suppress(AssertionError):
-                each.lvm("vgchange", "-an")
-            each.close()
+    yield make
+    for each in made:
+        with contextlib.suppress(AssertionError):
+            each.lvm("vgchange", "-an")
+        each.close()
 
 
 STEPS: list[tuple[str, Callable[[Session, FoundGroup], object]]] = [
