@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from scripts.reference.model import Entry, Page, Section
 
+from lamella.cli.command_table import COMMANDS, DM, DM_NAMES, LVM, LVM_NAMES, THIN_TOOL_NAMES, THIN_TOOLS
 from lamella.cli.dmsetup import options as dmsetup_options
 from lamella.cli.dmsetup import usage as dmsetup_usage
 from lamella.cli.dmsetup.fields import FIELDS as DMSETUP_FIELDS
 from lamella.cli.lvm.syntax.grammar import COMMON, HIDDEN, SYNONYMS, Option, find_command
 from lamella.cli.lvm.syntax.usage import full_usage, syntax_line
 from lamella.cli.parsing import command_parser
-from lamella.cli.registry import COMMANDS, DM, DM_NAMES, LVM, LVM_NAMES, THIN_TOOL_NAMES, THIN_TOOLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -2,10 +2,13 @@
 """Every error that Lamella raises on purpose, and the exit code that each one stands for.
 
 An error's message says what was being done and to which named thing; its *hint* says what to do
-next. The command line prints both and exits with the class's code; ``docs/reference/exit-codes.md`` lists
-the codes. The LVM and thin-provisioning families keep the exit codes of the tools they replace.
+next. Both texts stand where the error is raised: search for their words. The command line prints them
+(:mod:`lamella.cli.main`) and exits with the class's code; ``docs/reference/exit-codes.md``, made by
+``make docs``, lists the codes. The LVM and thin-provisioning families keep the exit codes of the tools
+that they replace.
 
-Layers that know nothing of Lamella's commands name a :class:`Remedy` instead of a hint.
+Layers that know nothing of Lamella's commands name a :class:`Remedy` instead of a hint,
+and :mod:`lamella.remedies` words it.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.cli import completion
+from lamella.cli.command_table import COMMANDS, LVM_NAMES
 from lamella.cli.completion import candidates, main_complete
 from lamella.cli.completion.scripts import SCRIPTS
 from lamella.cli.main import main
-from lamella.cli.registry import COMMANDS, LVM_NAMES
 from lamella.store.lock import Lock
 from tests.support.images import Sample, make_tar, write_docker_archive
 from tests.support.stores import SMALL

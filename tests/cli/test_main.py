@@ -13,9 +13,9 @@ import pytest
 from scripts.reference import markdown
 
 import lamella.errors
+from lamella.cli.command_table import COMMANDS
 from lamella.cli.main import main
 from lamella.cli.parsing import name_and_path
-from lamella.cli.registry import COMMANDS
 from lamella.errors import LamellaError
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from scripts.reference.commands import all_pages
 
+from lamella.cli.command_table import LVM, LVM_NAMES
 from lamella.cli.lvm.syntax.grammar import find_command
 from lamella.cli.lvm.syntax.parse import parse as parse_lvm
 from lamella.cli.lvm.syntax.usage import EXAMPLES
 from lamella.cli.parsing import parse
-from lamella.cli.registry import LVM, LVM_NAMES
 from tests.support.images import Sample, make_tar, write_docker_archive
 from tests.support.pages import outputs_of, shell_script
 from tests.support.stores import lvm_settings

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lamella.cli.registry import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
+from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
 from tests.conftest import SAFELY, missing
 
 PROJECT = Path(__file__).parents[2]

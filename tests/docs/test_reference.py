@@ -15,10 +15,10 @@ from scripts.reference import markdown, roff, settings
 from scripts.reference.commands import all_pages
 
 import lamella.errors
+from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
 from lamella.cli.dmsetup import options as dmsetup_options
 from lamella.cli.lvm.syntax.grammar import find_command
 from lamella.cli.parsing import command_parser
-from lamella.cli.registry import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
 from lamella.driver import options
 from lamella.errors import LamellaError
 from lamella.lvm.report.fields import fields as report_fields

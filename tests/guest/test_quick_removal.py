@@ -17,7 +17,7 @@ from lamella.driver.device_names import device_name, pool_name
 from lamella.driver.kernel_devices import of_store
 from lamella.errors import BusyError, LamellaError
 from lamella.store import Store
-from lamella.thin.kernel import removal
+from lamella.thin.kernel import quick_removal
 from tests.guest.stores_in_kernel import kernel_store
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(autouse=True, params=[1, 2], ids=["one processor", "several"])
 def _processors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Test both ways to remove a device, which work on any kernel and differ in speed."""
-    monkeypatch.setattr(removal, "has_grace_periods", lambda: request.param > 1)
+    monkeypatch.setattr(quick_removal, "has_grace_periods", lambda: request.param > 1)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_who_has_it_open_keeps_it_whole(root: Path, store: Store, dm: DeviceMapp
     content = node.read_bytes()[:65536]
     with node.open("rb", buffering=0) as file:
         with pytest.raises(BusyError, match="in use"):
-            removal.quick_remove(dm, dm.info(node.name))
+            quick_removal.quick_remove(dm, dm.info(node.name))
         assert dm.table(node.name)[0].kind == "thin"
         assert store.remove_container("kept")
         assert os.pread(file.fileno(), 65536, 0) == content

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from lamella.images.source import ImageSource
+    from lamella.images.image_source import ImageSource
 
 OTHER = Sample(layers=[make_tar({"a": b"1"})], references=["ghcr.io/owner/other:1"])
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from lamella.errors import BadInputError, LamellaError, UnsupportedError
 from lamella.images.chain import chain_ids
 from lamella.images.config import parse_config
-from lamella.images.documents import CONFIG_LIMIT, MANIFEST_LIMIT
 from lamella.images.manifest import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, Index, Manifest, parse_manifest
+from lamella.images.strict_json import CONFIG_LIMIT, MANIFEST_LIMIT
 from tests.support.images import Sample, compact, sha256
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.cli.main import main
-from lamella.driver.direct_lvm.grow import wanted_size
+from lamella.driver.grow_size import wanted_size
 from lamella.errors import ExistsError, NoSpaceError, UsageError
 from lamella.store import Store
 from tests.support.stores import assert_sound, disks_of

@@ -166,7 +166,7 @@ def test_a_failed_write_leaves_what_was(boxed: Path, monkeypatch: pytest.MonkeyP
         raise DeviceIOError("cannot write")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lamella.thin.tools.repair_in_place._FreeBlocks.write", fail)
+        patch.setattr("lamella.thin.tools.leak_repair._FreeBlocks.write", fail)
         with pytest.raises(DeviceIOError):
             Store.repair(boxed, agree=_yes)
     assert Store.repair(boxed, agree=_yes).given_back

@@ -10,8 +10,8 @@ import numpy as np
 from lamella.thin.format import superblock
 from lamella.thin.metadata.reference_counts import DataReferences
 from lamella.thin.tools.check import check
-from lamella.thin.tools.repair_in_place import _FreeBlocks
-from lamella.thin.tools.space_map_build import SpaceMapWriter
+from lamella.thin.tools.leak_repair import _FreeBlocks
+from lamella.thin.tools.space_map_builder import SpaceMapWriter
 
 if TYPE_CHECKING:
     from lamella.block import BlockDevice

@@ -9,8 +9,8 @@ import signal
 import sys
 
 from lamella._version import __version__
+from lamella.cli.command_table import COMMANDS, DM, DM_NAMES, LVM, LVM_NAMES, THIN_TOOL_NAMES, THIN_TOOLS
 from lamella.cli.process import Terminated, discard_output, prepare
-from lamella.cli.registry import COMMANDS, DM, DM_NAMES, LVM, LVM_NAMES, THIN_TOOL_NAMES, THIN_TOOLS
 from lamella.errors import LamellaError, MissingError
 from lamella.remedies import hint_of
 

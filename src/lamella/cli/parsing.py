@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments of Lamella's own commands: the shared options, and one command's parser at a time."""
+"""Arguments of Lamella's own commands: the shared options, and one command's parser at a time.
+
+The reference, the man pages and the completion scripts are made from these parsers by ``scripts/reference``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from lamella.cli.registry import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
+from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
 from lamella.errors import UsageError
 
 if TYPE_CHECKING:

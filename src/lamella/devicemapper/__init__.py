@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's device-mapper: tables as values, a client for its ioctls, and the engine on it."""
+"""The kernel's device-mapper: tables as values, and a client for its ioctls."""

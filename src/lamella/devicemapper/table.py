@@ -120,7 +120,10 @@ class SnapshotOrigin(_Known):
 
 @dataclass(frozen=True, slots=True)
 class ThinPool(_Known):
-    """A pool. *chunk* is sectors, *low_water* chunks; *features* the words after their number."""
+    """A pool. *chunk* is sectors, *low_water* chunks; *features* the words after their number.
+
+    Made by :mod:`lamella.lvm.activation.device_tree` for pools of LVM2, and by the loop-lvm backend.
+    """
 
     KIND: ClassVar[str] = "thin-pool"
     metadata: str = ""

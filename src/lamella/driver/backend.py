@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lamella.devicemapper.client import DeviceMapper
     from lamella.devicemapper.table import Target
     from lamella.driver.options import Options
-    from lamella.driver.topology import Node
+    from lamella.driver.stack_node import Node
     from lamella.thin.status import PoolStatus
 
 

@@ -18,7 +18,7 @@ from lamella.driver.temporary_snapshots import TemporarySnapshots
 from lamella.errors import BusyError, LamellaError, NotFoundError
 from lamella.thin.kernel.guard import INTERNAL
 from lamella.thin.kernel.pool import KernelPool
-from lamella.thin.kernel.removal import quick_remove, wait_until_gone
+from lamella.thin.kernel.quick_removal import quick_remove, wait_until_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -19,7 +19,7 @@ from lamella.driver.kernel_devices import of_store
 from lamella.errors import BusyError, LamellaError, NotFoundError
 from lamella.thin.kernel.active_pool import stays_suspended
 from lamella.thin.kernel.guard import INTERNAL
-from lamella.thin.kernel.removal import finish_removal
+from lamella.thin.kernel.quick_removal import finish_removal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from lamella.block.system import explain
 from lamella.errors import BadInputError
 from lamella.images.docker_archive import archive_images
+from lamella.images.image_source import ImageSource
 from lamella.images.legacy_archive import legacy_images
 from lamella.images.oci_layout import Folder, layout_images
 from lamella.images.platform import Platform
-from lamella.images.source import ImageSource
 from lamella.images.spool import readable_anywhere
 from lamella.images.tar_index import TarIndex
 from lamella.progress import QUIET
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.images.content import OpenFile
-    from lamella.images.source import SourceImage
+    from lamella.images.image_source import SourceImage
     from lamella.progress import Progress
 
 _HINT = "give the output of `docker save`, an OCI archive, or an OCI layout folder"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamella.errors import BadInputError, NetworkError
-from lamella.images.documents import Document
+from lamella.images.strict_json import Document
 from lamella.images.transport import split_url
 
 if TYPE_CHECKING:

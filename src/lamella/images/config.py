@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from lamella.errors import BadInputError
 from lamella.images.digest import check_digest
-from lamella.images.documents import CONFIG_LIMIT, Document
 from lamella.images.platform import Platform
+from lamella.images.strict_json import CONFIG_LIMIT, Document
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from pathlib import Path
 from lamella.block import programs
 from lamella.block.system import explain
 from lamella.errors import BadInputError, MissingError
-from lamella.images.documents import Document
 from lamella.images.reference import DEFAULT_REGISTRY
+from lamella.images.strict_json import Document
 
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 IDENTITY_USER = "<token>"

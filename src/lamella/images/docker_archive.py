@@ -14,10 +14,10 @@ from lamella.errors import BadInputError, NotFoundError, UsageError
 from lamella.images.config import parse_config
 from lamella.images.content import read_whole
 from lamella.images.digest import digest_of
-from lamella.images.documents import CONFIG_LIMIT, MANIFEST_LIMIT, Document, parse_json
+from lamella.images.image_source import LayerBlob, SourceImage
 from lamella.images.reference import Reference
 from lamella.images.resolve import check_platform
-from lamella.images.source import LayerBlob, SourceImage
+from lamella.images.strict_json import CONFIG_LIMIT, MANIFEST_LIMIT, Document, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.images.digest import Hasher
+    from lamella.images.image_source import LayerBlob
     from lamella.images.registry_client import RegistryClient
-    from lamella.images.source import LayerBlob
     from lamella.progress import Progress
 
 PARALLEL = 3

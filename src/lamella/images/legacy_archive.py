@@ -17,15 +17,15 @@ from lamella.images.config import parse_config
 from lamella.images.content import read_whole
 from lamella.images.digest import digest_of
 from lamella.images.docker_archive import for_platform, parse_tags
-from lamella.images.documents import CONFIG_LIMIT, MANIFEST_LIMIT, Document
-from lamella.images.source import LayerBlob, SourceImage
+from lamella.images.image_source import LayerBlob, SourceImage
 from lamella.images.stream import LayerStream
+from lamella.images.strict_json import CONFIG_LIMIT, MANIFEST_LIMIT, Document
 
 if TYPE_CHECKING:
     from lamella.images.content import Piece
-    from lamella.images.documents import Json
     from lamella.images.platform import Platform
     from lamella.images.reference import Reference
+    from lamella.images.strict_json import Json
     from lamella.images.tar_index import TarIndex
 
 _ID = re.compile(r"[0-9a-f]{64}")

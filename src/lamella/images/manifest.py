@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from lamella.errors import BadInputError, UnsupportedError
 from lamella.images.digest import check_digest
-from lamella.images.documents import MANIFEST_LIMIT, Document
 from lamella.images.platform import Platform
+from lamella.images.strict_json import MANIFEST_LIMIT, Document
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"

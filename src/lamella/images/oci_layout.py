@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from lamella.errors import BadInputError, UnsupportedError, UsageError
 from lamella.images.content import PathPiece, Piece, read_whole
-from lamella.images.documents import MANIFEST_LIMIT, Document
 from lamella.images.manifest import (
     NAME_ANNOTATION,
     OCI_INDEX,
@@ -23,10 +22,11 @@ from lamella.images.manifest import (
 )
 from lamella.images.reference import Reference
 from lamella.images.resolve import Resolver
+from lamella.images.strict_json import MANIFEST_LIMIT, Document
 
 if TYPE_CHECKING:
+    from lamella.images.image_source import LayerBlob, SourceImage
     from lamella.images.platform import Platform
-    from lamella.images.source import LayerBlob, SourceImage
 
 
 class Content(Protocol):

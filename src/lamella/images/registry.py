@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from lamella.images.credentials import Credentials, find_credentials
 from lamella.images.download import PARALLEL, Downloader
+from lamella.images.image_source import ImageSource
 from lamella.images.platform import Platform
 from lamella.images.reference import DEFAULT_TAG, Reference
 from lamella.images.registry_client import RegistryClient
 from lamella.images.resolve import Resolver
-from lamella.images.source import ImageSource
 from lamella.progress import QUIET
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.images.content import Piece
-    from lamella.images.source import LayerBlob, SourceImage
+    from lamella.images.image_source import LayerBlob, SourceImage
     from lamella.images.transport import Transport
     from lamella.progress import Progress
 

@@ -13,9 +13,9 @@ import urllib3
 from lamella.errors import BadInputError, LamellaError, NetworkError, NotFoundError
 from lamella.images.authorization import Authorizer
 from lamella.images.digest import digest_of, digest_problem, verify_bytes
-from lamella.images.documents import MANIFEST_LIMIT, Document
 from lamella.images.manifest import ACCEPT, Descriptor
 from lamella.images.reference import DEFAULT_REGISTRY
+from lamella.images.strict_json import MANIFEST_LIMIT, Document
 from lamella.images.transport import Reply, Transport, discard, is_loopback, split_url
 
 if TYPE_CHECKING:

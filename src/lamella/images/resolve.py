@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 from lamella.errors import BadInputError, NotFoundError, UnsupportedError
 from lamella.images.config import ImageConfig, parse_config
 from lamella.images.digest import verify_bytes
-from lamella.images.documents import CONFIG_LIMIT, MANIFEST_LIMIT
+from lamella.images.image_source import LayerBlob, SourceImage
 from lamella.images.manifest import OCI_INDEX, Descriptor, Index, Manifest, choose, parse_manifest
 from lamella.images.platform import Platform
-from lamella.images.source import LayerBlob, SourceImage
+from lamella.images.strict_json import CONFIG_LIMIT, MANIFEST_LIMIT
 
 if TYPE_CHECKING:
+    from lamella.images.image_source import Fetch
     from lamella.images.reference import Reference
-    from lamella.images.source import Fetch
 
 LIST_LIMIT = 5000
 """Most manifests looked at for one image."""

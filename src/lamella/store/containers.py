@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Containers: created, listed, inspected."""
+"""Containers: the record of a new one, and what is listed and inspected of them. Removal: :mod:`.rm`."""
 
 from __future__ import annotations
 

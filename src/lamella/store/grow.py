@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lamella.driver import backends
-from lamella.driver.direct_lvm.grow import wanted_size
+from lamella.driver.grow_size import wanted_size
 from lamella.driver.options import LOOP
 from lamella.errors import LamellaError, NotFoundError, UsageError
 from lamella.store.config import Config

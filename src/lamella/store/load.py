@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lamella.driver.state import State
+    from lamella.images.image_source import ImageSource, LayerBlob, SourceImage
     from lamella.images.reference import Reference
-    from lamella.images.source import ImageSource, LayerBlob, SourceImage
     from lamella.progress import Progress
     from lamella.store.catalog import Catalog
     from lamella.store.layers import Layers

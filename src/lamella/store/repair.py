@@ -4,7 +4,7 @@
 The damaged metadata is only read, and is kept where the result says. What replaces it has passed a full check
 and matches this store; a failure on the way changes nothing.
 
-Leaked space is not damage; it is freed in place (:mod:`lamella.store.repair_leaks`).
+Leaked space is not damage; it is freed in place (:mod:`lamella.store.repair_in_place`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from lamella.driver import backends, options
 from lamella.errors import BusyError, CorruptError, ExistsError
 from lamella.store.config import Config
 from lamella.store.lock import Lock
-from lamella.store.repair_leaks import copy_repaired, repair_in_place
+from lamella.store.repair_in_place import copy_repaired, repair_in_place
 from lamella.store.repair_report import Repair, add_losses
 from lamella.store.set_up_state import open_state
 from lamella.thin.tools.check import CheckOptions
 from lamella.thin.tools.check import check as check_metadata
 from lamella.thin.tools.dump import Overrides
+from lamella.thin.tools.leak_repair import clear_needs_check
 from lamella.thin.tools.repair import repair as repair_metadata
-from lamella.thin.tools.repair_in_place import clear_needs_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable

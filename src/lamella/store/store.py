@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from lamella.driver.backend import Engine
     from lamella.driver.device_set import DeviceSet
-    from lamella.driver.topology import Node
+    from lamella.driver.stack_node import Node
     from lamella.fs.difference import Change
     from lamella.progress import Progress
     from lamella.store.catalog import Image
@@ -427,30 +427,10 @@ class Store:
         folder. A device that is still open is deleted later (``dm.use_deferred_deletion``); the messages that
         this returns say who holds it.
         """
-        from lamella.store import umount
+        from lamella.store.rm import remove_container
 
         self._writable()
-        try:
-            container = self._catalog.find_container(name)
-        except NotFoundError:
-            if force:
-                return []
-            raise
-
-        def record(_: object) -> None:
-            for layer in self._catalog.drop_container(container):
-                self._state.mark_deleted(layer.device)
-
-        def when_open(device: str) -> None:
-            if force:
-                umount.unmount_store_mount(self._root, device)
-            else:
-                umount.require_unmounted(self._root, device, f"container {container.name}")
-
-        self.devices.delete([container.device], record=record, when_open=when_open)
-        if self._state.device(container.device) is None:
-            return []
-        return umount.deferred_deletion_warnings(self._root, container.device)
+        return remove_container(self._root, self.devices, self._catalog, name, force=force)
 
     def _find(self, name: str) -> Container | Image:
         """The container or, if there is none, the image called *name*."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.driver.stack_node import Node
 from lamella.driver.state import BASE
-from lamella.driver.topology import Node
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -425,7 +425,7 @@ def test_no_store_is_said(
 
 
 def test_it_is_found_by_its_bare_name() -> None:
-    from lamella.cli.registry import DM_NAMES
+    from lamella.cli.command_table import DM_NAMES
 
     assert "dmsetup" in DM_NAMES
     assert command_module.main_dmsetup is main_dmsetup

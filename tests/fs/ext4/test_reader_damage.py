@@ -13,8 +13,8 @@ import pytest
 from lamella.block import MemoryDevice
 from lamella.errors import CorruptError, LamellaError, NotFoundError, UnsupportedError
 from lamella.fs.entry import Kind
+from lamella.fs.ext4.checksum import crc32c
 from lamella.fs.ext4.reader import Reader
-from lamella.fs.ext4.superblock import crc32c
 from tests.fs.ext4.differences import differences
 from tests.fs.trees import make_ext4, make_rich_tree
 

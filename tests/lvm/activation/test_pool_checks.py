@@ -13,7 +13,7 @@ from lamella.lvm.activation.pool_checks import check_metadata
 from lamella.thin.engine.pool import Pool
 from lamella.thin.format import superblock
 from lamella.thin.format.checksum import BLOCK_SIZE
-from lamella.thin.tools import repair_in_place
+from lamella.thin.tools import leak_repair
 from lamella.thin.tools.check import check
 from tests.support.leaks import leak
 
@@ -78,7 +78,7 @@ def test_leaks_that_cannot_be_given_back_stop_nobody(path: Path, monkeypatch: py
         raise NoSpaceError("no room for new space maps")
 
     _leak(path)
-    monkeypatch.setattr(repair_in_place._FreeBlocks, "take", full)
+    monkeypatch.setattr(leak_repair._FreeBlocks, "take", full)
     assert check_metadata(str(path))
     assert not _marked(path)
     with FileDevice(path, read_only=True) as metadata:

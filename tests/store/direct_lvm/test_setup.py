@@ -223,7 +223,7 @@ def test_the_map(store: Store, mode: str, capsys: pytest.CaptureFixture[str]) ->
 
     def walk(node: object, depth: int = 0) -> None:
         assert depth < 20
-        assert isinstance(node, lamella.driver.topology.Node)
+        assert isinstance(node, lamella.driver.stack_node.Node)
         seen.setdefault(node.kind, set()).add(node.name)
         assert node.used is None or 0 <= node.used <= max(node.size, node.used * (node.kind == "file"))
         for child in node.children:

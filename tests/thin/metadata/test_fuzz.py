@@ -17,7 +17,7 @@ from lamella.errors import LamellaError
 from lamella.thin.metadata.reader import Metadata
 from lamella.thin.tools.check import check
 from lamella.thin.tools.dump import dump
-from lamella.thin.tools.repair_in_place import repair_leaks
+from lamella.thin.tools.leak_repair import repair_leaks
 from tests.thin.metadata_files import change, sealed_blocks
 
 if TYPE_CHECKING:

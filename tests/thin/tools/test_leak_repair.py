@@ -17,7 +17,7 @@ from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.metadata.reader import Metadata
 from lamella.thin.tools.check import CheckOptions, check
 from lamella.thin.tools.dump import dump
-from lamella.thin.tools.repair_in_place import clear_needs_check, repair_leaks
+from lamella.thin.tools.leak_repair import clear_needs_check, repair_leaks
 from lamella.units import binary_size
 from tests.support.leaks import leak
 from tests.support.recording import Recording

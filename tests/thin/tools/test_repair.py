@@ -18,7 +18,7 @@ from lamella.thin.engine.pool import Pool
 from lamella.thin.format import superblock
 from lamella.thin.format.checksum import BLOCK_SIZE, NODE_XOR, SUPERBLOCK_XOR, block_checksum
 from lamella.thin.metadata.reader import Metadata
-from lamella.thin.tools import metadata_build
+from lamella.thin.tools import metadata_builder
 from lamella.thin.tools.check import check
 from lamella.thin.tools.dump import Overrides, dump
 from lamella.thin.tools.repair import repair
@@ -455,7 +455,7 @@ def test_a_small_target_is_told(fixture_dir: Callable[[str], Path]) -> None:
 
 def test_more_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     content = _large(1)
-    monkeypatch.setattr(metadata_build, "BLOCKS_IN_MEMORY", 16)
+    monkeypatch.setattr(metadata_builder, "BLOCKS_IN_MEMORY", 16)
     repaired, report = _repair(content)
     assert report.incomplete == []
     assert _dump(repaired) == _dump(content)

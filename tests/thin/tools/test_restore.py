@@ -18,7 +18,7 @@ from lamella.errors import BadInputError, DeviceIOError, NoSpaceError
 from lamella.thin.format import superblock
 from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.metadata.reader import Metadata
-from lamella.thin.tools import metadata_build
+from lamella.thin.tools import metadata_builder
 from lamella.thin.tools.check import check
 from lamella.thin.tools.dump import Overrides, dump
 from lamella.thin.tools.restore import restore_xml
@@ -412,8 +412,8 @@ def test_metadata_larger_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> 
         {"a": [(0, 0, 5000, 1)]}, {1: ["a", (5001, 6000, 1, 1)], 2: ["a", (7000, 7000, 999, 2)]}
     )
     expected = _dump(_restore(text)[0])
-    monkeypatch.setattr(metadata_build, "BLOCKS_IN_MEMORY", 5)
-    monkeypatch.setattr(metadata_build, "NODES_AT_ONCE", 3)
+    monkeypatch.setattr(metadata_builder, "BLOCKS_IN_MEMORY", 5)
+    monkeypatch.setattr(metadata_builder, "NODES_AT_ONCE", 3)
     target, _ = _restore(text)
     assert _sound(target)
     assert _dump(target) == expected

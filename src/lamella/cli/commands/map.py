@@ -12,7 +12,7 @@ from lamella.units import human_size
 if TYPE_CHECKING:
     import argparse
 
-    from lamella.driver.topology import Node
+    from lamella.driver.stack_node import Node
 
 EXAMPLE = """\
 example:
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from lamella.driver.topology import lines
+    from lamella.driver.stack_node import lines
 
     with open_store(args, read_only=True) as store:
         roots = store.map()

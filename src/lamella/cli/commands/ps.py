@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""List the containers in the store."""
+"""List the containers in the store. Their values: :class:`lamella.store.results.ContainerSummary`."""
 
 from __future__ import annotations
 

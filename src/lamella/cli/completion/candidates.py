@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
 from lamella.cli.parsing import TAKES_VALUE, command_parser
-from lamella.cli.registry import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
 
 if TYPE_CHECKING:
     import argparse

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm import settings
 from lamella.cli.lvm.console import Console
-from lamella.cli.lvm.device_list import find_devices
+from lamella.cli.lvm.disks_to_scan import find_devices
 from lamella.cli.lvm.errors import Failed
 from lamella.errors import NotFoundError
 

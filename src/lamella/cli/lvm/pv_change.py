@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
-from lamella.cli.lvm.device_list import remember_files
+from lamella.cli.lvm.disks_to_scan import remember_files
 from lamella.cli.lvm.errors import Failed
 from lamella.cli.lvm.targets import choose_disks
 from lamella.errors import LamellaError, UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.device_list import remember_files
+from lamella.cli.lvm.disks_to_scan import remember_files
 from lamella.cli.lvm.pv_options import check_uuid_options, pv_options, read_restore_file, require_disks
 from lamella.errors import LamellaError
 from lamella.lvm.format.ids import is_uuid, with_dashes, without_dashes

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.device_list import state_root
+from lamella.cli.lvm.disks_to_scan import state_root
 from lamella.cli.lvm.errors import BadCommand
 from lamella.errors import NotFoundError, UsageError
 from lamella.lvm.report.units import Units, parse_units

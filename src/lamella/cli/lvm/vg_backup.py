@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.device_list import state_root
+from lamella.cli.lvm.disks_to_scan import state_root
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import group_name
 from lamella.cli.lvm.targets import choose_groups

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.device_list import remember_files
+from lamella.cli.lvm.disks_to_scan import remember_files
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import group_name, require_group, skip_dev
 from lamella.cli.lvm.pv_options import pv_options, require_disks

@@ -75,7 +75,7 @@ def run(argv: Sequence[str]) -> int:
             report = _repair(device, report, say)
         good = not report.fatal and (report.ok or args.ignore_non_fatal_errors)
         if good and write and not args.super_block_only:
-            from lamella.thin.tools.repair_in_place import clear_needs_check
+            from lamella.thin.tools.leak_repair import clear_needs_check
 
             if clear_needs_check(device):
                 say.note("Cleared needs_check flag")
@@ -118,7 +118,7 @@ def _check(device: FileDevice, options: CheckOptions, say: _Output) -> CheckRepo
 
 def _repair(device: FileDevice, report: CheckReport, say: _Output) -> CheckReport:
     """Write the space maps again; returns the findings that are left."""
-    from lamella.thin.tools.repair_in_place import repair_leaks
+    from lamella.thin.tools.leak_repair import repair_leaks
 
     again = repair_leaks(device, report)
     say.note("Repaired the space maps")

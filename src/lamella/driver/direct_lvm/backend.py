@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from lamella.driver.direct_lvm.plan import Plan
     from lamella.driver.direct_lvm.preflight import DiskReport
     from lamella.driver.options import Options
-    from lamella.driver.topology import Node
+    from lamella.driver.stack_node import Node
     from lamella.lvm.disks.disk import Opener
     from lamella.lvm.disks.notice import Notice
     from lamella.lvm.disks.scan import FoundGroup
@@ -193,7 +193,7 @@ class DirectLvm(PoolBackend):
     def _make(self, options: Options) -> Record:
         from lamella.driver.direct_lvm.setup import Builder
         from lamella.lvm.format.ids import new_uuid
-        from lamella.lvm.session.device_list import change_list
+        from lamella.lvm.session.devices_file import change_list
 
         _, plan = self._examine(options)
         kept = record = self._record() or Record(
@@ -212,7 +212,7 @@ class DirectLvm(PoolBackend):
         return record
 
     def _take_over(self, options: Options) -> Record:
-        from lamella.lvm.session.device_list import change_list
+        from lamella.lvm.session.devices_file import change_list
 
         group, pool = named_pool(options.thin_pool_device)
         session, found = self.disks.find(group)
@@ -448,7 +448,7 @@ class DirectLvm(PoolBackend):
 
     def _remove(self, record: Record) -> list[str]:
         from lamella.driver.direct_lvm.setup import remove_archives, unmake
-        from lamella.lvm.session.device_list import change_list
+        from lamella.lvm.session.devices_file import change_list
 
         listed = self.disks.listed(record.disks)
         left: list[str] = []

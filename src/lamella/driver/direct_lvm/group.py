@@ -9,14 +9,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lamella.driver.backend import PoolDevices
-from lamella.driver.topology import Node
+from lamella.driver.stack_node import Node
 from lamella.errors import BusyError, CorruptError, ExistsError, UnsupportedError
 from lamella.lvm.disks.disk import open_file
 from lamella.lvm.disks.kernel_active import refuse_active
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.format.names import dm_name
 from lamella.lvm.session.config import Config
-from lamella.lvm.session.device_list import NAME, disks_of_machine, named_in_environment, read_devices_file
+from lamella.lvm.session.devices_file import NAME, disks_of_machine, named_in_environment, read_devices_file
 from lamella.lvm.session.environment import Environment, uses_lvm_folders
 from lamella.lvm.session.session import Session
 from lamella.thin.format.checksum import BLOCK_SIZE

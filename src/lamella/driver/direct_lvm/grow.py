@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Extending a pool: how sizes are given, and how the pool's volumes are extended in their group.
-
-A loop-lvm pool's files grow with ``dm.loopdatasize`` and ``dm.loopmetadatasize``
-(:meth:`lamella.driver.loop_lvm.backend.LoopLvm.grow`); the syntax of sizes here is for both modes.
-"""
+"""Extending the volumes of a direct-lvm pool in their volume group."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from lamella.errors import ExistsError, NoSpaceError, UsageError
-from lamella.units import human_size, parse_size
+from lamella.driver.grow_size import wanted_size
+from lamella.errors import NoSpaceError
+from lamella.units import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,35 +16,8 @@ if TYPE_CHECKING:
     from lamella.driver.direct_lvm.record import Record
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume
-    from lamella.lvm.session.activator import Activator
+    from lamella.lvm.session.activator_interface import Activator
     from lamella.lvm.session.session import Session
-
-_PERCENT = re.compile(r"\+(\d{1,6})%(FREE)?", re.IGNORECASE)
-
-
-def wanted_size(text: str, now: int, *, free: int | None = None) -> int:
-    """The bytes that *text* asks for, of something that has *now* bytes.
-
-    ``100G`` is a total, ``+10G`` and ``+20%`` are more of it, ``+50%FREE`` is a share of *free*, bytes of a
-    volume group. Raises :class:`UsageError` for anything else, and :class:`ExistsError` for what is not more.
-    """
-    share = _PERCENT.fullmatch(text.strip())
-    if share is not None and share[2]:
-        if free is None:
-            raise UsageError(f"{text}: there is no volume group that has free space", hint="write it as +10G")
-        size = now + free * int(share[1]) // 100
-    elif share is not None:
-        size = now + now * int(share[1]) // 100
-    elif text.strip().startswith("+"):
-        size = now + parse_size(text.strip()[1:])
-    else:
-        size = parse_size(text)
-    if size <= now:
-        raise ExistsError(
-            f"{text} is not more than the {human_size(now)} that are there; a pool can only grow",
-            hint="give a larger size, or one with a plus sign: +10G, +20%",
-        )
-    return size
 
 
 class GroupGrowth:
@@ -106,7 +75,7 @@ class GroupGrowth:
         from lamella.lvm.format.ids import new_uuid
         from lamella.lvm.operations.physical_volumes import PvOptions, create_pv
         from lamella.lvm.operations.volume_groups import extend_group
-        from lamella.lvm.session.device_list import change_list
+        from lamella.lvm.session.devices_file import change_list
 
         uuids = {path: self.record.disks.get(path) or new_uuid() for path in paths}
         if self.record.made:  # recorded first, so that a teardown knows them however this ends

@@ -15,7 +15,7 @@ from lamella.block.atomic_file import sync_directory
 from lamella.block.system import explain
 from lamella.driver.backend import PoolBackend, PoolDevices
 from lamella.driver.device_names import pool_name
-from lamella.driver.topology import Node
+from lamella.driver.stack_node import Node
 from lamella.errors import BusyError, CorruptError, LamellaError, NotFoundError
 
 if TYPE_CHECKING:

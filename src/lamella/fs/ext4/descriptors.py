@@ -13,10 +13,11 @@ import numpy as np
 
 from lamella.errors import CorruptError, LamellaError
 from lamella.fs.ext4 import superblock
-from lamella.fs.ext4.superblock import SuperBlock, crc32c
+from lamella.fs.ext4.checksum import crc32c
 
 if TYPE_CHECKING:
     from lamella.block import BlockDevice
+    from lamella.fs.ext4.superblock import SuperBlock
 
 
 def descriptor_blocks(block: SuperBlock) -> list[int]:

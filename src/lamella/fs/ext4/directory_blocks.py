@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from lamella.fs.ext4.superblock import crc32c
+from lamella.fs.ext4.checksum import crc32c
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

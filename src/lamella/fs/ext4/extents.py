@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from lamella.fs.ext4.superblock import crc32c
+from lamella.fs.ext4.checksum import crc32c
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lamella.fs.ext4.allocator import Blocks
-    from lamella.fs.ext4.data import DataWriter
+    from lamella.fs.ext4.data_writer import DataWriter
     from lamella.fs.layer import FilePayload
 
 

@@ -18,6 +18,7 @@ from lamella.errors import ReadOnlyError, UnsupportedError
 from lamella.fs.ext4 import inode as ino
 from lamella.fs.ext4 import library as ext2
 from lamella.fs.ext4 import superblock as sb
+from lamella.fs.ext4.checksum import crc32c
 from lamella.fs.ext4.descriptors import (
     check_descriptors,
     descriptor_blocks,
@@ -237,7 +238,7 @@ class _Growth:
         """Have a block bitmap written, and its checksum put into its descriptor."""
         self._pieces.append((self._get(group, 0, 32, 4) * self._old.block_size, bitmap))
         if self._old.has_metadata_csum:
-            value = sb.crc32c(self._old.seed, bitmap[: int(self._old.clusters_per_group) // 8])
+            value = crc32c(self._old.seed, bitmap[: int(self._old.clusters_per_group) // 8])
             self._set(group, 24, 56, 2, value)
 
     def _get(self, group: int, low: int, high: int, width: int) -> int:

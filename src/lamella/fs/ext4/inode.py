@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from lamella.fs.entry import KINDS, Kind
-from lamella.fs.ext4.superblock import crc32c
+from lamella.fs.ext4.checksum import crc32c
 
 if TYPE_CHECKING:
     from lamella.fs.ext4.geometry import Geometry

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from lamella.errors import CorruptError, ReadOnlyError, UnsupportedError
 from lamella.fs.ext4 import superblock as sb
 from lamella.fs.ext4.block_map import allocated_blocks
+from lamella.fs.ext4.checksum import crc32c
 from lamella.fs.ext4.descriptors import check_descriptors, descriptor_field
 from lamella.fs.ext4.filesystem import Ext4
 from lamella.fs.ext4.tree import Tree
@@ -78,7 +79,7 @@ def recover_journal(device: BlockDevice) -> int:
     struct.pack_into(">II", head, 24, log.sequence + count + 1 & 0xFFFFFFFF, 0)
     if log.features & (_CSUM_V2 | _CSUM_V3):
         struct.pack_into(">I", head, _CHECKSUM_AT, 0)
-        struct.pack_into(">I", head, _CHECKSUM_AT, sb.crc32c(0xFFFFFFFF, head[:1024]))
+        struct.pack_into(">I", head, _CHECKSUM_AT, crc32c(0xFFFFFFFF, head[:1024]))
     device.write(log.blocks[0] * log.block_size, head)
     _mark_recovered(device)
     device.flush()
@@ -115,9 +116,9 @@ def _open(filesystem: Ext4, number: int) -> tuple[_Log, bytearray]:
         raise filesystem.corrupt("the superblock of its journal is invalid")
     if features & (_CSUM_V2 | _CSUM_V3):
         bare = bytes(head[:_CHECKSUM_AT]) + bytes(4) + bytes(head[_CHECKSUM_AT + 4 : 1024])
-        if sb.crc32c(0xFFFFFFFF, bare) != struct.unpack_from(">I", head, _CHECKSUM_AT)[0]:
+        if crc32c(0xFFFFFFFF, bare) != struct.unpack_from(">I", head, _CHECKSUM_AT)[0]:
             raise filesystem.corrupt("the superblock of its journal fails its checksum")
-    seed = sb.crc32c(0xFFFFFFFF, head[48:64])
+    seed = crc32c(0xFFFFFFFF, head[48:64])
     return _Log(places, size, first, length, start, sequence, features, seed), head
 
 
@@ -156,14 +157,14 @@ def _intact(log: _Log, data: bytes) -> bool:
     if not log.features & (_CSUM_V2 | _CSUM_V3):
         return True
     stored: int = struct.unpack_from(">I", data, len(data) - 4)[0]
-    return sb.crc32c(log.seed, data[:-4] + bytes(4)) == stored
+    return crc32c(log.seed, data[:-4] + bytes(4)) == stored
 
 
 def _commit_intact(log: _Log, data: bytes) -> bool:
     if not log.features & (_CSUM_V2 | _CSUM_V3):
         return True
     stored: int = struct.unpack_from(">I", data, 16)[0]
-    return sb.crc32c(log.seed, data[:16] + bytes(4) + data[20:]) == stored
+    return crc32c(log.seed, data[:16] + bytes(4) + data[20:]) == stored
 
 
 def _tags(filesystem: Ext4, log: _Log, data: bytes) -> list[tuple[int, bool]]:

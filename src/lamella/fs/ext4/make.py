@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lamella.errors import ReadOnlyError, UsageError
 from lamella.fs.ext4 import library as ext2
 from lamella.fs.ext4 import superblock as sb
+from lamella.fs.ext4.checksum import crc32c
 from lamella.fs.ext4.filesystem import ROOT_INODE, Ext4
 from lamella.fs.ext4.io_manager import Channel
 from lamella.fs.ext4.mkfs_options import MkfsOptions, parse_options
@@ -174,7 +175,7 @@ def _new_handle(device: BlockDevice, channel: Channel, handle: Any, options: Mkf
     block.volume_name[:] = options.label.ljust(16, b"\0")
     block.checksum_type = 1 if block.has_metadata_csum else 0
     if block.feature_incompat & sb.INCOMPAT_CSUM_SEED:
-        block.checksum_seed = sb.crc32c(0xFFFFFFFF, identity.bytes)
+        block.checksum_seed = crc32c(0xFFFFFFFF, identity.bytes)
     library.init_csum_seed(handle)
     now = int(time.time())
     block.mkfs_time = block.lastcheck = block.wtime = now & 0xFFFFFFFF

@@ -17,7 +17,7 @@ from lamella.fs.ext4.block_map import BlockMap, block_map, read_runs
 from lamella.fs.ext4.directory_blocks import BlockError, Name, checksum_fits, unpack_names
 from lamella.fs.ext4.inode import EA_INODE_FL, INDEX_FL, Inode, xattr_area
 from lamella.fs.ext4.on_disk import ROOT, OnDisk
-from lamella.fs.ext4.read_xattr import INLINE, inode_xattrs
+from lamella.fs.ext4.xattr_reader import INLINE, inode_xattrs
 from lamella.fs.reader import PIECE, Numbered, TreeReader, Usage, shown, zeros
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ from ctypes import c_uint8, c_uint16, c_uint32, c_uint64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import google_crc32c
-
 from lamella.errors import CorruptError, NotFoundError, UnsupportedError
+from lamella.fs.ext4.checksum import crc32c
 
 if TYPE_CHECKING:
     from lamella.block import BlockDevice
@@ -256,12 +255,6 @@ class SuperBlock(ctypes.LittleEndianStructure):
         if self.feature_incompat & INCOMPAT_CSUM_SEED:
             return int(self.checksum_seed)
         return crc32c(0xFFFFFFFF, bytes(self.uuid))
-
-
-def crc32c(seed: int, data: bytes | bytearray | memoryview) -> int:
-    """ext4's crc32c: started from *seed*, with no final inversion."""
-    value: int = google_crc32c.extend(seed ^ 0xFFFFFFFF, bytes(data))
-    return value ^ 0xFFFFFFFF
 
 
 def seal(block: SuperBlock) -> None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 from lamella.errors import ExistsError, NoSpaceError, NotFoundError
 from lamella.fs.attributes import with_acl_in_mode
 from lamella.fs.entry import TYPE_BITS, Entry, Kind, show
-from lamella.fs.ext4 import extents, xattrs
+from lamella.fs.ext4 import extents, xattr_writer
 from lamella.fs.ext4 import inode as ino
 from lamella.fs.ext4 import superblock as sb
 from lamella.fs.ext4.allocator import Blocks, Inodes
 from lamella.fs.ext4.block_map import allocated_blocks, read_runs
-from lamella.fs.ext4.data import DataWriter
+from lamella.fs.ext4.data_writer import DataWriter
 from lamella.fs.ext4.directory import Directory, is_fresh, number_of, type_of
 from lamella.fs.ext4.file_store import store_file
 from lamella.fs.ext4.filesystem import ROOT_INODE, Ext4
@@ -116,7 +116,7 @@ class Tree(PathTree[Directory]):
         else:
             number = self._create_special(entry)
         if entry.xattrs:
-            xattrs.replace(self.filesystem, number, entry.xattrs, entry.path)
+            xattr_writer.replace(self.filesystem, number, entry.xattrs, entry.path)
         self._add(directory, name, number, ino.DIRENT_TYPES[kind])
         return path
 
@@ -371,7 +371,7 @@ class Tree(PathTree[Directory]):
         ino.set_attributes(raw, entry.mode, entry.uid, entry.gid, entry.mtime_ns, self._now)
         filesystem.write_inode(number, raw)
         if entry.xattrs or ino.get_acl_block(raw) or ino.xattr_area(raw):
-            xattrs.replace(filesystem, number, entry.xattrs, entry.path)
+            xattr_writer.replace(filesystem, number, entry.xattrs, entry.path)
 
     def clear_orphans(self) -> int:
         """Free deleted files that were still open when a mount was cut off; returns how many.
@@ -485,7 +485,7 @@ class Tree(PathTree[Directory]):
             for node in nodes:
                 self._blocks.free(node, 1)
         if acl_sectors:
-            xattrs.free_block(filesystem, number, raw)
+            xattr_writer.free_block(filesystem, number, raw)
         ino.set_deleted(raw, self._now)
         filesystem.write_inode(number, raw)
         self._inodes.free(number, directory=directory)

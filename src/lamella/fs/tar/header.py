@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One 512-byte tar header block: its fields, numbers and checksum, and the rules for names.
 
+:mod:`lamella.fs.tar.read` reads an archive with it, :mod:`lamella.fs.tar.write` writes one.
+
 The layouts are those of POSIX.1-1988 ustar (pax(1), "ustar Interchange Format"), of GNU tar ("Basic
 Tar Format" in its manual), of star and of the seventh edition's tar, which has no magic.
 Where real programs disagree, Go's ``archive/tar`` decides, because Docker, containerd and umoci

@@ -45,7 +45,7 @@ NEVER = 100
 
 class KernelActivator:
     """Makes the kernel's devices match the metadata of volume groups: the
-    :class:`lamella.lvm.session.activator.Activator` that activates.
+    :class:`lamella.lvm.session.activator_interface.Activator` that activates.
 
     *check_pools*: check a thin pool's metadata before the pool is activated and after it was deactivated.
     *monitor*: register active pools with dmeventd, where it is installed. *warn* is called with warnings.

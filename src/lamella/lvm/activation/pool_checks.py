@@ -34,7 +34,7 @@ def check_metadata(node: str, *, write: bool = True) -> bool:
     """
     from lamella.block.file import FileDevice
     from lamella.thin.tools.check import check
-    from lamella.thin.tools.repair_in_place import clear_needs_check, repair_leaks
+    from lamella.thin.tools.leak_repair import clear_needs_check, repair_leaks
 
     device = FileDevice(node, read_only=not write, lock=False)
     try:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lamella.block.device import BlockDevice
     from lamella.lvm.disks.notice import Notice
     from lamella.lvm.format.model import VolumeGroup
-    from lamella.lvm.session.activator import Activator
+    from lamella.lvm.session.activator_interface import Activator
     from lamella.lvm.session.environment import Environment
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from lamella.thin.engine.tree_update import TreeWriter
+    from lamella.thin.engine.btree_update import TreeWriter
 
 PAGE = 1024
 """Chunks in a page."""

@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from lamella.thin.engine.tree import Tree
+    from lamella.thin.engine.btree import Tree
 
 
 def unshared(

@@ -17,11 +17,11 @@ import numpy as np
 
 from lamella.errors import BusyError, ExistsError, NotFoundError, UnsupportedError, UsageError
 from lamella.thin.engine.block_cache import BlockStore
+from lamella.thin.engine.btree_update import TreeWriter
 from lamella.thin.engine.device_map import DeviceMap, PageBudget
+from lamella.thin.engine.device_record import Device
 from lamella.thin.engine.space_map_disk import DataSpaceMap, MetadataSpaceMap
 from lamella.thin.engine.superblock import read_superblock
-from lamella.thin.engine.thin_device import Device
-from lamella.thin.engine.tree_update import TreeWriter
 from lamella.thin.format import superblock as superblock_format
 from lamella.thin.format.checksum import BLOCK_SIZE, SUPERBLOCK_XOR
 from lamella.thin.format.details import DeviceDetails

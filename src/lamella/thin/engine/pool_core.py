@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lamella.block import BlockDevice
+    from lamella.thin.engine.device_record import Device
     from lamella.thin.engine.live_metadata import LiveMetadata
-    from lamella.thin.engine.thin_device import Device
     from lamella.thin.status import PoolOptions
 
 log = logs.logger(__name__)

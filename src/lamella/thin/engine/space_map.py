@@ -4,7 +4,8 @@
 Counts are held in pages, one per bitmap block (16320 counts), loaded when first touched. A page that
 changes keeps a copy of what is committed: a block may be allocated only if it is free now *and* was
 free in the last committed transaction, so that a crash finds every block of that transaction as it was.
-Free space is searched from the lowest block on, afresh in each transaction, as the kernel does.
+Free space is searched from the lowest block on, afresh in each transaction, as the kernel does. What a
+pool does when none is left: :meth:`lamella.thin.engine.pool_core.PoolCore.allocate`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lamella.thin.engine.block_cache import BlockStore
-    from lamella.thin.engine.tree import Tree
+    from lamella.thin.engine.btree import Tree
 
 CACHED_PAGES = 256
 """Clean pages kept (64 KiB each)."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lamella.thin.engine.btree_update import TreeWriter
 from lamella.thin.engine.space_map import Page, SpaceMap
-from lamella.thin.engine.tree_update import TreeWriter
 from lamella.thin.format.checksum import BLOCK_SIZE, INDEX_XOR
 from lamella.thin.format.space_map import (
     ENTRIES_PER_BITMAP,

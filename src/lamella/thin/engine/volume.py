@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from lamella.block import BlockDevice
     from lamella.thin.engine.device_map import MapPage
+    from lamella.thin.engine.device_record import Device
     from lamella.thin.engine.pool_core import PoolCore
-    from lamella.thin.engine.thin_device import Device
 
 _ZEROS = bytes(1 << 20)
 _WINDOW = 64 * PAGE

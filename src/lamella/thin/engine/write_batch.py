@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One batch of writes to a thin device: which chunks it provisions, how the rest of them is filled, and where
-each piece is written.
+"""One batch of writes to a thin device: which chunks it provisions, and of which it breaks the sharing.
+
+The rest of such a chunk is filled with zeros or from the shared one, and each piece is written to its place.
 
 The order makes an interruption at any point safe: new chunks are allocated, data is written to them, and only
 then are they mapped.
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lamella.block import BlockDevice
+    from lamella.thin.engine.device_record import Device
     from lamella.thin.engine.pool_core import PoolCore
-    from lamella.thin.engine.thin_device import Device
 
 COMPOSED = 16 << 20
 """Most bytes of chunks put together in memory before they are written."""

@@ -34,7 +34,7 @@ from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.health import Facts, diagnose, diagnose_line
 from lamella.thin.interface import MetadataView
 from lamella.thin.kernel.guard import INTERNAL, Guard
-from lamella.thin.kernel.removal import finish_removal
+from lamella.thin.kernel.quick_removal import finish_removal
 from lamella.thin.metadata.reader import Metadata
 from lamella.thin.status import PoolMode, PoolOptions, parse_status, parse_thin_status
 

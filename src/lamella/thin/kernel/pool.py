@@ -27,7 +27,7 @@ from lamella.errors import (
 from lamella.thin.format.mappings import ranges_that_differ
 from lamella.thin.health import diagnose
 from lamella.thin.kernel.active_pool import ActivePool
-from lamella.thin.kernel.removal import quick_remove
+from lamella.thin.kernel.quick_removal import quick_remove
 from lamella.thin.status import PoolMode
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from lamella.thin.format.node import MAPPING
 from lamella.thin.metadata.btree import Forest
 from lamella.thin.metadata.findings import Problems
 from lamella.thin.tools.dump import Header, Overrides, header_of
-from lamella.thin.tools.metadata_build import MetadataBuilder
+from lamella.thin.tools.metadata_builder import MetadataBuilder
 from lamella.thin.tools.salvage import recover
 from lamella.thin.tools.tree_copy import TreeCopier
 
@@ -84,7 +84,7 @@ def repair(
     the *expected* devices goes first. Raises :class:`UsageError` if the superblock is gone and a field is
     given by neither, :class:`lamella.errors.CorruptError` if no list of devices can be found or most mappings
     lead past the data device, and :class:`lamella.errors.NoSpaceError` with the size needed; see
-    :class:`lamella.thin.tools.metadata_build.MetadataBuilder` for what is on *target* then.
+    :class:`lamella.thin.tools.metadata_builder.MetadataBuilder` for what is on *target* then.
     """
     if damaged is target:
         raise UsageError(

@@ -15,8 +15,8 @@ from lamella.errors import BadInputError
 from lamella.thin.format.mappings import Runs
 from lamella.thin.format.node import TIME_BITS
 from lamella.thin.tools.dump import Header, Overrides
-from lamella.thin.tools.metadata_build import LARGEST_DATA, MetadataBuilder
-from lamella.thin.tools.tree_builder import LIMIT, LeafList, TreeBuilder
+from lamella.thin.tools.mapping_tree_builder import LIMIT, LeafList, TreeBuilder
+from lamella.thin.tools.metadata_builder import LARGEST_DATA, MetadataBuilder
 from lamella.thin.tools.xml import BeginDevice, BeginShared, EndDevice, EndShared, UseShared, read_xml
 
 if TYPE_CHECKING:

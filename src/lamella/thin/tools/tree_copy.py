@@ -15,13 +15,13 @@ import numpy as np
 from lamella.thin.format.mappings import data_blocks
 from lamella.thin.format.node import INTERNAL
 from lamella.thin.metadata.btree import NO_NODE, Edges
-from lamella.thin.tools.tree_builder import LEAST, LeafList, TreeBuilder
+from lamella.thin.tools.mapping_tree_builder import LEAST, LeafList, TreeBuilder
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lamella.thin.metadata.btree import Forest
-    from lamella.thin.tools.metadata_build import MetadataBuilder
+    from lamella.thin.tools.metadata_builder import MetadataBuilder
 
 LEAVES_AT_ONCE = 4096
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from lamella.fs import acl
 from lamella.fs.entry import XATTR_VALUE_LIMIT
+from lamella.fs.ext4.checksum import crc32c
 from lamella.fs.ext4.inode import EA_INODE_FL, XATTR_MAGIC, xattr_area
-from lamella.fs.ext4.superblock import crc32c
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from lamella.block.opening import is_remote
 from lamella.block.sysfs import attribute
 from lamella.errors import NotFoundError
 from lamella.lvm.session.config import Config, config_folder
-from lamella.lvm.session.device_list import (
+from lamella.lvm.session.devices_file import (
     ENVIRONMENT,
     NAME,
     change_list,

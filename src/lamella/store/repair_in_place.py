@@ -13,7 +13,7 @@ from lamella.block import FileDevice
 from lamella.driver.direct_lvm.group import copy_data
 from lamella.errors import CorruptError
 from lamella.thin.tools.check import check
-from lamella.thin.tools.repair_in_place import clear_needs_check, repair_leaks
+from lamella.thin.tools.leak_repair import clear_needs_check, repair_leaks
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -29,7 +29,7 @@ from lamella.thin.format.node import (
 from lamella.thin.format.space_map import ENTRIES_PER_BITMAP, INDEX_ENTRY, MAX_METADATA_BLOCKS, REF_COUNT
 from lamella.thin.format.superblock import Superblock
 from lamella.thin.metadata.reference_counts import DataReferences
-from lamella.thin.tools.space_map_build import SpaceMapWriter
+from lamella.thin.tools.space_map_builder import SpaceMapWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lamella.thin.engine.block_cache import Node
-from lamella.thin.engine.tree import Tree
+from lamella.thin.engine.btree import Tree
 from lamella.thin.format.node import BLOCK_VALUE, max_entries
 from lamella.thin.format.runs import slices
 

@@ -18,7 +18,7 @@ from lamella.errors import CorruptError, NoSpaceError, ReadOnlyError, Remedy
 from lamella.thin.format import superblock as superblock_format
 from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.tools.check import check
-from lamella.thin.tools.space_map_build import SpaceMapWriter
+from lamella.thin.tools.space_map_builder import SpaceMapWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,7 +12,7 @@ from lamella.thin.format.node import BLOCK_VALUE, INTERNAL, MAPPING, max_entries
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from lamella.thin.tools.metadata_build import MetadataBuilder
+    from lamella.thin.tools.metadata_builder import MetadataBuilder
 
 LIMIT = max_entries(MAPPING.itemsize)
 """Entries of a full leaf (252)."""
