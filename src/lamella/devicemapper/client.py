@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella import logs
+from lamella.closing import Closing
 from lamella.devicemapper import ioctl
 from lamella.devicemapper.device import DeviceInfo, info_of
 from lamella.devicemapper.errors import explained
@@ -34,8 +35,6 @@ from lamella.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from lamella.devicemapper.table import Target
 
@@ -57,7 +56,7 @@ GONE = -1
 RETRY_PAUSE = 0.01
 
 
-class DeviceMapper:
+class DeviceMapper(Closing):
     """An open ``/dev/mapper/control``. Every method raises :class:`LamellaError` naming the device.
 
     ENXIO is :class:`NotFoundError`, EBUSY :class:`BusyError`, EEXIST :class:`ExistsError`, ENODATA
@@ -107,14 +106,6 @@ class DeviceMapper:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # -- one device ------------------------------------------------------------------------------
 

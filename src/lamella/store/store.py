@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lamella.closing import Closing
 from lamella.errors import (
     BusyError,
     LamellaError,
@@ -25,8 +26,7 @@ from lamella.store.root import Root, default_root
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
-    from types import TracebackType
-    from typing import BinaryIO, Self
+    from typing import BinaryIO
 
     from lamella.driver.backend import Engine
     from lamella.driver.device_set import DeviceSet
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     Place = str | os.PathLike[str] | None
 
 
-class Store:
+class Store(Closing):
     """Images and containers on one thin pool. Use :meth:`setup` or :meth:`open`, and close it after.
 
     One writer excludes all others; any number of readers may share a store. Changes are durable when a method
@@ -191,14 +191,6 @@ class Store:
     def close(self) -> None:
         """Close the store and release its lock. Closing twice is harmless."""
         self._opened.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def teardown(self, force: bool = False) -> list[str]:
         """Remove the store: the pool, ``state.db`` and its other files. Closes it.

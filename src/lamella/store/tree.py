@@ -6,16 +6,16 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from lamella.closing import Closing
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
 
     from lamella.driver.device_set import DeviceSet
     from lamella.fs.entry import Entry
 
 
-class Tree:
+class Tree(Closing):
     """One tree; a context manager. Paths are bytes, absolute or from the root, which ``..`` never leaves.
 
     All methods raise :class:`lamella.errors.NotFoundError` for a path that is not there.
@@ -50,11 +50,3 @@ class Tree:
     def close(self) -> None:
         """Close the device. Closing twice is harmless."""
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -15,13 +15,9 @@ import struct
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from lamella.closing import Closing
 from lamella.errors import BusyError, CorruptError, LamellaError
-
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
 
 RUN = Path("/run")
 HEADER = struct.Struct(">iI")
@@ -89,7 +85,7 @@ def set_monitored(uuid: str, wanted: bool, run: Path = RUN) -> str:
     return ""
 
 
-class Monitor:
+class Monitor(Closing):
     """A connection to dmeventd; use it as a context manager. See :meth:`reachable`."""
 
     def __init__(self, run: Path = RUN) -> None:
@@ -115,14 +111,6 @@ class Monitor:
         """Close the connection; the next client may connect."""
         os.close(self._questions)
         os.close(self._answers)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def is_registered(self, uuid: str) -> bool:
         """Whether the pool with this device-mapper UUID is registered."""

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 from lamella.block.device import SECTOR
 from lamella.block.opening import is_remote
 from lamella.block.system import block_device_size
+from lamella.closing import Closing
 from lamella.errors import MissingError, Remedy, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
-    from typing import Self
 
     from lamella.block.loop import LoopDevice
     from lamella.lvm.disks.disk import Disk
@@ -37,7 +36,7 @@ def wait_for_loop_devices(disks: Iterable[str]) -> None:
             wait_until_free(path)
 
 
-class GroupDisks(Mapping[str, str]):
+class GroupDisks(Mapping[str, str], Closing):
     """ "major:minor" by the physical volume's UUID, looked up on demand.
 
     A plain file is attached to a loop device, which detaches itself when nothing uses it any more; keep this
@@ -89,11 +88,3 @@ class GroupDisks(Mapping[str, str]):
             loop.close()
         self._loops.clear()
         self._known.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

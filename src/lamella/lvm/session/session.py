@@ -6,6 +6,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from lamella.closing import Closing
 from lamella.errors import (
     BusyError,
     CorruptError,
@@ -26,8 +27,6 @@ from lamella.lvm.session.locks import global_lock, group_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from lamella.block.device import BlockDevice
     from lamella.lvm.disks.notice import Notice
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from lamella.lvm.session.environment import Environment
 
 
-class Session:
+class Session(Closing):
     """The disks that a command may use, and what was found on them.
 
     Parameters: *paths* of files, devices and whatever else *opener* accepts; *given*, devices that are open
@@ -75,17 +74,6 @@ class Session:
         self._before: dict[str, tuple[str, str]] = {}
         self._changed: dict[str, VolumeGroup] = {}
         self._writes: dict[str, int] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close every disk that was opened here; volumes opened on them cannot be used any more."""
