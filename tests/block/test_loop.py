@@ -273,7 +273,7 @@ def test_others_that_are_faster(file: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert len(loop.find(file)) == 1
     fails += [errno.EBUSY] * loop._TRIES
     monkeypatch.setattr(loop.time, "sleep", lambda _: None)
-    with pytest.raises(BusyError, match="took each free loop device"):
+    with pytest.raises(BusyError, match="took every free loop device"):
         loop.attach(file)
     fails[:] = [errno.EIO]
     with pytest.raises(LamellaError, match="cannot attach"):

@@ -248,7 +248,7 @@ def test_segments_that_touch_are_merged() -> None:
         ("stripe_count = 1", "stripe_count = 2", "Incorrect number of areas"),
         ("stripe_count = 1", "stripe_count = 0", "Zero areas"),
         ("start_extent = 0", "start_extent = 1", "invalid: segment at extent 1"),
-        ('"pv0", 10', '"lv1", 0', "lies on itself"),
+        ('"pv0", 10', '"lv1", 0', "is built on itself"),
         ("lv1 {", "-lv1 {", "Invalid logical volume name"),
         ("vg {", "v,g {", "Invalid volume group name"),
         ('status = ["READ", "WRITE", "VISIBLE"]', "status = [1]", "status flags"),

@@ -106,7 +106,7 @@ def test_disks_that_are_not_to_be_used() -> None:
     with pytest.raises(NoSpaceError, match="11 extents needed, but only 10 available"):
         allocate(group, 11)
     assert taken(group, 11, approximate=True) == [[("pv2", 0, 10)]]
-    with pytest.raises(UsageError, match="no allocation policy"):
+    with pytest.raises(UsageError, match="not an allocation policy"):
         allocate(group, 1, policy="wild")
 
 

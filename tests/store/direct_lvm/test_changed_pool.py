@@ -42,11 +42,11 @@ def test_a_fresh_pool_under_an_old_store(root: Path, lvm_folder: Path) -> None:
             "devmapper: Base Device UUID and Filesystem verification failed: "
             "devicemapper: Error running deviceCreate (ActivateDevice) dm_task_run failed"
         )
-        assert "the volume group docker was made anew" in str(caught.value.hint)
+        assert "the volume group docker was recreated" in str(caught.value.hint)
         assert "lamella teardown --force" in str(caught.value.hint)
     with Store.open(root) as store:
         left = store.teardown(force=True)
-    assert all("which set-up did not make" in line or "is not there" in line for line in left)
+    assert all("which set-up did not make" in line or "is missing" in line for line in left)
     (root / "devices").parent.mkdir(exist_ok=True)
     (root / "devices").write_text("".join(f"{path}\n" for path in files))
     with Store.setup(root, storage_options=["dm.thinpooldev=docker/thinpool", "dm.basesize=64M"]):

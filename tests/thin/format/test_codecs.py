@@ -158,7 +158,7 @@ def _sample(**changes: int) -> bytes:
     ("changes", "reason"),
     [
         ({"magic": 1}, "magic is 1, wanted 27022010"),
-        ({"blocknr": 3}, "it says that it is block 3"),
+        ({"blocknr": 3}, "it has the number of block 3"),
         ({"version": 3}, "version is 3, wanted 2"),
         ({"flags": 4}, "unknown flags 0x4"),
         ({"metadata_block_size": 16}, "metadata blocks of 16 sectors"),

@@ -217,7 +217,7 @@ def test_a_thin_device_s_status() -> None:
     assert parse_thin_status("256 1023") == (131072, 524288, False)
     assert parse_thin_status("0 -") == (0, 0, False)
     assert parse_thin_status("Fail").failed
-    with pytest.raises(BadInputError, match="makes no sense"):
+    with pytest.raises(BadInputError, match="invalid status of a thin device"):
         parse_thin_status("what")
 
 

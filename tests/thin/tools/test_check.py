@@ -153,7 +153,7 @@ def test_roots_can_be_overridden(fixture_dir: Callable[[str], Path]) -> None:
         )
         assert report.complete
         report = check(device, CheckOptions(mapping_root=fields.details_root))
-        assert f"block {fields.details_root}: the node's values have not 8 bytes" in str(report.problems[0])
+        assert f"block {fields.details_root}: the node's values are not of 8 bytes" in str(report.problems[0])
         report = check(device, CheckOptions(details_root=2**64 - 1))
         assert "outside the metadata device" in str(report.problems[0])
 
@@ -244,7 +244,7 @@ def test_a_shared_root_is_counted(image: bytearray) -> None:
         (8, 1, "the node has another block's number"),
         (16, 253, "the node has more entries than its max_entries"),
         (20, 1000, "the node has more entries than a block holds"),
-        (24, 16, "the node's values have not 8 bytes"),
+        (24, 16, "the node's values are not of 8 bytes"),
     ],
 )
 def test_node_headers(image: bytearray, offset: int, value: int, reason: str) -> None:
@@ -262,7 +262,7 @@ def test_bitmaps_and_index(image: bytearray) -> None:
     assert _check(spoiled)[0] == f"data space map, block {bitmap}: bad checksum in bitmap"
     spoiled = image.copy()
     change(spoiled, bitmap, [(8, (5).to_bytes(8, "little"))])
-    assert "says that it is another block" in _check(spoiled)[0]
+    assert "has another block's number" in _check(spoiled)[0]
     spoiled = image.copy()
     change(spoiled, fields.data_sm_root.bitmap_root, [(entries, (10**9).to_bytes(8, "little"))])
     assert "should be in block 1000000000, outside the device" in _check(spoiled)[0]

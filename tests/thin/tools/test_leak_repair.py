@@ -276,7 +276,7 @@ def test_what_the_device_does_not_keep_is_not_put_in_force(fixture_dir: Callable
     assert repair_leaks(whole, check(whole)).ok
     for lost in range(1, whole.writes):
         device = Forgetful(bytes(leaky.content), lost)
-        with pytest.raises(CorruptError, match="does not give back what was written"):
+        with pytest.raises(CorruptError, match="does not return what was written"):
             repair_leaks(device, check(device))
         assert check(device).only_space_maps
     assert whole.writes > 4

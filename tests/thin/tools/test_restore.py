@@ -293,7 +293,7 @@ BAD = {
     SUPER.replace('time="3"', f'time="{"9" * 5000}"'): "not a number",
     SUPER.replace('"128"', '"0"'): "data_block_size is 0",
     SUPER.replace('version="2"', 'version="3"'): "version 3",
-    SUPER.replace('"1000"', f'"{1 << 60}"'): "no metadata can count",
+    SUPER.replace('"1000"', f'"{1 << 60}"'): "no metadata can describe",
     f"{SUPER}{DEVICE}{ONE.replace('7', '1000')}{END}": r"beyond end of data device \(1000 >= 1000\)",
     f"{SUPER}{DEVICE}{ONE}{ONE}{END}": "block 5 is mapped after block 5",
     f"{SUPER}{DEVICE}{ONE}{ONE.replace('5', '4')}{END}": "block 4 is mapped after block 5",
