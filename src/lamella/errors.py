@@ -3,12 +3,12 @@
 
 An error's message says what was being done and to which named thing; its *hint* says what to do
 next. Both texts stand where the error is raised: search for their words. The command line prints them
-(:mod:`lamella.cli.main`) and exits with the class's code; ``docs/reference/exit-codes.md``, made by
+(``lamella.cli.main``) and exits with the class's code; ``docs/reference/exit-codes.md``, made by
 ``make docs``, lists the codes. The LVM and thin-provisioning families keep the exit codes of the tools
 that they replace.
 
 Layers that know nothing of Lamella's commands name a :class:`Remedy` instead of a hint,
-and :mod:`lamella.remedies` words it.
+and ``lamella.remedies`` words it.
 """
 
 from __future__ import annotations
