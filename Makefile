@@ -11,17 +11,17 @@ PYTEST_ARGS ?=
 help:
 	@echo "make quickstart   set up, then unpack an image into a thin pool and show copy-on-write"
 	@echo "make test         set up (system packages too, as root), then run the tests"
-	@echo "make coverage     the same, and say how much of Lamella they ran"
-	@echo "make test-guest   run the tests that want a real kernel, in a guest made for them"
-	@echo "make fixtures     make tests/fixtures anew in that guest, into build/fixtures"
-	@echo "make power-cuts   kill such a guest at work, and look what is left (LAMELLA_ROUNDS=2)"
+	@echo "make coverage     the same, and report the coverage"
+	@echo "make test-guest   run the tests that need a real kernel, in a guest"
+	@echo "make fixtures     make tests/fixtures again in that guest, into build/fixtures"
+	@echo "make power-cuts   kill such a guest while it works, and check what is left (LAMELLA_ROUNDS=2)"
 	@echo "make guest-shell  a prompt in that guest"
-	@echo "make check        lint, types, layering, unused code"
-	@echo "make docs         build the documentation's site"
+	@echo "make check        lint, types, layers, unused code"
+	@echo "make docs         build the documentation site"
 	@echo "make dist         build and check the source distribution and the wheel"
-	@echo "make lock         write requirements/*.txt anew (needs uv)"
-	@echo "make benchmarks   run each benchmark beside its peer"
-	@echo "make benchmarks-guest  those that want a real kernel, beside Docker and containerd"
+	@echo "make lock         write requirements/*.txt again (needs uv)"
+	@echo "make benchmarks   run each benchmark beside the program it replaces"
+	@echo "make benchmarks-guest  those that need a real kernel, beside Docker and containerd"
 
 $(VENV)/.lamella: pyproject.toml requirements/run.txt requirements/build.txt scripts/make-venv.sh
 	@sh scripts/system-packages.sh run
@@ -57,7 +57,7 @@ guest: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
 	@$(PYTHON) -m scripts.guest probe || sh scripts/system-packages.sh qemu
 
-# Each test has a limit of its own; this one is for a guest that has hung itself.
+# Each test has a time limit of its own; this one is for a guest that hangs.
 test-guest: guest
 	$(PYTHON) -m scripts.guest run tests/guest/run.sh --timeout 20000 \
 		--each store-rest store-direct store-loop kernel lvm
@@ -93,7 +93,7 @@ benchmarks-guest: guest
 	@sh scripts/system-packages.sh test
 	$(PYTHON) -m benchmarks.guest_boot
 
-# Autodoc imports Lamella, so this environment has what Lamella needs as well. Any warning is an error.
+# Autodoc imports Lamella, so this environment has Lamella's dependencies too. Any warning is an error.
 docs:
 	@sh scripts/system-packages.sh run
 	@sh scripts/make-venv.sh $(VENV)-docs docs
@@ -102,7 +102,7 @@ docs:
 lock:
 	sh scripts/lock.sh
 
-# Built in an environment of its own, so that what is released never depends on what tests need.
+# Built in an environment of its own, so that releases do not depend on the tests' requirements.
 dist:
 	@sh scripts/make-venv.sh $(VENV)-release release
 	rm -rf dist

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Writes requirements/*.txt anew: the newest versions that pyproject.toml allows, for every supported Python and
-# platform, with the hashes of their files. Each file has what Lamella needs and one dependency group; build.txt
-# has what builds it. No index is named in them: pip's own setting decides where the files come from.
+# Writes requirements/*.txt again: the newest versions that pyproject.toml allows, for every supported Python and
+# platform, with the hashes of their files. Each file has Lamella's dependencies and one dependency group; build.txt
+# has the build backend. They name no index: pip's own setting decides where the files come from.
 set -eu
 cd "$(dirname "$0")/.."
 lock() {

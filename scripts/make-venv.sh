@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# `make-venv.sh FOLDER [GROUP]` makes a virtual environment with Lamella (in place) and, if asked, with what a
-# dependency group of pyproject.toml has. Everything comes from requirements/*.txt, with its hash checked; with
-# LAMELLA_UNLOCKED=1 the newest versions that pyproject.toml allows are taken, without hashes.
+# `make-venv.sh FOLDER [GROUP]` makes a virtual environment with Lamella (in place) and, if given, a dependency
+# group of pyproject.toml. Everything is installed from requirements/*.txt, with its hash checked; with
+# LAMELLA_UNLOCKED=1 the newest versions that pyproject.toml allows are installed, without hashes.
 set -eu
 venv=$1 group=${2:-}
 for candidate in python3.13 python3.12 python3.11 python3.14 python3; do
@@ -21,7 +21,7 @@ if [ -z "${LAMELLA_UNLOCKED:-}" ]; then
     pip --require-hashes -r requirements/build.txt -r "requirements/${group:-run}.txt"
     pip --no-deps --no-build-isolation --editable .
 else
-    # pip knows dependency groups only since 25.1, and Debian 12 has 23.0.
+    # pip supports dependency groups only since 25.1, and Debian 12 has 23.0.
     "$venv/bin/python" - $group >"$venv/requirements.txt" <<'END'
 import sys, tomllib
 
@@ -34,5 +34,5 @@ for name in wanted:
 END
     pip --editable . -r "$venv/requirements.txt"
 fi
-# Compiled once here, so that no command is slow the first time, also for users who may not write here.
+# Compiled here, so that the first run of a command is not slow, also for users without write permission.
 "$venv/bin/python" -m compileall -q src/lamella

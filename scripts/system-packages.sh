@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs the system packages that a target needs and that are missing: `system-packages.sh run` (to use
 # Lamella), `test` (to test it against the real programs), `guest` (for the guest with a real kernel) or `qemu`
-# (to run that guest where User-mode Linux cannot). As root, or where sudo asks no password, it installs;
-# otherwise it names what is missing: for `run` that is an error, for `test` the tests that need those programs
+# (to run that guest where User-mode Linux cannot). As root, or where sudo needs no password, it installs
+# them; otherwise it names what is missing: for `run` that is an error, for `test` the tests that need those programs
 # skip and say so.
 set -eu
 
@@ -17,7 +17,7 @@ have_python() {
     return 1
 }
 
-# A shared library is there if the loader's cache or a usual folder has it.
+# Whether a usual folder has the shared library.
 have_library() {
     for folder in /lib /usr/lib /lib64 /usr/lib64 /lib/*-linux-gnu /usr/lib/*-linux-gnu; do
         [ -e "$folder/$1" ] && return 0
@@ -29,7 +29,7 @@ have_program() {
     PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1
 }
 
-# The first of several package names that this release knows.
+# The first of several package names that this release has.
 known() {
     for name in "$@"; do
         if apt-cache show "$name" >/dev/null 2>&1; then
@@ -46,7 +46,7 @@ have_python || python_missing=yes
 have_library libext2fs.so.2 || wanted="$wanted libext2fs2t64|libext2fs2"
 have_library libcom_err.so.2 || wanted="$wanted libcom-err2"
 
-# Tests too are given what the guest is made with: there Docker makes the stores that they read.
+# Tests need the guest's build tools too: Docker makes the stores that they read in the guest.
 if [ "$1" = guest ] || [ "$1" = test ]; then
     have_program mmdebstrap || wanted="$wanted mmdebstrap"
     have_program mkfs.ext4 || wanted="$wanted e2fsprogs"
@@ -95,7 +95,7 @@ if [ "$(id -u)" != 0 ]; then
     fi
 fi
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "This is no Debian or Ubuntu. Install by your own package manager:$wanted" >&2
+    echo "This is not Debian or Ubuntu. Install with your own package manager:$wanted" >&2
     exit 1
 fi
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# What process 1 of the guest goes on with once it sees the project (stub.sh): sets the guest up, runs
+# Process 1 of the guest, continued from stub.sh once the project is mounted: sets the guest up, runs
 # /share/run.sh with its output in /share/output, and powers off.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 mount -t sysfs sys /sys
@@ -19,7 +19,7 @@ done
 if [ -n "$GUEST_FOLDERS" ]; then
     export GUEST_DISKS=/dev/ubd
 else
-    # QEMU's kernel, Linux 6.1, keeps no user attributes (xattr(7)) on a tmpfs, which /tmp is.
+    # QEMU's kernel, Linux 6.1, has no user attributes (xattr(7)) on a tmpfs, which /tmp is.
     export GUEST_DISKS=/dev/vd TMPDIR=/var/tmp
 fi
 ip link set lo up
