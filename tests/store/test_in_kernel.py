@@ -135,7 +135,7 @@ def mounting_root(path: Path) -> umount.Root:
 def test_without_the_kernel(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shared = ["--root", str(root)]
     assert main(["mount", *shared, "--engine", "user", "box"]) == UsageError.exit_code
-    assert "makes no device nodes" in capsys.readouterr().err
+    assert "has no device nodes" in capsys.readouterr().err
     assert main(["umount", *shared, "box"]) == NotFoundError.exit_code
     assert "box is not mounted" in capsys.readouterr().err
     assert main(["umount", *shared, str(tmp_path)]) == NotFoundError.exit_code

@@ -48,14 +48,14 @@ def choose(engine: str, backend: PoolBackend, options: Options | None = None) ->
     Raises :class:`UnsupportedError`, or what opening device-mapper raises, for a kernel that cannot.
     """
     if engine == "user":
-        log.info("engine user: it was asked for")
+        log.info("engine user: requested")
         return "user"
     unfit = backend.unfit_for_kernel(options)
     if engine == "kernel":
         if unfit:
             raise UsageError(f"the kernel cannot use this pool: {unfit}", hint="use --engine user")
         check_kernel()
-        log.info("engine kernel: it was asked for")
+        log.info("engine kernel: requested")
         return "kernel"
     if not unfit and kernel_can():
         log.info("engine kernel: this process may use device-mapper, which has thin pools")

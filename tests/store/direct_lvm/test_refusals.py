@@ -136,8 +136,8 @@ def test_disks_that_the_kernel_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["dm.directlvm_device=x", "lamella.vg=a/b"], "character other than"),
         (["dm.directlvm_device=x", "lamella.pool=a_tdata"], "reserved"),
         (["dm.directlvm_device=x", "dm.thinpooldev=a/b"], "dm.thinpooldev takes over a pool"),
-        (["dm.thinpooldev=justone"], "names no thin pool"),
-        (["dm.thinpooldev=a-b-c"], "names no thin pool"),
+        (["dm.thinpooldev=justone"], "is not an LVM thin pool"),
+        (["dm.thinpooldev=a-b-c"], "is not an LVM thin pool"),
     ],
 )
 def test_options_that_make_no_sense(options: list[str], words: str) -> None:
