@@ -2,9 +2,9 @@
 """How a command line of LVM2 is described: a command, its options, and the variants that it accepts.
 
 LVM2 knows each command in one or more *variants*. A variant has required options and positional
-arguments, which decide whether a command line is meant for it, and optional ones. The tables are
-in ``pv``, ``vg``, ``lv``, ``lvcreate`` and ``lvconvert`` beside this module; they
-are text, taken apart only for the one command that runs.
+arguments, which decide whether a command line is meant for it, and optional ones. The tables are in ``pv``,
+``vg``, ``lv``, ``lvcreate`` and ``lvconvert`` beside this module; they are text, taken apart only for the one
+command that runs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COMMON = (
     "-d|--debug -h|--help -q|--quiet -v|--verbose -y|--yes -t|--test --commandprofile=String --config=String "
@@ -39,6 +43,9 @@ SYNONYMS = {
 }
 """Other names that options answer to."""
 
+NOT_LISTED = "(not listed)"
+"""In place of a description: an old form, accepted and left out of the help."""
+
 
 @dataclass(slots=True, eq=False, repr=False)
 class Option:
@@ -65,7 +72,7 @@ class Wanted:
 
 @dataclass(eq=False, repr=False)
 class Variant:
-    """One form of a command; see :func:`variant`."""
+    """One form of a command; see :class:`Command`."""
 
     description: str
     required: tuple[Wanted, ...]
@@ -73,8 +80,8 @@ class Variant:
     positionals: tuple[str, ...]
     optional: tuple[str, ...]
     more: tuple[str, ...]
-    hidden: bool = False
-    """An old form, accepted and not listed."""
+    hidden: bool
+    """See :data:`NOT_LISTED`."""
 
     @cached_property
     def types(self) -> tuple[str, ...]:
@@ -95,33 +102,39 @@ class Variant:
         return names
 
 
-def variant(
-    description: str,
-    required: str,
-    *,
-    any_of: str = "",
-    optional: str = "",
-    more: str = "",
-    hidden: bool = False,
-) -> Variant:
-    """A variant from its table entry.
-
-    *required* holds options (``--name``, ``--name=literal``, ``--name:Kind``) and positional arguments;
-    of *any_of* one option must be there; *optional* lists options; *more*, optional positional arguments.
-    """
-    wanted, positionals = [], []
-    for word in required.split():
-        if word.startswith("--"):
-            wanted.append(_wanted(word[2:]))
+def _variants(command: str, forms: str) -> Iterator[Variant]:
+    """The variants in a :class:`Command`'s *forms*."""
+    description: list[str] = []
+    entries: list[tuple[str, list[str]]] = []
+    for line in forms.splitlines():
+        words = line.split()
+        if not line.startswith(" "):
+            description.append(line)
+        elif words[0] == command:
+            entries.append(("\n".join(description), words[1:]))
+            description = []
         else:
-            positionals.append(word)
+            entries[-1][1].extend(words)
+    for text, words in entries:
+        yield _variant("" if text == NOT_LISTED else text, words, hidden=text == NOT_LISTED)
+
+
+def _variant(description: str, words: list[str], *, hidden: bool) -> Variant:
+    sections: dict[str, list[str]] = {"": [], "any_of:": [], "optional:": []}
+    section = sections[""]
+    for word in words:
+        if word in sections:
+            section = sections[word]
+        else:
+            section.append(word)
+    line = sections[""]
     return Variant(
         description,
-        tuple(wanted),
-        tuple(_wanted(word) for word in any_of.split()),
-        tuple(positionals),
-        tuple(optional.split()),
-        tuple(more.split()),
+        tuple(_wanted(word[2:]) for word in line if word.startswith("--")),
+        tuple(_wanted(word) for word in sections["any_of:"]),
+        tuple(word for word in line if not word.startswith(("--", "["))),
+        tuple(sections["optional:"]),
+        tuple(word[1:-1] for word in line if word.startswith("[")),
         hidden,
     )
 
@@ -148,13 +161,24 @@ DISPLAY = f"{_REPORTING} -C|--columns -c|--colon"
 
 @dataclass(eq=False, repr=False)
 class Command:
-    """A command: *options* and *common* as in :data:`COMMON`; *common* are those of all its variants."""
+    """A command: *options* and *common* as in :data:`COMMON`; *common* are those of all its variants.
+
+    *forms* has its variants. For each: lines with its description (or :data:`NOT_LISTED`); indented, the
+    command with the options that are required (``--name``, ``--name=literal``, ``--name:Kind``), positional
+    arguments, and in brackets optional ones; after ``any_of:`` options of which one is required; after
+    ``optional:`` those that are accepted.
+    """
 
     name: str
     summary: str
     options: str
-    common: str
-    variants: tuple[Variant, ...]
+    forms: str
+    common: str = ""
+
+    @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """The forms of the command, in the order in which LVM2 tries and shows them."""
+        return tuple(_variants(self.name, self.forms))
 
     @cached_property
     def table(self) -> dict[str, Option]:
@@ -171,13 +195,6 @@ class Command:
     def shorts(self) -> dict[str, Option]:
         """The options that have a letter, by that letter."""
         return {option.short: option for option in self.table.values() if option.short}
-
-
-def simple(
-    name: str, summary: str, required: str, *, options: str, optional: str = "", more: str = ""
-) -> Command:
-    """A command with a single variant, which has no description of its own; see :func:`variant`."""
-    return Command(name, summary, options, "", (variant("", required, optional=optional, more=more),))
 
 
 def find_command(name: str) -> Command | None:

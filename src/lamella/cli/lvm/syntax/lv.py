@@ -3,32 +3,29 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command, simple, variant
+from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command
 
-LVDISPLAY = simple(
+LVDISPLAY = Command(
     "lvdisplay",
     "Display information about a logical volume",
-    "",
     options=f"{DISPLAY} --segments -H|--history -a|--all -m|--maps",
-    optional=(
-        "all colon columns history maps options sort select aligned binary configreport foreign "
-        "ignorelockingfailure logonly noheadings nosuffix readonly segments separator shared "
-        "unbuffered units"
-    ),
-    more="VG|LV|Tag...",
+    forms="""\
+  lvdisplay [VG|LV|Tag...]
+    optional: all colon columns history maps options sort select aligned binary configreport foreign
+      ignorelockingfailure logonly noheadings nosuffix readonly segments separator shared unbuffered units
+""",
 )
 
-LVS = simple(
+LVS = Command(
     "lvs",
     "Display information about logical volumes",
-    "",
     options=f"{REPORT} --segments -H|--history",
-    optional=(
-        "history all options select sort segments aligned binary configreport foreign "
-        "ignorelockingfailure logonly nameprefixes noheadings nosuffix readonly reportformat rows "
-        "separator shared unbuffered units unquoted"
-    ),
-    more="VG|LV|Tag...",
+    forms="""\
+  lvs [VG|LV|Tag...]
+    optional: history all options select sort segments aligned binary configreport foreign
+      ignorelockingfailure logonly nameprefixes noheadings nosuffix readonly reportformat rows separator
+      shared unbuffered units unquoted
+""",
 )
 
 LVEXTEND = Command(
@@ -36,48 +33,38 @@ LVEXTEND = Command(
     "Add space to a logical volume",
     options=(
         "--alloc=contiguous|cling|cling_by_tags|normal|anywhere|inherit --nosync --noudevsync "
-        "--poolmetadatasize=[+]Size[m|UNIT] --reportformat=basic|json|json_std --type=SegType "
-        "--usepolicies -A|--autobackup=y|n -I|--stripesize=Size[k|UNIT] -L|--size=[+]Size[m|UNIT] "
-        "-f|--force -i|--stripes=Number -l|--extents=[+]Number[PERCENT] -m|--mirrors=Number -n|--nofsck "
-        "-r|--resizefs"
+        "--poolmetadatasize=[+]Size[m|UNIT] --reportformat=basic|json|json_std --type=SegType --usepolicies "
+        "-A|--autobackup=y|n -I|--stripesize=Size[k|UNIT] -L|--size=[+]Size[m|UNIT] -f|--force "
+        "-i|--stripes=Number -l|--extents=[+]Number[PERCENT] -m|--mirrors=Number -n|--nofsck -r|--resizefs"
     ),
     common="autobackup force mirrors nofsck alloc nosync noudevsync reportformat type",
-    variants=(
-        variant(
-            "Extend an LV by a specified size.",
-            "--size LV",
-            optional="extents resizefs stripes stripesize poolmetadatasize",
-            more="PV...",
-        ),
-        variant(
-            "Extend an LV by specified PV extents.",
-            "LV PV...",
-            optional="resizefs stripes stripesize",
-        ),
-        variant(
-            "Extend a pool metadata SubLV by a specified size.",
-            "--poolmetadatasize LV",
-            optional="stripes stripesize",
-            more="PV...",
-        ),
-        variant(
-            "Extend an LV according to a predefined policy.",
-            "--usepolicies LV",
-            optional="resizefs",
-            more="PV...",
-        ),
-    ),
+    forms="""\
+Extend an LV by a specified size.
+  lvextend --size LV [PV...]
+    optional: extents resizefs stripes stripesize poolmetadatasize
+Extend an LV by specified PV extents.
+  lvextend LV PV...
+    optional: resizefs stripes stripesize
+Extend a pool metadata SubLV by a specified size.
+  lvextend --poolmetadatasize LV [PV...]
+    optional: stripes stripesize
+Extend an LV according to a predefined policy.
+  lvextend --usepolicies LV [PV...]
+    optional: resizefs
+""",
 )
 
-LVREDUCE = simple(
+LVREDUCE = Command(
     "lvreduce",
     "Reduce the size of a logical volume",
-    "--size LV",
     options=(
         "--noudevsync --reportformat=basic|json|json_std -A|--autobackup=y|n -L|--size=[-]Size[m|UNIT] "
         "-f|--force -l|--extents=[-]Number[PERCENT] -n|--nofsck -r|--resizefs"
     ),
-    optional="extents autobackup force nofsck resizefs noudevsync reportformat",
+    forms="""\
+  lvreduce --size LV
+    optional: extents autobackup force nofsck resizefs noudevsync reportformat
+""",
 )
 
 LVRESIZE = Command(
@@ -90,35 +77,29 @@ LVRESIZE = Command(
         "-i|--stripes=Number -l|--extents=[+|-]Number[PERCENT] -n|--nofsck -r|--resizefs"
     ),
     common="autobackup force stripes stripesize nofsck alloc nosync noudevsync reportformat type",
-    variants=(
-        variant(
-            "Resize an LV by a specified size.",
-            "--size LV",
-            optional="extents resizefs poolmetadatasize",
-            more="PV...",
-        ),
-        variant(
-            "Resize an LV by specified PV extents.",
-            "LV PV...",
-            optional="resizefs",
-        ),
-        variant(
-            "Resize a pool metadata SubLV by a specified size.",
-            "--poolmetadatasize LV",
-            more="PV...",
-        ),
-    ),
+    forms="""\
+Resize an LV by a specified size.
+  lvresize --size LV [PV...]
+    optional: extents resizefs poolmetadatasize
+Resize an LV by specified PV extents.
+  lvresize LV PV...
+    optional: resizefs
+Resize a pool metadata SubLV by a specified size.
+  lvresize --poolmetadatasize LV [PV...]
+""",
 )
 
-LVREMOVE = simple(
+LVREMOVE = Command(
     "lvremove",
     "Remove logical volume(s) from the system",
-    "VG|LV|Tag|Select...",
     options=(
-        "--nohistory --noudevsync --reportformat=basic|json|json_std -A|--autobackup=y|n "
-        "-S|--select=String -f|--force"
+        "--nohistory --noudevsync --reportformat=basic|json|json_std -A|--autobackup=y|n -S|--select=String "
+        "-f|--force"
     ),
-    optional="autobackup force select nohistory noudevsync reportformat",
+    forms="""\
+  lvremove VG|LV|Tag|Select...
+    optional: autobackup force select nohistory noudevsync reportformat
+""",
 )
 
 LVRENAME = Command(
@@ -126,16 +107,10 @@ LVRENAME = Command(
     "Rename a logical volume",
     options="--noudevsync --reportformat=basic|json|json_std -A|--autobackup=y|n",
     common="autobackup noudevsync reportformat",
-    variants=(
-        variant(
-            "",
-            "VG LV LV_new",
-        ),
-        variant(
-            "",
-            "LV LV_new",
-        ),
-    ),
+    forms="""\
+  lvrename VG LV LV_new
+  lvrename LV LV_new
+""",
 )
 
 LVCHANGE = Command(
@@ -146,87 +121,66 @@ LVCHANGE = Command(
         "--alloc=contiguous|cling|cling_by_tags|normal|anywhere|inherit "
         "--cachemode=writethrough|writeback|passthrough --cachepolicy=String --cachesettings=String "
         "--compression=y|n --deduplication=y|n --deltag=Tag --detachprofile "
-        "--discards=passdown|nopassdown|ignore --errorwhenfull=y|n --ignorelockingfailure "
-        "--ignoremonitoring --maxrecoveryrate=Size[k|UNIT] --metadataprofile=String --minor=Number "
+        "--discards=passdown|nopassdown|ignore --errorwhenfull=y|n --ignorelockingfailure --ignoremonitoring "
+        "--maxrecoveryrate=Size[k|UNIT] --metadataprofile=String --minor=Number "
         "--minrecoveryrate=Size[k|UNIT] --monitor=y|n --noudevsync --poll=y|n --profile=String --readonly "
         "--rebuild=PV --refresh --reportformat=basic|json|json_std --resync --setautoactivation=y|n "
         "--syncaction=check|repair --sysinit --vdosettings=String --writebehind=Number "
         "--writemostly=PV[:t|n|y] -A|--autobackup=y|n -C|--contiguous=y|n -K|--ignoreactivationskip "
-        "-M|--persistent=y|n -P|--partial -S|--select=String -Z|--zero=y|n -a|--activate=y|n|ay "
-        "-f|--force -j|--major=Number -k|--setactivationskip=y|n -p|--permission=rw|r "
-        "-r|--readahead=auto|none|Number"
+        "-M|--persistent=y|n -P|--partial -S|--select=String -Z|--zero=y|n -a|--activate=y|n|ay -f|--force "
+        "-j|--major=Number -k|--setactivationskip=y|n -p|--permission=rw|r -r|--readahead=auto|none|Number"
     ),
     common="autobackup force select ignoremonitoring noudevsync reportformat",
-    variants=(
-        variant(
-            "Change a general LV attribute.\n"
-            "For options listed in parentheses, any one is\n"
-            "required, after which the others are optional.",
-            "VG|LV|Tag|Select...",
-            any_of=(
-                "contiguous permission readahead setactivationskip zero persistent=n addtag deltag alloc "
-                "compression deduplication detachprofile metadataprofile profile setautoactivation "
-                "errorwhenfull discards cachemode cachepolicy cachesettings minrecoveryrate "
-                "maxrecoveryrate vdosettings writebehind writemostly"
-            ),
-            optional="activate poll monitor",
-        ),
-        variant(
-            "Resyncronize a mirror or raid LV.\n"
-            "Use to reset 'R' attribute on a not initially synchronized LV.",
-            "--resync VG|LV|Tag|Select...",
-            optional="activate",
-        ),
-        variant(
-            "Resynchronize or check a raid LV.",
-            "--syncaction VG|LV|Tag|Select...",
-        ),
-        variant(
-            "Reconstruct data on specific PVs of a raid LV.",
-            "--rebuild VG|LV|Tag|Select...",
-        ),
-        variant(
-            "Activate or deactivate an LV.",
-            "--activate VG|LV|Tag|Select...",
-            optional=(
-                "partial ignoreactivationskip activationmode poll monitor ignorelockingfailure sysinit "
-                "readonly"
-            ),
-        ),
-        variant(
-            "Reactivate an LV using the latest metadata.",
-            "--refresh VG|LV|Tag|Select...",
-            optional="partial activationmode poll monitor",
-        ),
-        variant(
-            "Start or stop monitoring an LV from dmeventd.",
-            "--monitor VG|LV|Tag|Select...",
-        ),
-        variant(
-            "Start or stop processing an LV conversion.",
-            "--poll VG|LV|Tag|Select...",
-            optional="monitor",
-        ),
-        variant(
-            "Make the minor device number persistent for an LV.",
-            "--persistent=y --minor LV",
-            optional="major activate poll monitor",
-        ),
-    ),
+    forms="""\
+Change a general LV attribute.
+For options listed in parentheses, any one is
+required, after which the others are optional.
+  lvchange VG|LV|Tag|Select...
+    any_of: contiguous permission readahead setactivationskip zero persistent=n addtag deltag alloc
+      compression deduplication detachprofile metadataprofile profile setautoactivation errorwhenfull discards
+      cachemode cachepolicy cachesettings minrecoveryrate maxrecoveryrate vdosettings writebehind writemostly
+    optional: activate poll monitor
+Resyncronize a mirror or raid LV.
+Use to reset 'R' attribute on a not initially synchronized LV.
+  lvchange --resync VG|LV|Tag|Select...
+    optional: activate
+Resynchronize or check a raid LV.
+  lvchange --syncaction VG|LV|Tag|Select...
+Reconstruct data on specific PVs of a raid LV.
+  lvchange --rebuild VG|LV|Tag|Select...
+Activate or deactivate an LV.
+  lvchange --activate VG|LV|Tag|Select...
+    optional: partial ignoreactivationskip activationmode poll monitor ignorelockingfailure sysinit readonly
+Reactivate an LV using the latest metadata.
+  lvchange --refresh VG|LV|Tag|Select...
+    optional: partial activationmode poll monitor
+Start or stop monitoring an LV from dmeventd.
+  lvchange --monitor VG|LV|Tag|Select...
+Start or stop processing an LV conversion.
+  lvchange --poll VG|LV|Tag|Select...
+    optional: monitor
+Make the minor device number persistent for an LV.
+  lvchange --persistent=y --minor LV
+    optional: major activate poll monitor
+""",
 )
 
-LVSCAN = simple(
+LVSCAN = Command(
     "lvscan",
     "List all logical volumes in all volume groups",
-    "",
     options="--ignorelockingfailure --readonly --reportformat=basic|json|json_std -a|--all -b|--blockdevice",
-    optional="all blockdevice ignorelockingfailure readonly reportformat",
+    forms="""\
+  lvscan
+    optional: all blockdevice ignorelockingfailure readonly reportformat
+""",
 )
 
-LVMDISKSCAN = simple(
+LVMDISKSCAN = Command(
     "lvmdiskscan",
     "List devices that may be used as physical volumes",
-    "",
     options="--readonly -l|--lvmpartition",
-    optional="lvmpartition readonly",
+    forms="""\
+  lvmdiskscan
+    optional: lvmpartition readonly
+""",
 )

@@ -3,66 +3,67 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command, simple, variant
+from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command
 
-PVCREATE = simple(
+PVCREATE = Command(
     "pvcreate",
     "Initialize physical volume(s) for use by LVM",
-    "PV...",
     options=(
-        "--bootloaderareasize=Size[m|UNIT] --dataalignment=Size[k|UNIT] "
-        "--dataalignmentoffset=Size[k|UNIT] --labelsector=Number --metadataignore=y|n "
-        "--metadatasize=Size[m|UNIT] --norestorefile --pvmetadatacopies=0|1|2 "
-        "--reportformat=basic|json|json_std --restorefile=String --setphysicalvolumesize=Size[m|UNIT] "
-        "-M|--metadatatype=lvm2 -Z|--zero=y|n -f|--force -u|--uuid=String"
+        "--bootloaderareasize=Size[m|UNIT] --dataalignment=Size[k|UNIT] --dataalignmentoffset=Size[k|UNIT] "
+        "--labelsector=Number --metadataignore=y|n --metadatasize=Size[m|UNIT] --norestorefile "
+        "--pvmetadatacopies=0|1|2 --reportformat=basic|json|json_std --restorefile=String "
+        "--setphysicalvolumesize=Size[m|UNIT] -M|--metadatatype=lvm2 -Z|--zero=y|n -f|--force "
+        "-u|--uuid=String"
     ),
-    optional=(
-        "force metadatatype uuid zero dataalignment dataalignmentoffset bootloaderareasize "
-        "labelsector pvmetadatacopies metadatasize metadataignore norestorefile "
-        "setphysicalvolumesize reportformat restorefile"
-    ),
+    forms="""\
+  pvcreate PV...
+    optional: force metadatatype uuid zero dataalignment dataalignmentoffset bootloaderareasize labelsector
+      pvmetadatacopies metadatasize metadataignore norestorefile setphysicalvolumesize reportformat
+      restorefile
+""",
 )
 
-PVDISPLAY = simple(
+PVDISPLAY = Command(
     "pvdisplay",
     "Display various attributes of physical volume(s)",
-    "",
     options=f"{DISPLAY} -a|--all -m|--maps -s|--short",
-    optional=(
-        "all colon columns maps options select short sort aligned binary configreport foreign "
-        "ignorelockingfailure logonly noheadings nosuffix readonly separator shared unbuffered "
-        "units"
-    ),
-    more="PV|Tag...",
+    forms="""\
+  pvdisplay [PV|Tag...]
+    optional: all colon columns maps options select short sort aligned binary configreport foreign
+      ignorelockingfailure logonly noheadings nosuffix readonly separator shared unbuffered units
+""",
 )
 
-PVS = simple(
+PVS = Command(
     "pvs",
     "Display information about physical volumes",
-    "",
     options=f"{REPORT} --segments",
-    optional=(
-        "all options select sort segments aligned binary configreport foreign "
-        "ignorelockingfailure logonly nameprefixes noheadings nosuffix readonly reportformat rows "
-        "separator shared unbuffered units unquoted"
-    ),
-    more="PV|Tag...",
+    forms="""\
+  pvs [PV|Tag...]
+    optional: all options select sort segments aligned binary configreport foreign ignorelockingfailure
+      logonly nameprefixes noheadings nosuffix readonly reportformat rows separator shared unbuffered units
+      unquoted
+""",
 )
 
-PVREMOVE = simple(
+PVREMOVE = Command(
     "pvremove",
     "Remove LVM label(s) from physical volume(s)",
-    "PV...",
     options="--reportformat=basic|json|json_std -f|--force",
-    optional="force reportformat",
+    forms="""\
+  pvremove PV...
+    optional: force reportformat
+""",
 )
 
-PVRESIZE = simple(
+PVRESIZE = Command(
     "pvresize",
     "Resize physical volume(s)",
-    "PV...",
     options="--reportformat=basic|json|json_std --setphysicalvolumesize=Size[m|UNIT]",
-    optional="setphysicalvolumesize reportformat",
+    forms="""\
+  pvresize PV...
+    optional: setphysicalvolumesize reportformat
+""",
 )
 
 PVCHANGE = Command(
@@ -73,19 +74,15 @@ PVCHANGE = Command(
         "-A|--autobackup=y|n -S|--select=String -a|--all -f|--force -u|--uuid -x|--allocatable=y|n"
     ),
     common="autobackup force uuid reportformat",
-    variants=(
-        variant(
-            "Change properties of all PVs.",
-            "--all",
-            any_of="allocatable uuid addtag deltag metadataignore",
-        ),
-        variant(
-            "Change properties of specified PVs.",
-            "PV|Select...",
-            any_of="allocatable uuid addtag deltag metadataignore",
-            optional="select",
-        ),
-    ),
+    forms="""\
+Change properties of all PVs.
+  pvchange --all
+    any_of: allocatable uuid addtag deltag metadataignore
+Change properties of specified PVs.
+  pvchange PV|Select...
+    any_of: allocatable uuid addtag deltag metadataignore
+    optional: select
+""",
 )
 
 PVMOVE = Command(
@@ -97,50 +94,36 @@ PVMOVE = Command(
         "-n|--name=LV"
     ),
     common="background interval abort",
-    variants=(
-        variant(
-            "Move what lies on a physical volume or on a range of its extents.",
-            "PV",
-            optional="autobackup name alloc atomic noudevsync reportformat",
-            more="PV...",
-        ),
-        variant(
-            "Go on with moves that were begun, or abort them.",
-            "",
-        ),
-    ),
+    forms="""\
+Move what lies on a physical volume or on a range of its extents.
+  pvmove PV [PV...]
+    optional: autobackup name alloc atomic noudevsync reportformat
+Go on with moves that were begun, or abort them.
+  pvmove
+""",
 )
 
 PVCK = Command(
     "pvck",
     "Check metadata on physical volumes",
     options=(
-        "--dump=headers|metadata|metadata_all|metadata_search --labelsector=Number "
-        "--pvmetadatacopies=0|1|2 --repair --repairtype=pv_header|metadata|label_header --settings=String "
-        "-f|--file=String"
+        "--dump=headers|metadata|metadata_all|metadata_search --labelsector=Number --pvmetadatacopies=0|1|2 "
+        "--repair --repairtype=pv_header|metadata|label_header --settings=String -f|--file=String"
     ),
     common="labelsector",
-    variants=(
-        variant(
-            "Check for metadata on a device",
-            "PV...",
-        ),
-        variant(
-            "Check and print LVM headers and metadata on a device",
-            "--dump PV",
-            optional="file settings pvmetadatacopies",
-        ),
-        variant(
-            "Repair LVM headers or metadata on a device",
-            "--repairtype PV",
-            optional="file settings",
-        ),
-        variant(
-            "Repair LVM headers and metadata on a device",
-            "--repair --file PV",
-            optional="settings",
-        ),
-    ),
+    forms="""\
+Check for metadata on a device
+  pvck PV...
+Check and print LVM headers and metadata on a device
+  pvck --dump PV
+    optional: file settings pvmetadatacopies
+Repair LVM headers or metadata on a device
+  pvck --repairtype PV
+    optional: file settings
+Repair LVM headers and metadata on a device
+  pvck --repair --file PV
+    optional: settings
+""",
 )
 
 PVSCAN = Command(
@@ -151,42 +134,25 @@ PVSCAN = Command(
         "--minor=Number --noudevsync --reportformat=basic|json|json_std --udevoutput --vgonline "
         "-a|--activate=y|n|ay -e|--exported -j|--major=Number -n|--novolumegroup -s|--short -u|--uuid"
     ),
-    common="",
-    variants=(
-        variant(
-            "Display PV information.",
-            "",
-            optional="exported novolumegroup short uuid ignorelockingfailure reportformat",
-        ),
-        variant(
-            "Record that a PV is online or offline.",
-            "--cache",
-            optional="major ignorelockingfailure reportformat minor noudevsync",
-            more="String|PV...",
-        ),
-        variant(
-            "Record that a PV is online and autoactivate the VG if complete.",
-            "--cache --activate=ay",
-            optional="major ignorelockingfailure reportformat minor noudevsync autoactivation",
-            more="String|PV...",
-        ),
-        variant(
-            "Record that a PV is online and list the VG using the PV.",
-            "--cache --listvg PV",
-            optional="ignorelockingfailure checkcomplete vgonline udevoutput autoactivation",
-        ),
-        variant(
-            "Record that a PV is online and list LVs using the PV.",
-            "--cache --listlvs PV",
-            optional="ignorelockingfailure checkcomplete vgonline",
-        ),
-        variant(
-            "List LVs using the PV.",
-            "--listlvs PV",
-        ),
-        variant(
-            "List the VG using the PV.",
-            "--listvg PV",
-        ),
-    ),
+    forms="""\
+Display PV information.
+  pvscan
+    optional: exported novolumegroup short uuid ignorelockingfailure reportformat
+Record that a PV is online or offline.
+  pvscan --cache [String|PV...]
+    optional: major ignorelockingfailure reportformat minor noudevsync
+Record that a PV is online and autoactivate the VG if complete.
+  pvscan --cache --activate=ay [String|PV...]
+    optional: major ignorelockingfailure reportformat minor noudevsync autoactivation
+Record that a PV is online and list the VG using the PV.
+  pvscan --cache --listvg PV
+    optional: ignorelockingfailure checkcomplete vgonline udevoutput autoactivation
+Record that a PV is online and list LVs using the PV.
+  pvscan --cache --listlvs PV
+    optional: ignorelockingfailure checkcomplete vgonline
+List LVs using the PV.
+  pvscan --listlvs PV
+List the VG using the PV.
+  pvscan --listvg PV
+""",
 )

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command, simple, variant
+from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command
 
-VGCREATE = simple(
+VGCREATE = Command(
     "vgcreate",
     "Create a volume group",
-    "VG_new PV...",
     options=(
         "--addtag=Tag --alloc=contiguous|cling|cling_by_tags|normal|anywhere|inherit "
         "--dataalignment=Size[k|UNIT] --dataalignmentoffset=Size[k|UNIT] --labelsector=Number "
@@ -18,54 +17,50 @@ VGCREATE = simple(
         "-M|--metadatatype=lvm2 -Z|--zero=y|n -c|--clustered=y|n -f|--force -l|--maxlogicalvolumes=Number "
         "-p|--maxphysicalvolumes=Number -s|--physicalextentsize=Size[m|UNIT]"
     ),
-    optional=(
-        "autobackup clustered maxlogicalvolumes maxphysicalvolumes metadatatype "
-        "physicalextentsize force zero addtag alloc metadataprofile labelsector metadatasize "
-        "pvmetadatacopies vgmetadatacopies reportformat dataalignment dataalignmentoffset shared "
-        "systemid locktype setautoactivation"
-    ),
+    forms="""\
+  vgcreate VG_new PV...
+    optional: autobackup clustered maxlogicalvolumes maxphysicalvolumes metadatatype physicalextentsize force
+      zero addtag alloc metadataprofile labelsector metadatasize pvmetadatacopies vgmetadatacopies
+      reportformat dataalignment dataalignmentoffset shared systemid locktype setautoactivation
+""",
 )
 
-VGDISPLAY = simple(
+VGDISPLAY = Command(
     "vgdisplay",
     "Display volume group information",
-    "",
     options=f"{DISPLAY} -A|--activevolumegroups -s|--short",
-    optional=(
-        "activevolumegroups colon columns options select short sort aligned binary configreport "
-        "foreign ignorelockingfailure logonly noheadings nosuffix readonly shared separator "
-        "unbuffered units"
-    ),
-    more="VG|Tag...",
+    forms="""\
+  vgdisplay [VG|Tag...]
+    optional: activevolumegroups colon columns options select short sort aligned binary configreport foreign
+      ignorelockingfailure logonly noheadings nosuffix readonly shared separator unbuffered units
+""",
 )
 
-VGS = simple(
+VGS = Command(
     "vgs",
     "Display information about volume groups",
-    "",
     options=REPORT,
-    optional=(
-        "all options select sort aligned binary configreport foreign ignorelockingfailure logonly "
-        "nameprefixes noheadings nosuffix readonly reportformat rows separator shared unbuffered "
-        "units unquoted"
-    ),
-    more="VG|Tag...",
+    forms="""\
+  vgs [VG|Tag...]
+    optional: all options select sort aligned binary configreport foreign ignorelockingfailure logonly
+      nameprefixes noheadings nosuffix readonly reportformat rows separator shared unbuffered units unquoted
+""",
 )
 
-VGEXTEND = simple(
+VGEXTEND = Command(
     "vgextend",
     "Add physical volumes to a volume group",
-    "VG PV...",
     options=(
         "--dataalignment=Size[k|UNIT] --dataalignmentoffset=Size[k|UNIT] --labelsector=Number "
         "--metadataignore=y|n --metadatasize=Size[m|UNIT] --pvmetadatacopies=0|1|2 "
         "--reportformat=basic|json|json_std --restoremissing -A|--autobackup=y|n -M|--metadatatype=lvm2 "
         "-Z|--zero=y|n -f|--force"
     ),
-    optional=(
-        "autobackup force zero metadatatype labelsector metadatasize pvmetadatacopies "
-        "metadataignore dataalignment dataalignmentoffset reportformat restoremissing"
-    ),
+    forms="""\
+  vgextend VG PV...
+    optional: autobackup force zero metadatatype labelsector metadatasize pvmetadatacopies metadataignore
+      dataalignment dataalignmentoffset reportformat restoremissing
+""",
 )
 
 VGREDUCE = Command(
@@ -76,29 +71,25 @@ VGREDUCE = Command(
         "-f|--force"
     ),
     common="autobackup force reportformat",
-    variants=(
-        variant(
-            "Remove a PV from a VG.",
-            "VG PV...",
-        ),
-        variant(
-            "Remove all unused PVs from a VG.",
-            "--all VG",
-        ),
-        variant(
-            "Remove all missing PVs from a VG.",
-            "--removemissing VG",
-            optional="mirrorsonly",
-        ),
-    ),
+    forms="""\
+Remove a PV from a VG.
+  vgreduce VG PV...
+Remove all unused PVs from a VG.
+  vgreduce --all VG
+Remove all missing PVs from a VG.
+  vgreduce --removemissing VG
+    optional: mirrorsonly
+""",
 )
 
-VGREMOVE = simple(
+VGREMOVE = Command(
     "vgremove",
     "Remove volume group(s)",
-    "VG|Tag|Select...",
     options="--noudevsync --reportformat=basic|json|json_std -S|--select=String -f|--force",
-    optional="force select noudevsync reportformat",
+    forms="""\
+  vgremove VG|Tag|Select...
+    optional: force select noudevsync reportformat
+""",
 )
 
 VGRENAME = Command(
@@ -106,16 +97,12 @@ VGRENAME = Command(
     "Rename a volume group",
     options="--reportformat=basic|json|json_std -A|--autobackup=y|n -f|--force",
     common="autobackup force reportformat",
-    variants=(
-        variant(
-            "Rename a VG.",
-            "VG VG_new",
-        ),
-        variant(
-            "Rename a VG by specifying the VG UUID.",
-            "String VG_new",
-        ),
-    ),
+    forms="""\
+Rename a VG.
+  vgrename VG VG_new
+Rename a VG by specifying the VG UUID.
+  vgrename String VG_new
+""",
 )
 
 VGCHANGE = Command(
@@ -123,116 +110,72 @@ VGCHANGE = Command(
     "Change volume group attributes",
     options=(
         "--activationmode=partial|degraded|complete --addtag=Tag "
-        "--alloc=contiguous|cling|cling_by_tags|normal|anywhere|inherit --autoactivation=String "
-        "--deltag=Tag --detachprofile --ignorelockingfailure --ignoremonitoring --lockstart --lockstop "
+        "--alloc=contiguous|cling|cling_by_tags|normal|anywhere|inherit --autoactivation=String --deltag=Tag "
+        "--detachprofile --ignorelockingfailure --ignoremonitoring --lockstart --lockstop "
         "--locktype=sanlock|dlm|none --metadataprofile=String --monitor=y|n --noudevsync --poll=y|n "
-        "--profile=String --pvmetadatacopies=0|1|2 --readonly --refresh "
-        "--reportformat=basic|json|json_std --setautoactivation=y|n --sysinit --systemid=String "
-        "--vgmetadatacopies=all|unmanaged|Number -A|--autobackup=y|n -K|--ignoreactivationskip "
-        "-P|--partial -S|--select=String -a|--activate=y|n|ay -f|--force -l|--logicalvolume=Number "
-        "-p|--maxphysicalvolumes=Number -s|--physicalextentsize=Size[m|UNIT] -u|--uuid "
-        "-x|--resizeable=y|n"
+        "--profile=String --pvmetadatacopies=0|1|2 --readonly --refresh --reportformat=basic|json|json_std "
+        "--setautoactivation=y|n --sysinit --systemid=String --vgmetadatacopies=all|unmanaged|Number "
+        "-A|--autobackup=y|n -K|--ignoreactivationskip -P|--partial -S|--select=String -a|--activate=y|n|ay "
+        "-f|--force -l|--logicalvolume=Number -p|--maxphysicalvolumes=Number "
+        "-s|--physicalextentsize=Size[m|UNIT] -u|--uuid -x|--resizeable=y|n"
     ),
-    common="",
-    variants=(
-        variant(
-            "Change a general VG attribute.\n"
-            "For options listed in parentheses, any one is\n"
-            "required, after which the others are optional.",
-            "",
-            any_of=(
-                "logicalvolume maxphysicalvolumes uuid physicalextentsize resizeable addtag deltag alloc "
-                "pvmetadatacopies vgmetadatacopies profile detachprofile metadataprofile "
-                "setautoactivation"
-            ),
-            optional="autobackup select force poll ignoremonitoring noudevsync reportformat",
-            more="VG|Tag|Select...",
-        ),
-        variant(
-            "Start or stop monitoring LVs from dmeventd.",
-            "--monitor",
-            optional=(
-                "autobackup select force sysinit ignorelockingfailure poll ignoremonitoring noudevsync "
-                "reportformat"
-            ),
-            more="VG|Tag|Select...",
-        ),
-        variant(
-            "Start or stop processing LV conversions.",
-            "--poll",
-            optional=(
-                "autobackup select force ignorelockingfailure ignoremonitoring noudevsync reportformat"
-            ),
-            more="VG|Tag|Select...",
-        ),
-        variant(
-            "Activate or deactivate LVs.",
-            "--activate",
-            optional=(
-                "ignoreactivationskip partial autobackup select force activationmode sysinit readonly "
-                "ignorelockingfailure monitor poll autoactivation ignoremonitoring noudevsync "
-                "reportformat"
-            ),
-            more="VG|Tag|Select...",
-        ),
-        variant(
-            "Reactivate LVs using the latest metadata.",
-            "--refresh",
-            optional=(
-                "autobackup select force sysinit ignorelockingfailure poll ignoremonitoring noudevsync "
-                "reportformat"
-            ),
-            more="VG|Tag|Select...",
-        ),
-        variant(
-            "Change the system ID of a VG.",
-            "--systemid VG",
-        ),
-        variant(
-            "Start the lockspace of a shared VG in lvmlockd.",
-            "--lockstart",
-            optional="select",
-            more="VG|Tag|Select...",
-        ),
-        variant(
-            "Stop the lockspace of a shared VG in lvmlockd.",
-            "--lockstop",
-            optional="select",
-            more="VG|Tag|Select...",
-        ),
-        variant(
-            "Change the lock type for a shared VG.",
-            "--locktype VG",
-        ),
-    ),
+    forms="""\
+Change a general VG attribute.
+For options listed in parentheses, any one is
+required, after which the others are optional.
+  vgchange [VG|Tag|Select...]
+    any_of: logicalvolume maxphysicalvolumes uuid physicalextentsize resizeable addtag deltag alloc
+      pvmetadatacopies vgmetadatacopies profile detachprofile metadataprofile setautoactivation
+    optional: autobackup select force poll ignoremonitoring noudevsync reportformat
+Start or stop monitoring LVs from dmeventd.
+  vgchange --monitor [VG|Tag|Select...]
+    optional: autobackup select force sysinit ignorelockingfailure poll ignoremonitoring noudevsync
+      reportformat
+Start or stop processing LV conversions.
+  vgchange --poll [VG|Tag|Select...]
+    optional: autobackup select force ignorelockingfailure ignoremonitoring noudevsync reportformat
+Activate or deactivate LVs.
+  vgchange --activate [VG|Tag|Select...]
+    optional: ignoreactivationskip partial autobackup select force activationmode sysinit readonly
+      ignorelockingfailure monitor poll autoactivation ignoremonitoring noudevsync reportformat
+Reactivate LVs using the latest metadata.
+  vgchange --refresh [VG|Tag|Select...]
+    optional: autobackup select force sysinit ignorelockingfailure poll ignoremonitoring noudevsync
+      reportformat
+Change the system ID of a VG.
+  vgchange --systemid VG
+Start the lockspace of a shared VG in lvmlockd.
+  vgchange --lockstart [VG|Tag|Select...]
+    optional: select
+Stop the lockspace of a shared VG in lvmlockd.
+  vgchange --lockstop [VG|Tag|Select...]
+    optional: select
+Change the lock type for a shared VG.
+  vgchange --locktype VG
+""",
 )
 
 VGCK = Command(
     "vgck",
     "Check the consistency of volume group(s)",
     options="--reportformat=basic|json|json_std --updatemetadata",
-    common="",
-    variants=(
-        variant(
-            "Read and display information about a VG.",
-            "",
-            optional="reportformat",
-            more="VG|Tag...",
-        ),
-        variant(
-            "Rewrite VG metadata to correct problems.",
-            "--updatemetadata VG",
-        ),
-    ),
+    forms="""\
+Read and display information about a VG.
+  vgck [VG|Tag...]
+    optional: reportformat
+Rewrite VG metadata to correct problems.
+  vgck --updatemetadata VG
+""",
 )
 
-VGCFGBACKUP = simple(
+VGCFGBACKUP = Command(
     "vgcfgbackup",
     "Backup volume group configuration(s)",
-    "",
     options="--foreign --ignorelockingfailure --readonly --reportformat=basic|json|json_std -f|--file=String",
-    optional="file foreign ignorelockingfailure readonly reportformat",
-    more="VG...",
+    forms="""\
+  vgcfgbackup [VG...]
+    optional: file foreign ignorelockingfailure readonly reportformat
+""",
 )
 
 VGCFGRESTORE = Command(
@@ -240,25 +183,16 @@ VGCFGRESTORE = Command(
     "Restore volume group configuration",
     options="--force -M|--metadatatype=lvm2 -f|--file=String -l|--list",
     common="metadatatype force",
-    variants=(
-        variant(
-            "Restore VG metadata from last backup.",
-            "VG",
-        ),
-        variant(
-            "Restore VG metadata from specified file.",
-            "--file VG",
-        ),
-        variant(
-            "List all VG metadata backups.",
-            "--list VG",
-        ),
-        variant(
-            "List one VG metadata backup file.",
-            "--list --file",
-            more="VG",
-        ),
-    ),
+    forms="""\
+Restore VG metadata from last backup.
+  vgcfgrestore VG
+Restore VG metadata from specified file.
+  vgcfgrestore --file VG
+List all VG metadata backups.
+  vgcfgrestore --list VG
+List one VG metadata backup file.
+  vgcfgrestore --list --file [VG]
+""",
 )
 
 VGEXPORT = Command(
@@ -266,17 +200,13 @@ VGEXPORT = Command(
     "Unregister volume group(s) from the system",
     options="--reportformat=basic|json|json_std -S|--select=String -a|--all",
     common="reportformat",
-    variants=(
-        variant(
-            "Export specified VGs.",
-            "VG|Tag|Select...",
-            optional="select",
-        ),
-        variant(
-            "Export all VGs.",
-            "--all",
-        ),
-    ),
+    forms="""\
+Export specified VGs.
+  vgexport VG|Tag|Select...
+    optional: select
+Export all VGs.
+  vgexport --all
+""",
 )
 
 VGIMPORT = Command(
@@ -284,23 +214,21 @@ VGIMPORT = Command(
     "Register exported volume group with system",
     options="--reportformat=basic|json|json_std -S|--select=String -a|--all -f|--force",
     common="force reportformat",
-    variants=(
-        variant(
-            "Import specified VGs.",
-            "VG|Tag|Select...",
-            optional="select",
-        ),
-        variant(
-            "Import all VGs.",
-            "--all",
-        ),
-    ),
+    forms="""\
+Import specified VGs.
+  vgimport VG|Tag|Select...
+    optional: select
+Import all VGs.
+  vgimport --all
+""",
 )
 
-VGSCAN = simple(
+VGSCAN = Command(
     "vgscan",
     "Search for all volume groups",
-    "",
     options="--ignorelockingfailure --mknodes --notifydbus --reportformat=basic|json|json_std",
-    optional="ignorelockingfailure mknodes notifydbus reportformat",
+    forms="""\
+  vgscan
+    optional: ignorelockingfailure mknodes notifydbus reportformat
+""",
 )
