@@ -282,11 +282,7 @@ def test_logging_is_imported_only_when_it_is_used(tmp_path: Path, words: list[st
     environment = {**os.environ, "LAMELLA_ROOT": str(tmp_path), "LAMELLA_DEVICES": ""}
     environment.pop("LAMELLA_LOG", None)
     done = subprocess.run(
-        [sys.executable, "-c", script, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=False, env=environment
     )
     assert done.stderr.splitlines()[-1] == "False"
 

@@ -23,12 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-OPTIONS = (
-    "dm.basesize=64M",
-    "dm.loopdatasize=256M",
-    "dm.loopmetadatasize=4M",
-    "dm.min_free_space=0%",
-)
+OPTIONS = ("dm.basesize=64M", "dm.loopdatasize=256M", "dm.loopmetadatasize=4M", "dm.min_free_space=0%")
 
 
 @contextmanager

@@ -31,13 +31,7 @@ from lamella.devicemapper.nodes import (
     unmangled,
 )
 from lamella.devicemapper.table import Error, Linear, Striped, Target, Thin, ThinPool, parse_table
-from lamella.errors import (
-    BusyError,
-    ExistsError,
-    LamellaError,
-    NotFoundError,
-    UsageError,
-)
+from lamella.errors import BusyError, ExistsError, LamellaError, NotFoundError, UsageError
 from lamella.images.sample import write_sample
 from tests.guest import machine
 from tests.guest.machine import run, wait_for
@@ -99,11 +93,7 @@ def semaphores() -> list[str]:
 def real(*arguments: str) -> tuple[int, str, str]:
     """Exit code and output of the real dmsetup."""
     done = subprocess.run(
-        ["dmsetup", *arguments],
-        executable="/usr/sbin/dmsetup",
-        capture_output=True,
-        text=True,
-        check=False,
+        ["dmsetup", *arguments], executable="/usr/sbin/dmsetup", capture_output=True, text=True, check=False
     )
     # It warns that the node of a device without a table is missing.
     said = re.sub(r"^/dev/mapper/.*: open failed: .*\n", "", done.stderr, flags=re.MULTILINE)

@@ -183,10 +183,9 @@ def test_rounds(tmp_path: Path, place: Disk, sides: tuple[str, ...]) -> None:
             pair.exports[name] = tmp_path / f"{name}.tar"
             store.export(name, pair.exports[name])
         pair.thin_check()
-        with {
-            "user": pair.mounted_by_lvm2,
-            "kernel": pair.mounted_by_lamella,
-        }[chooser.choice(sides)]() as mount:
+        with {"user": pair.mounted_by_lvm2, "kernel": pair.mounted_by_lamella}[
+            chooser.choice(sides)
+        ]() as mount:
             for each in pair.exports:
                 with mount(each) as folder:
                     assert trees.of_mount(folder) == pair.expected[each]

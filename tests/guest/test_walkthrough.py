@@ -40,11 +40,7 @@ USE = (
     "lvremove -y docker/copy",
     "lvremove -y docker/web",
 )
-AWAY = (
-    "lvremove -y docker/thinpool",
-    "vgremove docker",
-    "pvremove {0} {1}",
-)
+AWAY = ("lvremove -y docker/thinpool", "vgremove docker", "pvremove {0} {1}")
 
 
 @pytest.fixture

@@ -21,12 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIB = 1 << 20
-OPTIONS = (
-    "dm.basesize=320M",
-    "dm.loopdatasize=2G",
-    "dm.loopmetadatasize=8M",
-    "dm.min_free_space=0%",
-)
+OPTIONS = ("dm.basesize=320M", "dm.loopdatasize=2G", "dm.loopmetadatasize=8M", "dm.min_free_space=0%")
 XFS = ("dm.fs=xfs", "dm.xfs_nospace_max_retries=3", "dm.mountopt=nodiscard")
 
 

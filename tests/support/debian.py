@@ -215,16 +215,7 @@ def _copy_installed(root: Path, packages: Sequence[str], *more: str) -> None:
 
 
 def _repack(image: str, bundle: Path, comment: str) -> None:
-    run(
-        "umoci",
-        "repack",
-        "--refresh-bundle",
-        "--history.comment",
-        comment,
-        "--image",
-        image,
-        bundle,
-    )
+    run("umoci", "repack", "--refresh-bundle", "--history.comment", comment, "--image", image, bundle)
 
 
 def _change_things(root: Path) -> None:

@@ -28,10 +28,7 @@ def dirty_files(folder: Path, data_size: int = 24 << 20) -> Iterator[tuple[FileD
     """Metadata of an empty pool, and data full of old bytes."""
     folder.mkdir()
     (folder / "data").write_bytes(bytes([OLD]) * data_size)
-    with (
-        FileDevice.create(folder / "metadata", 4 << 20) as metadata,
-        FileDevice(folder / "data") as data,
-    ):
+    with FileDevice.create(folder / "metadata", 4 << 20) as metadata, FileDevice(folder / "data") as data:
         Pool.create(metadata, data, chunk_size=CHUNK, options=PoolOptions(zero=False)).close()
         yield metadata, data
 

@@ -38,12 +38,7 @@ if TYPE_CHECKING:
 
     from lamella.driver.backend import PoolDevices
 
-SMALL = (
-    "dm.basesize=64M",
-    "dm.loopdatasize=256M",
-    "dm.loopmetadatasize=4M",
-    "dm.min_free_space=0%",
-)
+SMALL = ("dm.basesize=64M", "dm.loopdatasize=256M", "dm.loopmetadatasize=4M", "dm.min_free_space=0%")
 
 MODES = ("loop-lvm", "direct-lvm")
 KERNEL = os.environ.get("LAMELLA_TEST_ENGINE") == "kernel"

@@ -192,13 +192,7 @@ class DeviceMapper(Closing):
             self.resume(name)
 
     def create_with_table(
-        self,
-        name: str,
-        table: Sequence[Target],
-        uuid: str = "",
-        *,
-        read_only: bool = False,
-        cookie: int = 0,
+        self, name: str, table: Sequence[Target], uuid: str = "", *, read_only: bool = False, cookie: int = 0
     ) -> DeviceInfo:
         """Create, load and resume; a failure leaves no device behind."""
         self.create(name, uuid, read_only=read_only)

@@ -119,11 +119,7 @@ def test_a_disk_that_was_missing_and_came_back() -> None:
         assert found.group.lvs
     result = scan([], given=disks)
     assert f"WARNING: VG vg was missing PV {pv.device} {pv.uuid}." in said(result)
-    with (
-        session_on(disks) as session,
-        pytest.raises(CorruptError),
-        session.editing("vg"),
-    ):
+    with session_on(disks) as session, pytest.raises(CorruptError), session.editing("vg"):
         pass
     with session_on(disks) as session, session.editing("vg", missing_ok=True) as found:
         restore_missing(session, found, found.reappeared[0])

@@ -62,9 +62,7 @@ def look_at_everything(found: Scan) -> None:
 
 
 spots = st.one_of(
-    st.integers(512, 1023),
-    st.integers(AREA, AREA + 100),
-    st.integers(AREA + TEXT, AREA + TEXT + LENGTH),
+    st.integers(512, 1023), st.integers(AREA, AREA + 100), st.integers(AREA + TEXT, AREA + TEXT + LENGTH)
 )
 edits = st.lists(
     st.tuples(

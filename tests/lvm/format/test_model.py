@@ -88,11 +88,7 @@ def test_dockers_group_is_written_byte_for_byte_as_lvm_wrote_it(
 
 @pytest.mark.parametrize(
     ("fixture", "folder", "images"),
-    [
-        ("lvm-a.tar.zst", "lvm-a", 2),
-        ("lvm-c.tar.zst", "lvm-c", 2),
-        ("lvm-e.tar.zst", "lvm-e", 4),
-    ],
+    [("lvm-a.tar.zst", "lvm-a", 2), ("lvm-c.tar.zst", "lvm-c", 2), ("lvm-e.tar.zst", "lvm-e", 4)],
 )
 @pytest.mark.usefixtures("utc")
 def test_a_metadata_area_is_written_byte_for_byte_as_lvm_wrote_it(

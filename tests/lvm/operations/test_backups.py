@@ -7,20 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.errors import (
-    CorruptError,
-    NotFoundError,
-)
-from lamella.lvm.operations.logical_volumes import (
-    LvRequest,
-    create_lv,
-)
-from lamella.lvm.operations.volume_groups import (
-    GroupOptions,
-    create_group,
-    remove_group,
-    rename_group,
-)
+from lamella.errors import CorruptError, NotFoundError
+from lamella.lvm.operations.logical_volumes import LvRequest, create_lv
+from lamella.lvm.operations.volume_groups import GroupOptions, create_group, remove_group, rename_group
 from lamella.lvm.session.backup import list_backups, read_backup
 from lamella.lvm.session.session import Session
 from tests.lvm.memory_groups import environment, memory_disks, text_of

@@ -25,17 +25,8 @@ from lamella.lvm.operations.lv_changes import LvChanges, change_lv
 from lamella.lvm.operations.lv_resize import GrowRequest, resize_lv
 from lamella.lvm.operations.physical_volumes import PvOptions, change_pv
 from lamella.lvm.operations.thin_pools import PoolRequest, create_pool
-from lamella.lvm.operations.thin_volumes import (
-    ThinRequest,
-    create_thin,
-    remove_any,
-)
-from lamella.lvm.operations.volume_groups import (
-    GroupOptions,
-    create_group,
-    extend_group,
-    reduce_group,
-)
+from lamella.lvm.operations.thin_volumes import ThinRequest, create_thin, remove_any
+from lamella.lvm.operations.volume_groups import GroupOptions, create_group, extend_group, reduce_group
 from tests.lvm import real
 from tests.lvm.memory_groups import find_lv
 from tests.lvm.real import RealLvm, agree, normal
@@ -292,10 +283,7 @@ def test_in_turn_with_lvm2(tmp_path: Path) -> None:
         run_state_machine_as_test(  # type: ignore[no-untyped-call] # hypothesis leaves it untyped
             Machine,
             settings=settings(
-                max_examples=6,
-                stateful_step_count=40,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
+                max_examples=6, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
             ),
         )
     finally:

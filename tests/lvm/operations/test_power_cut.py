@@ -128,10 +128,7 @@ OPERATIONS: dict[str, Operation] = {
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_group_is_the_old_one_or_the_new_one(tmp_path: Path, name: str) -> None:
-    with (
-        recorded(tmp_path, full_group) as (_recording, disks, states),
-        session_on(disks) as session,
-    ):
+    with recorded(tmp_path, full_group) as (_recording, disks, states), session_on(disks) as session:
         committing(session, states)
         with session.all_locked(), session.editing("vg") as found:
             if name == "reduce group":
@@ -158,10 +155,7 @@ def test_with_a_single_metadata_area(tmp_path: Path, name: str) -> None:
 
 
 def test_creating_a_group(tmp_path: Path) -> None:
-    with (
-        recorded(tmp_path, lambda disks: None) as (_recording, disks, states),
-        session_on(disks) as session,
-    ):
+    with recorded(tmp_path, lambda disks: None) as (_recording, disks, states), session_on(disks) as session:
         committing(session, states)
         with session.creating("vg"):
             create_group(session, "vg", list(DISKS))

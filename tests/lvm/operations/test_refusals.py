@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.block import MemoryDevice
-from lamella.errors import (
-    BusyError,
-    ExistsError,
-    LamellaError,
-    NoSpaceError,
-    NotFoundError,
-    UsageError,
-)
+from lamella.errors import BusyError, ExistsError, LamellaError, NoSpaceError, NotFoundError, UsageError
 from lamella.lvm.operations.group_changes import GroupChanges, change_group
 from lamella.lvm.operations.logical_volumes import LvRequest, create_lv
 from lamella.lvm.operations.lv_changes import LvChanges, change_lv
@@ -23,12 +16,7 @@ from lamella.lvm.operations.lv_resize import resize_lv
 from lamella.lvm.operations.physical_volumes import PvOptions, create_pv, remove_pv
 from lamella.lvm.operations.pool_resize import resize_pool
 from lamella.lvm.operations.thin_pools import PoolRequest, create_pool
-from lamella.lvm.operations.thin_volumes import (
-    ThinRequest,
-    create_external_snapshot,
-    create_thin,
-    remove_any,
-)
+from lamella.lvm.operations.thin_volumes import ThinRequest, create_external_snapshot, create_thin, remove_any
 from lamella.lvm.operations.volume_groups import (
     GroupOptions,
     create_group,

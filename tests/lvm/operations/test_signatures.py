@@ -10,24 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.block import FileDevice
-from lamella.errors import (
-    BusyError,
-)
+from lamella.errors import BusyError
 from lamella.lvm.disks.signatures import find_signatures
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.operations.extent_ranges import parse_pv_ranges
-from lamella.lvm.operations.logical_volumes import (
-    LvRequest,
-    create_lv,
-)
+from lamella.lvm.operations.logical_volumes import LvRequest, create_lv
 from lamella.lvm.operations.physical_volumes import create_pv
-from lamella.lvm.operations.thin_volumes import (
-    remove_any,
-)
-from lamella.lvm.operations.volume_groups import (
-    GroupOptions,
-    create_group,
-)
+from lamella.lvm.operations.thin_volumes import remove_any
+from lamella.lvm.operations.volume_groups import GroupOptions, create_group
 from lamella.lvm.session.session import Session
 from tests.lvm.memory_groups import environment
 

@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.errors import (
-    BusyError,
-    CorruptError,
-    UsageError,
-)
+from lamella.errors import BusyError, CorruptError, UsageError
 from lamella.lvm.disks.volume_device import open_lv
-from lamella.lvm.operations.logical_volumes import (
-    LvRequest,
-    create_lv,
-    rename_lv,
-)
+from lamella.lvm.operations.logical_volumes import LvRequest, create_lv, rename_lv
 from lamella.lvm.operations.pool_repair import repair_pool, swap_metadata
 from lamella.lvm.operations.pool_resize import grow_by_policy, policy_growth, resize_pool
 from lamella.lvm.operations.pool_spare import spare_of

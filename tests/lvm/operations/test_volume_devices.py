@@ -8,26 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.block import FileDevice
-from lamella.errors import (
-    BusyError,
-    CorruptError,
-    NoSpaceError,
-    NotFoundError,
-    UnsupportedError,
-    UsageError,
-)
+from lamella.errors import BusyError, CorruptError, NoSpaceError, NotFoundError, UnsupportedError, UsageError
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.operations.extent_ranges import parse_pv_ranges
 from lamella.lvm.operations.logical_volumes import LvRequest, create_lv
 from lamella.lvm.operations.lv_resize import resize_lv
-from lamella.lvm.operations.thin_pools import (
-    create_pool,
-)
-from lamella.lvm.operations.volume_groups import (
-    GroupOptions,
-    create_group,
-    extend_group,
-)
+from lamella.lvm.operations.thin_pools import create_pool
+from lamella.lvm.operations.volume_groups import GroupOptions, create_group, extend_group
 from lamella.lvm.session.session import Session
 from tests.lvm.memory_groups import environment, find_lv
 

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.docker_stores import DockerStore, DockerStores
 
-GROUPS = {
-    "lvm-a": ("vdb", "vdc"),
-    "lvm-c": ("vdb", "vdc"),
-    "lvm-e": ("vdb", "vdc", "vdd", "vde"),
-}
+GROUPS = {"lvm-a": ("vdb", "vdc"), "lvm-c": ("vdb", "vdc"), "lvm-e": ("vdb", "vdc", "vdd", "vde")}
 REPORTS = {
     "lvs": ["lvs", "-a", "-o", "lv_all"],
     "segs": ["lvs", "-a", "--segments", "-o", "lv_name,lv_uuid,seg_all"],

@@ -37,11 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="SIZE", default="", help="new size of the data device")
     parser.add_argument("--metadata", metavar="SIZE", default="", help="new size of the metadata device")
     parser.add_argument(
-        "--disk",
-        metavar="DISK",
-        action="append",
-        default=[],
-        help="add a disk first; may be repeated",
+        "--disk", metavar="DISK", action="append", default=[], help="add a disk first; may be repeated"
     )
     parser.add_argument("-f", "--force", action="store_true", help="use disks that are not empty")
     add_json(parser)

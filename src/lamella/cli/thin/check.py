@@ -42,10 +42,7 @@ def arguments() -> argparse.ArgumentParser:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     made = arguments()
     args = made.parse_args(argv)
-    for chosen, forbidden in (
-        ("auto_repair", REPAIR_FORBIDS),
-        ("clear_needs_check_flag", CLEAR_FORBIDS),
-    ):
+    for chosen, forbidden in (("auto_repair", REPAIR_FORBIDS), ("clear_needs_check_flag", CLEAR_FORBIDS)):
         for other in forbidden:
             # Root block 0 is given, however wrong; only an absent option is False or None.
             given = getattr(args, other) is not None and getattr(args, other) is not False

@@ -260,13 +260,7 @@ class _Plan:
         )
 
     def _area(
-        self,
-        lv: LogicalVolume,
-        number: int,
-        index: int,
-        area: Area,
-        segment: Segment,
-        below: list[str],
+        self, lv: LogicalVolume, number: int, index: int, area: Area, segment: Segment, below: list[str]
     ) -> tuple[str, int]:
         """(device, first sector) of one stripe."""
         unit = self.group.extent_sectors

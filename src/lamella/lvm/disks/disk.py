@@ -19,13 +19,7 @@ from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.checksum import lvm_crc
 from lamella.lvm.format.ids import DM_PREFIX
 from lamella.lvm.format.label import SCAN_BYTES, Label, find_label, pack_label
-from lamella.lvm.format.metadata_area import (
-    HEADER_SIZE,
-    AreaHeader,
-    pack_header,
-    text_ranges,
-    unpack_header,
-)
+from lamella.lvm.format.metadata_area import HEADER_SIZE, AreaHeader, pack_header, text_ranges, unpack_header
 
 if TYPE_CHECKING:
     from lamella.block.device import BlockDevice
@@ -246,9 +240,7 @@ class Disk:
             elif copy.start + HEADER_SIZE <= self.size:
                 block = self.reader.read(copy.start, HEADER_SIZE)
             else:
-                said.append(
-                    f"Failed to read metadata area header on {self.path} at {copy.start}",
-                )
+                said.append(f"Failed to read metadata area header on {self.path} at {copy.start}")
                 raise CorruptError("outside the disk")
             copy.header = unpack_header(block, copy.start, self.path, said)
         except LamellaError:

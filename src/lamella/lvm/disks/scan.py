@@ -423,10 +423,7 @@ def _check_disks(found: FoundGroup, foreign: bool) -> None:
             )
     if shrunk:
         found.notices.append(
-            Notice(
-                "size",
-                f"WARNING: One or more devices used as PVs in VG {group.name} have changed sizes.",
-            )
+            Notice("size", f"WARNING: One or more devices used as PVs in VG {group.name} have changed sizes.")
         )
 
 
@@ -439,8 +436,5 @@ def _same_names(result: Scan) -> None:
             line = f"WARNING: VG name {group.name} is used by VGs {group.uuid} and {other.uuid}."
             result.notices.append(Notice("name", line))
             result.notices.append(
-                Notice(
-                    "name",
-                    "Fix duplicate VG names with vgrename uuid, a device filter, or system IDs.",
-                )
+                Notice("name", "Fix duplicate VG names with vgrename uuid, a device filter, or system IDs.")
             )

@@ -38,13 +38,7 @@ _LV_STATUS = (
     "REBUILD",
     "WRITEMOSTLY",
 )
-_LV_FLAGS = (
-    "WRITE_LOCKED",
-    "ACTIVATION_SKIP",
-    "NOAUTOACTIVATE",
-    "ERROR_WHEN_FULL",
-    "CACHE_VOL",
-)
+_LV_FLAGS = ("WRITE_LOCKED", "ACTIVATION_SKIP", "NOAUTOACTIVATE", "ERROR_WHEN_FULL", "CACHE_VOL")
 _KNOWN_TYPES = ("mirror", "snapshot", "cache", "cache-pool", "writecache", "vdo", "vdo-pool", "integrity")
 _AREA_LISTS = ("stripes", "mirrors", "raids", "raid0_lvs")
 _SIZED = {

@@ -110,12 +110,7 @@ def pack_header(header: AreaHeader) -> bytes:
     HEADER.pack_into(block, 0, 0, MAGIC, VERSION, header.start, header.size)
     for number, slot in enumerate((header.committed, header.precommitted)):
         SLOT.pack_into(
-            block,
-            HEADER.size + number * SLOT.size,
-            slot.offset,
-            slot.size,
-            slot.checksum,
-            slot.flags,
+            block, HEADER.size + number * SLOT.size, slot.offset, slot.size, slot.checksum, slot.flags
         )
     struct.pack_into("<I", block, 0, lvm_crc(memoryview(block)[4:]))
     return bytes(block)

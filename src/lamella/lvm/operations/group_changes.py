@@ -10,15 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
-from lamella.errors import (
-    UsageError,
-)
+from lamella.errors import UsageError
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import RESIZEABLE, VolumeGroup
 from lamella.lvm.format.segments import StripedSegment
-from lamella.lvm.operations.physical_volumes import (
-    change_tags,
-)
+from lamella.lvm.operations.physical_volumes import change_tags
 from lamella.lvm.operations.volume_groups import check_extent_size, set_metadata_copies
 
 if TYPE_CHECKING:

@@ -10,12 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
-from lamella.errors import (
-    BusyError,
-    ExistsError,
-    NotFoundError,
-    UsageError,
-)
+from lamella.errors import BusyError, ExistsError, NotFoundError, UsageError
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.scan import FoundGroup
 from lamella.lvm.format.metadata_area import IGNORED, AreaHeader, Slot

@@ -14,14 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
-from lamella.errors import (
-    BusyError,
-    ExistsError,
-    LamellaError,
-    NoSpaceError,
-    UnsupportedError,
-    UsageError,
-)
+from lamella.errors import BusyError, ExistsError, LamellaError, NoSpaceError, UnsupportedError, UsageError
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import READ, VISIBLE, WRITE, LogicalVolume, VolumeGroup

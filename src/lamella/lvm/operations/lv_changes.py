@@ -140,8 +140,7 @@ def _change_pool(group: VolumeGroup, lv: LogicalVolume, changes: LvChanges, *, a
             )
         if changes.discards == pool.discards:
             raise UsageError(
-                f"Logical volume {full} already uses --discards {pool.discards}.",
-                hint="nothing was changed",
+                f"Logical volume {full} already uses --discards {pool.discards}.", hint="nothing was changed"
             )
         if "ignore" in (changes.discards, pool.discards) and active:
             raise BusyError(

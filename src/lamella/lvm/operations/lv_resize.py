@@ -11,11 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
-from lamella.errors import (
-    BusyError,
-    NoSpaceError,
-    UsageError,
-)
+from lamella.errors import BusyError, NoSpaceError, UsageError
 from lamella.lvm.format.segments import StripedSegment, merged
 from lamella.lvm.operations.allocation import allocate
 from lamella.lvm.operations.logical_volumes import DEFAULT_STRIPE, check_stripes, require_simple
@@ -42,11 +38,7 @@ class GrowRequest:
 
 
 def grow_extents(
-    session: Session,
-    group: VolumeGroup,
-    lv: LogicalVolume,
-    extents: int,
-    request: GrowRequest | None = None,
+    session: Session, group: VolumeGroup, lv: LogicalVolume, extents: int, request: GrowRequest | None = None
 ) -> int:
     """Add *extents* to a linear or striped volume; returns how many it got. Does not commit."""
     request = request or GrowRequest()

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.errors import (
-    CorruptError,
-    UsageError,
-)
+from lamella.errors import CorruptError, UsageError
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.model import MISSING, VolumeGroup
 from lamella.lvm.operations.volume_groups import detach_pv

@@ -13,13 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
-from lamella.errors import (
-    BusyError,
-    ExistsError,
-    MissingError,
-    NotFoundError,
-    UsageError,
-)
+from lamella.errors import BusyError, ExistsError, MissingError, NotFoundError, UsageError
 from lamella.lvm.disks.disk import Disk, MetadataCopy, is_claimed
 from lamella.lvm.disks.kernel_active import refuse_active
 from lamella.lvm.disks.notice import Notice
@@ -302,9 +296,7 @@ def remove_pv(session: Session, path: str, *, force: int = 0, confirm: Confirm =
             refuse_active(owner.group.name, owner.group.uuid, session.environment.sys_block)
         session.say(
             Notice(
-                "used",
-                f'WARNING: Wiping physical volume label from {path} of volume group "{name}"',
-                path,
+                "used", f'WARNING: Wiping physical volume label from {path} of volume group "{name}"', path
             )
         )
     if session.test:

@@ -12,9 +12,7 @@ from lamella.errors import BusyError, LamellaError, NotFoundError, UsageError
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.format.model import VISIBLE, LogicalVolume
-from lamella.lvm.operations.logical_volumes import (
-    require_simple,
-)
+from lamella.lvm.operations.logical_volumes import require_simple
 from lamella.lvm.operations.lv_resize import grow_extents
 from lamella.lvm.operations.lv_wipe import clear_lv
 from lamella.lvm.operations.pool_spare import ensure_spare, spare_of

@@ -12,9 +12,7 @@ from lamella import logs
 from lamella.block.device import SECTOR
 from lamella.errors import UsageError
 from lamella.lvm.disks.notice import Notice
-from lamella.lvm.operations.logical_volumes import (
-    require_simple,
-)
+from lamella.lvm.operations.logical_volumes import require_simple
 from lamella.lvm.operations.lv_changes import users_of_pool
 from lamella.lvm.operations.lv_resize import GrowRequest, grow_extents
 from lamella.lvm.operations.pool_spare import ensure_spare

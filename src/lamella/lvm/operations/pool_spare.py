@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.segments import merged
 from lamella.lvm.operations.allocation import allocate
-from lamella.lvm.operations.logical_volumes import (
-    forget_lv,
-    free_name,
-    new_lv,
-)
+from lamella.lvm.operations.logical_volumes import forget_lv, free_name, new_lv
 from lamella.lvm.operations.lv_resize import GrowRequest, grow_extents
 from lamella.lvm.operations.lv_wipe import clear_lv
 from lamella.lvm.operations.thin_sizes import MAX_SPARE

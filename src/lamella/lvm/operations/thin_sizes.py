@@ -69,8 +69,7 @@ def check_chunk(chunk_sectors: int) -> None:
         )
     if chunk_sectors % MIN_CHUNK:
         raise UsageError(
-            f"Chunk size must be a multiple of {human(MIN_CHUNK * SECTOR)}.",
-            hint="give another --chunksize",
+            f"Chunk size must be a multiple of {human(MIN_CHUNK * SECTOR)}.", hint="give another --chunksize"
         )
 
 

@@ -283,9 +283,7 @@ def remove_any(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply:
 
 
 def overprovisioning(
-    group: VolumeGroup,
-    lv: LogicalVolume | None,
-    autoextend: Callable[[LogicalVolume], tuple[int, int]],
+    group: VolumeGroup, lv: LogicalVolume | None, autoextend: Callable[[LogicalVolume], tuple[int, int]]
 ) -> list[Notice]:
     """What LVM2 says when thin volumes promise more than there is.
 

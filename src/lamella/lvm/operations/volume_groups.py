@@ -11,26 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
-from lamella.errors import (
-    BusyError,
-    CorruptError,
-    ExistsError,
-    NoSpaceError,
-    UsageError,
-)
+from lamella.errors import BusyError, CorruptError, ExistsError, NoSpaceError, UsageError
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.scan import FoundGroup
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import RESIZEABLE, VolumeGroup
 from lamella.lvm.format.names import name_problem
-from lamella.lvm.operations.physical_volumes import (
-    Confirm,
-    PvOptions,
-    change_tags,
-    create_pv,
-    never,
-    new_pv,
-)
+from lamella.lvm.operations.physical_volumes import Confirm, PvOptions, change_tags, create_pv, never, new_pv
 from lamella.lvm.session.backup import remove_backup
 
 if TYPE_CHECKING:
@@ -140,11 +127,7 @@ def extend_group(
 
 
 def _add_disks(
-    session: Session,
-    found: FoundGroup,
-    paths: Sequence[str],
-    pv_options: PvOptions | None,
-    confirm: Confirm,
+    session: Session, found: FoundGroup, paths: Sequence[str], pv_options: PvOptions | None, confirm: Confirm
 ) -> None:
     group = found.group
     chosen = _free_disks(session, group, paths)
@@ -182,8 +165,7 @@ def _free_disks(session: Session, group: VolumeGroup, paths: Sequence[str]) -> l
             ):
                 session.say(Notice("used", said, path, "error"))
             raise BusyError(
-                f"{path}: physical volume not initialized.",
-                hint=f"vgreduce {owner.group.name} {path} first",
+                f"{path}: physical volume not initialized.", hint=f"vgreduce {owner.group.name} {path} first"
             )
     if group.max_pv and len(group.pvs) + len(chosen) > group.max_pv:
         raise NoSpaceError(
@@ -267,10 +249,7 @@ def remove_group(session: Session, found: FoundGroup, *, force: bool = False) ->
     if found.missing and not force:
         count = len(found.missing)
         session.say(
-            Notice(
-                "missing",
-                f"WARNING: {count} physical volumes are currently missing from the system.",
-            )
+            Notice("missing", f"WARNING: {count} physical volumes are currently missing from the system.")
         )
         raise CorruptError(f'Volume group "{group.name}" not removed', hint="vgreduce --removemissing")
     session.remove_group(found)

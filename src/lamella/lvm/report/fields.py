@@ -44,16 +44,7 @@ STRING, LIST, NUMBER, SIGNED, SIZE, PERCENT, BINARY, TIME = (
     "binary",
     "time",
 )
-_KINDS = {
-    "s": STRING,
-    "l": LIST,
-    "n": NUMBER,
-    "i": SIGNED,
-    "z": SIZE,
-    "p": PERCENT,
-    "b": BINARY,
-    "t": TIME,
-}
+_KINDS = {"s": STRING, "l": LIST, "n": NUMBER, "i": SIGNED, "z": SIZE, "p": PERCENT, "b": BINARY, "t": TIME}
 
 # section | letter of the kind, least width | name | heading | words for "true" | what it is
 _TABLE = """\

@@ -7,14 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from lamella.closing import Closing
-from lamella.errors import (
-    BusyError,
-    CorruptError,
-    NotFoundError,
-    ReadOnlyError,
-    UnsupportedError,
-    UsageError,
-)
+from lamella.errors import BusyError, CorruptError, NotFoundError, ReadOnlyError, UnsupportedError, UsageError
 from lamella.lvm.disks.disk import Disk, Opener, is_block_device, open_file, open_shared
 from lamella.lvm.disks.hints import invalidated
 from lamella.lvm.disks.kernel_active import refuse_active
