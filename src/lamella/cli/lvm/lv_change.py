@@ -18,23 +18,16 @@ if TYPE_CHECKING:
     from lamella.lvm.operations.lv_changes import LvChanges
 
 CHANGES = (
-    *("contiguous", "permission", "readahead", "setactivationskip", "zero", "persistent", "addtag", "deltag"),
-    *(
-        "alloc",
-        "detachprofile",
-        "metadataprofile",
-        "profile",
-        "setautoactivation",
-        "errorwhenfull",
-        "discards",
-    ),
-)
+    "contiguous", "permission", "readahead", "setactivationskip", "zero", "persistent", "addtag", "deltag",
+    "alloc", "detachprofile", "metadataprofile", "profile", "setautoactivation", "errorwhenfull",
+    "discards",
+)  # fmt: skip
 """Options that change metadata; the others change devices in the kernel."""
 OF_POOLS = ("zero", "discards", "errorwhenfull")
 UNSUPPORTED = (
-    *("compression", "deduplication", "cachemode", "cachepolicy", "cachesettings", "minrecoveryrate"),
-    *("maxrecoveryrate", "vdosettings", "writebehind", "writemostly", "resync", "syncaction", "rebuild"),
-)
+    "compression", "deduplication", "cachemode", "cachepolicy", "cachesettings", "minrecoveryrate",
+    "maxrecoveryrate", "vdosettings", "writebehind", "writemostly", "resync", "syncaction", "rebuild",
+)  # fmt: skip
 """For RAID, cache and VDO volumes, which only LVM2 changes."""
 
 
@@ -88,13 +81,8 @@ def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str
         context.console.fail_with(error)
         return
     repeated = (
-        "addtag",
-        "deltag",
-        "setactivationskip",
-        "setautoactivation",
-        "metadataprofile",
-        "detachprofile",
-    )
+        "addtag", "deltag", "setactivationskip", "setautoactivation", "metadataprofile", "detachprofile",
+    )  # fmt: skip
     if not changed and any(args.has(name) for name in repeated):
         context.session.commit(found, ())  # as LVM2, which writes tags whether they are new or not
         changed = True

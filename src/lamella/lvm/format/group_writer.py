@@ -28,16 +28,8 @@ _VG_FLAGS = ("WRITE_LOCKED", "NOAUTOACTIVATE")
 _PV_STATUS = ("ALLOCATABLE", "EXPORTED")
 _PV_FLAGS = ("MISSING",)
 _LV_STATUS = (
-    "READ",
-    "WRITE",
-    "FIXED_MINOR",
-    "VISIBLE",
-    "PVMOVE",
-    "LOCKED",
-    "NOTSYNCED",
-    "REBUILD",
-    "WRITEMOSTLY",
-)
+    "READ", "WRITE", "FIXED_MINOR", "VISIBLE", "PVMOVE", "LOCKED", "NOTSYNCED", "REBUILD", "WRITEMOSTLY",
+)  # fmt: skip
 _LV_FLAGS = ("WRITE_LOCKED", "ACTIVATION_SKIP", "NOAUTOACTIVATE", "ERROR_WHEN_FULL", "CACHE_VOL")
 _KNOWN_TYPES = ("mirror", "snapshot", "cache", "cache-pool", "writecache", "vdo", "vdo-pool", "integrity")
 _AREA_LISTS = ("stripes", "mirrors", "raids", "raid0_lvs")
@@ -95,8 +87,7 @@ def _header(out: Compact, header: Header) -> None:
     out.line(f"description = {quote(header.description)}")
     out.blank()
     out.line(f"creation_host = {quote(header.host)}\t# {header.system}")
-    if header.system_id:
-        out.line(f"creation_host_system_id = {quote(header.system_id)}")
+    _quoted(out, "creation_host_system_id", header.system_id)
     out.line(f"creation_time = {header.time}\t# {stamp}")
     out.blank()
 
@@ -111,20 +102,17 @@ def _group(out: Compact, group: VolumeGroup) -> None:
     out.line(f"format = {quote(group.format)}", "# informational")
     _flags(out, group.status, _VG_STATUS, group.flags, _VG_FLAGS, locked)
     _tags(out, group.tags)
-    if group.system_id:
-        out.line(f"system_id = {quote(group.system_id)}")
+    _quoted(out, "system_id", group.system_id)
     if group.lock_type:
-        out.line(f"lock_type = {quote(group.lock_type)}")
-        if group.lock_args:
-            out.line(f"lock_args = {quote(group.lock_args)}")
+        _quoted(out, "lock_type", group.lock_type)
+        _quoted(out, "lock_args", group.lock_args)
     out.sized(f"extent_size = {group.extent_sectors}", group.extent_sectors)
     out.line(f"max_lv = {group.max_lv}")
     out.line(f"max_pv = {group.max_pv}")
     if group.allocation_policy not in ("", "normal", "inherit"):
         out.blank()
         out.line(f"allocation_policy = {quote(group.allocation_policy)}")
-    if group.profile:
-        out.line(f"profile = {quote(group.profile)}")
+    _quoted(out, "profile", group.profile)
     out.line(f"metadata_copies = {group.metadata_copies}")
     _extra(out, group.extra)
     out.blank()
@@ -254,12 +242,10 @@ def _lv(out: Compact, lv: LogicalVolume, extent_sectors: int, locked: bool) -> N
     if lv.creation_time:
         _stamp(out, "creation_time", lv.creation_time)
         out.line(f"creation_host = {quote(lv.creation_host)}")
-    if lv.lock_args:
-        out.line(f"lock_args = {quote(lv.lock_args)}")
+    _quoted(out, "lock_args", lv.lock_args)
     if lv.allocation_policy not in ("", "inherit"):
         out.line(f"allocation_policy = {quote(lv.allocation_policy)}")
-    if lv.profile:
-        out.line(f"profile = {quote(lv.profile)}")
+    _quoted(out, "profile", lv.profile)
     if lv.read_ahead == 0:
         out.line("read_ahead = -1", "# None")
     elif lv.read_ahead is not None:
@@ -418,6 +404,12 @@ def _words(words: tuple[str, ...], order: tuple[str, ...]) -> str:
     ordered = [word for word in order if word in words]
     ordered += [word for word in dict.fromkeys(words) if word not in order]
     return "[" + ", ".join(f'"{word}"' for word in ordered) + "]"
+
+
+def _quoted(out: Compact, key: str, value: str) -> None:
+    """A key whose value is a string; LVM2 leaves it out where that is empty."""
+    if value:
+        out.line(f"{key} = {quote(value)}")
 
 
 def _tags(out: Compact, tags: list[str]) -> None:

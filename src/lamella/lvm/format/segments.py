@@ -107,21 +107,9 @@ class Segment:
 
 
 REFERENCE_KEYS = (
-    "cache_pool",
-    "origin",
-    "cow_store",
-    "merging_store",
-    "data",
-    "metadata",
-    "mirror_log",
-    "writecache",
-    "vdo_pool",
-    "integrity_meta_dev",
-    "external_origin",
-    "thin_pool",
-    "pool",
-    "merge",
-)
+    "cache_pool", "origin", "cow_store", "merging_store", "data", "metadata", "mirror_log", "writecache",
+    "vdo_pool", "integrity_meta_dev", "external_origin", "thin_pool", "pool", "merge",
+)  # fmt: skip
 """Keys of segments (of all types) whose value names another logical volume."""
 
 
@@ -231,12 +219,10 @@ def merged(segments: list[Segment]) -> list[Segment]:
     return result
 
 
-KNOWN_TYPES = frozenset(
-    (
-        *("striped", "linear", "error", "zero", "free", "snapshot", "mirror", "thin", "thin-pool", "cache"),
-        *("cache-pool", "writecache", "vdo", "vdo-pool", "integrity"),
-    )
-)
+KNOWN_TYPES = frozenset((
+    "striped", "linear", "error", "zero", "free", "snapshot", "mirror", "thin", "thin-pool", "cache",
+    "cache-pool", "writecache", "vdo", "vdo-pool", "integrity",
+))  # fmt: skip
 
 
 def is_known_type(kind: str) -> bool:

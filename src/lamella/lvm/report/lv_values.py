@@ -218,18 +218,6 @@ def _empty(view: GroupView, lv: LogicalVolume) -> str:
     return ""
 
 
-def _no_list(view: GroupView, lv: LogicalVolume) -> list[str]:
-    return []
-
-
-def _minus_one(view: GroupView, lv: LogicalVolume) -> int:
-    return -1
-
-
-def _false(view: GroupView, lv: LogicalVolume) -> bool:
-    return False
-
-
 def _writecache_block(view: GroupView, lv: LogicalVolume) -> int:
     if lv.segments and lv.segments[0].kind == "writecache":
         value = lv.segments[0].extra.get("writecache_block_size")
@@ -254,7 +242,7 @@ _OF_LV: dict[str, Callable[[GroupView, LogicalVolume], Any]] = {
     "lv_layout": lv_kinds.layout,
     "lv_role": lv_kinds.roles,
     "lv_initial_image_sync": _initial_sync,
-    "lv_image_synced": _false,
+    "lv_image_synced": lambda view, lv: False,
     "lv_merging": lambda view, lv: lv_kinds.attributes(view, lv)[0] in "OS",
     "lv_converting": lambda view, lv: "CONVERTING" in lv.status,
     "lv_allocation_policy": lambda view, lv: lv.allocation_policy or "inherit",
@@ -280,18 +268,7 @@ _OF_LV: dict[str, Callable[[GroupView, LogicalVolume], Any]] = {
     "lv_full_ancestors": _ancestors,
     "lv_descendants": _descendants,
     "lv_full_descendants": _descendants,
-    "raid_mismatch_count": _nothing,
-    "raid_sync_action": _empty,
-    "raid_write_behind": _nothing,
-    "raid_min_recovery_rate": _nothing,
-    "raid_max_recovery_rate": _nothing,
-    "raidintegritymode": _empty,
-    "raidintegrityblocksize": _minus_one,
-    "integritymismatches": _nothing,
-    "move_pv": _empty,
-    "move_pv_uuid": _empty,
-    "convert_lv": _empty,
-    "convert_lv_uuid": _empty,
+    "raidintegrityblocksize": lambda view, lv: -1,
     "mirror_log": _LOG,
     "mirror_log_uuid": _LOG_UUID,
     "data_lv": _DATA,
@@ -304,10 +281,9 @@ _OF_LV: dict[str, Callable[[GroupView, LogicalVolume], Any]] = {
     "lv_profile": lambda view, lv: lv.profile,
     "lv_lockargs": lambda view, lv: lv.lock_args,
     "lv_time": lambda view, lv: lv.creation_time or None,
-    "lv_time_removed": _nothing,
     "lv_host": lambda view, lv: lv.creation_host,
     "lv_modules": _modules,
-    "lv_historical": _false,
+    "lv_historical": lambda view, lv: False,
     "writecache_block_size": _writecache_block,
     "lv_kernel_major": _state(lambda state: state.major, -1),
     "lv_kernel_minor": _state(lambda state: state.minor, -1),
@@ -320,58 +296,31 @@ _OF_LV: dict[str, Callable[[GroupView, LogicalVolume], Any]] = {
     "data_percent": _usage("data"),
     "snap_percent": _usage("data"),
     "metadata_percent": _usage("metadata"),
-    "copy_percent": _nothing,
-    "sync_percent": _nothing,
-    "kernel_cache_settings": _no_list,
-    "kernel_cache_policy": _empty,
+    "kernel_cache_settings": lambda view, lv: [],
     "lv_health_status": lv_kinds.health,
     "kernel_discards": _discards,
     "lv_check_needed": _needs_check,
-    "lv_merge_failed": _nothing,
-    "lv_snapshot_invalid": _nothing,
-    "vdo_operating_mode": _empty,
-    "vdo_compression_state": _empty,
-    "vdo_index_state": _empty,
     "lv_attr": lv_kinds.attributes,
 }
-_OF_LV.update(
-    dict.fromkeys(
-        (
-            "cache_total_blocks",
-            "cache_used_blocks",
-            "cache_dirty_blocks",
-            "cache_read_hits",
-            "cache_read_misses",
-            "cache_write_hits",
-            "cache_write_misses",
-            "kernel_metadata_format",
-            "vdo_used_size",
-            "vdo_saving_percent",
-            "writecache_total_blocks",
-            "writecache_free_blocks",
-            "writecache_writeback_blocks",
-            "writecache_error",
-        ),
-        _nothing,
-    )
-)
-"""Figures that only the kernel's cache, VDO and write cache targets know."""
+_OF_LV |= dict.fromkeys((
+    "raid_mismatch_count", "raid_write_behind", "raid_min_recovery_rate", "raid_max_recovery_rate",
+    "integritymismatches", "lv_time_removed", "copy_percent", "sync_percent", "lv_merge_failed",
+    "lv_snapshot_invalid", "cache_total_blocks", "cache_used_blocks", "cache_dirty_blocks",
+    "cache_read_hits", "cache_read_misses", "cache_write_hits", "cache_write_misses",
+    "kernel_metadata_format", "vdo_used_size", "vdo_saving_percent", "writecache_total_blocks",
+    "writecache_free_blocks", "writecache_writeback_blocks", "writecache_error",
+), _nothing)  # fmt: skip
+_OF_LV |= dict.fromkeys((
+    "raid_sync_action", "raidintegritymode", "move_pv", "move_pv_uuid", "convert_lv", "convert_lv_uuid",
+    "kernel_cache_policy", "vdo_operating_mode", "vdo_compression_state", "vdo_index_state",
+), _empty)  # fmt: skip
+"""What only the kernel's RAID, cache, VDO and write cache targets know, and what Lamella has none of."""
 
 _WITHOUT_LV: dict[str, Any] = {
-    "lv_layout": [],
-    "lv_role": [],
-    "lv_ancestors": [],
-    "lv_full_ancestors": [],
-    "lv_descendants": [],
-    "lv_full_descendants": [],
-    "lv_modules": [],
-    "lv_tags": [],
-    "kernel_cache_settings": [],
-    "lv_major": 0,
-    "lv_minor": 0,
-    "lv_size": 0,
-    "seg_count": 0,
-}
+    "lv_layout": [], "lv_role": [], "lv_ancestors": [], "lv_full_ancestors": [], "lv_descendants": [],
+    "lv_full_descendants": [], "lv_modules": [], "lv_tags": [], "kernel_cache_settings": [],
+    "lv_major": 0, "lv_minor": 0, "lv_size": 0, "seg_count": 0,
+}  # fmt: skip
 """Values in a row about free extents or a group without volumes, where they are not simply empty."""
 
 

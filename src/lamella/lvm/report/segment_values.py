@@ -33,10 +33,6 @@ def _type(row: Row, segment: Segment) -> str:
     return segment.type if not segment.type_flags else segment.kind
 
 
-def _stripes(row: Row, segment: Segment) -> int:
-    return _area_count(segment)
-
-
 def _area_count(segment: Segment) -> int:
     if segment.kind in ("cache", "cache-pool", "thin-pool", "vdo-pool", "writecache", "vdo"):
         return 1
@@ -96,10 +92,6 @@ def _stripe_size(row: Row, segment: Segment) -> int:
     if isinstance(segment, StripedSegment):
         return segment.stripe_size * SECTOR
     return (_extra(segment, "stripe_size") or 0) * SECTOR
-
-
-def _region_size(row: Row, segment: Segment) -> int:
-    return (_extra(segment, "region_size") or 0) * SECTOR
 
 
 def _cache_pool(row: Row, segment: Segment) -> Segment | None:
@@ -165,10 +157,6 @@ def _transaction_id(row: Row, segment: Segment) -> int | None:
     return segment.transaction_id if isinstance(segment, ThinSegment | ThinPoolSegment) else None
 
 
-def _thin_id(row: Row, segment: Segment) -> int | None:
-    return segment.device_id if isinstance(segment, ThinSegment) else None
-
-
 def _areas(row: Row, segment: Segment) -> list[Area]:
     from lamella.lvm.format.segments import Area
 
@@ -217,10 +205,6 @@ def _ranges(row: Row, segment: Segment, *, marked: bool) -> list[str]:
     ]
 
 
-def _pe_ranges(row: Row, segment: Segment) -> str:
-    return " ".join(_ranges(row, segment, marked=False))
-
-
 def _metadata_ranges(row: Row, segment: Segment) -> list[str]:
     found = []
     for area in segment.metadata_areas():
@@ -252,7 +236,7 @@ def _vdo_policy(row: Row, segment: Segment) -> str:
 _MIB = 1 << 20
 _OF_SEGMENT: dict[str, Callable[[Row, Segment], Any]] = {
     "segtype": _type,
-    "stripes": _stripes,
+    "stripes": lambda row, segment: _area_count(segment),
     "data_stripes": _data_stripes,
     "reshape_len": _reshape_size,
     "reshape_len_le": _reshape,
@@ -261,7 +245,7 @@ _OF_SEGMENT: dict[str, Callable[[Row, Segment], Any]] = {
     "new_data_offset": lambda row, segment: None,
     "parity_chunks": _parity,
     "stripe_size": _stripe_size,
-    "region_size": _region_size,
+    "region_size": lambda row, segment: (_extra(segment, "region_size") or 0) * SECTOR,
     "chunk_size": _chunk_size,
     "thin_count": _thin_count,
     "discards": _discards,
@@ -269,13 +253,13 @@ _OF_SEGMENT: dict[str, Callable[[Row, Segment], Any]] = {
     "cache_mode": _cache_word("cache_mode"),
     "zero": _zero,
     "transaction_id": _transaction_id,
-    "thin_id": _thin_id,
+    "thin_id": lambda row, segment: segment.device_id if isinstance(segment, ThinSegment) else None,
     "seg_start": lambda row, segment: segment.start_extent * row.view.group.extent_size,
     "seg_start_pe": lambda row, segment: segment.start_extent,
     "seg_size": lambda row, segment: segment.extent_count * row.view.group.extent_size,
     "seg_size_pe": lambda row, segment: str(segment.extent_count),
     "seg_tags": lambda row, segment: sorted(segment.tags),
-    "seg_pe_ranges": _pe_ranges,
+    "seg_pe_ranges": lambda row, segment: " ".join(_ranges(row, segment, marked=False)),
     "seg_le_ranges": lambda row, segment: _ranges(row, segment, marked=True),
     "seg_metadata_le_ranges": _metadata_ranges,
     "devices": _devices,
@@ -305,22 +289,10 @@ _OF_SEGMENT: dict[str, Callable[[Row, Segment], Any]] = {
 }
 
 _WITHOUT: dict[str, Any] = {
-    "segtype": "free",
-    "stripes": 0,
-    "data_stripes": 0,
-    "stripe_size": 0,
-    "region_size": 0,
-    "chunk_size": 0,
-    "seg_start": 0,
-    "seg_start_pe": 0,
-    "zero": None,
-    "seg_tags": [],
-    "seg_le_ranges": [],
-    "seg_metadata_le_ranges": [],
-    "devices": [],
-    "metadata_devices": [],
-    "cache_settings": [],
-}
+    "segtype": "free", "zero": None, "stripes": 0, "data_stripes": 0, "stripe_size": 0, "region_size": 0,
+    "chunk_size": 0, "seg_start": 0, "seg_start_pe": 0, "seg_tags": [], "seg_le_ranges": [],
+    "seg_metadata_le_ranges": [], "devices": [], "metadata_devices": [], "cache_settings": [],
+}  # fmt: skip
 """Values in a row about free extents, where they are not simply empty."""
 
 

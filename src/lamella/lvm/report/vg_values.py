@@ -13,13 +13,8 @@ if TYPE_CHECKING:
     from lamella.lvm.report.view import GroupView, Row
 
 POLICY_LETTERS = {
-    "contiguous": "c",
-    "cling": "l",
-    "cling_by_tags": "t",
-    "normal": "n",
-    "anywhere": "a",
-    "inherit": "i",
-}
+    "contiguous": "c", "cling": "l", "cling_by_tags": "t", "normal": "n", "anywhere": "a", "inherit": "i",
+}  # fmt: skip
 
 
 def attributes(view: GroupView) -> str:
@@ -54,10 +49,6 @@ def of_group(value: Callable[[GroupView], Any], otherwise: Any) -> Callable[[Row
     return lambda row: otherwise if row.view.vg is None else value(row.view)
 
 
-def _extent_count(view: GroupView) -> int:
-    return view.group.extents
-
-
 VALUES: dict[str, Callable[[Row], Any]] = {
     "vg_fmt": of_group(lambda view: view.group.format, ""),
     "vg_uuid": of_group(lambda view: view.group.uuid, ""),
@@ -78,7 +69,7 @@ VALUES: dict[str, Callable[[Row], Any]] = {
     "vg_lock_type": of_group(lambda view: view.group.lock_type, ""),
     "vg_lock_args": of_group(lambda view: view.group.lock_args, ""),
     "vg_extent_size": of_group(lambda view: view.group.extent_size, 0),
-    "vg_extent_count": of_group(_extent_count, 0),
+    "vg_extent_count": of_group(lambda view: view.group.extents, 0),
     "vg_free_count": of_group(_free_extents, 0),
     "max_lv": of_group(lambda view: view.group.max_lv, 0),
     "max_pv": of_group(lambda view: view.group.max_pv, 0),

@@ -9,23 +9,11 @@ from lamella.lvm.format.names import is_valid_tag
 from lamella.lvm.operations.sizes import parse_extents, parse_number, parse_size
 
 SEGMENT_TYPES = (
-    *(
-        "linear",
-        "striped",
-        "snapshot",
-        "mirror",
-        "thin",
-        "thin-pool",
-        "cache",
-        "cache-pool",
-        "vdo",
-        "vdo-pool",
-    ),
-    *("writecache", "error", "zero", "raid0", "raid0_meta", "raid1", "raid10", "raid10_near", "raid4"),
-    *("raid5", "raid5_n", "raid5_la", "raid5_ra", "raid5_ls", "raid5_rs"),
-    *("raid6", "raid6_n_6", "raid6_zr", "raid6_nr", "raid6_nc"),
-    *("raid6_ls_6", "raid6_rs_6", "raid6_la_6", "raid6_ra_6"),
-)
+    "linear", "striped", "snapshot", "mirror", "thin", "thin-pool", "cache", "cache-pool", "vdo",
+    "vdo-pool", "writecache", "error", "zero", "raid0", "raid0_meta", "raid1", "raid10", "raid10_near",
+    "raid4", "raid5", "raid5_n", "raid5_la", "raid5_ra", "raid5_ls", "raid5_rs", "raid6", "raid6_n_6",
+    "raid6_zr", "raid6_nr", "raid6_nc", "raid6_ls_6", "raid6_rs_6", "raid6_la_6", "raid6_ra_6",
+)  # fmt: skip
 ACTIVATION = ("y", "n", "ay", "ey", "en", "ly", "ln", "ay", "sy", "s")
 
 

@@ -21,12 +21,10 @@ if TYPE_CHECKING:
 
 BAD_USAGE = 3
 COUNTED = frozenset(("debug", "verbose", "quiet", "force", "exported", "partial", "activevolumegroups"))
-REPEATED = frozenset(
-    (
-        *("addtag", "deltag", "options", "select", "sort", "configreport", "devices"),
-        *("writemostly", "rebuild", "replace", "cachesettings", "vdosettings"),
-    )
-)
+REPEATED = frozenset((
+    "addtag", "deltag", "options", "select", "sort", "configreport", "devices", "writemostly", "rebuild",
+    "replace", "cachesettings", "vdosettings",
+))  # fmt: skip
 WITH_EXTENTS = frozenset(("lvcreate", "lvextend", "lvreduce", "lvresize", "lvconvert"))
 """Commands in which ``--extents`` can stand for ``--size``."""
 
