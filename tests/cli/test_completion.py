@@ -17,8 +17,8 @@ import pytest
 
 from lamella.cli import completion
 from lamella.cli.command_table import COMMANDS, LVM_NAMES
+from lamella.cli.commands.completion import SCRIPTS
 from lamella.cli.completion import candidates, main_complete
-from lamella.cli.completion.scripts import SCRIPTS
 from lamella.cli.main import main
 from lamella.store.lock import Lock
 from tests.support.images import Sample, make_tar, write_docker_archive

@@ -34,7 +34,6 @@ leaked.metadata_bytes   the same in bytes
 leaked.counted_too_high blocks in use whose reference count is too high
 advice[]                commands to run next, in this order
 """
-"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,8 @@ environment, put the line of the example into the shell's start-up file.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from lamella.cli.completion.scripts import SCRIPTS, script
 
 if TYPE_CHECKING:
     import argparse
@@ -21,11 +20,15 @@ example:
   lamella completion fish | source      # in ~/.config/fish/config.fish
 """
 
+FOLDER = Path(__file__).parents[1] / "completion"
+SCRIPTS = {"bash": "lamella.bash", "zsh": "_lamella", "fish": "lamella.fish"}
+"""Per shell the file in :data:`FOLDER` that holds its script."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=tuple(SCRIPTS), help="the shell that is to read it")
 
 
 def run(args: argparse.Namespace) -> int:
-    print(script(args.shell), end="")
+    print((FOLDER / SCRIPTS[args.shell]).read_text("utf-8"), end="")
     return 0

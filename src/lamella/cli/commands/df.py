@@ -23,7 +23,6 @@ JSON = """\
 [].mapped     bytes of the chunks that it refers to, shared or not
 [].exclusive  bytes of the chunks that nothing else refers to
 """
-"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,6 @@ JSON = """\
 [].kind  "A" added, "C" changed, "D" deleted
 [].path  the path inside the container
 """
-"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

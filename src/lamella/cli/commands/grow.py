@@ -30,7 +30,6 @@ metadata.after   and now
 state            the pool's state in a word; empty if it could not be opened
 warnings[]       warnings, also printed on standard error
 """
-"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

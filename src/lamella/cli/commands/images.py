@@ -27,7 +27,6 @@ JSON = """\
 [].size          bytes of the files in all its layers
 [].layers        how many layers it has
 """
-"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

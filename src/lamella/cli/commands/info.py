@@ -43,7 +43,6 @@ warnings[]          warnings, also printed on standard error
 state               the pool's state in a word
 driver_status[]     docker info's lines, a pair of label and value each
 """
-"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

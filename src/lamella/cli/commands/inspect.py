@@ -44,7 +44,6 @@ JSON = """\
 [].RootFS.*              images: the digests of its unpacked layers
 [].Metadata.LastTagTime  images: when it was made or last tagged
 """
-"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

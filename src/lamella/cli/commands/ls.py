@@ -33,7 +33,6 @@ JSON = """\
 [].device[]  a device's major and minor number; null for others
 [].xattrs.*  extended attributes, values in hexadecimal
 """
-"""The fields of ``--json``."""
 
 
 _TYPE_BITS = {

@@ -28,7 +28,6 @@ JSON = """\
 [].repeated  true, instead of children, for a node shown before
 [].children  nodes that use it, with the same fields
 """
-"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

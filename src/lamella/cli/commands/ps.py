@@ -27,7 +27,6 @@ JSON = """\
 [].command[]  the program and its arguments
 [].mounted[]  where it is mounted, as seen from here
 """
-"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

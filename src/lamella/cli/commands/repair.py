@@ -55,7 +55,6 @@ leaked.metadata_blocks  leaked blocks of metadata
 leaked.metadata_bytes   the same in bytes
 leaked.counted_too_high blocks in use whose reference count is too high
 """
-"""The fields of ``--json``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

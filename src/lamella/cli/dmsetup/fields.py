@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lamella.cli.dmsetup.backend import FailedError, shown
@@ -12,11 +13,34 @@ from lamella.errors import NotFoundError
 from lamella.lvm.format.names import split_dm_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from lamella.cli.dmsetup.rows import Row
+    from lamella.cli.dmsetup.backend import Source
+    from lamella.cli.dmsetup.options import Options
+    from lamella.devicemapper.device import DeviceInfo
 
 Cell = str | int
+
+
+@dataclass(eq=False)
+class Row:
+    """One device, and what its fields ask device-mapper for."""
+
+    devices: Source
+    info: DeviceInfo
+    options: Options
+
+    @cached_property
+    def uses(self) -> Sequence[tuple[int, int]]:
+        """Numbers of the devices that it uses."""
+        return self.devices.deps(self.info.name)
+
+    @cached_property
+    def used_by(self) -> list[DeviceInfo]:
+        """The devices that use it."""
+        own = (self.info.major, self.info.minor)
+        everybody = [self.devices.info(name) for name in self.devices.names()]
+        return [each for each in everybody if own in self.devices.deps(each.name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,111 +99,87 @@ def _read_ahead(row: Row) -> int:
     return row.devices.read_ahead(row.info) or 0
 
 
-_NAME = [
-    Field(
-        "name", "Name", 16, False, lambda row: shown(row.info.name, row.options),
-        "Name of mapped device.",
-    ),
-    Field(
-        "mangled_name", "MangledName", 16, False, lambda row: row.info.name,
-        "Mangled name of mapped device.",
-    ),
-    Field(
-        "unmangled_name", "UnmangledName", 16, False, lambda row: unmangled(row.info.name),
-        "Unmangled name of mapped device.",
-    ),
-    Field(
-        "uuid", "UUID", 32, False, lambda row: shown(row.info.uuid, row.options),
-        "Unique (optional) identifier for mapped device.",
-    ),
-    Field(
-        "mangled_uuid", "MangledUUID", 32, False, lambda row: row.info.uuid,
-        "Mangled unique (optional) identifier for mapped device.",
-    ),
-    Field(
-        "unmangled_uuid", "UnmangledUUID", 32, False, lambda row: unmangled(row.info.uuid),
-        "Unmangled unique (optional) identifier for mapped device.",
-    ),
-    Field("read_ahead", "RAhead", 6, True, _read_ahead, "Read ahead value."),
-]  # fmt: skip
-_INFO = [
-    Field(
-        "blkdevname", "BlkDevName", 16, False,
-        lambda row: _block_name(row, (row.info.major, row.info.minor)), "Name of block device.",
-    ),
-    Field(
-        "attr", "Stat", 4, False, _attributes,
-        "(L)ive, (I)nactive, (s)uspended, (r)ead-only, read-(w)rite.",
-    ),
-    Field(
-        "tables_loaded", "Tables", 6, False, _tables,
-        "Which of the live and inactive table slots are filled.",
-    ),
-    Field(
-        "suspended", "Suspended", 9, False,
-        lambda row: "Suspended" if row.info.suspended else "Active", "Whether the device is suspended.",
-    ),
-    Field(
-        "readonly", "Read-only", 9, False,
-        lambda row: "Read-only" if row.info.read_only else "Writeable",
-        "Whether the device is read-only or writeable.",
-    ),
-    Field("devno", "DevNo", 5, False, lambda row: row.info.number, "Device major and minor numbers"),
-    Field("major", "Maj", 3, True, lambda row: row.info.major, "Block device major number."),
-    Field("minor", "Min", 3, True, lambda row: row.info.minor, "Block device minor number."),
-    Field(
-        "open", "Open", 4, True, lambda row: row.info.open_count,
-        "Number of references to open device, if requested.",
-    ),
-    Field(
-        "segments", "Targ", 4, True, lambda row: row.info.target_count,
-        "Number of segments in live table, if present.",
-    ),
-    Field("events", "Event", 6, True, lambda row: row.info.event_nr, "Number of most recent event."),
-]  # fmt: skip
-_DEPS = [
-    Field("device_count", "#Devs", 5, True, lambda row: len(row.uses), "Number of devices used by this one."),
-    Field(
-        "devs_used", "DevNamesUsed", 16, False, _names_used,
-        "List of names of mapped devices used by this one.",
-    ),
-    Field(
-        "devnos_used", "DevNosUsed", 16, False,
-        lambda row: ",".join(f"{major}:{minor}" for major, minor in row.uses),
-        "List of device numbers of devices used by this one.",
-    ),
-    Field(
-        "blkdevs_used", "BlkDevNamesUsed", 16, False,
-        lambda row: ",".join(_block_name(row, number) for number in row.uses),
-        "List of names of block devices used by this one.",
-    ),
-    Field(
-        "device_ref_count", "#Refs", 5, True, lambda row: len(row.used_by),
-        "Number of mapped devices referencing this one.",
-    ),
-    Field(
-        "names_using_dev", "RefNames", 8, False,
-        lambda row: ",".join(shown(each.name, row.options) for each in row.used_by),
-        "List of names of mapped devices using this one.",
-    ),
-    Field(
-        "devnos_using_dev", "RefDevNos", 9, False,
-        lambda row: ",".join(each.number for each in row.used_by),
-        "List of device numbers of mapped devices using this one.",
-    ),
-]  # fmt: skip
-_SPLIT = [
-    Field("subsystem", "Subsys", 6, False, _subsystem, "Userspace subsystem responsible for this device."),
-    Field("vg_name", "VG", 4, False, _part(0), "LVM Volume Group name."),
-    Field("lv_name", "LV", 4, False, _part(1), "LVM Logical Volume name."),
-    Field("lv_layer", "LVLayer", 7, False, _part(2), "LVM device layer."),
-]
+# section | flush right (n) or left (s), least width | name | heading | what it is
+_TABLE = """\
+name|s16|name|Name|Name of mapped device.
+name|s16|mangled_name|MangledName|Mangled name of mapped device.
+name|s16|unmangled_name|UnmangledName|Unmangled name of mapped device.
+name|s32|uuid|UUID|Unique (optional) identifier for mapped device.
+name|s32|mangled_uuid|MangledUUID|Mangled unique (optional) identifier for mapped device.
+name|s32|unmangled_uuid|UnmangledUUID|Unmangled unique (optional) identifier for mapped device.
+name|n6|read_ahead|RAhead|Read ahead value.
+info|s16|blkdevname|BlkDevName|Name of block device.
+info|s4|attr|Stat|(L)ive, (I)nactive, (s)uspended, (r)ead-only, read-(w)rite.
+info|s6|tables_loaded|Tables|Which of the live and inactive table slots are filled.
+info|s9|suspended|Suspended|Whether the device is suspended.
+info|s9|readonly|Read-only|Whether the device is read-only or writeable.
+info|s5|devno|DevNo|Device major and minor numbers
+info|n3|major|Maj|Block device major number.
+info|n3|minor|Min|Block device minor number.
+info|n4|open|Open|Number of references to open device, if requested.
+info|n4|segments|Targ|Number of segments in live table, if present.
+info|n6|events|Event|Number of most recent event.
+deps|n5|device_count|#Devs|Number of devices used by this one.
+deps|s16|devs_used|DevNamesUsed|List of names of mapped devices used by this one.
+deps|s16|devnos_used|DevNosUsed|List of device numbers of devices used by this one.
+deps|s16|blkdevs_used|BlkDevNamesUsed|List of names of block devices used by this one.
+deps|n5|device_ref_count|#Refs|Number of mapped devices referencing this one.
+deps|s8|names_using_dev|RefNames|List of names of mapped devices using this one.
+deps|s9|devnos_using_dev|RefDevNos|List of device numbers of mapped devices using this one.
+split|s6|subsystem|Subsys|Userspace subsystem responsible for this device.
+split|s4|vg_name|VG|LVM Volume Group name.
+split|s4|lv_name|LV|LVM Logical Volume name.
+split|s7|lv_layer|LVLayer|LVM device layer.
+"""
+_VALUES: dict[str, Callable[[Row], Cell]] = {
+    "name": lambda row: shown(row.info.name, row.options),
+    "mangled_name": lambda row: row.info.name,
+    "unmangled_name": lambda row: unmangled(row.info.name),
+    "uuid": lambda row: shown(row.info.uuid, row.options),
+    "mangled_uuid": lambda row: row.info.uuid,
+    "unmangled_uuid": lambda row: unmangled(row.info.uuid),
+    "read_ahead": _read_ahead,
+    "blkdevname": lambda row: _block_name(row, (row.info.major, row.info.minor)),
+    "attr": _attributes,
+    "tables_loaded": _tables,
+    "suspended": lambda row: "Suspended" if row.info.suspended else "Active",
+    "readonly": lambda row: "Read-only" if row.info.read_only else "Writeable",
+    "devno": lambda row: row.info.number,
+    "major": lambda row: row.info.major,
+    "minor": lambda row: row.info.minor,
+    "open": lambda row: row.info.open_count,
+    "segments": lambda row: row.info.target_count,
+    "events": lambda row: row.info.event_nr,
+    "device_count": lambda row: len(row.uses),
+    "devs_used": _names_used,
+    "devnos_used": lambda row: ",".join(f"{major}:{minor}" for major, minor in row.uses),
+    "blkdevs_used": lambda row: ",".join(_block_name(row, number) for number in row.uses),
+    "device_ref_count": lambda row: len(row.used_by),
+    "names_using_dev": lambda row: ",".join(shown(each.name, row.options) for each in row.used_by),
+    "devnos_using_dev": lambda row: ",".join(each.number for each in row.used_by),
+    "subsystem": _subsystem,
+    "vg_name": _part(0),
+    "lv_name": _part(1),
+    "lv_layer": _part(2),
+}
 
+
+def _fields() -> dict[str, list[Field]]:
+    """The fields of each section, in dmsetup's order."""
+    found: dict[str, list[Field]] = {}
+    for line in _TABLE.splitlines():
+        section, layout, name, heading, text = line.split("|")
+        field = Field(name, heading, int(layout[1:]), layout[0] == "n", _VALUES[name], text)
+        found.setdefault(section, []).append(field)
+    return found
+
+
+_BY_SECTION = _fields()
 _GROUPS = {
-    "Mapped Device Name": ("name_all", _NAME),
-    "Mapped Device Information": ("info_all", _INFO),
-    "Mapped Device Relationship Information": ("deps_all", _DEPS),
-    "Mapped Device Name Components": ("splitname_all", _SPLIT),
+    "Mapped Device Name": ("name_all", _BY_SECTION["name"]),
+    "Mapped Device Information": ("info_all", _BY_SECTION["info"]),
+    "Mapped Device Relationship Information": ("deps_all", _BY_SECTION["deps"]),
+    "Mapped Device Name Components": ("splitname_all", _BY_SECTION["split"]),
 }
 FIELDS = {field.name: field for _, fields in _GROUPS.values() for field in fields}
 SECTIONS = {name: [field.name for field in fields] for name, fields in _GROUPS.values()}

@@ -7,8 +7,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from lamella.cli.dmsetup.backend import FieldError, asked, look_up
-from lamella.cli.dmsetup.fields import FIELDS, SECTIONS, Cell, Field, help_text
-from lamella.cli.dmsetup.rows import Row
+from lamella.cli.dmsetup.fields import FIELDS, SECTIONS, Cell, Field, Row, help_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

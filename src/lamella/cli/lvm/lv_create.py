@@ -11,7 +11,7 @@ from lamella.cli.lvm import pool_options
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.lv_options import policy, read_ahead, stripe_options
 from lamella.cli.lvm.lv_sizes import check_size_options, extents_to_create, named_ranges
-from lamella.cli.lvm.names import volume_name
+from lamella.cli.lvm.names import Named, volume_name
 from lamella.cli.lvm.vg_options import metadata_profile
 from lamella.errors import NotFoundError, UnsupportedError
 from lamella.lvm.format.names import is_valid_name, reserved_reason
@@ -19,7 +19,6 @@ from lamella.lvm.operations.sizes import stripe_boundary, to_extents
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.disks.notice import Notice
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume
     from lamella.lvm.operations.thin_volumes import ThinRequest
@@ -91,10 +90,7 @@ def _names(context: Context, kind: str) -> tuple[str, str, str, str, list[str]]:
     for option in ("name", "thinpool"):
         if not args.has(option):
             continue
-        try:
-            named = volume_name(args.text(option))
-        except NotFoundError as error:
-            raise BadCommand(error.message) from error
+        named = _volume_name(args.text(option))
         own = named.lv or named.vg
         taken.append(named.vg if named.lv else "")
         if option == "name":
@@ -102,13 +98,9 @@ def _names(context: Context, kind: str) -> tuple[str, str, str, str, list[str]]:
         else:
             pool = own
     if rest or not any(taken):
-        first = rest.pop(0) if rest else os.environ.get("LVM_VG_NAME", "")
-        try:
-            named = volume_name(first)
-        except NotFoundError as error:
-            raise BadCommand(error.message) from error
+        named = _volume_name(rest.pop(0) if rest else os.environ.get("LVM_VG_NAME", ""))
         group = named.vg
-        if (named.lv and kind == "thin-snapshot") or (named.lv and kind == "snapshot"):
+        if named.lv and kind in ("thin-snapshot", "snapshot"):
             origin = named.lv
         elif named.lv:
             if pool and pool != named.lv:
@@ -127,11 +119,17 @@ def _names(context: Context, kind: str) -> tuple[str, str, str, str, list[str]]:
     return group, name, pool, origin, rest
 
 
+def _volume_name(text: str) -> Named:
+    try:
+        return volume_name(text)
+    except NotFoundError as error:
+        raise BadCommand(error.message) from error
+
+
 def _check_name(name: str) -> None:
     if not is_valid_name(name):
         raise BadCommand(f'Logical volume name "{name}" is invalid.')
-    reason = reserved_reason(name)
-    if reason:
+    if reason := reserved_reason(name):
         raise BadCommand(reason)
 
 
@@ -215,12 +213,8 @@ def _plain(context: Context, found: FoundGroup, name: str, profile: str, disks: 
     lv = create_lv(context.session, found, request, confirm=context.console.ask, yes=args.has("yes"))
     if not zero or not writable:
         context.console.warn(f"WARNING: Logical volume {group.name}/{lv.name} not zeroed.")
-    context.console.notices(_overprovisioning(context, found, None))
+    context.console.notices(pool_options.overprovisioning(context, found, None))
     return lv
-
-
-def _overprovisioning(context: Context, found: FoundGroup, lv: LogicalVolume | None) -> list[Notice]:
-    return pool_options.overprovisioning(context, found, lv)
 
 
 # -- thin ----------------------------------------------------------------------------------------------
@@ -238,13 +232,13 @@ def _pool(context: Context, found: FoundGroup, name: str, profile: str, disks: l
     extents, approximate = extents_to_create(context, group, ranges)
     request = pool_options.pool_request(context, found, profile, ranges)
     if approximate and context.args.extents().of in ("FREE", "PVS"):
-        extents = pool_options.leave_room(context, found, extents, request)
+        extents = pool_options.leave_room(found, extents, request)
     limit = group.free_extents() if approximate else None
     extents = stripe_boundary(
         extents, request.stripes, group.extent_size, say=context.console.print, limit=limit
     )
     lv = create_pool(context.session, found, name, extents, replace(request, activate=_activating(context)))
-    context.console.notices(_overprovisioning(context, found, lv))
+    context.console.notices(pool_options.overprovisioning(context, found, lv))
     return lv
 
 
@@ -269,7 +263,7 @@ def _thin(
         raise BadCommand("--virtualsize may not be zero.")
     extents = to_extents(size, group.extent_size, say=context.console.print)
     lv = create_thin(context.session, found, pool_lv, extents, _thin_request(context, name, profile))
-    context.console.notices(_overprovisioning(context, found, lv))
+    context.console.notices(pool_options.overprovisioning(context, found, lv))
     return lv
 
 
@@ -336,5 +330,5 @@ def _snapshot(
         )
     else:
         made = create_snapshot(context.session, found, lv, request)
-    context.console.notices(_overprovisioning(context, found, made))
+    context.console.notices(pool_options.overprovisioning(context, found, made))
     return made

@@ -25,10 +25,8 @@ def lvremove(context: Context) -> None:
             _remove_from(context, group, names)
         return
     for chosen in choose_volumes(context, context.args.positionals):
-        names = [lv.name for lv in volumes_of(context, chosen)]
-        if not names:
-            continue
-        _remove_from(context, chosen.found.group.name, names)
+        if names := [lv.name for lv in volumes_of(context, chosen)]:
+            _remove_from(context, chosen.found.group.name, names)
 
 
 def _named(arguments: list[str]) -> dict[str, list[str]] | None:
@@ -111,16 +109,9 @@ def _deactivate(context: Context, found: FoundGroup, lv: LogicalVolume, asked: b
 
 def _next(found: FoundGroup, waiting: list[str]) -> str:
     """The first volume that is not the external origin of another one to be removed."""
-    needed = {
-        lv.thin.external_origin
-        for name in waiting
-        if (lv := found.group.lvs.get(name)) and lv.thin is not None
-    }
-    for name in waiting:
-        lv = found.group.lvs.get(name)
-        if lv is not None and name not in needed:
-            return name
-    return waiting[0]
+    lvs = [found.group.lvs[name] for name in waiting if name in found.group.lvs]
+    needed = {lv.thin.external_origin for lv in lvs if lv.thin is not None}
+    return next((lv.name for lv in lvs if lv.name not in needed), waiting[0])
 
 
 def _remove(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool) -> None:

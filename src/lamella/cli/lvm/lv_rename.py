@@ -46,8 +46,7 @@ def _names(context: Context) -> tuple[str, str, str]:
     old, new = (named.lv or named.vg for named in (old_named, new_named))
     if not is_valid_name(new):
         raise BadCommand(f'New logical volume name "{new}" is invalid')
-    reason = reserved_reason(new)
-    if reason:
+    if reason := reserved_reason(new):
         raise BadCommand(reason)
     if old == new:
         raise BadCommand("Old and new logical volume names must differ")

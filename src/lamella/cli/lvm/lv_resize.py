@@ -25,22 +25,8 @@ if TYPE_CHECKING:
     from lamella.lvm.operations.lv_resize import GrowRequest
 
 
-def lvextend(context: Context) -> None:
-    """Extend a volume."""
-    _resize(context)
-
-
-def lvreduce(context: Context) -> None:
-    """Reduce a volume; what lies after its new end is lost."""
-    _resize(context)
-
-
 def lvresize(context: Context) -> None:
-    """Extend or reduce a volume."""
-    _resize(context)
-
-
-def _resize(context: Context) -> None:
+    """Extend or reduce a volume; what lies after its new end is lost."""
     args = context.args
     group, name = one_volume(context, args.positionals[0])
     disks = args.positionals[1:]
@@ -71,9 +57,11 @@ def _resize(context: Context) -> None:
             grow(find_file_system(node))
 
 
-def _request(
-    context: Context, ranges: PvRanges | None, approximate: bool, *, tell: bool = True
-) -> GrowRequest:
+lvextend = lvreduce = lvresize
+"""They refuse sizes in the other direction: see :func:`_check_direction`."""
+
+
+def _request(context: Context, ranges: PvRanges | None, approximate: bool) -> GrowRequest:
     from lamella.lvm.operations.lv_resize import GrowRequest
 
     args = context.args
@@ -81,8 +69,7 @@ def _request(
     size = args.size("stripesize")
     if stripes > 1 and not size:
         size = context.config.number("metadata/stripesize") * 1024
-        if tell:
-            context.console.print(f"Using default stripesize {human(size)}")
+        context.console.print(f"Using default stripesize {human(size)}")
     tags = tuple(context.config.strings("allocation/cling_tag_list"))
     return GrowRequest(stripes, size, policy(context), ranges, approximate, tags)
 
@@ -205,15 +192,18 @@ def _check_direction(context: Context, now: int, wanted: int, sign: str) -> None
 def _say_changed(context: Context, found: FoundGroup, name: str, old: int, new: int) -> None:
     extent = found.group.extent_size
     full = f"{found.group.name}/{name}"
+    before = f"from {human(old * extent)} ({old} extents)"
     if old == new:
-        context.console.print(
-            f"Size of logical volume {full} unchanged from {human(old * extent)} ({old} extents)."
-        )
-        return
-    context.console.print(
-        f"Size of logical volume {full} changed from {human(old * extent)} ({old} extents) "
-        f"to {human(new * extent)} ({new} extents)."
-    )
+        context.console.print(f"Size of logical volume {full} unchanged {before}.")
+    else:
+        after = f"to {human(new * extent)} ({new} extents)"
+        context.console.print(f"Size of logical volume {full} changed {before} {after}.")
+
+
+def _say_parts_changed(context: Context, found: FoundGroup, before: list[tuple[LogicalVolume, int]]) -> None:
+    for part, extents in before:
+        if part.extents != extents:
+            _say_changed(context, found, part.name, extents, part.extents)
 
 
 def _pool(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
@@ -242,7 +232,7 @@ def _pool(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[st
         if context.session.is_active(found, lv.name):
             raise Failed(f"Thin pool {full} has no file system of its own: leave --resizefs out.")
         raise Failed(f"Logical volume {full} must be activated before resizing filesystem.")
-    before = (metadata.extents, data.extents)
+    before = [(metadata, metadata.extents), (data, data.extents)]
     changed = resize_pool(
         context.session,
         found,
@@ -251,9 +241,7 @@ def _pool(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[st
         metadata_extents=metadata_wanted,
         request=_request(context, ranges, approximate),
     )
-    for part, old in ((metadata, before[0]), (data, before[1])):
-        if part.extents != old:
-            _say_changed(context, found, part.name, old, part.extents)
+    _say_parts_changed(context, found, before)
     return changed
 
 
@@ -302,7 +290,7 @@ def _by_policy(context: Context, found: FoundGroup, lv: LogicalVolume, disks: li
         raise Failed("Policy-based resize is supported only for snapshot, thin pool and vdo pool volumes.")
     group = found.group
     data, metadata = group.lvs[pool.data], group.lvs[pool.metadata]
-    before = (metadata.extents, data.extents)
+    before = [(metadata, metadata.extents), (data, data.extents)]
     used_data, used_metadata = _usage(context, found, lv)
     settings = pool_options.auto_extend(context, found, lv)
     ranges = named_ranges(context, found, disks)
@@ -316,7 +304,5 @@ def _by_policy(context: Context, found: FoundGroup, lv: LogicalVolume, disks: li
         percent=settings.percent,
         request=_request(context, ranges, False) if ranges else None,
     )
-    for part, old in ((metadata, before[0]), (data, before[1])):
-        if part.extents != old:
-            _say_changed(context, found, part.name, old, part.extents)
+    _say_parts_changed(context, found, before)
     return changed

@@ -11,6 +11,7 @@ from lamella.lvm.report.units import human
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
+    from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
     from lamella.lvm.operations.extent_ranges import PvRanges
 
@@ -27,20 +28,16 @@ def check_size_options(context: Context) -> None:
         raise BadCommand("--extents may not be zero.")
 
 
-def named_ranges(context: Context, found: object, names: list[str]) -> PvRanges | None:
+def named_ranges(context: Context, found: FoundGroup, names: list[str]) -> PvRanges | None:
     """The disks and extents that positional arguments restrict the command to; None without any."""
     if not names:
         return None
-    from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.operations.extent_ranges import parse_pv_ranges
 
-    assert isinstance(found, FoundGroup)
     return parse_pv_ranges(found, names, context.console.notice)
 
 
-def extents_to_create(
-    context: Context, group: VolumeGroup, ranges: PvRanges | None, origin: LogicalVolume | None = None
-) -> tuple[int, bool]:
+def extents_to_create(context: Context, group: VolumeGroup, ranges: PvRanges | None) -> tuple[int, bool]:
     """(extents, whether fewer will do) that lvcreate is asked for."""
     args = context.args
     if args.has("size"):
@@ -61,8 +58,6 @@ def extents_to_create(
         case "PVS":
             whole = sum(pv.pe_count for pv, _runs in ranges) if ranges else group.extents
             extents = percent_of(asked.number, whole)
-        case "ORIGIN" if origin is not None:
-            extents = percent_of(asked.number, origin.extents, up=True)
         case _:
             raise Failed("Please express size as %FREE, %PVS or %VG.")
     if not extents:

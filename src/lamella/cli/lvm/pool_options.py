@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.block.device import SECTOR
 from lamella.cli.lvm.errors import Failed
 from lamella.cli.lvm.lv_options import policy, stripe_options
 from lamella.errors import NotFoundError
@@ -71,23 +70,12 @@ def pool_request(
     )
 
 
-def leave_room(context: Context, found: FoundGroup, extents: int, request: PoolRequest) -> int:
+def leave_room(found: FoundGroup, extents: int, request: PoolRequest) -> int:
     """Extents for data where all free space is asked for: what metadata and its spare leave."""
-    from lamella.lvm.operations.thin_sizes import pool_sizes
-
-    sizes = pool_sizes(
-        extents,
-        found.group.extent_sectors,
-        lambda notice: None,
-        chunk_sectors=request.chunk_size // SECTOR,
-        metadata_extents=request.metadata_extents,
-        chunk_policy=request.chunk_policy,
-        crop=request.crop_metadata,
-        zero=request.zero,
-    )
-    if extents <= 2 * sizes.metadata_extents:
+    taken = 2 * request.sizes(found.group, extents, lambda notice: None).metadata_extents
+    if extents <= taken:
         raise Failed("Not enough space for thin pool creation.")
-    return extents - 2 * sizes.metadata_extents
+    return extents - taken
 
 
 def auto_extend(context: Context, found: FoundGroup, pool: LogicalVolume) -> AutoExtend:

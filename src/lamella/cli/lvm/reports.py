@@ -94,20 +94,6 @@ def checked(context: Context, request: Request) -> str:
         raise Failed(error.message) from error
 
 
-def _help_asked(context: Context) -> bool:
-    words = {word for option in context.args.texts("options") for word in option.lstrip("+-#").split(",")}
-    return bool(words & {"help", "?"})
-
-
-def _selection_help(context: Context) -> bool:
-    if context.args.text("select") not in ("help", "?"):
-        return False
-    from lamella.lvm.report.selection import HELP
-
-    sys.stdout.write(field_list() + HELP)
-    return True
-
-
 def print_report(
     context: Context, request: Request, views: Iterable[GroupView], bare: Iterable[DeviceInfo] = ()
 ) -> None:
@@ -120,10 +106,17 @@ def print_report(
 
 
 def _helped(context: Context) -> bool:
-    if _help_asked(context):
+    """Whether ``-o`` or ``-S`` asks for help; prints it."""
+    words = {word for option in context.args.texts("options") for word in option.lstrip("+-#").split(",")}
+    if words & {"help", "?"}:
         sys.stdout.write(field_list())
         return True
-    return _selection_help(context)
+    if context.args.text("select") not in ("help", "?"):
+        return False
+    from lamella.lvm.report.selection import HELP
+
+    sys.stdout.write(field_list() + HELP)
+    return True
 
 
 def lvs(context: Context) -> None:

@@ -51,12 +51,10 @@ def choose_groups(
             context.console.fail(error.message)
     for name in wanted:
         found = _usable_group(context, name, exported_ok=exported_ok)
-        if found is None:
-            continue
-        if found not in chosen:
+        if found is not None and found not in chosen:
             chosen.append(found)
     chosen += [one for one in groups if tags & set(one.group.tags) and one not in chosen]
-    return [one for one in chosen if _selected(context, "vg", one)]
+    return [one for one in chosen if _selected(context, one)]
 
 
 def _usable_group(context: Context, name: str, *, exported_ok: bool = False) -> FoundGroup | None:
@@ -70,23 +68,15 @@ def _usable_group(context: Context, name: str, *, exported_ok: bool = False) -> 
         context.console.fail(f"{error.message}\nCannot process volume group {name}")
         return None
     if context.session.is_foreign(found.group) and not context.args.has("foreign"):
-        _foreign(context, found)
+        context.console.fail(context.environment.foreign_group(found.group))
         return None
     if not exported_ok and _exported(context, found):
         return None
     return found
 
 
-def _foreign(context: Context, found: FoundGroup) -> None:
-    own = context.environment.system_id
-    ours = f"local system ID {own}" if own else "unknown local system ID"
-    context.console.fail(
-        f"Cannot access VG {found.group.name} with system ID {found.group.system_id} with {ours}."
-    )
-
-
-def _selected(context: Context, kind: str, found: FoundGroup) -> bool:
-    if kind != "vg" or not context.args.has("select") or context.name.startswith("lv"):
+def _selected(context: Context, found: FoundGroup) -> bool:
+    if not context.args.has("select") or context.name.startswith("lv"):
         return True
     selection = _parse(context.args.text("select"), "vg")
     view = context.view(found)
@@ -135,9 +125,8 @@ def choose_volumes(context: Context, arguments: list[str]) -> list[ChosenGroup]:
     chosen = []
     for name, all_of_it in whole.items():
         found = _usable_group(context, name)
-        if found is None:
-            continue
-        chosen.append(_in_group(context, found, all_of_it, wanted.get(name, [])))
+        if found is not None:
+            chosen.append(_in_group(context, found, all_of_it, wanted.get(name, [])))
     _tagged(context, {one.tag for one in named if one.tag}, chosen)
     return chosen
 

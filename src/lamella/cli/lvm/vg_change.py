@@ -44,22 +44,20 @@ def vgrename(context: Context) -> None:
     context.console.print(f'Volume group "{name}" successfully renamed to "{new}"')
 
 
-def _groups(context: Context, *, every: bool = False) -> list[FoundGroup]:
-    """Those named, all with *every* or ``-S``, or all if none is named."""
-    return choose_groups(context, [] if every else context.args.positionals)
+def _groups_to_mark(context: Context, *, exported_ok: bool) -> list[FoundGroup]:
+    """The groups that vgexport or vgimport is asked for: named, or all with ``-a``, or by ``-S``."""
+    args = context.args
+    if not args.positionals and not args.has("all") and not args.has("select"):
+        raise BadCommand("Please supply volume groups or use --select for selection or use -a for all.")
+    return choose_groups(context, [] if args.has("all") else args.positionals, exported_ok=exported_ok)
 
 
 def vgexport(context: Context) -> None:
     """Mark groups so that no host uses them until ``vgimport``."""
     from lamella.lvm.operations.group_export import export_group
 
-    args = context.args
-    if not args.positionals and not args.has("all") and not args.has("select"):
-        raise BadCommand("Please supply volume groups or use --select for selection or use -a for all.")
-    every = args.has("all")
-    for chosen in choose_groups(context, [] if every else args.positionals, exported_ok=False):
-        name = chosen.group.name
-        _each(context, name, lambda found: export_group(context.session, found), "exported")
+    for chosen in _groups_to_mark(context, exported_ok=False):
+        _each(context, chosen.group.name, lambda found: export_group(context.session, found), "exported")
 
 
 def vgimport(context: Context) -> None:
@@ -67,15 +65,12 @@ def vgimport(context: Context) -> None:
     from lamella.lvm.operations.group_export import import_group
 
     args = context.args
-    if not args.positionals and not args.has("all") and not args.has("select"):
-        raise BadCommand("Please supply volume groups or use --select for selection or use -a for all.")
-    for chosen in _groups(context, every=args.has("all")):
-        name = chosen.group.name
+    for chosen in _groups_to_mark(context, exported_ok=True):
         if not chosen.group.exported and args.has("all"):
             continue
         _each(
             context,
-            name,
+            chosen.group.name,
             lambda found: import_group(context.session, found),
             "imported",
             exported_ok=True,
@@ -105,7 +100,7 @@ def vgchange(context: Context) -> None:
         _refresh(context)
         return
     if any(args.has(name) for name in ("monitor", "poll", "lockstart", "lockstop")):
-        for chosen in _groups(context):
+        for chosen in choose_groups(context, args.positionals):
             if args.has("monitor"):
                 _monitor(context, chosen)
         return
@@ -113,7 +108,7 @@ def vgchange(context: Context) -> None:
         raise UnsupportedError(
             "Lock types need lvmlockd, which Lamella does not talk to.", hint="use LVM2 for shared groups"
         )
-    for chosen in _groups(context):
+    for chosen in choose_groups(context, args.positionals):
         if chosen.group.exported and not args.positionals:
             continue
         try:

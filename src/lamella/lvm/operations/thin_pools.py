@@ -25,11 +25,12 @@ from lamella.lvm.operations.logical_volumes import (
 from lamella.lvm.operations.lv_wipe import clear_lv
 from lamella.lvm.operations.physical_volumes import change_tags
 from lamella.lvm.operations.pool_spare import ensure_spare
-from lamella.lvm.operations.thin_sizes import pool_sizes
+from lamella.lvm.operations.thin_sizes import PoolSizes, pool_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lamella.lvm.disks.notice import Notice
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import VolumeGroup
     from lamella.lvm.format.physical_volume import PhysicalVolume
@@ -62,6 +63,26 @@ class PoolRequest:
     activate: bool = True
     """Activate it, where the session has an activator."""
 
+    def sizes(
+        self,
+        group: VolumeGroup,
+        data_extents: int,
+        say: Callable[[Notice], None],
+        metadata: LogicalVolume | None = None,
+    ) -> PoolSizes:
+        """The sizes of a pool with *data_extents* and, where it exists already, this *metadata* volume."""
+        return pool_sizes(
+            data_extents,
+            group.extent_sectors,
+            say,
+            chunk_sectors=self.chunk_size // SECTOR,
+            metadata_extents=metadata.extents if metadata is not None else self.metadata_extents,
+            existing_metadata=f"{group.name}/{metadata.name}" if metadata is not None else "",
+            chunk_policy=self.chunk_policy,
+            crop=self.crop_metadata,
+            zero=self.zero,
+        )
+
 
 def create_pool(
     session: Session, found: FoundGroup, name: str, extents: int, request: PoolRequest | None = None
@@ -72,18 +93,8 @@ def create_pool(
     if name:
         check_new_name(group, name)
     check_volume_count(group)
-    sizes = pool_sizes(
-        extents,
-        group.extent_sectors,
-        session.say,
-        chunk_sectors=request.chunk_size // SECTOR,
-        metadata_extents=request.metadata_extents,
-        chunk_policy=request.chunk_policy,
-        crop=request.crop_metadata,
-        zero=request.zero,
-    )
-    need_spare = request.spare
-    ensure_spare(session, found, sizes.metadata_extents, request.ranges, wanted=need_spare)
+    sizes = request.sizes(group, extents, session.say)
+    ensure_spare(session, found, sizes.metadata_extents, request.ranges, wanted=request.spare)
     name = name or free_name(group)
     result = allocate(
         group,
@@ -110,7 +121,7 @@ def create_pool(
     data = new_lv(session, f"{name}_tdata", visible=False)
     data.segments = merged(result.segments(0, request.stripe_size // SECTOR if request.stripes > 1 else 0))
     group.lvs[data.name] = data
-    _make_pool(pool_lv, data, metadata, sizes.chunk_sectors, sizes.crop_metadata, request)
+    _make_pool(pool_lv, data, metadata, sizes, request)
     session.commit(found, ())
     if request.activate:
         session.activate(found, [name])
@@ -137,17 +148,7 @@ def convert_to_pool(
     _check_convertible(found, data)
     if metadata is not None:
         _check_given_metadata(found, data, metadata, request)
-    sizes = pool_sizes(
-        data.extents,
-        group.extent_sectors,
-        session.say,
-        chunk_sectors=request.chunk_size // SECTOR,
-        metadata_extents=metadata.extents if metadata is not None else request.metadata_extents,
-        existing_metadata=f"{group.name}/{metadata.name}" if metadata is not None else "",
-        chunk_policy=request.chunk_policy,
-        crop=request.crop_metadata,
-        zero=request.zero,
-    )
+    sizes = request.sizes(group, data.extents, session.say, metadata)
     if agree is not None:
         agree()
     active = session.is_active(found, data.name)
@@ -169,7 +170,7 @@ def convert_to_pool(
         if WRITE not in part.status:
             part.status.append(WRITE)
     group.lvs[name] = pool_lv
-    _make_pool(pool_lv, data, metadata, sizes.chunk_sectors, sizes.crop_metadata, request)
+    _make_pool(pool_lv, data, metadata, sizes, request)
     session.commit(found, ())
     if active:
         session.activate(found, [name])
@@ -220,13 +221,13 @@ def _make_pool(
     pool_lv: LogicalVolume,
     data: LogicalVolume,
     metadata: LogicalVolume,
-    chunk_sectors: int,
-    crop: bool | None,
+    sizes: PoolSizes,
     request: PoolRequest,
 ) -> None:
+    crop = sizes.crop_metadata
     segment = ThinPoolSegment("thin-pool" if crop is None else "thin-pool+CROP_METADATA", 0, data.extents)
     segment.metadata, segment.data = metadata.name, data.name
-    segment.chunk_sectors = chunk_sectors
+    segment.chunk_sectors = sizes.chunk_sectors
     segment.discards = request.discards
     segment.zero = request.zero
     segment.crop_metadata = crop

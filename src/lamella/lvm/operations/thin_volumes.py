@@ -215,12 +215,7 @@ def remove_thin(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply
     thin = lv.thin
     if thin is None:
         raise UsageError(f"{group.name}/{lv.name} is not a thin volume", hint=f"lvs {group.name}")
-    for user, _segment, role in group.users().get(lv.name, ()):
-        if role == "external_origin":
-            raise BusyError(
-                f"Can't remove external origin logical volume {group.name}/{lv.name}.",
-                hint=f"remove {user.name} first",
-            )
+    _refuse_external_origins(group, [lv])
     pool_lv = group.lvs[thin.pool]
     pool = pool_lv.thin_pool
     assert pool is not None
@@ -241,19 +236,24 @@ def remove_thin(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply
         send_messages(session, found, pool_lv)
 
 
+def _refuse_external_origins(group: VolumeGroup, lvs: Sequence[LogicalVolume]) -> None:
+    """Raise if a volume that stays reads from one of *lvs*."""
+    users = group.users()
+    for lv in lvs:
+        for user, _segment, role in users.get(lv.name, ()):
+            if role == "external_origin" and user not in lvs:
+                raise BusyError(
+                    f"Can't remove external origin logical volume {group.name}/{lv.name}.",
+                    hint=f"remove {user.name} first",
+                )
+
+
 def remove_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> None:
     """Remove a thin pool with all its volumes, and the spare if no pool is left."""
     group = found.group
     segment = group.pool_segment(pool_lv)
     thins = group.thin_volumes(pool_lv)
-    users = group.users()
-    for lv in thins:
-        for user, _segment, role in users.get(lv.name, ()):
-            if role == "external_origin" and user not in thins:
-                raise BusyError(
-                    f"Can't remove external origin logical volume {group.name}/{lv.name}.",
-                    hint=f"remove {user.name} first",
-                )
+    _refuse_external_origins(group, thins)
     session.deactivate(found, [*(lv.name for lv in thins), pool_lv.name])
     for lv in thins:
         forget_lv(group, lv)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lamella.lvm.format.group_writer import Header
+    from lamella.lvm.format.model import VolumeGroup
     from lamella.lvm.session.config import Config
 
 LVM_ETC = Path("/etc/lvm")
@@ -98,6 +99,11 @@ class Environment:
         self.retain_days = config.number("backup/retain_days")
         self.pv_min_size = config.number("devices/pv_min_size") * 1024
         self.system_id = configured_system_id(config)
+
+    def foreign_group(self, group: VolumeGroup) -> str:
+        """LVM2's message about a group that belongs to another host."""
+        own = f"local system ID {self.system_id}" if self.system_id else "unknown local system ID"
+        return f"Cannot access VG {group.name} with system ID {group.system_id} with {own}."
 
     def header(self, description: str) -> Header:
         """The header of a text that is written now."""

@@ -217,14 +217,8 @@ class Session(Closing):
                 f"Cannot access clustered volume group {group.name}", hint="vgchange -cn with LVM2 first"
             )
         if self.is_foreign(group):
-            own = (
-                f"local system ID {self.environment.system_id}"
-                if self.environment.system_id
-                else "unknown local system ID"
-            )
             raise ReadOnlyError(
-                f"Cannot access VG {group.name} with system ID {group.system_id} with {own}.",
-                hint="only the host that owns the group may change it",
+                self.environment.foreign_group(group), hint="only the host that owns the group may change it"
             )
         if group.exported and not exported_ok:
             raise ReadOnlyError(f"Volume group {group.name} is exported", hint="vgimport it first")
