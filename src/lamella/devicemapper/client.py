@@ -164,20 +164,11 @@ class DeviceMapper(Closing):
 
     def suspend(self, name: str, *, flush: bool = True, freeze: bool = True) -> None:
         """Hold back requests. *freeze* a mounted file system first; *flush* waits for queued requests."""
-        flags = Flag.SUSPEND
-        if not flush:
-            flags |= Flag.NO_FLUSH
-        if not freeze:
-            flags |= Flag.SKIP_LOCKFS
-        self._call(Command.DEV_SUSPEND, "suspend", name, flags=flags)
+        self._call(Command.DEV_SUSPEND, "suspend", name, flags=Flag.SUSPEND | _holding(flush, freeze))
 
     def resume(self, name: str, *, flush: bool = True, freeze: bool = True, cookie: int = 0) -> DeviceInfo:
         """Let requests go on, through the inactive table if one was loaded. See :meth:`suspend`."""
-        flags = NOTHING
-        if not flush:
-            flags |= Flag.NO_FLUSH
-        if not freeze:
-            flags |= Flag.SKIP_LOCKFS
+        flags = _holding(flush, freeze)
         answer, _ = self._call(Command.DEV_SUSPEND, "resume", name, flags=flags, event_nr=cookie)
         self.made_event = Flag.UEVENT_GENERATED in answer.flags
         return info_of(answer)
@@ -437,6 +428,10 @@ def own_major(default: int | None = None) -> int:
     if default is not None:
         return default
     raise MissingError("this kernel has no device-mapper", hint="modprobe dm_mod")
+
+
+def _holding(flush: bool, freeze: bool) -> Flag:
+    return (NOTHING if flush else Flag.NO_FLUSH) | (NOTHING if freeze else Flag.SKIP_LOCKFS)
 
 
 def _check_name(name: str) -> None:

@@ -52,7 +52,7 @@ def show_volume(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolu
     """The block of lines about one volume."""
     say = context.console.print
     group = view.group
-    visible = view.visible(lv) and lv_kinds.kind_of(lv) not in lv_kinds.POOL_KINDS
+    visible = view.visible(lv) and lv.kind not in lv_kinds.POOL_KINDS
     say("--- Logical volume ---" if view.visible(lv) else "--- Internal logical volume ---")
     if visible:
         say(f"LV Path                /dev/{group.name}/{lv.name}")
@@ -91,7 +91,7 @@ def show_volume(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolu
         say(f"COW-table LE           {lv.extents}")
         chunk = store[1].extra.get("chunk_size")
         say(f"Snapshot chunk size    {sizes.show(chunk * SECTOR if isinstance(chunk, int) else 0)}")
-    if lv_kinds.kind_of(lv) in ("mirror", "raid1"):
+    if lv.kind in ("mirror", "raid1"):
         say(f"Mirrored volumes       {len(lv.segments[0].areas())}")
     say(f"Segments               {len(lv.segments)}")
     say(f"Allocation             {lv.allocation_policy or 'inherit'}")

@@ -33,11 +33,11 @@ def has_file_system(info: DeviceInfo) -> bool:
     return any(SYS_FS.glob(f"*/dm-{info.minor}"))
 
 
-def check_unused(dm: DeviceMapper, uuid: str, full_name: str, *, tries: int = TRIES) -> None:
+def check_unused(dm: DeviceMapper, uuid: str, full_name: str) -> None:
     """Raise :class:`BusyError` if the device with that UUID is open; waits for processes that open it for a
     moment.
     """
-    for left in reversed(range(tries)):
+    for left in reversed(range(TRIES)):
         info = dm.find(uuid=uuid)
         if info is None or not info.open_count:
             return

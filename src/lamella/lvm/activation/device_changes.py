@@ -173,11 +173,7 @@ class SharedCookie:
 
 def same_table(live: Sequence[TargetLine], wanted: Sequence[Target]) -> bool:
     """Whether the kernel's table is the wanted one."""
-    return [_words(one.line) for one in live] == [_words(one.line) for one in wanted]
-
-
-def _words(line: str) -> list[str]:
-    return line.split()
+    return [one.line.split() for one in live] == [one.line.split() for one in wanted]
 
 
 def set_read_ahead(info: DeviceInfo, sectors: int) -> None:

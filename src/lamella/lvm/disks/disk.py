@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from lamella.block.opening import is_remote, open_device
 from lamella.block.sysfs import attribute, device_folder, holders
 from lamella.errors import BusyError, CorruptError, LamellaError, ReadOnlyError
-from lamella.lvm.disks.notice import Notice
+from lamella.lvm.disks.notice import Notice, Noting
 from lamella.lvm.format.checksum import lvm_crc
 from lamella.lvm.format.ids import DM_PREFIX
 from lamella.lvm.format.label import SCAN_BYTES, Label, find_label, pack_label
@@ -180,7 +180,7 @@ class MetadataCopy:
 
 
 @dataclass(slots=True, eq=False)
-class Disk:
+class Disk(Noting):
     """A disk at a path. ``label`` is None if it is not a physical volume."""
 
     path: str
@@ -221,10 +221,10 @@ class Disk:
         try:
             self.label = find_label(start, self.path, said)
         except CorruptError as error:
-            self.notices.append(Notice("label", error.message, self.path, "error"))
+            self.note("label", error.message, self.path, "error")
         for line in said:
             level = "verbose" if line.startswith("Label checksum") else "warn"
-            self.notices.append(Notice("label", line, self.path, level))
+            self.note("label", line, self.path, level)
         if self.label is None:
             return
         for number, (offset, size) in enumerate(self.label.metadata_areas[:MAX_AREAS], 1):
@@ -285,7 +285,7 @@ class Disk:
         ]
         # LVM2 looks twice, and says so.
         self.notices += [Notice("metadata", line, self.path) for line in said]
-        self.notices.append(Notice("metadata", "Retrying metadata scan.", self.path, "print"))
+        self.note("metadata", "Retrying metadata scan.", self.path, "print")
         self._bad_copy(copy, [*said, f"WARNING: bad metadata text on {self.path} in mda{copy.number}"])
 
     def _bad_copy(self, copy: MetadataCopy, said: list[str]) -> None:

@@ -18,3 +18,14 @@ class Notice:
 
     def __str__(self) -> str:
         return self.message
+
+
+class Noting:
+    """What keeps the notices about it."""
+
+    __slots__ = ()
+    notices: list[Notice]
+
+    def note(self, kind: str, message: str, device: str = "", level: str = "warn") -> None:
+        """Add a :class:`Notice`."""
+        self.notices.append(Notice(kind, message, device, level))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from lamella.block.sysfs import attribute, device_folders
 from lamella.errors import CorruptError, LamellaError
 from lamella.lvm.disks.disk import Disk, MetadataCopy, Opener, is_block_device, open_file
-from lamella.lvm.disks.notice import Notice
+from lamella.lvm.disks.notice import Notice, Noting
 from lamella.lvm.format.group_reader import READ_PREFIX, read_group
 from lamella.lvm.format.ids import DM_PREFIX, without_dashes
 from lamella.lvm.format.model import MISSING, VolumeGroup
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, eq=False)
-class FoundGroup:
+class FoundGroup(Noting):
     """A volume group together with its disks."""
 
     group: VolumeGroup
@@ -110,7 +110,7 @@ class FoundGroup:
 
 
 @dataclass(slots=True, eq=False)
-class Scan:
+class Scan(Noting):
     """All that was found on some disks, in their order."""
 
     disks: list[Disk] = field(default_factory=list)
@@ -244,12 +244,12 @@ def _without_duplicates(result: Scan) -> dict[str, Disk]:
     for disk in result.duplicates:
         assert disk.label is not None
         line = f"WARNING: Not using device {disk.path} for PV {disk.label.uuid}."
-        result.notices.append(Notice("duplicate", line, disk.path))
+        result.note("duplicate", line, disk.path)
     for disk in result.duplicates:
         assert disk.label is not None
         uuid = disk.label.uuid
         line = f"WARNING: PV {uuid} prefers device {chosen[uuid].path} because {reasons[uuid]}."
-        result.notices.append(Notice("duplicate", line, disk.path))
+        result.note("duplicate", line, disk.path)
     return chosen
 
 
@@ -284,7 +284,7 @@ def _read_groups(result: Scan) -> None:
         if disk.label is not None and disk.copies and all(copy.problem for copy in disk.copies):
             plain = without_dashes(disk.label.uuid)
             line = f"WARNING: scan failed to get metadata summary from {disk.path} PVID {plain}"
-            disk.notices.append(Notice("metadata", line, disk.path))
+            disk.note("metadata", line, disk.path)
 
 
 def _assemble(result: Scan, usable: dict[str, Disk], system_id: str) -> None:
@@ -314,16 +314,14 @@ def _assemble(result: Scan, usable: dict[str, Disk], system_id: str) -> None:
             owned.add(label.uuid)
             found.outdated.append(copy.disk)
             assert copy.group is not None
-            found.notices.append(
-                Notice(
-                    "outdated",
-                    f"WARNING: outdated PV {copy.disk.path} seqno {copy.group.seqno} has been removed "
-                    f"in current VG {group.name} seqno {group.seqno}.",
-                    copy.disk.path,
-                )
+            found.note(
+                "outdated",
+                f"WARNING: outdated PV {copy.disk.path} seqno {copy.group.seqno} has been removed "
+                f"in current VG {group.name} seqno {group.seqno}.",
+                copy.disk.path,
             )
         if found.outdated:
-            found.notices.append(Notice("outdated", "See vgck --updatemetadata to clear outdated metadata."))
+            found.note("outdated", "See vgck --updatemetadata to clear outdated metadata.")
         _check_disks(found, bool(group.system_id) and group.system_id != system_id)
         result.groups.append(found)
     for uuid, disk in usable.items():
@@ -331,14 +329,10 @@ def _assemble(result: Scan, usable: dict[str, Disk], system_id: str) -> None:
             continue
         result.orphans.append(disk)
         if disk.label is not None and disk.label.used:
-            result.notices.append(
-                Notice(
-                    "used",
-                    f"WARNING: PV {disk.path} is marked in use but no VG was found using it.",
-                    disk.path,
-                )
+            result.note(
+                "used", f"WARNING: PV {disk.path} is marked in use but no VG was found using it.", disk.path
             )
-            result.notices.append(Notice("used", f"WARNING: PV {disk.path} might need repairing.", disk.path))
+            result.note("used", f"WARNING: PV {disk.path} might need repairing.", disk.path)
     _same_names(result)
 
 
@@ -351,26 +345,22 @@ def _newest(copies: list[MetadataCopy]) -> FoundGroup:
         assert best.group is not None
         if copy.group.seqno == best.group.seqno:
             if copy.text != best.text:
-                found.notices.append(
-                    Notice(
-                        "mismatch",
-                        f"WARNING: Scanning {copy.disk.path} mda{copy.number} found mismatch with "
-                        "other metadata.",
-                        copy.disk.path,
-                    )
+                found.note(
+                    "mismatch",
+                    f"WARNING: Scanning {copy.disk.path} mda{copy.number} found mismatch with "
+                    "other metadata.",
+                    copy.disk.path,
                 )
                 found.stale.append(copy)
             continue
         older, newer = (copy, best) if copy.group.seqno < best.group.seqno else (best, copy)
         assert older.group is not None
         assert newer.group is not None
-        found.notices.append(
-            Notice(
-                "stale",
-                f"WARNING: ignoring metadata seqno {older.group.seqno} on {older.disk.path} for seqno "
-                f"{newer.group.seqno} on {newer.disk.path} for VG {newer.group.name}.",
-                older.disk.path,
-            )
+        found.note(
+            "stale",
+            f"WARNING: ignoring metadata seqno {older.group.seqno} on {older.disk.path} for seqno "
+            f"{newer.group.seqno} on {newer.disk.path} for VG {newer.group.name}.",
+            older.disk.path,
         )
         best = newer
     assert best.group is not None
@@ -380,10 +370,8 @@ def _newest(copies: list[MetadataCopy]) -> FoundGroup:
         if copy.group.seqno < best.group.seqno:
             found.stale.append(copy)
     if any(notice.kind == "stale" for notice in found.notices):
-        found.notices.append(
-            Notice("stale", f"WARNING: Inconsistent metadata found for VG {best.group.name}.")
-        )
-        found.notices.append(Notice("stale", "See vgck --updatemetadata to correct inconsistency."))
+        found.note("stale", f"WARNING: Inconsistent metadata found for VG {best.group.name}.")
+        found.note("stale", "See vgck --updatemetadata to correct inconsistency.")
     return found
 
 
@@ -395,10 +383,10 @@ def _check_disks(found: FoundGroup, foreign: bool) -> None:
         if pv.missing:
             if not foreign:
                 lost = f"WARNING: Couldn't find device with uuid {pv.uuid}."
-                found.notices.append(Notice("missing", lost))
+                found.note("missing", lost)
                 hint = f" (last written to {pv.device})" if pv.device else ""
                 line = f"WARNING: VG {group.name} is missing PV {pv.uuid}{hint}."
-                found.notices.append(Notice("missing", line))
+                found.note("missing", line)
         elif MISSING in pv.flags or MISSING in pv.status:
             if used[pv.uuid]:
                 found.reappeared.append(pv)
@@ -407,24 +395,20 @@ def _check_disks(found: FoundGroup, foreign: bool) -> None:
                 pv.flags = [flag for flag in pv.flags if flag != MISSING]
                 pv.status = [flag for flag in pv.status if flag != MISSING]
                 line = f"WARNING: VG {group.name} has unused reappeared PV {pv.device} {pv.uuid}."
-            found.notices.append(Notice("reappeared", line, pv.device))
+            found.note("reappeared", line, pv.device)
     shrunk = False
     for pv in group.pvs:
         disk = found.disks.get(pv.uuid)
         if disk is not None and disk.size < pv.size:
             shrunk = True
-            found.notices.append(
-                Notice(
-                    "size",
-                    f"WARNING: Device {disk.path} has size of {disk.size // 512} sectors which is smaller "
-                    f"than corresponding PV size of {pv.dev_sectors} sectors. Was device resized?",
-                    disk.path,
-                )
+            found.note(
+                "size",
+                f"WARNING: Device {disk.path} has size of {disk.size // 512} sectors which is smaller "
+                f"than corresponding PV size of {pv.dev_sectors} sectors. Was device resized?",
+                disk.path,
             )
     if shrunk:
-        found.notices.append(
-            Notice("size", f"WARNING: One or more devices used as PVs in VG {group.name} have changed sizes.")
-        )
+        found.note("size", f"WARNING: One or more devices used as PVs in VG {group.name} have changed sizes.")
 
 
 def _same_names(result: Scan) -> None:
@@ -434,7 +418,5 @@ def _same_names(result: Scan) -> None:
         other = first.setdefault(group.name, group)
         if other is not group:
             line = f"WARNING: VG name {group.name} is used by VGs {group.uuid} and {other.uuid}."
-            result.notices.append(Notice("name", line))
-            result.notices.append(
-                Notice("name", "Fix duplicate VG names with vgrename uuid, a device filter, or system IDs.")
-            )
+            result.note("name", line)
+            result.note("name", "Fix duplicate VG names with vgrename uuid, a device filter, or system IDs.")

@@ -73,11 +73,11 @@ class LogicalVolume:
 
     @property
     def kind(self) -> str:
-        """The type of the first segment, "linear" for a striped one with one area."""
+        """The type of the first segment, "linear" for a striped one with one area; "" without segments."""
+        if not self.segments:
+            return ""
         first = self.segments[0]
-        if first.kind == "striped" and len(first.areas()) == 1:
-            return "linear"
-        return first.kind
+        return "linear" if first.kind == "striped" and len(first.mapped) < 2 else first.kind
 
     @property
     def thin_pool(self) -> ThinPoolSegment | None:

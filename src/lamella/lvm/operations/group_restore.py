@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.errors import BusyError, ExistsError, NotFoundError, UsageError
-from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.scan import FoundGroup
 from lamella.lvm.format.metadata_area import IGNORED, AreaHeader, Slot
 
@@ -31,11 +30,8 @@ def restore_group(session: Session, backup: VolumeGroup, *, force: bool = False)
             hint="vgrename one of them first",
         )
     if any(lv.thin_pool is not None for lv in backup.lvs.values()) and not force:
-        session.say(
-            Notice(
-                "thin",
-                f"Consider using option --force to restore Volume Group {backup.name} with thin volumes.",
-            )
+        session.note(
+            "thin", f"Consider using option --force to restore Volume Group {backup.name} with thin volumes."
         )
         raise UsageError("Restore failed.", hint="thin pools may have moved on since the backup: --force")
     found = _on_its_disks(session, backup)
@@ -64,7 +60,7 @@ def _on_its_disks(session: Session, backup: VolumeGroup) -> FoundGroup:
         if disk is None:
             missing += 1
             said = f"Couldn't find device with uuid {pv.uuid}."
-            session.say(Notice("missing", said, level="warn"))
+            session.note("missing", said, level="warn")
             continue
         owner = scan.group_of(disk)
         if owner is not None and owner.group.uuid != backup.uuid:
@@ -97,7 +93,7 @@ def update_metadata(session: Session, found: FoundGroup) -> None:
     group = found.group
     for copy in found.damaged:
         said = f"WARNING: repairing bad metadata in mda{copy.number} at {copy.start} on {copy.disk.path}."
-        session.say(Notice("metadata", said, copy.disk.path))
+        session.note("metadata", said, copy.disk.path)
         if copy.header is None:
             copy.header = AreaHeader(copy.start, copy.size)
         elif copy.problem == "text":
@@ -105,8 +101,8 @@ def update_metadata(session: Session, found: FoundGroup) -> None:
             copy.header = AreaHeader(copy.start, copy.header.size, Slot(flags=flags))
         copy.problem = ""
     for disk in found.outdated:
-        session.say(Notice("outdated", f"WARNING: wiping mda on outdated PV {disk.path}", disk.path))
-        session.say(Notice("outdated", f"WARNING: wiping header on outdated PV {disk.path}", disk.path))
+        session.note("outdated", f"WARNING: wiping mda on outdated PV {disk.path}", disk.path)
+        session.note("outdated", f"WARNING: wiping header on outdated PV {disk.path}", disk.path)
     session.commit(found, ())
     if found.outdated:
         session.drop_disks(found.outdated)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.errors import BusyError, ExistsError, LamellaError, NoSpaceError, UnsupportedError, UsageError
-from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import READ, VISIBLE, WRITE, LogicalVolume, VolumeGroup
 from lamella.lvm.format.names import name_problem, reserved_reason
@@ -227,7 +226,7 @@ def check_stripes(
             f"Reducing requested stripe size {human(stripe_size)} to maximum, physical extent size "
             f"{human(group.extent_size)}."
         )
-        session.say(Notice("stripes", said, level="print"))
+        session.note("stripes", said, level="print")
         return group.extent_size
     return stripe_size
 

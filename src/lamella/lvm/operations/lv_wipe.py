@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.errors import MissingError
-from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.signatures import find_signatures, wipe_signature
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.operations.physical_volumes import Confirm, never
@@ -44,7 +43,7 @@ def wipe_lv(
         try:
             signatures = find_signatures(device)
         except MissingError as error:
-            session.say(Notice("signature", f"WARNING: {error.message}."))
+            session.note("signature", f"WARNING: {error.message}.")
             signatures = []
         path = f"/dev/{found.group.name}/{lv.name}"
         for signature in signatures:
@@ -53,13 +52,13 @@ def wipe_lv(
                 "Wipe it? [y/n]: "
             )
             if not yes and not confirm(question):
-                session.say(Notice("signature", f"Aborted wiping of {signature.type}.", level="error"))
+                session.note("signature", f"Aborted wiping of {signature.type}.", level="error")
                 left += 1
                 if kernel:
                     continue
                 break
             said = f"Wiping {signature.type} signature on {path}."
-            session.say(Notice("signature", said, level="print"))
+            session.note("signature", said, level="print")
             wipe_signature(device, signature)
     if left and kernel:
         many = "s" if left > 1 else ""
@@ -67,7 +66,7 @@ def wipe_lv(
             f"{left} existing signature{many} left on the device.",
             f"Failed to wipe signatures on logical volume {found.group.name}/{lv.name}.",
         ):
-            session.say(Notice("signature", line, level="error"))
+            session.note("signature", line, level="error")
         return False
     if zero:
         device.write_zeros(0, min(ZEROED, device.size))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.errors import CorruptError, UsageError
-from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.model import MISSING, VolumeGroup
 from lamella.lvm.operations.volume_groups import detach_pv
 
@@ -32,15 +31,15 @@ def remove_missing(session: Session, found: FoundGroup, *, force: bool = False) 
     if partial and not force:
         for name in sorted(partial):
             said = f"WARNING: Partial LV {name} needs to be repaired or removed. "
-            session.say(Notice("missing", said))
+            session.note("missing", said)
         for said in (
             f"There are still partial LVs in VG {group.name}.",
             "To remove them unconditionally use: vgreduce --removemissing --force.",
             "To remove them unconditionally from mirror LVs use: vgreduce --removemissing "
             "--mirrorsonly --force.",
         ):
-            session.say(Notice("missing", said, level="error"))
-        session.say(Notice("missing", "WARNING: Proceeding to remove empty missing PVs."))
+            session.note("missing", said, level="error")
+        session.note("missing", "WARNING: Proceeding to remove empty missing PVs.")
     elif partial:
         for name in sorted(partial):
             segment = group.lvs[name].segments[0]
@@ -51,7 +50,7 @@ def remove_missing(session: Session, found: FoundGroup, *, force: bool = False) 
                 )
         session.deactivate(found, sorted(partial))
         for name in sorted(partial):
-            session.say(Notice("missing", f"WARNING: Removing partial LV {group.name}/{name}."))
+            session.note("missing", f"WARNING: Removing partial LV {group.name}/{name}.")
             del group.lvs[name]
         _drop_thin_messages(group)
     removed = [pv for pv in gone if not group.used_ranges(pv)]

@@ -16,7 +16,6 @@ from lamella.block.device import SECTOR
 from lamella.errors import BusyError, ExistsError, MissingError, NotFoundError, UsageError
 from lamella.lvm.disks.disk import Disk, MetadataCopy, is_claimed
 from lamella.lvm.disks.kernel_active import refuse_active
-from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.pv_layout import MAX_COPIES, LayoutRequest, lay_out, topology
 from lamella.lvm.disks.signatures import find_signatures, wipe_signature
 from lamella.lvm.format.ids import is_uuid, new_uuid
@@ -83,7 +82,7 @@ def create_pv(
             hint=f"a physical volume needs {session.environment.pv_min_size} bytes at least",
         )
     if options.size > disk.size:
-        session.say(Notice("size", f"WARNING: {path}: Overriding real size. You could lose data.", path))
+        session.note("size", f"WARNING: {path}: Overriding real size. You could lose data.", path)
     extent = options.restore.extent_size if options.restore is not None else 0
     request = LayoutRequest(
         size=size,
@@ -156,28 +155,24 @@ def _check_free(session: Session, disk: Disk, options: PvOptions, confirm: Confi
     if owner is not None:
         group = owner.group
         if options.force < 2:
-            session.say(
-                Notice(
-                    "used",
-                    f'Can\'t initialize physical volume "{path}" of volume group "{group.name}" without -ff',
-                    path,
-                    "error",
-                )
+            session.note(
+                "used",
+                f'Can\'t initialize physical volume "{path}" of volume group "{group.name}" without -ff',
+                path,
+                "error",
             )
             raise BusyError(f"{path}: physical volume not initialized.", hint="vgreduce it first")
         question = f'Really INITIALIZE physical volume "{path}" of volume group "{group.name}" [y/n]? '
         if not options.yes and not confirm(question):
             raise BusyError(f"{path}: physical volume not initialized.", hint="vgreduce it first")
         refuse_active(group.name, group.uuid, session.environment.sys_block)
-        session.say(Notice("used", "WARNING: Forcing physical volume creation on", path))
-        session.say(Notice("used", f'{path} of volume group "{group.name}"', path))
+        session.note("used", "WARNING: Forcing physical volume creation on", path)
+        session.note("used", f'{path} of volume group "{group.name}"', path)
         return
     if disk.label is not None and disk.label.used:
         if options.force < 2:
-            session.say(
-                Notice("used", f"PV {path} is used by a VG but its metadata is missing.", path, "error")
-            )
-            session.say(Notice("used", f"Can't initialize PV '{path}' without -ff.", path, "error"))
+            session.note("used", f"PV {path} is used by a VG but its metadata is missing.", path, "error")
+            session.note("used", f"Can't initialize PV '{path}' without -ff.", path, "error")
             raise BusyError(
                 f"{path}: physical volume not initialized.",
                 hint="attach the group's other disks, or force it twice",
@@ -200,7 +195,7 @@ def _wipe_signatures(session: Session, disk: Disk, options: PvOptions, confirm: 
     try:
         found = find_signatures(disk.reader)
     except MissingError as error:
-        session.say(Notice("signature", f"WARNING: {error.message}.", disk.path))
+        session.note("signature", f"WARNING: {error.message}.", disk.path)
         return
     for signature in found:
         if signature.type.startswith("LVM") and signature.type.endswith("_member"):
@@ -210,13 +205,11 @@ def _wipe_signatures(session: Session, disk: Disk, options: PvOptions, confirm: 
             "Wipe it? [y/n]: "
         )
         if not (options.yes or options.force) and not confirm(question):
-            session.say(Notice("signature", f"Aborted wiping of {signature.type}.", disk.path, "error"))
+            session.note("signature", f"Aborted wiping of {signature.type}.", disk.path, "error")
             left = "1 existing signature left on the device."
-            session.say(Notice("signature", left, disk.path, "error"))
+            session.note("signature", left, disk.path, "error")
             raise BusyError(f"{disk.path}: physical volume not initialized.", hint="wipefs it, or answer y")
-        session.say(
-            Notice("signature", f"Wiping {signature.type} signature on {disk.path}.", disk.path, "print")
-        )
+        session.note("signature", f"Wiping {signature.type} signature on {disk.path}.", disk.path, "print")
         wipe_signature(disk.writer, signature)
 
 
@@ -281,23 +274,21 @@ def remove_pv(session: Session, path: str, *, force: int = 0, confirm: Confirm =
             said = f"PV {path} is used by VG {owner.group.name} so please use vgreduce first."
         else:
             said = f"PV {path} is used by a VG but its metadata is missing."
-        session.say(Notice("used", said, path, "error"))
+        session.note("used", said, path, "error")
         twice = "(If you are certain you need pvremove, then confirm by using --force twice.)"
         if force < 2:
-            session.say(Notice("used", twice, path, "error"))
+            session.note("used", twice, path, "error")
             raise BusyError(
                 f"{path}: physical volume label not removed.", hint=f"vgreduce GROUP {path} first"
             )
         name = owner.group.name if owner is not None else "(unknown)"
-        session.say(Notice("used", f"WARNING: PV {path} is used by VG {name}.", path))
+        session.note("used", f"WARNING: PV {path} is used by VG {name}.", path)
         if not confirm(f'Really WIPE LABELS from physical volume "{path}" of volume group "{name}" [y/n]? '):
             raise BusyError(f"{path}: physical volume label not removed.", hint="answer y, or pass --yes")
         if owner is not None:
             refuse_active(owner.group.name, owner.group.uuid, session.environment.sys_block)
-        session.say(
-            Notice(
-                "used", f'WARNING: Wiping physical volume label from {path} of volume group "{name}"', path
-            )
+        session.note(
+            "used", f'WARNING: Wiping physical volume label from {path} of volume group "{name}"', path
         )
     if session.test:
         return
@@ -322,7 +313,7 @@ def resize_pv(session: Session, disk: Disk, found: FoundGroup | None, size: int 
         said = (
             f"WARNING: {disk.path}: Overriding real size {disk.size // SECTOR} sectors. You could lose data."
         )
-        session.say(Notice("size", said, disk.path))
+        session.note("size", said, disk.path)
     new_size = (size or disk.size) // SECTOR * SECTOR
     if new_size < session.environment.pv_min_size:
         raise UsageError(
@@ -428,7 +419,7 @@ def change_pv(
         if allocatable == pv.allocatable:
             state = "allocatable" if allocatable else "unallocatable"
             said = f'Physical volume "{pv.device}" is already {state}.'
-            session.say(Notice("pv", said, pv.device))
+            session.note("pv", said, pv.device)
         else:
             pv.status = [word for word in pv.status if word != ALLOCATABLE]
             pv.status += [ALLOCATABLE] if allocatable else []

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.errors import BusyError, LamellaError, NotFoundError, UsageError
-from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.format.model import VISIBLE, LogicalVolume
 from lamella.lvm.operations.logical_volumes import require_simple
@@ -93,15 +92,13 @@ def repair_pool(
     group.rename_lv(spare, name)
     segment.metadata = name
     session.commit(found)
-    session.say(
-        Notice(
-            "thin",
-            f"WARNING: LV {group.name}/{old.name} holds a backup of the unrepaired metadata. "
-            "Use lvremove when no longer required.",
-        )
+    session.note(
+        "thin",
+        f"WARNING: LV {group.name}/{old.name} holds a backup of the unrepaired metadata. "
+        "Use lvremove when no longer required.",
     )
     try:
         ensure_spare(session, found, 0, None, wanted=True)
     except LamellaError as error:
-        session.say(Notice("thin", f"WARNING: no new pool metadata spare: {error.message}"))
+        session.note("thin", f"WARNING: no new pool metadata spare: {error.message}")
     return old

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from lamella import logs
 from lamella.block.device import SECTOR
 from lamella.errors import UsageError
-from lamella.lvm.disks.notice import Notice
 from lamella.lvm.operations.logical_volumes import require_simple
 from lamella.lvm.operations.lv_changes import users_of_pool
 from lamella.lvm.operations.lv_resize import GrowRequest, grow_extents
@@ -122,7 +121,7 @@ def grow_by_policy(
         )
     if threshold < 50:
         said = f"WARNING: Thin pool autoextend threshold {threshold}% is set below minimum supported 50%."
-        session.say(Notice("thin", said))
+        session.note("thin", said)
     if max(threshold, 50) < 100 and not percent:
         raise UsageError(
             f"Can't extend {group.name}/{pool_lv.name} with thin-pool autoextend percent set to 0%.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.segments import merged
 from lamella.lvm.operations.allocation import allocate
 from lamella.lvm.operations.logical_volumes import forget_lv, free_name, new_lv
@@ -56,7 +55,7 @@ def ensure_spare(
     if not wanted:
         if extents:
             said = "WARNING: recovery of pools without pool metadata spare LV is not automated."
-            session.say(Notice("thin", said))
+            session.note("thin", said)
         return
     spare = spare_of(group)
     if not extents:

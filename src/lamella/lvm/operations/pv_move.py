@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.errors import BusyError, CorruptError, NoSpaceError, NotFoundError
-from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.segments import Area, Segment, StripedSegment, merged
 from lamella.lvm.operations.allocation import allocate
 from lamella.lvm.operations.logical_volumes import require_simple
@@ -137,7 +136,7 @@ def _pieces(session: Session, owner: FoundGroup, request: MoveRequest) -> list[_
         if PVMOVE in lv.status or LOCKED in lv.status:
             names = [user.name for user, _segment, _role in users.get(lv.name, ())] or [lv.name]
             for name in dict.fromkeys(names):
-                session.say(Notice("pvmove", f"Skipping locked LV {group.name}/{name}.", level="print"))
+                session.note("pvmove", f"Skipping locked LV {group.name}/{name}.", level="print")
             skipped = True
             continue
         if lv.name in active:
@@ -155,7 +154,7 @@ def _pieces(session: Session, owner: FoundGroup, request: MoveRequest) -> list[_
                     piece.moved[index] = []
                     count += piece.segment.area_extents
         said = f"Moving {count} extents of logical volume {group.name}/{lv.name}."
-        session.say(Notice("pvmove", said, level="verbose"))
+        session.note("pvmove", said, level="verbose")
         found += pieces
     if not found:
         said = "All data on source PV skipped. It contains locked, hidden or non-top level LVs only.\n"

@@ -46,10 +46,10 @@ class Extents:
         return f"{self.number}%{self.of}" if self.of else str(self.number)
 
 
-def parse_size(text: str, *, unit: str = "m", signs: str = "+", whole_sectors: bool = True) -> Size:
+def parse_size(text: str, *, unit: str = "m", signs: str = "+") -> Size:
     """The size in *text*; *unit* is the one without a letter, *signs* are those allowed before it.
 
-    Raises :class:`UsageError` with LVM2's message. With *whole_sectors*, bytes must be a multiple of 512.
+    Raises :class:`UsageError` with LVM2's message. Bytes must be a multiple of 512.
     """
     sign = text[:1] if text[:1] in ("+", "-") else ""
     if sign == "-" and sign not in signs:
@@ -76,10 +76,10 @@ def parse_size(text: str, *, unit: str = "m", signs: str = "+", whole_sectors: b
     whole = int(digits) << _SHIFTS.get(letter, 0) if digits.isdigit() else int(size)
     if digits.isdigit() and letter == "s":
         whole *= SECTOR
-    if letter == "b" and whole_sectors and whole % SECTOR:
+    if letter == "b" and whole % SECTOR:
         low = whole // SECTOR * SECTOR
         raise UsageError(f"Size is not a multiple of 512. Try using {low} or {low + SECTOR}.")
-    return Size(whole // SECTOR * SECTOR if whole_sectors else whole, sign)
+    return Size(whole // SECTOR * SECTOR, sign)
 
 
 def parse_extents(text: str, *, signs: str = "+") -> Extents:

@@ -82,7 +82,7 @@ def create_thin(
         rounded = -(-size // chunk) * chunk // group.extent_sectors
         if rounded != extents:
             said = f"Rounding size ({extents} extents) up to chunk boundary size ({rounded} extents)."
-            session.say(Notice("thin", said, level="print"))
+            session.note("thin", said, level="print")
             extents = rounded
     return _new_thin(session, found, pool_lv, extents, request or ThinRequest())
 

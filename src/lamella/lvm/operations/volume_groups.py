@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.errors import BusyError, CorruptError, ExistsError, NoSpaceError, UsageError
-from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.scan import FoundGroup
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import RESIZEABLE, VolumeGroup
@@ -135,7 +134,7 @@ def _add_disks(
         if disk.label is None or disk.label.used:
             create_pv(session, disk.path, pv_options, confirm=confirm)
             said = f'Physical volume "{disk.path}" successfully created.'
-            session.say(Notice("pv", said, disk.path, "print"))
+            session.note("pv", said, disk.path, "print")
             if session.test:
                 continue
         pv = new_pv(disk, group.extent_sectors)
@@ -163,7 +162,7 @@ def _free_disks(session: Session, group: VolumeGroup, paths: Sequence[str]) -> l
                 f"Physical volume '{path}' is already in volume group '{owner.group.name}'",
                 f"Unable to add physical volume '{path}' to volume group '{owner.group.name}'",
             ):
-                session.say(Notice("used", said, path, "error"))
+                session.note("used", said, path, "error")
             raise BusyError(
                 f"{path}: physical volume not initialized.", hint=f"vgreduce {owner.group.name} {path} first"
             )
@@ -248,9 +247,7 @@ def remove_group(session: Session, found: FoundGroup, *, force: bool = False) ->
         )
     if found.missing and not force:
         count = len(found.missing)
-        session.say(
-            Notice("missing", f"WARNING: {count} physical volumes are currently missing from the system.")
-        )
+        session.note("missing", f"WARNING: {count} physical volumes are currently missing from the system.")
         raise CorruptError(f'Volume group "{group.name}" not removed', hint="vgreduce --removemissing")
     session.remove_group(found)
     if not session.test:

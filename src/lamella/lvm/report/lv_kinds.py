@@ -18,16 +18,6 @@ if TYPE_CHECKING:
 POOL_KINDS = ("thin-pool", "cache-pool", "vdo-pool")
 
 
-def kind_of(lv: LogicalVolume) -> str:
-    """The type of its first segment without flags; ``linear`` for one stripe."""
-    if not lv.segments:
-        return ""
-    first = lv.segments[0]
-    if first.kind == "striped":
-        return "linear" if len(first.mapped) < 2 else "striped"
-    return first.kind
-
-
 def part_kind(view: GroupView, lv: LogicalVolume) -> tuple[str, str]:
     """(kind of the volume that *lv* is a part of, role in it), or ("", "")."""
     user = view.role_of(lv)
@@ -53,8 +43,8 @@ def layout(view: GroupView, lv: LogicalVolume) -> list[str]:
     kinds = list(
         dict.fromkeys("striped" if s.kind == "striped" and len(s.mapped) > 1 else s.kind for s in lv.segments)
     )
-    kinds = ["linear" if kind == "striped" and kind_of(lv) == "linear" else kind for kind in kinds]
-    kind = kind_of(lv)
+    kinds = ["linear" if kind == "striped" and lv.kind == "linear" else kind for kind in kinds]
+    kind = lv.kind
     if kind == "thin-pool":
         return ["thin", "pool"]
     if kind == "thin":
@@ -83,7 +73,7 @@ def _raid_level(kind: str) -> str:
 
 def roles(view: GroupView, lv: LogicalVolume) -> list[str]:
     """Words such as ``public,origin,thinorigin`` or ``private,thin,pool,data``."""
-    kind = kind_of(lv)
+    kind = lv.kind
     in_snapshot = lv.name in view.snapshot_stores or lv.name in view.snapshot_origins
     hidden = not (view.visible(lv) or in_snapshot) or kind in POOL_KINDS
     words = ["private" if hidden else "public"]
@@ -196,7 +186,7 @@ def _plain_attributes(view: GroupView, lv: LogicalVolume) -> str:
 
 
 def _volume_letter(view: GroupView, lv: LogicalVolume) -> str:
-    kind = kind_of(lv)
+    kind = lv.kind
     user_kind, role = part_kind(view, lv)
     synced = "NOTSYNCED" not in lv.status
     letter = "-"
@@ -243,7 +233,7 @@ def _merging_store(view: GroupView, origin: str) -> bool:
 
 
 def _target_letter(view: GroupView, lv: LogicalVolume) -> str:
-    kind = kind_of(lv)
+    kind = lv.kind
     user_kind, _role = part_kind(view, lv)
     if kind in ("thin", "thin-pool"):
         return "t"
@@ -280,7 +270,7 @@ def health(view: GroupView, lv: LogicalVolume) -> str:
     """``partial``, or ``unknown`` for a RAID's volumes where device-mapper is not asked."""
     if lv.name in view.partial_lvs:
         return "partial"
-    kind, user_kind = kind_of(lv), part_kind(view, lv)[0]
+    kind, user_kind = lv.kind, part_kind(view, lv)[0]
     if not view.sources.activation and (kind.startswith("raid") or user_kind.startswith("raid")):
         return "unknown"
     target = view.target(lv) if lv.thin is not None or lv.thin_pool is not None else None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _path(view: GroupView, lv: LogicalVolume) -> str:
-    if not view.visible(lv) or lv_kinds.kind_of(lv) in lv_kinds.POOL_KINDS:
+    if not view.visible(lv) or lv.kind in lv_kinds.POOL_KINDS:
         return ""
     return f"/dev/{view.group.name}/{lv.name}"
 
@@ -125,7 +125,7 @@ def _descendants(view: GroupView, lv: LogicalVolume) -> list[str]:
 
 
 def _modules(view: GroupView, lv: LogicalVolume) -> list[str]:
-    kind = lv_kinds.kind_of(lv)
+    kind = lv.kind
     if lv.name in view.snapshot_origins or lv.name in view.snapshot_stores:
         return ["snapshot"]
     match kind:
@@ -186,7 +186,7 @@ def _permissions(view: GroupView, lv: LogicalVolume) -> str:
 
 
 def _initial_sync(view: GroupView, lv: LogicalVolume) -> bool:
-    kind = lv_kinds.kind_of(lv)
+    kind = lv.kind
     return (kind == "mirror" or kind.startswith("raid")) and "NOTSYNCED" not in lv.status
 
 

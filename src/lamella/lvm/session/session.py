@@ -11,6 +11,7 @@ from lamella.errors import BusyError, CorruptError, NotFoundError, ReadOnlyError
 from lamella.lvm.disks.disk import Disk, Opener, is_block_device, open_file, open_shared
 from lamella.lvm.disks.hints import invalidated
 from lamella.lvm.disks.kernel_active import refuse_active
+from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.scan import FoundGroup, Scan, same_file, scan
 from lamella.lvm.format.model import WRITE, WRITE_LOCKED
 from lamella.lvm.format.segments import is_known_type
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lamella.block.device import BlockDevice
-    from lamella.lvm.disks.notice import Notice
     from lamella.lvm.format.model import VolumeGroup
     from lamella.lvm.session.activator_interface import Activator
     from lamella.lvm.session.environment import Environment
@@ -82,6 +82,10 @@ class Session(Closing):
         self.notices.append(notice)
         if self._say is not None:
             self._say(notice)
+
+    def note(self, kind: str, message: str, device: str = "", level: str = "warn") -> None:
+        """:meth:`say` a :class:`Notice`."""
+        self.say(Notice(kind, message, device, level))
 
     # -- reading ---------------------------------------------------------------------------------
 
