@@ -397,13 +397,18 @@ def _repair_file_system(lamella: Callable[..., Output]) -> None:
     run("e2fsck", "-fn", node)
 
 
+def _mounted_with_content(lamella: Callable[..., Output]) -> tuple[Path, dict[str, str]]:
+    """Where container "box" is mounted, once a file in it is on the disk, and :func:`_sum` of it."""
+    folder = Path(lamella("mount", "box").out.strip())
+    (folder / "kept").write_bytes(NOISE * 64)
+    run("sync", "-f", folder)
+    return folder, _sum(folder)
+
+
 def test_a_commit_that_fails_then_checked_and_cleared(lamella: Callable[..., Output], root: Path) -> None:
     image = _image(root)
     with _bad_disk(root) as (dm, bad):
-        folder = Path(lamella("mount", "box").out.strip())
-        (folder / "kept").write_bytes(NOISE * 64)
-        run("sync", "-f", folder)
-        before = _sum(folder)
+        folder, before = _mounted_with_content(lamella)
         bad.fail_writes()
         said = lamella("create", "--name", "late", image, expect=8)
         assert "lamella deactivate; then lamella repair; then lamella activate" in said.err
@@ -433,10 +438,7 @@ def test_a_dead_metadata_device_fails_the_pool_which_comes_back_with_it(
 ) -> None:
     image = _image(root)
     with _bad_disk(root) as (dm, bad):
-        folder = Path(lamella("mount", "box").out.strip())
-        (folder / "kept").write_bytes(NOISE * 64)
-        run("sync", "-f", folder)
-        before = _sum(folder)
+        folder, before = _mounted_with_content(lamella)
         bad.fail()
         lamella("create", "--name", "late", image, expect=13)
         with contextlib.suppress(LamellaError):  # the kernel says yes, or has found out by itself

@@ -13,10 +13,11 @@ import pytest
 
 from lamella.block import FileDevice
 from lamella.thin.engine.pool import Pool, PoolOptions
-from tests.guest.machine import ROUNDS, dmsetup, node, run
+from tests.guest.machine import ROUNDS, dmsetup, run, thin_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 SECTOR = 512
@@ -63,14 +64,8 @@ class Disks:
             for loop in loops:
                 run("losetup", "-d", loop)
 
-    @contextlib.contextmanager
-    def kernels_volume(self, number: int, size: int = VOLUME_SIZE) -> Iterator[str]:
-        name = f"judge-{number}"
-        dmsetup("create", name, "--table", f"0 {size // SECTOR} thin {node('judge')} {number}")
-        try:
-            yield node(name)
-        finally:
-            dmsetup("remove", "--retry", name)
+    def kernels_volume(self, number: int, size: int = VOLUME_SIZE) -> AbstractContextManager[str]:
+        return thin_device("judge", f"judge-{number}", number, size)
 
 
 def digest_of_kernels(path: str) -> str:

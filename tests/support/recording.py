@@ -25,7 +25,7 @@ from lamella.block import BlockDevice, FileDevice
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import Any
 
@@ -64,6 +64,10 @@ class Recording:
         self.atomic.append(atomic)
         self._images.append(image)
         return RecordingDevice(self, device, len(self.labels) - 1)
+
+    def wrap_all(self, devices: Mapping[str, BlockDevice], *, atomic: int = BLOCK) -> dict[str, BlockDevice]:
+        """:meth:`wrap` each of *devices*, labelled by its key."""
+        return {label: self.wrap(device, label, atomic=atomic) for label, device in devices.items()}
 
     def note(self, device: int, kind: int, offset: int = 0, length: int = 0, data: Buffer = b"") -> None:
         """Append one event; for :class:`RecordingDevice`."""

@@ -49,6 +49,13 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
+def header_of(group: VolumeGroup, text: str) -> Header:
+    """The header with which LVM2 wrote *text*."""
+    system = re.search(r'creation_host = "[^"]*"\t# (.*)', text)
+    assert system is not None
+    return Header(group.description, group.creation_host, system[1], group.creation_time)
+
+
 @pytest.mark.parametrize(("fixture", "name"), TEXTS)
 @pytest.mark.usefixtures("utc")
 def test_a_backup_is_written_byte_for_byte_as_lvm_wrote_it(
@@ -56,10 +63,7 @@ def test_a_backup_is_written_byte_for_byte_as_lvm_wrote_it(
 ) -> None:
     text = (fixture_dir(fixture) / name).read_text()
     group = read_group(text)
-    system = re.search(r'creation_host = "[^"]*"\t# (.*)', text)
-    assert system is not None
-    header = Header(group.description, group.creation_host, system[1], group.creation_time)
-    assert write_readable(group, header) == text
+    assert write_readable(group, header_of(group, text)) == text
 
 
 @pytest.mark.parametrize(("fs", "state"), [(fs, state) for mode, fs, state in ALL if mode == "direct-lvm"])
@@ -71,18 +75,14 @@ def test_dockers_group_is_written_byte_for_byte_as_lvm_wrote_it(
     store = docker_store("direct-lvm", fs, state)
     text = store.text("vgcfg.txt")
     group = read_group(text)
-    system = re.search(r'creation_host = "[^"]*"\t# (.*)', text)
-    assert system is not None
-    header = Header(group.description, group.creation_host, system[1], group.creation_time)
-    assert write_readable(group, header) == text
+    assert write_readable(group, header_of(group, text)) == text
     device = group.pvs[0].device
     found = scan([str(store.disk)])
     assert [str(notice) for notice in found.all_notices()] == []
     group = found.groups[0].group
     text = found.groups[0].copies[0].text.rstrip(b"\0").decode()
     group.pvs[0].device = device
-    header = Header(group.description, group.creation_host, system[1], group.creation_time)
-    assert write_compact(group, header) == text
+    assert write_compact(group, header_of(group, text)) == text
     found.close()
 
 
@@ -101,10 +101,7 @@ def test_a_metadata_area_is_written_byte_for_byte_as_lvm_wrote_it(
     text = found.groups[0].copies[0].text.rstrip(b"\0").decode()
     for letter, pv in zip("bcde", group.pvs, strict=False):
         pv.device = f"/dev/vd{letter}"
-    system = re.search(r'creation_host = "[^"]*"\t# (.*)', text)
-    assert system is not None
-    header = Header(group.description, group.creation_host, system[1], group.creation_time)
-    assert write_compact(group, header) == text
+    assert write_compact(group, header_of(group, text)) == text
     found.close()
 
 

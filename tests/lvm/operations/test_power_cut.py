@@ -61,9 +61,7 @@ def recorded(
     }
     prepare(plain)
     recording = Recording(folder)
-    disks: dict[str, BlockDevice] = {
-        name: recording.wrap(disk, name, atomic=512) for name, disk in plain.items()
-    }
+    disks = recording.wrap_all(plain, atomic=512)
     states = {shown(scan([], given=plain))}
     yield recording, disks, states
     states.add(shown(scan([], given=plain)))
@@ -196,9 +194,7 @@ def test_a_cut_between_text_and_pool_is_made_good(tmp_path: Path) -> None:
     plain: dict[str, BlockDevice] = {name: FileDevice.create(tmp_path / name, 24 << 20) for name in DISKS}
     full_group(plain)
     recording = Recording(tmp_path)
-    disks: dict[str, BlockDevice] = {
-        name: recording.wrap(disk, name, atomic=512) for name, disk in plain.items()
-    }
+    disks = recording.wrap_all(plain, atomic=512)
     with session_on(disks) as session, session.editing("vg") as found:
         pool = find_lv(found, "pool")
         create_thin(session, found, pool, 30, ThinRequest("t2"))

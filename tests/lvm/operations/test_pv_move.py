@@ -174,9 +174,7 @@ def test_a_power_cut_leaves_the_old_group_or_the_new_one(tmp_path: Path) -> None
     plain: dict[str, BlockDevice] = dict(memory_disks(3))
     filled(plain)
     recording = Recording(tmp_path)
-    disks: dict[str, BlockDevice] = {
-        name: recording.wrap(disk, name, atomic=512) for name, disk in plain.items()
-    }
+    disks = recording.wrap_all(plain, atomic=512)
     with session_on(disks) as session, session.editing("vg") as found:
         wanted = contents(found)
         states = [text_of(found.group)]
