@@ -45,10 +45,8 @@ def _lines(devices: Source, options: Options, *, of_table: bool) -> None:
         if of_table:
             found = [_without_keys(line, options) for line in devices.table(info.name, inactive=inactive)]
         else:
-            found = [
-                line.line
-                for line in devices.status(info.name, flush="noflush" not in options, inactive=inactive)
-            ]
+            lines = devices.status(info.name, flush="noflush" not in options, inactive=inactive)
+            found = [line.line for line in lines]
         kept = [line for line in found if not options.target or line.split(" ", 3)[2] == options.target]
         if of_table and "concise" in options:
             concise.append(_concise(info, kept, options))

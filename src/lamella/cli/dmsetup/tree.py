@@ -97,7 +97,7 @@ def print_tree(devices: Source, options: Options) -> None:
         sys.stdout.write("No devices found\n")
         return
     inverted = "inverted" in features
-    strokes = _strokes(features)
+    strokes = _VT100 if "vt100" in features else _ASCII if "ascii" in features else _UTF
     for root in graph(devices, names):
         if root.uses if inverted else root.used_by:
             continue
@@ -114,22 +114,10 @@ def _features(options: Options) -> set[str]:
     return set(words)
 
 
-def _strokes(features: set[str]) -> _Strokes:
-    if "vt100" in features:
-        return _VT100
-    if "ascii" in features:
-        return _ASCII
-    return _UTF
-
-
-def _children(node: Node, inverted: bool) -> list[Node]:
-    return node.used_by if inverted else node.uses
-
-
 def _spread(node: Node, before: str, inverted: bool, strokes: _Strokes, text: _Texts) -> Iterator[str]:
     """A line for each node; *before* goes in front of the lines after the first."""
     yield text(node)
-    children = _children(node, inverted)
+    children = node.used_by if inverted else node.uses
     for child in children:
         if not text(child):
             continue  # a disk, where only names are shown
@@ -142,7 +130,7 @@ def _spread(node: Node, before: str, inverted: bool, strokes: _Strokes, text: _T
 def _compact(node: Node, before: str, inverted: bool, strokes: _Strokes, text: _Texts) -> Iterator[str]:
     """The first child on its parent's line; *before* goes in front of the lines after the first."""
     own = text(node)
-    children = _children(node, inverted)
+    children = node.used_by if inverted else node.uses
     if not children:
         yield own
         return

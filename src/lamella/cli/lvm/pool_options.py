@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import Failed
 from lamella.cli.lvm.lv_options import policy, stripe_options
-from lamella.errors import NotFoundError
 from lamella.lvm.operations.sizes import to_extents
 
 if TYPE_CHECKING:
@@ -17,20 +16,7 @@ if TYPE_CHECKING:
     from lamella.lvm.format.model import LogicalVolume
     from lamella.lvm.operations.extent_ranges import PvRanges
     from lamella.lvm.operations.thin_pools import PoolRequest
-    from lamella.lvm.session.config import Config
     from lamella.lvm.session.profile import AutoExtend
-
-
-def _settings(context: Context, profile: str) -> Config:
-    """The configuration with a profile. A missing profile counts as empty."""
-    from lamella.lvm.session.profile import load_profile
-
-    if not profile:
-        return context.config
-    try:
-        return context.config.with_layer(load_profile(profile, context.profile_folders), first=True)
-    except NotFoundError:
-        return context.config
 
 
 def pool_request(
@@ -38,9 +24,10 @@ def pool_request(
 ) -> PoolRequest:
     """The options of a new pool: from the command line, else its profile, else the configuration."""
     from lamella.lvm.operations.thin_pools import PoolRequest
+    from lamella.lvm.session.profile import with_profile
 
     args = context.args
-    config = _settings(context, profile or found.group.profile)
+    config = with_profile(context.config, profile or found.group.profile, context.profile_folders)
     chunk = args.size("chunksize", config.number("allocation/thin_pool_chunk_size") * 1024)
     metadata = 0
     if args.has("poolmetadatasize"):

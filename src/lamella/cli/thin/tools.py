@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lamella.cli.process import discard_output
@@ -16,56 +17,37 @@ from lamella.errors import LamellaError
 from lamella.remedies import hint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 FAILED = 1
 
 
-def main(name: str, argv: Sequence[str]) -> int:
-    """Run the thin tool *name* with *argv* (without the name) and return its exit code."""
-    tools = {
-        "thin_check": main_thin_check,
-        "thin_dump": main_thin_dump,
-        "thin_repair": main_thin_repair,
-        "thin_restore": main_thin_restore,
-    }
-    return tools[name](argv)
-
-
 def main_thin_check(argv: Sequence[str]) -> int:
     """``thin_check``: check metadata in a file or device."""
-    from lamella.cli.thin.check import run
-
-    return _guarded(run, argv)
+    return main("thin_check", argv)
 
 
 def main_thin_dump(argv: Sequence[str]) -> int:
     """``thin_dump``: write metadata as text."""
-    from lamella.cli.thin.dump import run
-
-    return _guarded(run, argv)
+    return main("thin_dump", argv)
 
 
 def main_thin_restore(argv: Sequence[str]) -> int:
     """``thin_restore``: make metadata from text."""
-    from lamella.cli.thin.restore import run
-
-    return _guarded(run, argv)
+    return main("thin_restore", argv)
 
 
 def main_thin_repair(argv: Sequence[str]) -> int:
     """``thin_repair``: write what can be read of damaged metadata to another place."""
-    from lamella.cli.thin.repair import run
-
-    return _guarded(run, argv)
+    return main("thin_repair", argv)
 
 
-def _guarded(run: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
-    """Run a tool; its errors become one message and an exit code."""
+def main(name: str, argv: Sequence[str]) -> int:
+    """Run the thin tool *name* with *argv* (without the name); errors become one message and an exit code."""
     # numpy's linear algebra, which nothing here uses, would start a thread for each processor.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        code = run(argv)
+        code: int = import_module(f"lamella.cli.thin.{name.removeprefix('thin_')}").run(argv)
         sys.stdout.flush()
         return code
     except BrokenPipeError:

@@ -51,18 +51,11 @@ def text_report(fields: Sequence[Field], table: Sequence[Sequence[str]], layout:
     return "".join([f"{INDENT}{join(line)}\n" for line in zip(*columns, strict=True)])
 
 
-def _variable(field: Field) -> str:
-    return "LVM2_" + field.name.upper()
-
-
-def _quote(text: str, layout: Layout) -> str:
-    return f"'{text}'" if layout.quoted else text
-
-
 def _cell(field: Field, text: str, layout: Layout) -> str:
     if not layout.prefixes:
         return text
-    return f"{_variable(field)}={_quote(text, layout)}"
+    quote = "'" if layout.quoted else ""
+    return f"LVM2_{field.name.upper()}={quote}{text}{quote}"
 
 
 def _unaligned(fields: Sequence[Field], table: Sequence[Sequence[str]], layout: Layout) -> str:

@@ -50,17 +50,20 @@ def load_profile(name: str, folders: Sequence[Path]) -> Section:
     return read_file(find_profile(name, folders))
 
 
-def auto_extend(config: Config, profile: str, folders: Sequence[Path]) -> AutoExtend:
-    """A pool's settings: those of its profile, then those of the configuration.
+def with_profile(config: Config, profile: str, folders: Sequence[Path]) -> Config:
+    """The settings of the profile, then those of the configuration.
 
-    A profile that is named but not there counts as empty, as with LVM2.
+    Without a name, and as with LVM2 for a profile that does not exist, only the latter.
     """
-    settings = config
-    if profile:
-        try:
-            settings = config.with_layer(load_profile(profile, folders), first=True)
-        except NotFoundError:
-            settings = config
+    try:
+        return config.with_layer(load_profile(profile, folders), first=True) if profile else config
+    except NotFoundError:
+        return config
+
+
+def auto_extend(config: Config, profile: str, folders: Sequence[Path]) -> AutoExtend:
+    """A pool's settings: see :func:`with_profile`."""
+    settings = with_profile(config, profile, folders)
     return AutoExtend(
         settings.number("activation/thin_pool_autoextend_threshold"),
         settings.number("activation/thin_pool_autoextend_percent"),
