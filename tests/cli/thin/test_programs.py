@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.cli.thin.tools import main, main_thin_check, main_thin_dump
+from lamella.cli.thin.tools import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ RUN = [
 def test_a_sound_pool(
     part: Callable[[str], str], made: KernelMade, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main_thin_check([part("clean")]) == 0
+    assert main("thin_check", [part("clean")]) == 0
     out, err = capfd.readouterr()
     assert out == f"TRANSACTION_ID=7\nMETADATA_FREE_BLOCKS={made.free_blocks}\n"
     assert err.splitlines() == [
@@ -38,14 +38,14 @@ def test_a_sound_pool(
 
 
 def test_quiet(part: Callable[[str], str], capfd: pytest.CaptureFixture[str]) -> None:
-    assert main_thin_check(["-q", part("clean")]) == 0
-    assert main_thin_check(["-q", part("damaged/zeroed")]) == 1
+    assert main("thin_check", ["-q", part("clean")]) == 0
+    assert main("thin_check", ["-q", part("damaged/zeroed")]) == 1
     assert capfd.readouterr() == ("", "")
 
 
 def test_held_snapshot(part: Callable[[str], str], capfd: pytest.CaptureFixture[str]) -> None:
-    assert main_thin_check(["-m", part("held")]) == 0
-    assert main_thin_check(["-m", part("clean")]) == 1
+    assert main("thin_check", ["-m", part("held")]) == 0
+    assert main("thin_check", ["-m", part("clean")]) == 1
     assert "no current metadata snap" in capfd.readouterr().err
 
 
@@ -53,10 +53,10 @@ def test_a_live_pool_may_be_looked_at_by_its_snapshot_only(part: Callable[[str],
     path = part("held")
     with open(path, "rb") as pool:
         fcntl.flock(pool, fcntl.LOCK_EX)
-        assert main_thin_check([path]) == 1
-        assert main_thin_dump([path]) == 1
-        assert main_thin_check(["-m", path]) == 0
-        assert main_thin_dump(["-m", "-o", os.devnull, path]) == 0
+        assert main("thin_check", [path]) == 1
+        assert main("thin_dump", [path]) == 1
+        assert main("thin_check", ["-m", path]) == 0
+        assert main("thin_dump", ["-m", "-o", os.devnull, path]) == 0
 
 
 @pytest.mark.parametrize(
@@ -73,25 +73,25 @@ def test_exit_codes_are_the_real_ones(
     path = part(name)
     for options in ([], ["--skip-mappings"], ["--super-block-only"], ["--ignore-non-fatal-errors"]):
         real = subprocess.run([tool("thin_check"), *options, path], capture_output=True).returncode
-        assert main_thin_check([*options, path]) == real, options
+        assert main("thin_check", [*options, path]) == real, options
     real = subprocess.run([tool("thin_dump"), path], capture_output=True).returncode
-    assert main_thin_dump(["-o", os.devnull, path]) == real
+    assert main("thin_dump", ["-o", os.devnull, path]) == real
 
 
 def test_ours_sees_what_the_real_one_does_not(part: Callable[[str], str]) -> None:
-    assert main_thin_check([part("damaged/data_refcount_mismatch")]) == 1
-    assert main_thin_check([part("damaged/sb_magic")]) == 1
+    assert main("thin_check", [part("damaged/data_refcount_mismatch")]) == 1
+    assert main("thin_check", [part("damaged/sb_magic")]) == 1
 
 
 def test_damage_is_printed(
     part: Callable[[str], str], made: KernelMade, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main_thin_check([part("damaged/bottom_leaf")]) == 1
+    assert main("thin_check", [part("damaged/bottom_leaf")]) == 1
     told = capfd.readouterr().err.splitlines()
     assert f"mapping tree, block {made.leaf}: bad checksum in btree node" in told
-    assert main_thin_check([part("damaged/sb_csum")]) == 1
+    assert main("thin_check", [part("damaged/sb_csum")]) == 1
     assert "bad checksum in superblock" in capfd.readouterr().err
-    assert main_thin_dump([part("damaged/sb_csum")]) == 1
+    assert main("thin_dump", [part("damaged/sb_csum")]) == 1
     out, err = capfd.readouterr()
     assert out == ""
     assert "bad checksum in superblock" in err
@@ -101,9 +101,9 @@ def test_clearing_needs_check(
     tool: Callable[[str], str], part: Callable[[str], str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = part("damaged/needs_check")
-    assert main_thin_check([path]) == 0
+    assert main("thin_check", [path]) == 0
     assert "needs_check flag is set" in capfd.readouterr().err
-    assert main_thin_check(["--clear-needs-check-flag", path]) == 0
+    assert main("thin_check", ["--clear-needs-check-flag", path]) == 0
     assert "Cleared needs_check flag" in capfd.readouterr().err
     with open(path, "rb") as cleared:
         assert cleared.read(8)[4:] == bytes(4)
@@ -116,20 +116,20 @@ def test_nothing_is_written_to_damaged_metadata(part: Callable[[str], str], opti
     path = part(f"damaged/{what}")
     with open(path, "r+b") as file:
         before = file.read()
-    assert main_thin_check([option, path]) == 1
+    assert main("thin_check", [option, path]) == 1
     with open(path, "rb") as file:
         assert file.read() == before
 
 
 def test_auto_repair(tool: Callable[[str], str], part: Callable[[str], str]) -> None:
     path = part("damaged/leak_held_root")
-    assert main_thin_check([path]) == 1
-    assert main_thin_check(["--ignore-non-fatal-errors", path]) == 0
-    assert main_thin_check(["--auto-repair", path]) == 0
-    assert main_thin_check([path]) == 0
+    assert main("thin_check", [path]) == 1
+    assert main("thin_check", ["--ignore-non-fatal-errors", path]) == 0
+    assert main("thin_check", ["--auto-repair", path]) == 0
+    assert main("thin_check", [path]) == 0
     subprocess.run([tool("thin_check"), "-q", path], check=True)
     flagged = part("damaged/needs_check")
-    assert main_thin_check(["--auto-repair", flagged]) == 0
+    assert main("thin_check", ["--auto-repair", flagged]) == 0
     with open(flagged, "rb") as cleared:
         assert cleared.read(8)[4:] == bytes(4)
 
@@ -138,11 +138,11 @@ def test_repair_of_a_file_in_use_is_refused(part: Callable[[str], str]) -> None:
     path = part("damaged/needs_check")
     with open(path, "rb") as other:
         fcntl.flock(other, fcntl.LOCK_SH)
-        assert main_thin_check([path]) == 0
-        assert main_thin_check(["--clear-needs-check-flag", path]) == 1
+        assert main("thin_check", [path]) == 0
+        assert main("thin_check", ["--clear-needs-check-flag", path]) == 1
 
 
-@pytest.mark.parametrize("run", [main_thin_check, main_thin_dump])
+@pytest.mark.parametrize("tool", ["thin_check", "thin_dump"])
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -155,13 +155,9 @@ def test_repair_of_a_file_in_use_is_refused(part: Callable[[str], str]) -> None:
     ],
 )
 def test_wrong_usage(
-    run: Callable[[list[str]], int],
-    arguments: list[str],
-    code: int,
-    words: str,
-    capfd: pytest.CaptureFixture[str],
+    tool: str, arguments: list[str], code: int, words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(arguments) == code
+    assert main(tool, arguments) == code
     out, err = capfd.readouterr()
     assert out == ""
     assert words in err
@@ -181,21 +177,21 @@ def test_wrong_usage(
 def test_options_that_exclude_each_other(
     arguments: list[str], part: Callable[[str], str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main_thin_check([*arguments, part("clean")]) == 2
+    assert main("thin_check", [*arguments, part("clean")]) == 2
     assert arguments[0] in capfd.readouterr().err
 
 
 def test_xml_and_tiny_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "dump.xml"
     path.write_text('<superblock uuid="">')
-    assert main_thin_check([str(path)]) == 1
+    assert main("thin_check", [str(path)]) == 1
     assert "Metadata device/file too small.  Is this binary metadata?" in capfd.readouterr().err
     path.write_bytes(b'<superblock uuid="">'.ljust(8192))
-    assert main_thin_check([str(path)]) == 1
+    assert main("thin_check", [str(path)]) == 1
     assert (
         "This looks like XML.  This tool only supports the binary metadata format." in capfd.readouterr().err
     )
-    assert main_thin_dump([str(path)]) == 1
+    assert main("thin_dump", [str(path)]) == 1
     assert "bad checksum in superblock" in capfd.readouterr().err
 
 
@@ -243,10 +239,10 @@ def test_dump_prints_what_the_real_one_printed(
     options = [option.format(made=made) for option in options]
     expected = (made.folder / recorded).read_text().split("\n", 2)[2]
     path = part(name)
-    assert main_thin_dump([*options, path]) == 0
+    assert main("thin_dump", [*options, path]) == 0
     assert capfd.readouterr().out == expected
     target = tmp_path / "out.txt"
-    assert main_thin_dump([*options, "-o", str(target), path]) == 0
+    assert main("thin_dump", [*options, "-o", str(target), path]) == 0
     assert target.read_text() == expected
     assert capfd.readouterr().out == ""
 
@@ -264,7 +260,7 @@ def test_dump_overrides(
         "--dev-id",
         "4242",
     ]
-    assert main_thin_dump([*options, part("clean")]) == 0
+    assert main("thin_dump", [*options, part("clean")]) == 0
     assert capfd.readouterr().out == (
         f'<superblock uuid="" time="{made.time}" transaction="99" flags="0" version="2" '
         'data_block_size="256" nr_data_blocks="5">\n</superblock>\n'
@@ -276,16 +272,16 @@ def test_dump_overrides(
     [["-f", "custom"], ["--dev-id", "x"], ["-r", "-m"], ["--metadata-snap=x"], ["--transaction-id", "-1"]],
 )
 def test_dump_wrong_usage(options: list[str], part: Callable[[str], str]) -> None:
-    assert main_thin_dump([*options, part("held")]) == 2
+    assert main("thin_dump", [*options, part("held")]) == 2
 
 
 def test_dump_to_a_place_that_does_not_exist(
     part: Callable[[str], str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main_thin_dump(["-o", "/nonexistent/out.xml", part("clean")]) == 1
+    assert main("thin_dump", ["-o", "/nonexistent/out.xml", part("clean")]) == 1
     assert "/nonexistent/out.xml" in capfd.readouterr().err
     if os.path.exists("/dev/full"):
-        assert main_thin_dump(["-o", "/dev/full", part("clean")]) == 1
+        assert main("thin_dump", ["-o", "/dev/full", part("clean")]) == 1
 
 
 def test_a_reader_that_leaves(part: Callable[[str], str]) -> None:
@@ -307,9 +303,9 @@ def test_on_a_block_device(part: Callable[[str], str], tool: Callable[[str], str
         pytest.skip(f"no loop device to be had: {made.stderr.strip()}")
     device = made.stdout.strip()
     try:
-        assert main_thin_check([device]) == 0
-        assert main_thin_check(["--clear-needs-check-flag", device]) == 0
-        assert main_thin_dump(["-o", os.devnull, device]) == 0
+        assert main("thin_check", [device]) == 0
+        assert main("thin_check", ["--clear-needs-check-flag", device]) == 0
+        assert main("thin_dump", ["-o", os.devnull, device]) == 0
         subprocess.run([tool("thin_check"), "-q", device], check=True)
     finally:
         subprocess.run([tool("losetup"), "-d", device], check=True)

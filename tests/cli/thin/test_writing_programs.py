@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.cli.thin.tools import main, main_thin_check, main_thin_dump
+from lamella.cli.thin.tools import main
 from tests.thin.metadata_files import xml
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ def text(tmp_path: Path) -> Path:
 def test_restore_and_dump(text: Path, output: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main("thin_restore", ["-i", str(text), "-o", str(output)]) == 0
     assert capfd.readouterr() == ("", "")
-    assert main_thin_check(["-q", str(output)]) == 0
-    assert main_thin_dump([str(output)]) == 0
+    assert main("thin_check", ["-q", str(output)]) == 0
+    assert main("thin_dump", [str(output)]) == 0
     assert capfd.readouterr().out == text.read_text()
     options = ["--transaction-id", "99", "--data-block-size", "256", "--nr-data-blocks", "1234567"]
     assert main("thin_restore", ["-q", "-i", str(text), "-o", str(output), *options]) == 0
-    assert main_thin_dump(["--skip-mappings", str(output)]) == 0
+    assert main("thin_dump", ["--skip-mappings", str(output)]) == 0
     assert 'transaction="99"' in (out := capfd.readouterr().out)
     assert 'data_block_size="256" nr_data_blocks="1234567"' in out
 
@@ -65,7 +65,7 @@ def test_repair_of_a_damaged_leaf(
         f"mapping tree, block {made.leaf}: bad checksum in btree node",
         *(f"thin device {number}: some mapped blocks saved" for number in made.hit_devices),
     ]
-    assert main_thin_check(["-q", str(output)]) == 0
+    assert main("thin_check", ["-q", str(output)]) == 0
     assert main("thin_repair", ["-q", "-i", source, "-o", str(output)]) == 0
     assert capfd.readouterr() == ("", "")
 
@@ -81,7 +81,7 @@ def test_repair_without_a_superblock(
         ("--nr-data-blocks", "nr data blocks", "8192"),
     ):
         assert main("thin_repair", [*command, *given]) == 1
-        assert main_thin_dump(["--repair", command[1], *given]) == 1
+        assert main("thin_dump", ["--repair", command[1], *given]) == 1
         assert capfd.readouterr().err.count(
             "The following field needs to be provided on the command line due to corruption in the "
             f"superblock: {name}\n"
@@ -89,7 +89,7 @@ def test_repair_without_a_superblock(
         given += [option, value]
     assert not any(output.read_bytes())
     assert main("thin_repair", [*command, *given]) == 0
-    assert main_thin_check(["-q", str(output)]) == 0
+    assert main("thin_check", ["-q", str(output)]) == 0
 
 
 @pytest.mark.parametrize("name", ["thin_restore", "thin_repair"])
@@ -165,12 +165,12 @@ def test_an_output_in_use_is_left_alone(part: Callable[[str], str], text: Path, 
 def test_the_repairing_dump(
     part: Callable[[str], str], made: KernelMade, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main_thin_dump([part("clean")]) == 0
+    assert main("thin_dump", [part("clean")]) == 0
     clean = capfd.readouterr().out
-    assert main_thin_dump(["-r", part("damaged/mapping_root")]) == 0
+    assert main("thin_dump", ["-r", part("damaged/mapping_root")]) == 0
     out, err = capfd.readouterr()
     assert out == clean
     found = "its mapping tree was in no list, and was found by its mappings"
     assert f"thin device {made.last_snapshot}: {found}" in err
-    assert main_thin_dump(["-r", part("damaged/zeroed")]) == 1
+    assert main("thin_dump", ["-r", part("damaged/zeroed")]) == 1
     assert "no compatible roots found" in capfd.readouterr().err

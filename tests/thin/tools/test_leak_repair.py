@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.block import FileDevice, MemoryDevice
-from lamella.cli.thin.tools import main_thin_check
+from lamella.cli.thin.tools import main
 from lamella.errors import CorruptError, NoSpaceError
 from lamella.thin.format import superblock
 from lamella.thin.format.checksum import BLOCK_SIZE
@@ -207,10 +207,10 @@ def test_as_the_real_auto_repair(
     program = tool("thin_check")
     assert subprocess.run([program, "-q", theirs], check=False).returncode == (1 if metadata else 0)
     subprocess.run([program, "-q", "--auto-repair", theirs], check=True)
-    assert main_thin_check(["-q", str(ours)]) == 1
-    assert main_thin_check(["-q", "--ignore-non-fatal-errors", str(ours)]) == 0
-    assert main_thin_check(["-q", "--auto-repair", str(ours)]) == 0
-    assert main_thin_check(["-q", str(ours)]) == 0
+    assert main("thin_check", ["-q", str(ours)]) == 1
+    assert main("thin_check", ["-q", "--ignore-non-fatal-errors", str(ours)]) == 0
+    assert main("thin_check", ["-q", "--auto-repair", str(ours)]) == 0
+    assert main("thin_check", ["-q", str(ours)]) == 0
     subprocess.run([program, "-q", ours], check=True)
     real, own = (check(MemoryDevice(content=path.read_bytes())) for path in (theirs, ours))
     # 0.9 does not look at the counts of data; of metadata the result is the same.
@@ -288,12 +288,12 @@ def test_leaks_beside_a_mark(fixture_dir: Callable[[str], Path], tmp_path: Path)
     leak(device, data=2)
     path = tmp_path / "meta.bin"
     path.write_bytes(device.content)
-    assert main_thin_check(["-q", "--clear-needs-check-flag", str(path)]) == 1
+    assert main("thin_check", ["-q", "--clear-needs-check-flag", str(path)]) == 1
     assert path.read_bytes() == bytes(device.content)
-    assert main_thin_check(["-q", "--auto-repair", str(path)]) == 0
+    assert main("thin_check", ["-q", "--auto-repair", str(path)]) == 0
     found = superblock.unpack(path.read_bytes()[:BLOCK_SIZE], name="it")
     assert not found.needs_check
-    assert main_thin_check(["-q", str(path)]) == 0
+    assert main("thin_check", ["-q", str(path)]) == 0
 
 
 def test_metadata_that_is_full_of_leaks(fixture_dir: Callable[[str], Path]) -> None:

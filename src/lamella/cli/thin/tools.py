@@ -22,26 +22,6 @@ if TYPE_CHECKING:
 FAILED = 1
 
 
-def main_thin_check(argv: Sequence[str]) -> int:
-    """``thin_check``: check metadata in a file or device."""
-    return main("thin_check", argv)
-
-
-def main_thin_dump(argv: Sequence[str]) -> int:
-    """``thin_dump``: write metadata as text."""
-    return main("thin_dump", argv)
-
-
-def main_thin_restore(argv: Sequence[str]) -> int:
-    """``thin_restore``: make metadata from text."""
-    return main("thin_restore", argv)
-
-
-def main_thin_repair(argv: Sequence[str]) -> int:
-    """``thin_repair``: write what can be read of damaged metadata to another place."""
-    return main("thin_repair", argv)
-
-
 def main(name: str, argv: Sequence[str]) -> int:
     """Run the thin tool *name* with *argv* (without the name); errors become one message and an exit code."""
     # numpy's linear algebra, which nothing here uses, would start a thread for each processor.
