@@ -32,11 +32,7 @@ from scripts.guest.machine import DEFAULT_ROOT, Machine
 from scripts.guest.roots import root
 from scripts.write_log import WriteLog, copy_sparse
 from tests.guest import power_cut
-from tests.support.stores import (
-    assert_sound,
-    assert_sound_for_real_tools,
-    lvm_settings,
-)
+from tests.support.stores import assert_sound, assert_sound_for_real_tools, lvm_settings
 
 from lamella.block import FileDevice, Part
 from lamella.cli.main import main as main_lamella

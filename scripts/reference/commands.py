@@ -228,8 +228,7 @@ def _dmsetup(name: str) -> Page:
             Section("Usage", block=dmsetup_usage.TEXT.rstrip()),
             Section("Options", tuple(entries)),
             Section(
-                "Fields of info -c",
-                tuple(Entry(field.name, field.help) for field in DMSETUP_FIELDS.values()),
+                "Fields of info -c", tuple(Entry(field.name, field.help) for field in DMSETUP_FIELDS.values())
             ),
         ),
         example=("lamella dmsetup ls --tree", "lamella dmsetup info -c -o name,blkdevs_used"),

@@ -140,12 +140,7 @@ def test_remove_stale(
     for name in (unknown, base, device_name(tmp_path, "3" * 64), "vg-lv", "vg-gone"):
         (names / name).touch()
     assert remove_stale(devices(kernel, tmp_path), state) == []
-    assert {device.name for device in kernel.devices.values()} == {
-        pool_name(tmp_path),
-        "vg-lv",
-        known,
-        other,
-    }
+    assert {device.name for device in kernel.devices.values()} == {pool_name(tmp_path), "vg-lv", known, other}
     assert {path.name for path in names.iterdir()} == {known, "vg-lv", "vg-gone"}
     put(kernel, unknown, thin=3)
     kernel.device(unknown).opened = 1

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.images.download import Downloader
-from tests.images.fake_registry import (
-    Server,
-    fake_registry,
-)
+from tests.images.fake_registry import Server, fake_registry
 from tests.support.images import Sample
 
 if TYPE_CHECKING:

@@ -14,9 +14,7 @@ from tests.support.images import Sample, make_tar
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.images.fake_registry import (
-        Server,
-    )
+    from tests.images.fake_registry import Server
 
 
 BIG = Sample(

@@ -37,9 +37,7 @@ def _index() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "sample",
-    [Sample(), Sample(docker_types=True), Sample(compression="zstd")],
-    ids=["OCI", "Docker", "zstd"],
+    "sample", [Sample(), Sample(docker_types=True), Sample(compression="zstd")], ids=["OCI", "Docker", "zstd"]
 )
 def test_a_manifest_is_read(sample: Sample) -> None:
     manifest, blobs = sample.manifest()

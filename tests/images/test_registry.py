@@ -13,24 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.errors import (
-    BadInputError,
-    LamellaError,
-    NetworkError,
-    NoSpaceError,
-    NotFoundError,
-)
+from lamella.errors import BadInputError, LamellaError, NetworkError, NoSpaceError, NotFoundError
 from lamella.images import transport as transport_module
 from lamella.images.credentials import ANONYMOUS, Credentials
 from lamella.images.registry import RegistrySource
 from lamella.images.transport import Transport, is_loopback
-from tests.images.fake_registry import (
-    PASSWORD,
-    USER,
-    Server,
-    fake_registry,
-    status,
-)
+from tests.images.fake_registry import PASSWORD, USER, Server, fake_registry, status
 from tests.images.pulling import BIG, pull
 from tests.support import registry as real
 from tests.support.debian import busybox_image, debian_image

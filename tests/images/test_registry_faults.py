@@ -10,25 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lamella.errors import (
-    BadInputError,
-    LamellaError,
-    NetworkError,
-    NotFoundError,
-    UnsupportedError,
-)
+from lamella.errors import BadInputError, LamellaError, NetworkError, NotFoundError, UnsupportedError
 from lamella.images.credentials import ANONYMOUS
 from lamella.images.digest import file_name
 from lamella.images.registry import RegistrySource
 from lamella.images.transport import Transport, retry_after
-from tests.images.fake_registry import (
-    Handler,
-    Server,
-    body,
-    broken_after,
-    raw,
-    status,
-)
+from tests.images.fake_registry import Handler, Server, body, broken_after, raw, status
 from tests.images.pulling import BIG, pull
 from tests.support import registry as real
 from tests.support.images import Sample, compact, sha256

@@ -7,21 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.errors import (
-    BadInputError,
-    LamellaError,
-    NetworkError,
-)
+from lamella.errors import BadInputError, LamellaError, NetworkError
 from lamella.images.credentials import ANONYMOUS, Credentials
-from tests.images.fake_registry import (
-    PASSWORD,
-    REFRESH,
-    USER,
-    Server,
-    body,
-    fake_registry,
-    status,
-)
+from tests.images.fake_registry import PASSWORD, REFRESH, USER, Server, body, fake_registry, status
 from tests.images.pulling import pull
 
 if TYPE_CHECKING:

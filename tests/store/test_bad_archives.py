@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.errors import (
-    BadInputError,
-    LamellaError,
-    NoSpaceError,
-)
+from lamella.errors import BadInputError, LamellaError, NoSpaceError
 from lamella.store import Store
 from tests.support.images import (
     Sample,
@@ -31,12 +27,7 @@ from tests.support.images import (
     write_oci_archive,
     write_oci_layout,
 )
-from tests.support.stores import (
-    KERNEL,
-    assert_sound,
-    fails,
-    state_of,
-)
+from tests.support.stores import KERNEL, assert_sound, fails, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

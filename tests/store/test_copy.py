@@ -266,11 +266,7 @@ def test_what_cannot_be_copied_out(
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [
-        (b"/etc", ["etc", "etc/hostname"]),
-        (b"/etc/.", [".", "hostname"]),
-        (b"/etc/hostname", ["hostname"]),
-    ],
+    [(b"/etc", ["etc", "etc/hostname"]), (b"/etc/.", [".", "hostname"]), (b"/etc/hostname", ["hostname"])],
 )
 def test_copying_out_as_a_tar(web: Store, path: bytes, expected: list[str]) -> None:
     out = io.BytesIO()

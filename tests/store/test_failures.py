@@ -12,26 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.errors import (
-    BusyError,
-    CorruptError,
-    LamellaError,
-    MissingError,
-    UnsupportedError,
-)
+from lamella.errors import BusyError, CorruptError, LamellaError, MissingError, UnsupportedError
 from lamella.fs.ext4 import library
 from lamella.store import Store
-from tests.support.images import (
-    Sample,
-    make_tar,
-    write_oci_layout,
-)
-from tests.support.stores import (
-    SMALL,
-    fails,
-    files_of,
-    pool_devices,
-)
+from tests.support.images import Sample, make_tar, write_oci_layout
+from tests.support.stores import SMALL, fails, files_of, pool_devices
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,10 +55,7 @@ def test_a_missing_libext2fs(unchanged: Path, monkeypatch: pytest.MonkeyPatch, t
 
     layout = write_oci_layout(tmp_path / "new", [Sample(layers=[make_tar({"x": b""})])])
     monkeypatch.setattr(library, "load", missing)
-    for action in (
-        lambda store: store.load(layout),
-        lambda store: store.create("sample", size=128 << 20),
-    ):
+    for action in (lambda store: store.load(layout), lambda store: store.create("sample", size=128 << 20)):
         error = fails(unchanged, MissingError, action)
         assert "libext2fs" in error.message
     with pytest.raises(MissingError):

@@ -13,27 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.errors import (
-    DeviceIOError,
-    NoSpaceError,
-    ReadOnlyError,
-)
+from lamella.errors import DeviceIOError, NoSpaceError, ReadOnlyError
 from lamella.remedies import hint_of
 from lamella.store import Store
 from lamella.thin.kernel.volume import KernelVolume
-from tests.support.images import (
-    Sample,
-    make_tar,
-    write_oci_layout,
-)
-from tests.support.stores import (
-    KERNEL,
-    SMALL,
-    assert_sound,
-    fails,
-    state_of,
-    take_down,
-)
+from tests.support.images import Sample, make_tar, write_oci_layout
+from tests.support.stores import KERNEL, SMALL, assert_sound, fails, state_of, take_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -64,10 +64,7 @@ def test_a_disk_below_the_pool_is_missed(disks: list[Path], tmp_path: Path) -> N
         with Store.open(tmp_path / "root") as store:
             assert store.health().state == "missing-disk"
         Store.deactivate(root=tmp_path / "root")
-    with (
-        pytest.raises(CorruptError, match="missing disk"),
-        Store.open(tmp_path / "root") as store,
-    ):
+    with pytest.raises(CorruptError, match="missing disk"), Store.open(tmp_path / "root") as store:
         store.health()
     disks[0].unlink()
     disks[2].unlink()

@@ -126,14 +126,7 @@ def test_a_pool_that_needs_a_check_is_checked_and_cleared(
 # -- damage ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "what",
-    [
-        "superblock",
-        "details",
-        "data space map",
-    ],
-)
+@pytest.mark.parametrize("what", ["superblock", "details", "data space map"])
 def test_damage_that_loses_nothing(
     boxed: Path, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,10 +166,7 @@ def test_damage_that_loses_nothing(
 
 
 def test_what_is_lost_is_told_by_name(boxed: Path) -> None:
-    with (
-        closing(State.open(boxed / "state.db", read_only=True)) as state,
-        pool_devices(boxed) as devices,
-    ):
+    with closing(State.open(boxed / "state.db", read_only=True)) as state, pool_devices(boxed) as devices:
         row = state.row("SELECT device_id FROM devices JOIN containers ON containers.device = devices.hash")
         assert row is not None
         metadata = Metadata.open(devices.metadata)

@@ -65,8 +65,7 @@ def test_setting_up_again_changes_nothing(empty_root: Path) -> None:
 @pytest.mark.loop_lvm
 def test_growing_by_setting_up_again(root: Path, tmp_path: Path) -> None:
     with Store.setup(
-        root,
-        storage_options=["dm.basesize=128M", "dm.loopdatasize=512M", "dm.loopmetadatasize=8M"],
+        root, storage_options=["dm.basesize=128M", "dm.loopdatasize=512M", "dm.loopmetadatasize=8M"]
     ) as store:
         info = store.info()
         assert (info.base_size, info.data_total, info.metadata_total) == (128 << 20, 512 << 20, 8 << 20)
@@ -346,20 +345,14 @@ def test_an_empty_pool_under_an_old_record_is_refused_in_dockers_words(root: Pat
 
 
 def test_a_pool_at_another_transaction_is_refused(root: Path) -> None:
-    with (
-        pool_devices(root) as devices,
-        lamella.Pool.open(devices.metadata, devices.data) as pool,
-    ):
+    with pool_devices(root) as devices, lamella.Pool.open(devices.metadata, devices.data) as pool:
         pool.set_transaction_id(pool.transaction_id, 99)
     with Store.open(root) as store, pytest.raises(CorruptError, match="the pool is at transaction 99"):
         store.create("sample")
 
 
 def test_strangers_in_the_pool_are_reported_and_left_alone(root: Path) -> None:
-    with (
-        pool_devices(root) as devices,
-        lamella.Pool.open(devices.metadata, devices.data) as pool,
-    ):
+    with pool_devices(root) as devices, lamella.Pool.open(devices.metadata, devices.data) as pool:
         pool.create_thin(77)
     with Store.open(root) as store:
         assert any("thin device 77" in problem for problem in store.check().problems)
@@ -371,10 +364,7 @@ def test_a_lost_device_is_reported(root: Path) -> None:
     with Store.open(root) as store:
         made = store.create("sample")
         number = int(store.inspect(made.id)["GraphDriver"]["Data"]["DeviceId"])
-    with (
-        pool_devices(root) as devices,
-        lamella.Pool.open(devices.metadata, devices.data) as pool,
-    ):
+    with pool_devices(root) as devices, lamella.Pool.open(devices.metadata, devices.data) as pool:
         pool.delete(number)
     with Store.open(root, read_only=True) as store:
         assert any(f"lacks the thin device {number}" in problem for problem in store.check().problems)

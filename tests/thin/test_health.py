@@ -10,14 +10,7 @@ import pytest
 from lamella.remedies import worded
 from lamella.thin.format.space_map import SpaceMapRoot
 from lamella.thin.format.superblock import Superblock
-from lamella.thin.health import (
-    Diagnosis,
-    Facts,
-    Severity,
-    diagnose,
-    diagnose_line,
-    refuse_activation,
-)
+from lamella.thin.health import Diagnosis, Facts, Severity, diagnose, diagnose_line, refuse_activation
 from lamella.thin.status import parse_status
 
 FACTS = Facts(64 << 10, kernel=True, min_free_percent=10, no_space_timeout=60)
@@ -43,10 +36,7 @@ STATES = {
         "full",
         Severity.BROKEN,
     ),
-    "0 512/512 6925/65536 - ro discard_passdown queue_if_no_space - 128 ": (
-        "metadata-full",
-        Severity.BROKEN,
-    ),
+    "0 512/512 6925/65536 - ro discard_passdown queue_if_no_space - 128 ": ("metadata-full", Severity.BROKEN),
     "0 114/1024 300/4096 - ro discard_passdown queue_if_no_space needs_check 256 ": (
         "needs-check",
         Severity.BROKEN,
@@ -94,8 +84,7 @@ def test_what_no_status_line_tells() -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeout", "words"),
-    [(60.0, "within 60 s"), (0.0, "for ever"), (None, "no_space_timeout")],
+    ("timeout", "words"), [(60.0, "within 60 s"), (0.0, "for ever"), (None, "no_space_timeout")]
 )
 def test_how_long_writers_wait(timeout: float | None, words: str) -> None:
     full = parse_status("0 117/1024 1024/1024 - out_of_data_space discard_passdown queue_if_no_space - 256 ")

@@ -160,8 +160,7 @@ class State:
             known |= 0xFF << 8 * each.POSITION
         if packed - 1 & ~known:
             raise UnsupportedError(
-                f"{self.path} has version {packed}, with tables that this Lamella does not know",
-                hint=_NEWER,
+                f"{self.path} has version {packed}, with tables that this Lamella does not know", hint=_NEWER
             )
         for each in schemas:
             self._migrate(each)

@@ -32,14 +32,7 @@ from typing import TYPE_CHECKING
 
 from lamella import logs
 from lamella.driver.state import Note
-from lamella.errors import (
-    BusyError,
-    CorruptError,
-    LamellaError,
-    NoSpaceError,
-    NotFoundError,
-    ReadOnlyError,
-)
+from lamella.errors import BusyError, CorruptError, LamellaError, NoSpaceError, NotFoundError, ReadOnlyError
 
 if TYPE_CHECKING:
     import sqlite3

@@ -35,10 +35,7 @@ class UserEngine(DeviceEngine):
         devices = backend.open()
         try:
             pool = Pool.create(
-                devices.metadata,
-                devices.data,
-                chunk_size=backend.chunk_size(options),
-                options=POOL_OPTIONS,
+                devices.metadata, devices.data, chunk_size=backend.chunk_size(options), options=POOL_OPTIONS
             )
         except BaseException:
             devices.close()

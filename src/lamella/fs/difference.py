@@ -222,12 +222,7 @@ class _Comparison(Generic[N]):
             self._note("C", path, new.number)
 
     def _compare(
-        self,
-        path: bytes,
-        old: tuple[N, int],
-        new: tuple[N, int],
-        name: bytes,
-        todo: list[tuple[bytes, N, N]],
+        self, path: bytes, old: tuple[N, int], new: tuple[N, int], name: bytes, todo: list[tuple[bytes, N, N]]
     ) -> None:
         """Compare what one name stands for in both trees: (directory, inode number) of each."""
         upper = self._upper.child(new[0], name, new[1])

@@ -44,7 +44,7 @@ def parse_config(data: bytes, what: str, *, layers: int | None = None) -> ImageC
     )
     if layers is not None and layers != len(diff_ids):
         raise BadInputError(
-            f"{what} does not match its manifest: {len(diff_ids)} diff ids, but {layers} layers",
+            f"{what} does not match its manifest: {len(diff_ids)} diff ids, but {layers} layers"
         )
     filled = sum(not entry.flag("empty_layer") for entry in document.children("history"))
     if filled > len(diff_ids):

@@ -9,9 +9,7 @@ from typing import Protocol
 
 from lamella.block.system import explain
 from lamella.closing import Closing
-from lamella.errors import (
-    BadInputError,
-)
+from lamella.errors import BadInputError
 
 READ_SIZE = 256 << 10
 """Bytes per read: enough that Python's part in a read costs nothing."""

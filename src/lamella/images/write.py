@@ -81,11 +81,7 @@ def write_docker_archive(images: Sequence[OutImage], out: Path | BinaryIO) -> No
 
 
 def write_oci_layout(
-    images: Sequence[OutImage],
-    target: Path | BinaryIO,
-    archive: bool,
-    *,
-    compression: Compression = "none",
+    images: Sequence[OutImage], target: Path | BinaryIO, archive: bool, *, compression: Compression = "none"
 ) -> None:
     """Write *images* as an OCI layout: with *archive* as one tar, else as the folder *target*.
 
@@ -333,10 +329,7 @@ class _Checker:
             self._wrong(f"something else, {found}")
 
     def _wrong(self, what: str) -> None:
-        raise CorruptError(
-            f"the stored layer {self._layer.diff_id} gives {what}",
-            steps=[Remedy.CHECK_LAYER],
-        )
+        raise CorruptError(f"the stored layer {self._layer.diff_id} gives {what}", steps=[Remedy.CHECK_LAYER])
 
 
 def _blob_name(digest: str) -> str:

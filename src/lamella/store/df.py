@@ -49,9 +49,7 @@ def _usage(catalog: Catalog, devices: DeviceSet, metadata: Metadata) -> list[Usa
     users = np.zeros(status.total_data, dtype=np.uint32)
     for chunks in _chunks_of(metadata, things):
         users[chunks] += np.uint32(1)
-    found = [
-        Usage("pool", devices.backend.mode, status.used_data * chunk, status.used_data * chunk),
-    ]
+    found = [Usage("pool", devices.backend.mode, status.used_data * chunk, status.used_data * chunk)]
     for (kind, name, _), mine in zip(things, _chunks_of(metadata, things), strict=True):
         found.append(Usage(kind, name, len(mine) * chunk, int(np.count_nonzero(users[mine] == 1)) * chunk))
     return found

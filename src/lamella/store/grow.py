@@ -52,14 +52,7 @@ class Growth:
 
 
 def grow(
-    place: Root,
-    *,
-    data: str,
-    metadata: str,
-    disks: Sequence[str],
-    force: bool,
-    wait: float,
-    engine: str,
+    place: Root, *, data: str, metadata: str, disks: Sequence[str], force: bool, wait: float, engine: str
 ) -> Growth:
     """Grow the pool of the store at *place*; see :meth:`lamella.store.Store.grow`."""
     config = Config.load(place.config)

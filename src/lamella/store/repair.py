@@ -42,12 +42,7 @@ log = logs.logger(__name__)
 
 
 def repair(
-    place: Root,
-    *,
-    to: Path | None,
-    agree: Callable[[Repair], bool],
-    wait: float,
-    progress: Progress,
+    place: Root, *, to: Path | None, agree: Callable[[Repair], bool], wait: float, progress: Progress
 ) -> Repair:
     """Check the pool of the store at *place*, and repair it into a new device.
 

@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lamella.closing import Closing
-from lamella.errors import (
-    BusyError,
-    LamellaError,
-    NotFoundError,
-    ReadOnlyError,
-    UsageError,
-)
+from lamella.errors import BusyError, LamellaError, NotFoundError, ReadOnlyError, UsageError
 from lamella.progress import QUIET
 from lamella.store.catalog import Container
 from lamella.store.names import AmbiguousNameError

@@ -105,12 +105,7 @@ def diagnose_line(text: str, facts: Facts, *, kind: str = "thin-pool") -> Diagno
     return diagnose(parse_status(text), facts)
 
 
-_RECOVER = (
-    "dmesg, and put the failing disk right",
-    Remedy.DEACTIVATE,
-    Remedy.REPAIR,
-    Remedy.ACTIVATE,
-)
+_RECOVER = ("dmesg, and put the failing disk right", Remedy.DEACTIVATE, Remedy.REPAIR, Remedy.ACTIVATE)
 
 
 def diagnose(status: PoolStatus, facts: Facts) -> Diagnosis:
@@ -285,8 +280,5 @@ def _smaller(what: str, size: int, wanted: int) -> Diagnosis:
         Severity.BROKEN,
         f"recorded {wanted} bytes of {what}, but its {what} device has only {size}",
         "the device was truncated, or is another pool's; nothing was changed",
-        (
-            f"restore the {what} device's {wanted} bytes (truncate, lvextend, vgcfgrestore)",
-            Remedy.CHECK,
-        ),
+        (f"restore the {what} device's {wanted} bytes (truncate, lvextend, vgcfgrestore)", Remedy.CHECK),
     )

@@ -9,17 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.driver.direct_lvm.group import Disks
-from lamella.errors import (
-    CorruptError,
-    LamellaError,
-    NotFoundError,
-)
+from lamella.errors import CorruptError, LamellaError, NotFoundError
 from lamella.store import Store
 from tests.store.direct_lvm.groups import by_hand, lvm
-from tests.support.stores import (
-    assert_sound,
-    disks_of,
-)
+from tests.support.stores import assert_sound, disks_of
 
 if TYPE_CHECKING:
     from pathlib import Path

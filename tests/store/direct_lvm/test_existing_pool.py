@@ -10,17 +10,11 @@ import pytest
 
 import lamella
 from lamella.driver.direct_lvm.group import Disks
-from lamella.errors import (
-    ExistsError,
-    NotFoundError,
-    UnsupportedError,
-)
+from lamella.errors import ExistsError, NotFoundError, UnsupportedError
 from lamella.lvm.format.group_writer import write_readable
 from lamella.store import Store
 from tests.store.direct_lvm.groups import GIB, MIB, by_hand, disk, lvm, masked, text_of
-from tests.support.stores import (
-    pool_devices,
-)
+from tests.support.stores import pool_devices
 
 if TYPE_CHECKING:
     from pathlib import Path

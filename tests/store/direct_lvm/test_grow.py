@@ -11,14 +11,7 @@ import pytest
 from lamella.cli.main import main
 from lamella.store import Store
 from tests.store.direct_lvm.groups import MIB, disk, lvm
-from tests.support.stores import (
-    KERNEL,
-    assert_sound,
-    assert_sound_for_real_tools,
-    disks_of,
-    set_up,
-    state_of,
-)
+from tests.support.stores import KERNEL, assert_sound, assert_sound_for_real_tools, disks_of, set_up, state_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,21 +15,10 @@ from lamella.block import FileDevice
 from lamella.cli.main import main
 from lamella.driver import backends
 from lamella.driver.direct_lvm.backend import DirectLvm
-from lamella.errors import (
-    ExistsError,
-    NotFoundError,
-    UsageError,
-)
+from lamella.errors import ExistsError, NotFoundError, UsageError
 from lamella.store import Store
 from tests.store.direct_lvm.groups import MIB, disk, text_of
-from tests.support.stores import (
-    KERNEL,
-    assert_sound,
-    disks_of,
-    options_for,
-    set_up,
-    take_down,
-)
+from tests.support.stores import KERNEL, assert_sound, disks_of, options_for, set_up, take_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable

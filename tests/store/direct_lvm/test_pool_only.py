@@ -9,18 +9,11 @@ import pytest
 
 from lamella.cli.main import main
 from lamella.driver.direct_lvm.backend import DirectLvm
-from lamella.errors import (
-    BusyError,
-    CorruptError,
-    ExistsError,
-    UsageError,
-)
+from lamella.errors import BusyError, CorruptError, ExistsError, UsageError
 from lamella.store import Store, pool_only, setup
 from lamella.store.pool_only import make_pool
 from tests.store.direct_lvm.groups import GIB, disk
-from tests.support.stores import (
-    SMALL,
-)
+from tests.support.stores import SMALL
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,19 +13,10 @@ import pytest
 from lamella.block import FileDevice
 from lamella.driver.direct_lvm import preflight
 from lamella.driver.direct_lvm.group import Disks
-from lamella.errors import (
-    BusyError,
-    ExistsError,
-    LamellaError,
-    NotFoundError,
-    UsageError,
-)
+from lamella.errors import BusyError, ExistsError, LamellaError, NotFoundError, UsageError
 from lamella.store import Store
 from tests.store.direct_lvm.groups import GIB, MIB, digest, digests, disk, lvm
-from tests.support.stores import (
-    KERNEL,
-    set_up,
-)
+from tests.support.stores import KERNEL, set_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,17 +14,10 @@ import pytest
 
 import lamella
 from lamella.cli.main import main
-from lamella.errors import (
-    ExistsError,
-    UsageError,
-)
+from lamella.errors import ExistsError, UsageError
 from lamella.store import Store
 from tests.store.direct_lvm.groups import GIB, MIB, by_hand, disk, text_of
-from tests.support.stores import (
-    assert_sound,
-    disks_of,
-    set_up,
-)
+from tests.support.stores import assert_sound, disks_of, set_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -129,12 +129,7 @@ def test_the_kernels_superblock_is_packed_alike(fixture_dir: Callable[[str], Pat
 def test_the_kernels_nodes_are_packed_alike(fixture_dir: Callable[[str], Path]) -> None:
     content = (fixture_dir("thin-c.tar.zst") / "thin-c/clean/meta.bin").read_bytes()
     rows = np.frombuffer(content, dtype=np.uint8).reshape(-1, 4096)
-    shapes = {
-        8: node.MAPPING,
-        24: node.DEVICE_DETAILS,
-        16: space_map.INDEX_ENTRY,
-        4: space_map.REF_COUNT,
-    }
+    shapes = {8: node.MAPPING, 24: node.DEVICE_DETAILS, 16: space_map.INDEX_ENTRY, 4: space_map.REF_COUNT}
     found = np.flatnonzero(checksum.verify_many(rows, checksum.NODE_XOR))
     assert len(found) > 1000
     for block in found.tolist():

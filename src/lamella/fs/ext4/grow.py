@@ -19,12 +19,7 @@ from lamella.fs.ext4 import inode as ino
 from lamella.fs.ext4 import library as ext2
 from lamella.fs.ext4 import superblock as sb
 from lamella.fs.ext4.checksum import crc32c
-from lamella.fs.ext4.descriptors import (
-    check_descriptors,
-    descriptor_blocks,
-    descriptor_checksum,
-    has_super,
-)
+from lamella.fs.ext4.descriptors import check_descriptors, descriptor_blocks, descriptor_checksum, has_super
 from lamella.fs.ext4.filesystem import Ext4
 
 if TYPE_CHECKING:

@@ -24,10 +24,7 @@ _DECIMAL: Final = re.compile(rb"(-?)(\d{1,19})(?:\.(\d*))?\Z")
 _XATTR: Final = b"SCHILY.xattr."
 _XATTR_BASE64: Final = b"LIBARCHIVE.xattr."
 _PLAIN: Final = frozenset((b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"))
-_DEVICE: Final = {
-    b"SCHILY.devmajor": b"major",
-    b"SCHILY.devminor": b"minor",
-}
+_DEVICE: Final = {b"SCHILY.devmajor": b"major", b"SCHILY.devminor": b"minor"}
 _ACLS: Final = {b"SCHILY.acl.access": acl.ACCESS, b"SCHILY.acl.default": acl.DEFAULT}
 
 

@@ -117,10 +117,7 @@ class Xfs(FileSystem):
 
     @contextmanager
     def _reading(self, device: BlockDevice) -> Iterator[DirectoryReader]:
-        with (
-            self._mounted(device, read_only=True) as root,
-            DirectoryReader(root, device.name) as reader,
-        ):
+        with self._mounted(device, read_only=True) as root, DirectoryReader(root, device.name) as reader:
             yield reader
 
     @contextmanager

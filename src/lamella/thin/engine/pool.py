@@ -15,12 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lamella.block import SECTOR
-from lamella.errors import (
-    BusyError,
-    ExistsError,
-    NoSpaceError,
-    UsageError,
-)
+from lamella.errors import BusyError, ExistsError, NoSpaceError, UsageError
 from lamella.thin.engine.diff import unshared
 from lamella.thin.engine.live_metadata import LiveMetadata
 from lamella.thin.engine.pool_core import PoolCore
@@ -145,10 +140,7 @@ class Pool(PoolCore):
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
             self.close()

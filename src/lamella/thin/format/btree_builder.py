@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 def build_tree(
-    keys: npt.NDArray[np.uint64],
-    values: npt.NDArray[Any],
-    take: Callable[[int], npt.NDArray[np.uint64]],
+    keys: npt.NDArray[np.uint64], values: npt.NDArray[Any], take: Callable[[int], npt.NDArray[np.uint64]]
 ) -> tuple[int, list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8]]]]:
     """Nodes for *values* (of the tree's dtype) at ascending *keys*; *take* gives n free blocks, ascending.
 

@@ -38,9 +38,7 @@ def times(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def merge(
-    keys: npt.NDArray[np.uint64],
-    values: npt.NDArray[np.uint64],
-    breaks: npt.NDArray[np.int64] | None = None,
+    keys: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64], breaks: npt.NDArray[np.int64] | None = None
 ) -> Runs:
     """Join mappings (ascending *keys*, raw *values*) that go on in both devices with the same time.
 

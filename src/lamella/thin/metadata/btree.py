@@ -213,10 +213,7 @@ class Forest:
         return ascending
 
     def _take_leaves(
-        self,
-        blocks: npt.NDArray[np.int64],
-        content: npt.NDArray[np.uint8],
-        wanted: npt.NDArray[np.bool_],
+        self, blocks: npt.NDArray[np.int64], content: npt.NDArray[np.uint8], wanted: npt.NDArray[np.bool_]
     ) -> None:
         if not (self._keep or self._on_leaves) or not wanted.any():
             return

@@ -154,8 +154,7 @@ class _Check:
         options = self.options
         if options.transaction_id is not None and fields.transaction_id != options.transaction_id:
             self.problems.add(
-                "superblock",
-                f"transaction id is {fields.transaction_id}, expected {options.transaction_id}",
+                "superblock", f"transaction id is {fields.transaction_id}, expected {options.transaction_id}"
             )
         claimed = fields.metadata_sm_root.nr_blocks
         if claimed > self.reader.nr_blocks:
