@@ -15,10 +15,9 @@ from lamella.thin.metadata.reader import Metadata
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy.typing as npt
-
     from lamella.driver.device_set import DeviceSet
     from lamella.store.catalog import Catalog
+    from lamella.thin.format.arrays import Int64s
 
 DEVICES_AT_ONCE = 256
 """Entries whose mappings are read together: what they share is then read once."""
@@ -55,9 +54,7 @@ def _usage(catalog: Catalog, devices: DeviceSet, metadata: Metadata) -> list[Usa
     return found
 
 
-def _chunks_of(
-    metadata: Metadata, things: Sequence[tuple[str, str, list[int]]]
-) -> Iterator[npt.NDArray[np.int64]]:
+def _chunks_of(metadata: Metadata, things: Sequence[tuple[str, str, list[int]]]) -> Iterator[Int64s]:
     """For each thing the data chunks that any of its devices maps, each once."""
     for start in range(0, len(things), DEVICES_AT_ONCE):
         some = things[start : start + DEVICES_AT_ONCE]
@@ -66,7 +63,7 @@ def _chunks_of(
             yield _chunks(metadata, device_ids)
 
 
-def _chunks(metadata: Metadata, device_ids: Sequence[int]) -> npt.NDArray[np.int64]:
+def _chunks(metadata: Metadata, device_ids: Sequence[int]) -> Int64s:
     """The data chunks that any of the devices maps, each once."""
     arrays = [data_blocks(metadata.mappings(number)[1]) for number in device_ids if number in metadata.roots]
     if not arrays:

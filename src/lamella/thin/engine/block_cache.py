@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lamella.block import BlockDevice
+    from lamella.thin.format.arrays import Uint8s, Uint64s
 
 CACHED_NODES = 4096
 """Clean nodes kept decoded (up to 16 MiB)."""
@@ -52,7 +53,7 @@ class Node(NamedTuple):
     """A decoded B-tree node. The arrays are never changed in place."""
 
     leaf: bool
-    keys: npt.NDArray[np.uint64]
+    keys: Uint64s
     values: npt.NDArray[Any]
 
 
@@ -63,7 +64,7 @@ class BlockStore:
         self.device = device
         self._clean: dict[int, Node] = {}
         self._dirty_nodes: dict[int, Node] = {}
-        self._dirty_raw: dict[int, tuple[npt.NDArray[np.uint8], int]] = {}
+        self._dirty_raw: dict[int, tuple[Uint8s, int]] = {}
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -95,7 +96,7 @@ class BlockStore:
                 self._remember(block, node)
         return [fresh[block] if node is None else node for block, node in zip(blocks, found, strict=True)]
 
-    def raw(self, block: int, xor: int) -> npt.NDArray[np.uint8]:
+    def raw(self, block: int, xor: int) -> Uint8s:
         """The 4096 bytes of a block that is not a node; to be read only. Raises :class:`CorruptError`."""
         dirty = self._dirty_raw.get(block)
         return dirty[0] if dirty is not None else self._read([block], xor)[0]
@@ -107,7 +108,7 @@ class BlockStore:
                 del clean[old]
         clean[block] = node
 
-    def _read(self, blocks: Sequence[int], xor: int) -> npt.NDArray[np.uint8]:
+    def _read(self, blocks: Sequence[int], xor: int) -> Uint8s:
         """Rows (n, 4096) of *blocks*, which ascend; each row verified."""
         last = self.device.size // BLOCK_SIZE
         if blocks[0] < 0 or blocks[-1] >= last:
@@ -123,7 +124,7 @@ class BlockStore:
             raise self.corrupt(blocks[bad], f"is a corrupt {_KINDS[xor]}: bad checksum or block number")
         return rows
 
-    def _decode(self, blocks: Sequence[int], rows: npt.NDArray[np.uint8], value: np.dtype[Any]) -> list[Node]:
+    def _decode(self, blocks: Sequence[int], rows: Uint8s, value: np.dtype[Any]) -> list[Node]:
         nodes = []
         for row, head in enumerate(headers(rows).tolist()):
             _, flags, _, entries, limit, value_size, _ = head
@@ -159,7 +160,7 @@ class BlockStore:
         """Let *node* be the content of *block*, which the caller has allocated in this transaction."""
         self._dirty_nodes[block] = node
 
-    def put_raw(self, block: int, content: npt.NDArray[np.uint8], xor: int) -> None:
+    def put_raw(self, block: int, content: Uint8s, xor: int) -> None:
         """Let *content* (4096 bytes, its number at bytes 8 to 15 set, unsealed) be that of *block*."""
         self._dirty_raw[block] = (content, xor)
 
@@ -179,7 +180,7 @@ class BlockStore:
         for block in sorted(self._dirty_nodes):
             node = self._dirty_nodes[block]
             groups.setdefault((node.leaf, node.values.dtype), []).append(block)
-        pieces: list[tuple[int, npt.NDArray[np.uint8]]] = []
+        pieces: list[tuple[int, Uint8s]] = []
         for (leaf, _), blocks in groups.items():
             for start in range(0, len(blocks), BATCH):
                 part = blocks[start : start + BATCH]
@@ -209,7 +210,7 @@ class BlockStore:
         self._dirty_nodes.clear()
         self._dirty_raw.clear()
 
-    def _write(self, pieces: Sequence[tuple[int, npt.NDArray[np.uint8]]]) -> None:
+    def _write(self, pieces: Sequence[tuple[int, Uint8s]]) -> None:
         self.device.write_many(
             (block * BLOCK_SIZE, memoryview(rows).cast("B"))  # type: ignore[arg-type]
             for block, rows in pieces

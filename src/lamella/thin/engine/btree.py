@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from lamella.errors import CorruptError
     from lamella.thin.engine.block_cache import BlockStore, Node
+    from lamella.thin.format.arrays import Uint64s
 
 MAX_HEIGHT = 16
 """No tree of u64 keys with at least 84 children a node is deeper; a deeper walk runs in a circle."""
@@ -73,7 +74,7 @@ class Tree:
 
     def read_range(
         self, root: int, first: int = 0, last: int = LARGEST_KEY
-    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[Any]]:
+    ) -> tuple[Uint64s, npt.NDArray[Any]]:
         """All (keys, values) from *first* to *last*, both included, in key order."""
         leaves = self.leaves(root, first, last)
         if len(leaves) == 1:

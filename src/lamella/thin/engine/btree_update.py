@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from lamella.thin.engine.block_cache import BlockStore
     from lamella.thin.engine.space_map import SpaceMap
+    from lamella.thin.format.arrays import Bools, Uint64s
 
 DESTROY_BATCH = 1024
 """Most nodes taken apart at once; bounds the memory that deleting a large volume takes."""
@@ -46,7 +47,7 @@ def _nothing(_: npt.NDArray[Any]) -> None:
 class _Open:
     """A node being changed. A leaf has *values*; an internal node has *children*, some of them open too."""
 
-    keys: npt.NDArray[np.uint64]
+    keys: Uint64s
     values: npt.NDArray[Any] | None = None
     children: list[int | _Open] = field(default_factory=list)
     home: int | None = None
@@ -110,13 +111,7 @@ class TreeWriter(Tree):
             root, np.array([key], np.uint64), np.zeros(1, self.value), np.ones(1, dtype=np.bool_)
         )
 
-    def update(
-        self,
-        root: int,
-        keys: npt.NDArray[np.uint64],
-        values: npt.NDArray[Any],
-        gone: npt.NDArray[np.bool_] | None = None,
-    ) -> Change:
+    def update(self, root: int, keys: Uint64s, values: npt.NDArray[Any], gone: Bools | None = None) -> Change:
         """Give each of *keys* (ascending, each once) its value, or take it out where *gone* says so."""
         change = Change(root)
         if not len(keys):
@@ -186,9 +181,9 @@ class TreeWriter(Tree):
     def _update(
         self,
         block: int,
-        keys: npt.NDArray[np.uint64],
+        keys: Uint64s,
         values: npt.NDArray[Any],
-        gone: npt.NDArray[np.bool_] | None,
+        gone: Bools | None,
         change: Change,
         depth: int,
     ) -> _Open:
@@ -235,12 +230,7 @@ class TreeWriter(Tree):
         return node
 
     def _merge(
-        self,
-        node: _Open,
-        keys: npt.NDArray[np.uint64],
-        values: npt.NDArray[Any],
-        gone: npt.NDArray[np.bool_] | None,
-        change: Change,
+        self, node: _Open, keys: Uint64s, values: npt.NDArray[Any], gone: Bools | None, change: Change
     ) -> None:
         """Bring a leaf up to date."""
         assert node.values is not None
@@ -313,9 +303,7 @@ class TreeWriter(Tree):
             start = end
         return found
 
-    def _balance(
-        self, keys: list[int], children: list[int | _Open]
-    ) -> tuple[npt.NDArray[np.uint64], list[int | _Open]]:
+    def _balance(self, keys: list[int], children: list[int | _Open]) -> tuple[Uint64s, list[int | _Open]]:
         """Join the *children* of one node until none of them is below a third, if there are two at all."""
         place = 0
         while place < len(children):

@@ -19,9 +19,8 @@ from lamella.thin.format.runs import slices
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
-
     from lamella.thin.engine.btree_update import TreeWriter
+    from lamella.thin.format.arrays import Bools, Int64s, Uint64s
 
 PAGE = 1024
 """Chunks in a page."""
@@ -91,7 +90,7 @@ class DeviceMap:
             self.changed.add(number)
         return page.changed
 
-    def read(self, first: int, count: int, tree: TreeWriter) -> npt.NDArray[np.uint64]:
+    def read(self, first: int, count: int, tree: TreeWriter) -> Uint64s:
         """The mappings of *count* chunks from *first*, :data:`UNMAPPED` where there is none."""
         number, place = divmod(first, PAGE)
         if place + count <= PAGE:
@@ -105,7 +104,7 @@ class DeviceMap:
             done += take
         return found
 
-    def pick(self, chunks: npt.NDArray[np.int64], tree: TreeWriter) -> npt.NDArray[np.uint64]:
+    def pick(self, chunks: Int64s, tree: TreeWriter) -> Uint64s:
         """The mappings of *chunks*, which ascend."""
         found = np.empty(len(chunks), dtype=np.uint64)
         for number, start, end in _pages_of(chunks):
@@ -113,9 +112,7 @@ class DeviceMap:
             found[start:end] = page.view[chunks[start:end] - number * PAGE]
         return found
 
-    def store(
-        self, chunks: npt.NDArray[np.int64], values: npt.NDArray[np.uint64], tree: TreeWriter
-    ) -> npt.NDArray[np.uint64]:
+    def store(self, chunks: Int64s, values: Uint64s, tree: TreeWriter) -> Uint64s:
         """Map *chunks*, which ascend, to *values*.
 
         Returns the old values that the tree has never seen: their data blocks are the caller's to free.
@@ -133,9 +130,7 @@ class DeviceMap:
             marks[places] = 1
         return np.concatenate(lost) if lost else np.empty(0, dtype=np.uint64)
 
-    def take_changes(
-        self,
-    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.bool_] | None]:
+    def take_changes(self) -> tuple[Uint64s, Uint64s, Bools | None]:
         """What the tree does not know: (chunks ascending, values, which of them are unmapped now or None).
 
         The pages are clean afterwards.
@@ -174,7 +169,7 @@ class DeviceMap:
         self.budget.held -= len(doomed)
 
 
-def _pages_of(chunks: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+def _pages_of(chunks: Int64s) -> Iterator[tuple[int, int, int]]:
     """(page number, start, end) of the slices of ascending *chunks* that lie in one page each."""
     numbers = chunks // PAGE
     if not len(numbers):

@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from lamella.thin.engine.btree import Tree
+    from lamella.thin.format.arrays import Uint64s
 
 
-def unshared(
-    tree: Tree, one: int, two: int
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+def unshared(tree: Tree, one: int, two: int) -> tuple[Uint64s, Uint64s, Uint64s, Uint64s]:
     """The (keys, values) of each of two trees that lie in leaves which the other one does not have."""
     heights = [sum(1 for _ in tree.path(root, 0)) for root in (one, two)]
     levels: list[set[int]] = [{one}, {two}]

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lamella.block import BlockDevice
+    from lamella.thin.format.arrays import Int64s, Uint64s
 
 MAX_MAPPED = 1 << 48
 """More chunks than this no device can have mapped: they would be more than 2**64 bytes."""
@@ -120,10 +121,10 @@ class LiveMetadata:
         )
         self.details = TreeWriter(self.blocks, metadata, DEVICE_DETAILS)
         self._discarding = False
-        self._to_discard: list[npt.NDArray[np.int64]] = []
+        self._to_discard: list[Int64s] = []
         self._changed_maps: dict[int, Device] = {}
 
-    def free_data(self, values: npt.NDArray[np.uint64], *, discard: bool) -> None:
+    def free_data(self, values: Uint64s, *, discard: bool) -> None:
         """One reference less to the data blocks of mapping *values*.
 
         With *discard* those that come free are handed out by the commit, to be discarded after it.
@@ -308,14 +309,7 @@ class LiveMetadata:
         device.changed = True
         found.forget(first, last)
 
-    def remap(
-        self,
-        device: Device,
-        chunks: npt.NDArray[np.int64],
-        values: npt.NDArray[np.uint64],
-        *,
-        discard: bool = False,
-    ) -> None:
+    def remap(self, device: Device, chunks: Int64s, values: Uint64s, *, discard: bool = False) -> None:
         """Map ascending *chunks* of *device* to *values*; chunks that only this transaction had mapped
         release their data blocks."""
         released = self.map_of(device).store(chunks, values, self.maps)
@@ -383,7 +377,7 @@ class LiveMetadata:
         for device in list(self._changed_maps.values()):
             self.flush_map(device)
 
-    def commit(self, flush_data: Callable[[], None]) -> npt.NDArray[np.int64]:
+    def commit(self, flush_data: Callable[[], None]) -> Int64s:
         """Make everything durable. Returns data blocks, now free, that a discard asked to pass down.
 
         *flush_data* makes the data device durable; the superblock is written after it. Whatever fails

@@ -11,8 +11,6 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from lamella import logs
 from lamella.block import SECTOR
 from lamella.errors import (
@@ -38,12 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    import numpy as np
-    import numpy.typing as npt
-
     from lamella.block import BlockDevice
     from lamella.thin.engine.device_record import Device
     from lamella.thin.engine.live_metadata import LiveMetadata
+    from lamella.thin.format.arrays import Int64s
     from lamella.thin.status import PoolOptions
 
 log = logs.logger(__name__)
@@ -128,7 +124,7 @@ class PoolCore:
             self.data_device.flush()
             self.data_written = False
 
-    def _pass_down(self, blocks: npt.NDArray[np.int64]) -> None:
+    def _pass_down(self, blocks: Int64s) -> None:
         """Discard chunks that came free and whose freeing is committed."""
         if not len(blocks):
             return
@@ -283,7 +279,7 @@ class PoolCore:
         if not few and live.blocks_needed(device, pages, chunks) + _ROOM > live.free_blocks:
             raise Shortage
 
-    def allocate(self, wanted: int) -> npt.NDArray[np.int64]:
+    def allocate(self, wanted: int) -> Int64s:
         """*wanted* free data chunks, each with one reference. Raises :class:`Shortage`."""
         if self.mode is PoolMode.OUT_OF_DATA_SPACE:
             if self.live.changed:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from lamella.thin.engine.block_cache import BlockStore
     from lamella.thin.engine.btree import Tree
+    from lamella.thin.format.arrays import Bools, Int64s, Uint32s, Uint64s
 
 CACHED_PAGES = 256
 """Clean pages kept (64 KiB each)."""
@@ -46,9 +47,9 @@ class Page:
 
     __slots__ = ("base", "now")
 
-    def __init__(self, now: npt.NDArray[np.uint32]) -> None:
+    def __init__(self, now: Uint32s) -> None:
         self.now = now
-        self.base: npt.NDArray[np.uint32] | None = None
+        self.base: Uint32s | None = None
 
 
 class SpaceMap(ABC):
@@ -96,12 +97,12 @@ class SpaceMap(ABC):
             self._pages[number] = found
         return found
 
-    def _load(self, number: int) -> npt.NDArray[np.uint32]:
+    def _load(self, number: int) -> Uint32s:
         if not 0 <= number < len(self.index):
             raise self._corrupt(number * ENTRIES_PER_BITMAP, f"does not exist: there are {self.size}")
         block = int(self.index[number]["blocknr"])
         packed = self.blocks.raw(block, BITMAP_XOR)
-        counts: npt.NDArray[np.uint32] = unpack_bitmaps(packed[None, :])[0].astype(np.uint32)
+        counts: Uint32s = unpack_bitmaps(packed[None, :])[0].astype(np.uint32)
         large = np.flatnonzero(counts == OVERFLOW)
         if len(large):
             first = number * ENTRIES_PER_BITMAP
@@ -178,10 +179,10 @@ class SpaceMap(ABC):
                 raise self._corrupt(number * ENTRIES_PER_BITMAP + bad, "is in use, but its count is zero")
             np.add.at(now, places, 1)
 
-    def release(self, blocks: npt.NDArray[np.integer] | Iterable[int]) -> npt.NDArray[np.int64]:
+    def release(self, blocks: npt.NDArray[np.integer] | Iterable[int]) -> Int64s:
         """One reference less to each of *blocks*; returns those that nothing refers to any more."""
         self.record_allocated()
-        freed: list[npt.NDArray[np.int64]] = []
+        freed: list[Int64s] = []
         for number, places in self._by_page(blocks):
             now = self._touch(number).now
             np.subtract.at(now, places, 1)
@@ -199,9 +200,7 @@ class SpaceMap(ABC):
         return np.concatenate(freed) if freed else np.empty(0, dtype=np.int64)
 
     @staticmethod
-    def _by_page(
-        blocks: npt.NDArray[np.integer] | Iterable[int],
-    ) -> Iterable[tuple[int, npt.NDArray[np.int64]]]:
+    def _by_page(blocks: npt.NDArray[np.integer] | Iterable[int]) -> Iterable[tuple[int, Int64s]]:
         given = np.asarray(blocks if isinstance(blocks, np.ndarray) else list(blocks)).astype(np.int64)
         if not len(given):
             return
@@ -229,9 +228,9 @@ class SpaceMap(ABC):
         self._next = block + 1
         return block
 
-    def allocate(self, wanted: int) -> npt.NDArray[np.int64]:
+    def allocate(self, wanted: int) -> Int64s:
         """*wanted* blocks, ascending and together where space is; all or :class:`NoSpaceError`."""
-        found: list[npt.NDArray[np.int64]] = []
+        found: list[Int64s] = []
         missing = wanted
         try:
             while missing:
@@ -304,7 +303,7 @@ class SpaceMap(ABC):
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def large_counts(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.bool_]]:
+    def large_counts(self) -> tuple[Uint64s, Uint32s, Bools]:
         """What changed in the overflow tree: (blocks, new counts, which of them go), blocks ascending."""
         self.record_allocated()
         keys, values, gone = [], [], []

@@ -25,13 +25,13 @@ from lamella.thin.status import PoolMode, ThinStatus
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    import numpy.typing as npt
     from typing_extensions import Buffer
 
     from lamella.block import BlockDevice
     from lamella.thin.engine.device_map import MapPage
     from lamella.thin.engine.device_record import Device
     from lamella.thin.engine.pool_core import PoolCore
+    from lamella.thin.format.arrays import Uint64s
 
 _ZEROS = bytes(1 << 20)
 _WINDOW = 64 * PAGE
@@ -448,7 +448,7 @@ def fill_zeros(view: memoryview) -> None:
         part[:] = _ZEROS[: len(part)] if len(part) < len(_ZEROS) else _ZEROS
 
 
-def runs(values: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int, int]]:
+def runs(values: Uint64s) -> Iterator[tuple[int, int, int]]:
     """(first, length, data chunk or -1) of the runs of *values* that are unmapped or follow each
     other on the data device, whatever their times."""
     blocks = np.where(values == UNMAPPED, np.int64(-1), (values >> np.uint64(TIME_BITS)).astype(np.int64))
@@ -461,9 +461,7 @@ def runs(values: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int, int]]:
         yield start, end - start, int(blocks[start])
 
 
-def _mapped_runs(
-    keys: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64]
-) -> Iterator[tuple[int, int, int, int]]:
+def _mapped_runs(keys: Uint64s, values: Uint64s) -> Iterator[tuple[int, int, int, int]]:
     """(first chunk, length, data chunk, time) of the runs in which all of these go on."""
     found = merge(keys, values)
     yield from zip(

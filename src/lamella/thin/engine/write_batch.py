@@ -18,11 +18,10 @@ from lamella.thin.format.node import TIME_BITS, TIME_MASK
 from lamella.thin.format.runs import consecutive, slices
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from lamella.block import BlockDevice
     from lamella.thin.engine.device_record import Device
     from lamella.thin.engine.pool_core import PoolCore
+    from lamella.thin.format.arrays import Bools, Int64s
 
 COMPOSED = 16 << 20
 """Most bytes of chunks put together in memory before they are written."""
@@ -85,9 +84,7 @@ class Batch:
         device.mapped += int(np.count_nonzero(~mapped))
         live.remap(device, chunks[anew], values)
 
-    def _chunks(
-        self, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def _chunks(self, starts: Int64s, ends: Int64s) -> tuple[Int64s, Bools]:
         """The chunks that the pieces touch, ascending, and which of them they cover whole."""
         size = self.size
         begins = np.ones(len(starts), dtype=np.bool_)
@@ -107,15 +104,15 @@ class Batch:
 
     def _fill(
         self,
-        starts: npt.NDArray[np.int64],
-        ends: npt.NDArray[np.int64],
-        chunks: npt.NDArray[np.int64],
-        blocks: npt.NDArray[np.int64],
-        anew: npt.NDArray[np.bool_],
-        mapped: npt.NDArray[np.bool_],
-        whole: npt.NDArray[np.bool_],
-        old: npt.NDArray[np.int64],
-    ) -> npt.NDArray[np.bool_]:
+        starts: Int64s,
+        ends: Int64s,
+        chunks: Int64s,
+        blocks: Int64s,
+        anew: Bools,
+        mapped: Bools,
+        whole: Bools,
+        old: Int64s,
+    ) -> Bools:
         """Fill what lies around the pieces in new chunks that are only partly written.
 
         Returns the chunks that were put together in memory, pieces and all, and are written whole.
@@ -152,21 +149,14 @@ class Batch:
             self._put(block * size, content)
         return composed
 
-    def _zero(self, blocks: npt.NDArray[np.int64]) -> None:
+    def _zero(self, blocks: Int64s) -> None:
         """Make new chunks read as zeros; they ascend, as all that is allocated together."""
         pool = self.pool
         for start, end in consecutive(blocks):
             block = int(blocks[start])
             pool.zeroed.ensure(block, pool.live.data.upcoming(block, pool.zeroed.limit), end - start)
 
-    def _write(
-        self,
-        starts: npt.NDArray[np.int64],
-        ends: npt.NDArray[np.int64],
-        chunks: npt.NDArray[np.int64],
-        blocks: npt.NDArray[np.int64],
-        composed: npt.NDArray[np.bool_],
-    ) -> None:
+    def _write(self, starts: Int64s, ends: Int64s, chunks: Int64s, blocks: Int64s, composed: Bools) -> None:
         """Write the pieces to where their chunks lie, but for *composed* chunks, and then all that waits."""
         size = self.size
         breaks = np.ones(len(chunks), dtype=np.bool_)

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from lamella.thin.format.arrays import Uint8s, Uint64s
+
 
 def build_tree(
-    keys: npt.NDArray[np.uint64], values: npt.NDArray[Any], take: Callable[[int], npt.NDArray[np.uint64]]
-) -> tuple[int, list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8]]]]:
+    keys: Uint64s, values: npt.NDArray[Any], take: Callable[[int], Uint64s]
+) -> tuple[int, list[tuple[Uint64s, Uint8s]]]:
     """Nodes for *values* (of the tree's dtype) at ascending *keys*; *take* gives n free blocks, ascending.
 
     Returns the root's block and a list of (block numbers (n,), sealed nodes (n, 4096)) to be written.

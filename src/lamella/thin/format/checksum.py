@@ -17,11 +17,12 @@ import numpy as np
 from google_crc32c import value
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from typing_extensions import Buffer
 
+    from lamella.thin.format.arrays import Bools, Uint8s, Uint32s
+
 BLOCK_SIZE = 4096
-"""Bytes in a metadata block."""
+"""Uint8s in a metadata block."""
 
 SUPERBLOCK_XOR = 160774
 NODE_XOR = 121107
@@ -45,20 +46,20 @@ def seal(block: bytearray | memoryview, xor: int) -> None:
     view[:4] = block_checksum(view, xor).to_bytes(4, "little")
 
 
-def checksums(blocks: npt.NDArray[np.uint8], xor: int) -> npt.NDArray[np.uint32]:
+def checksums(blocks: Uint8s, xor: int) -> Uint32s:
     """The right checksum of each row of *blocks* (n, 4096)."""
     # google-crc32c takes numpy rows without a copy; both constants are xored in for all rows at once.
     raw = np.fromiter((value(row) for row in blocks[:, 4:]), dtype=np.uint32, count=len(blocks))
     return raw ^ np.uint32(0xFFFFFFFF ^ xor)
 
 
-def seal_many(blocks: npt.NDArray[np.uint8], xor: int) -> None:
+def seal_many(blocks: Uint8s, xor: int) -> None:
     """Write the right checksum into the first four bytes of each row of *blocks* (n, 4096), in place."""
     blocks[:, :4] = checksums(blocks, xor).astype("<u4").view(np.uint8).reshape(-1, 4)
 
 
-def verify_many(blocks: npt.NDArray[np.uint8], xor: int) -> npt.NDArray[np.bool_]:
+def verify_many(blocks: Uint8s, xor: int) -> Bools:
     """Which rows of *blocks* (n, 4096) carry the right checksum."""
     stored = np.ascontiguousarray(blocks[:, :4]).view("<u4").ravel()
-    good: npt.NDArray[np.bool_] = stored == checksums(blocks, xor)
+    good: Bools = stored == checksums(blocks, xor)
     return good

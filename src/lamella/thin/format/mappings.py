@@ -13,33 +13,31 @@ from lamella.thin.format.runs import consecutive
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
+    from lamella.thin.format.arrays import Int64s, Uint64s
 
 
 class Runs(NamedTuple):
     """Runs of mappings, all arrays of u64 and equally long; numbers count data blocks (chunks)."""
 
-    begin: npt.NDArray[np.uint64]
+    begin: Uint64s
     """First block of the thin device."""
-    data: npt.NDArray[np.uint64]
+    data: Uint64s
     """First block of the data device."""
-    length: npt.NDArray[np.uint64]
-    time: npt.NDArray[np.uint64]
+    length: Uint64s
+    time: Uint64s
 
 
-def data_blocks(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def data_blocks(values: Uint64s) -> Uint64s:
     """The data blocks in values of a mapping tree."""
     return values >> np.uint64(TIME_BITS)
 
 
-def times(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def times(values: Uint64s) -> Uint64s:
     """The times in values of a mapping tree."""
     return values & np.uint64(TIME_MASK)
 
 
-def merge(
-    keys: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64], breaks: npt.NDArray[np.int64] | None = None
-) -> Runs:
+def merge(keys: Uint64s, values: Uint64s, breaks: Int64s | None = None) -> Runs:
     """Join mappings (ascending *keys*, raw *values*) that go on in both devices with the same time.
 
     *breaks* are positions where a run must begin, because another device's mappings do.
@@ -61,10 +59,7 @@ def merge(
 
 
 def ranges_that_differ(
-    keys_a: npt.NDArray[np.uint64],
-    values_a: npt.NDArray[np.uint64],
-    keys_b: npt.NDArray[np.uint64],
-    values_b: npt.NDArray[np.uint64],
+    keys_a: Uint64s, values_a: Uint64s, keys_b: Uint64s, values_b: Uint64s
 ) -> Iterator[tuple[int, int]]:
     """(first chunk, length) of the chunks that two sets of mappings (chunks ascending, raw values) map
     differently, in order.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from lamella.thin.format.arrays import Int64s, Uint8s, Uint64s
+
 NODE = np.dtype(
     [
         ("csum", "<u4"),
@@ -58,14 +60,12 @@ def max_entries(value_size: int) -> int:
     return (BLOCK_SIZE - NODE.itemsize) // (8 + value_size) // 3 * 3
 
 
-def headers(blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
+def headers(blocks: Uint8s) -> npt.NDArray[np.void]:
     """The headers (n,) of *blocks* (n, 4096, rows contiguous), as a view."""
     return blocks[:, : NODE.itemsize].view(NODE)[:, 0]
 
 
-def entry_views(
-    blocks: npt.NDArray[np.uint8], limit: int, value: np.dtype[Any]
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[Any]]:
+def entry_views(blocks: Uint8s, limit: int, value: np.dtype[Any]) -> tuple[Uint64s, npt.NDArray[Any]]:
     """Views of all keys (n, limit) and values (n, limit) in nodes (n, 4096) with ``max_entries`` *limit*.
 
     Entries at and after a node's ``nr_entries`` are rubbish.
@@ -77,9 +77,7 @@ def entry_views(
     return keys, values
 
 
-def unpack_nodes(
-    blocks: npt.NDArray[np.uint8], value: np.dtype[Any]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[Any]]:
+def unpack_nodes(blocks: Uint8s, value: np.dtype[Any]) -> tuple[Int64s, Uint64s, npt.NDArray[Any]]:
     """The entries of all nodes (n, 4096), one node after the other.
 
     Returns (entries of each node (n,), all keys (sum,), all values (sum,)). Checks nothing, but
@@ -110,14 +108,14 @@ def unpack_nodes(
 
 
 def pack_nodes(
-    keys: npt.NDArray[np.uint64],
+    keys: Uint64s,
     values: npt.NDArray[Any],
-    counts: npt.NDArray[np.int64],
-    locations: npt.NDArray[np.uint64],
+    counts: Int64s,
+    locations: Uint64s,
     *,
-    flags: int | npt.NDArray[np.uint64],
+    flags: int | Uint64s,
     sealed: bool = True,
-) -> npt.NDArray[np.uint8]:
+) -> Uint8s:
     """Nodes (n, 4096) holding *keys* and *values* (sum,), *counts* (n,) of them each, for *locations* (n,).
 
     *values* must have the tree's value dtype; *flags* is :data:`LEAF` or :data:`INTERNAL`, of all or

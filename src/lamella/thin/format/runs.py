@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from lamella.thin.format.arrays import Bools
 
-def slices(cut: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+
+def slices(cut: Bools) -> Iterator[tuple[int, int]]:
     """The slices (start, end) of a sequence of ``len(cut) + 1`` items that *cut* divides it into.
 
     ``cut[i]`` says whether a new run begins between items *i* and *i* + 1.

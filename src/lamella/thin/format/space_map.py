@@ -20,8 +20,10 @@ from lamella.thin.format.checksum import BITMAP_XOR, BLOCK_SIZE, INDEX_XOR, seal
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from lamella.thin.format.arrays import Uint8s, Uint64s
+
 BITMAP_HEADER = 16
-"""Bytes before the counts: csum u32, unused u32, block number u64."""
+"""Uint8s before the counts: csum u32, unused u32, block number u64."""
 ENTRIES_PER_BITMAP = (BLOCK_SIZE - BITMAP_HEADER) * 4
 """Counts in one bitmap block (16320)."""
 MAX_INDEX_ENTRIES = 255
@@ -34,7 +36,7 @@ OVERFLOW = 3
 INDEX_ENTRY = np.dtype([("blocknr", "<u8"), ("nr_free", "<u4"), ("none_free_before", "<u4")])
 """One bitmap's place, its count of free entries, and an entry below which none is free."""
 INDEX_HEADER = 16
-"""Bytes before the metadata index's entries: csum u32, padding u32, block number u64."""
+"""Uint8s before the metadata index's entries: csum u32, padding u32, block number u64."""
 
 REF_COUNT = np.dtype("<u4")
 """Value of the overflow tree."""
@@ -64,7 +66,7 @@ class SpaceMapRoot:
         return _ROOT.pack(self.nr_blocks, self.nr_allocated, self.bitmap_root, self.ref_count_root)
 
 
-def _tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def _tables() -> tuple[Uint8s, Uint8s]:
     """Byte -> its four counts, and the pair's value by count. Bit 2b of a pair is the count's *high* bit."""
     raw = np.arange(256, dtype=np.uint16)[:, None] >> np.array([0, 2, 4, 6], dtype=np.uint16)
     pairs = raw & 3
@@ -76,16 +78,14 @@ _COUNTS_OF_BYTE, _SWAPPED = _tables()
 _COUNTS_WORD = _COUNTS_OF_BYTE.view("<u4").ravel()
 
 
-def unpack_bitmaps(blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def unpack_bitmaps(blocks: Uint8s) -> Uint8s:
     """The counts (n, 16320), each 0 to 3, in bitmap blocks (n, 4096). Checks nothing."""
     packed = blocks[:, BITMAP_HEADER:]
-    counts: npt.NDArray[np.uint8] = _COUNTS_WORD[packed].view(np.uint8)
+    counts: Uint8s = _COUNTS_WORD[packed].view(np.uint8)
     return counts.reshape(len(blocks), ENTRIES_PER_BITMAP)
 
 
-def pack_bitmaps(
-    counts: npt.NDArray[np.uint8], locations: npt.NDArray[np.uint64], *, sealed: bool = True
-) -> npt.NDArray[np.uint8]:
+def pack_bitmaps(counts: Uint8s, locations: Uint64s, *, sealed: bool = True) -> Uint8s:
     """Bitmap blocks (n, 4096) for *counts* (n, 16320), each 0 to 3, to be written at *locations* (n,)."""
     pairs = _SWAPPED[counts].reshape(len(counts), -1, 4)
     blocks = np.zeros((len(counts), BLOCK_SIZE), dtype=np.uint8)
@@ -98,9 +98,9 @@ def pack_bitmaps(
     return blocks
 
 
-def block_numbers(blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+def block_numbers(blocks: Uint8s) -> Uint64s:
     """The block number that each row of *blocks* (n, 4096) of any kind says it has (bytes 8 to 15)."""
-    numbers: npt.NDArray[np.uint64] = np.ascontiguousarray(blocks[:, 8:16]).view("<u8").ravel()
+    numbers: Uint64s = np.ascontiguousarray(blocks[:, 8:16]).view("<u8").ravel()
     return numbers
 
 

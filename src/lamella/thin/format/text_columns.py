@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from lamella.thin.format.arrays import Uint32s, Uint64s
+
 LINES_AT_ONCE = 4096
 """Rows of one array; half a megabyte, which stays in the processor's cache."""
 
@@ -37,7 +39,7 @@ class Layout(NamedTuple):
 
 
 @cache
-def _digits() -> npt.NDArray[np.uint32]:
+def _digits() -> Uint32s:
     """Words for 0 to 9999: from 0 on without leading zeros (0 is nothing), from 10000 on with all four
     digits, from 20000 on as the first but with "0" for 0."""
     table = np.zeros((30000, 4), dtype=np.uint8)
@@ -48,11 +50,11 @@ def _digits() -> npt.NDArray[np.uint32]:
         table[:10000, place] = np.where(numbers >= power, digit, 0)
     table[20000:] = table[:10000]
     table[20000, 3] = ord("0")
-    words: npt.NDArray[np.uint32] = table.view("<u4").ravel()
+    words: Uint32s = table.view("<u4").ravel()
     return words
 
 
-def render(layout: Layout, kinds: npt.NDArray[np.intp], columns: Sequence[npt.NDArray[np.uint64]]) -> bytes:
+def render(layout: Layout, kinds: npt.NDArray[np.intp], columns: Sequence[Uint64s]) -> bytes:
     """The text of all lines: *kinds* (n,) chooses each line's literals, *columns* are its numbers (n,)."""
     pieces = []
     for start in range(0, len(kinds), LINES_AT_ONCE):
@@ -61,9 +63,7 @@ def render(layout: Layout, kinds: npt.NDArray[np.intp], columns: Sequence[npt.ND
     return b"".join(pieces)
 
 
-def _render_some(
-    layout: Layout, kinds: npt.NDArray[np.intp], columns: Sequence[npt.NDArray[np.uint64]]
-) -> bytes:
+def _render_some(layout: Layout, kinds: npt.NDArray[np.intp], columns: Sequence[Uint64s]) -> bytes:
     groups = tuple(-(-len(str(int(column.max()))) // 4) for column in columns)
     template, places = _template(_freeze(layout), groups)
     rows = template[kinds]
@@ -87,7 +87,7 @@ def _freeze(layout: Layout) -> _Frozen:
 
 
 @cache
-def _template(frozen: _Frozen, groups: tuple[int, ...]) -> tuple[npt.NDArray[np.uint32], tuple[int, ...]]:
+def _template(frozen: _Frozen, groups: tuple[int, ...]) -> tuple[Uint32s, tuple[int, ...]]:
     """One row for each kind of line with its literals, and the word at which each number starts."""
     befores, end = frozen
     rows = [b""] * len(end)

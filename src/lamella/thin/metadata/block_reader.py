@@ -14,9 +14,8 @@ from lamella.thin.format.space_map import MAX_METADATA_BLOCKS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
-
     from lamella.block import BlockDevice
+    from lamella.thin.format.arrays import Int64s, Uint8s
 
 BATCH = 1024
 """Most blocks in one batch (4 MiB): enough to amortise Python, and still in the processor's cache."""
@@ -43,15 +42,13 @@ class BlockReader:
             )
         return self.device.read(block * BLOCK_SIZE, BLOCK_SIZE)
 
-    def batches(
-        self, blocks: npt.NDArray[np.int64]
-    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
+    def batches(self, blocks: Int64s) -> Iterator[tuple[Int64s, Uint8s]]:
         """Yield (block numbers (n,), their content (n, 4096)) for ascending, distinct *blocks*."""
         for start in range(0, len(blocks), BATCH):
             part = blocks[start : start + BATCH]
             yield part, self.read(part)
 
-    def read(self, blocks: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    def read(self, blocks: Int64s) -> Uint8s:
         """The content (n, 4096) of ascending, distinct *blocks*, all inside the device."""
         if not len(blocks):
             return np.empty((0, BLOCK_SIZE), dtype=np.uint8)
@@ -75,16 +72,11 @@ class BlockReader:
         if len(buffer) == len(blocks):
             return buffer
         run = np.repeat(np.arange(len(lengths)), np.diff(np.concatenate((firsts, [len(blocks)]))))
-        rows: npt.NDArray[np.uint8] = buffer[places[run] + blocks - blocks[firsts][run]]
+        rows: Uint8s = buffer[places[run] + blocks - blocks[firsts][run]]
         return rows
 
     def _read_singly(
-        self,
-        blocks: npt.NDArray[np.int64],
-        lengths: npt.NDArray[np.int64],
-        places: npt.NDArray[np.int64],
-        firsts: npt.NDArray[np.int64],
-        buffer: npt.NDArray[np.uint8],
+        self, blocks: Int64s, lengths: Int64s, places: Int64s, firsts: Int64s, buffer: Uint8s
     ) -> None:
         """A disk with bad sectors: get what can be got, note the rest."""
         wanted = set(blocks.tolist())

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lamella.block import BlockDevice
+    from lamella.thin.format.arrays import Bools, Int64s, Uint8s, Uint64s
 
 NO_NODE = -1
 MAX_DEPTH = 64
@@ -38,10 +39,10 @@ _KEY_MAX = np.uint64(0xFFFFFFFFFFFFFFFF)
 class Leaves(NamedTuple):
     """Some sound leaves, as they were read."""
 
-    blocks: npt.NDArray[np.int64]
-    counts: npt.NDArray[np.int64]
+    blocks: Int64s
+    counts: Int64s
     """Entries of each."""
-    keys: npt.NDArray[np.uint64]
+    keys: Uint64s
     """Of all of them, one leaf after the other."""
     values: npt.NDArray[Any]
 
@@ -49,26 +50,26 @@ class Leaves(NamedTuple):
 class Edges(NamedTuple):
     """Some entries of internal nodes; each leads exactly one level down."""
 
-    parent: npt.NDArray[np.int64]
+    parent: Int64s
     """Index of the node that the entry is in."""
-    target: npt.NDArray[np.int64]
+    target: Int64s
     """Index of the node that it leads to."""
-    key: npt.NDArray[np.uint64]
+    key: Uint64s
 
 
 @dataclass(slots=True)
 class _Found:
     """What one batch of nodes has shown, column by column."""
 
-    blocks: npt.NDArray[np.int64]
-    leaf: npt.NDArray[np.bool_]
-    good: npt.NDArray[np.bool_]
-    underfull: npt.NDArray[np.bool_]
-    counts: npt.NDArray[np.int64]
-    low: npt.NDArray[np.uint64]
-    high: npt.NDArray[np.uint64]
-    edge_key: npt.NDArray[np.uint64]
-    edge_child: npt.NDArray[np.uint64]
+    blocks: Int64s
+    leaf: Bools
+    good: Bools
+    underfull: Bools
+    counts: Int64s
+    low: Uint64s
+    high: Uint64s
+    edge_key: Uint64s
+    edge_child: Uint64s
 
 
 class Forest:
@@ -102,7 +103,7 @@ class Forest:
 
     # -- visiting --------------------------------------------------------------------------------
 
-    def walk(self, roots: npt.NDArray[np.uint64]) -> None:
+    def walk(self, roots: Uint64s) -> None:
         """Visit everything below *roots* (block numbers; doubles and ones already visited are welcome)."""
         frontier = self._unvisited(roots)
         for _ in range(MAX_DEPTH):
@@ -120,12 +121,12 @@ class Forest:
             self.problems.add_blocks(self.place, frontier, f"the tree is deeper than {MAX_DEPTH} levels")
         self._finish(roots)
 
-    def _unvisited(self, pointers: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    def _unvisited(self, pointers: Uint64s) -> Int64s:
         inside = np.unique(pointers[pointers < self.reader.nr_blocks]).astype(np.int64)
-        fresh: npt.NDArray[np.int64] = inside[self._index[inside] == NO_NODE]
+        fresh: Int64s = inside[self._index[inside] == NO_NODE]
         return fresh
 
-    def _verify(self, blocks: npt.NDArray[np.int64], content: npt.NDArray[np.uint8]) -> _Found:
+    def _verify(self, blocks: Int64s, content: Uint8s) -> _Found:
         """Check and decode one batch of nodes."""
         head = headers(content)
         leaf = head["flags"] == LEAF
@@ -149,13 +150,7 @@ class Forest:
         underfull = good & (counts < limits // 3)
         return _Found(blocks, leaf, good, underfull, counts, low, high, edge_key, edge_child)
 
-    def _sound(
-        self,
-        blocks: npt.NDArray[np.int64],
-        content: npt.NDArray[np.uint8],
-        head: npt.NDArray[np.void],
-        leaf: npt.NDArray[np.bool_],
-    ) -> npt.NDArray[np.bool_]:
+    def _sound(self, blocks: Int64s, content: Uint8s, head: npt.NDArray[np.void], leaf: Bools) -> Bools:
         """Which nodes have a valid checksum and a plausible header; the others are reported as problems."""
         value_size = np.where(leaf, self.value.itemsize, BLOCK_VALUE.itemsize)
         limits = head["max_entries"].astype(np.int64)
@@ -189,14 +184,8 @@ class Forest:
         return good
 
     def _ordered(
-        self,
-        blocks: npt.NDArray[np.int64],
-        content: npt.NDArray[np.uint8],
-        good: npt.NDArray[np.bool_],
-        counts: npt.NDArray[np.int64],
-        limits: npt.NDArray[np.int64],
-        leaf: npt.NDArray[np.bool_],
-    ) -> npt.NDArray[np.bool_]:
+        self, blocks: Int64s, content: Uint8s, good: Bools, counts: Int64s, limits: Int64s, leaf: Bools
+    ) -> Bools:
         """Which nodes' keys ascend strictly; other nodes that are sound are reported as problems."""
         ascending = np.ones(len(blocks), dtype=np.bool_)
         width = int(counts.max(initial=0))
@@ -212,9 +201,7 @@ class Forest:
                 )
         return ascending
 
-    def _take_leaves(
-        self, blocks: npt.NDArray[np.int64], content: npt.NDArray[np.uint8], wanted: npt.NDArray[np.bool_]
-    ) -> None:
+    def _take_leaves(self, blocks: Int64s, content: Uint8s, wanted: Bools) -> None:
         if not (self._keep or self._on_leaves) or not wanted.any():
             return
         chosen = content if wanted.all() else content[wanted]
@@ -226,7 +213,7 @@ class Forest:
 
     # -- the forest as a whole -------------------------------------------------------------------
 
-    def _finish(self, roots: npt.NDArray[np.uint64]) -> None:
+    def _finish(self, roots: Uint64s) -> None:
         found = self._found
         self.blocks = _join([part.blocks for part in found], np.int64)
         """Every node's block, in the order of visiting; the columns below go with it."""
@@ -259,7 +246,7 @@ class Forest:
         self._measure_heights()
         self._summarize()
 
-    def _indices(self, pointers: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    def _indices(self, pointers: Uint64s) -> Int64s:
         """The node of each block number, :data:`NO_NODE` where there is none."""
         result = np.full(len(pointers), NO_NODE, dtype=np.int64)
         inside = pointers < self.reader.nr_blocks
@@ -290,7 +277,7 @@ class Forest:
             )
         self._live = live & ~uneven
 
-    def _in_circle(self, edges: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    def _in_circle(self, edges: Bools) -> Bools:
         """Which nodes are part of a circle of *edges*, or lead into one."""
         turning = np.zeros(len(self.blocks), dtype=np.bool_)
         turning[self._edge_parent[edges]] = True
@@ -350,16 +337,16 @@ class Forest:
         places = np.flatnonzero(self._live)
         return Edges(self._edge_parent[places], self._target[places], self.edge_key[places])
 
-    def node_of(self, roots: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    def node_of(self, roots: Uint64s) -> Int64s:
         """The node (index into the columns) of each root block, :data:`NO_NODE` if it was not visited."""
         return self._indices(roots)
 
-    def references(self) -> npt.NDArray[np.int64]:
+    def references(self) -> Int64s:
         """Blocks that entries of internal nodes point to, one for each entry, inside the device only."""
         inside = self.edge_child[self.edge_child < self.reader.nr_blocks]
         return inside.astype(np.int64)
 
-    def leaves_of(self, nodes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def leaves_of(self, nodes: Int64s) -> tuple[Int64s, Int64s]:
         """The sound leaves (node indices) below *nodes*, in the order of their keys, node after node.
 
         Returns (leaves, to which of *nodes* by position each belongs). What is damaged is left out.
@@ -381,14 +368,14 @@ class Forest:
             row, owner = onward[keep], owner[parent[keep]]
         return row, owner
 
-    def entries_of(self, node: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[Any]]:
+    def entries_of(self, node: int) -> tuple[Uint64s, npt.NDArray[Any]]:
         """All keys and values below *node*, in the order of the keys. Needs *keep*.
 
         Entries below damaged nodes are missing. The arrays may be views; do not change them.
         """
         return self.gather(self.leaves_of(np.array([node], dtype=np.int64))[0])
 
-    def gather(self, leaves: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[Any]]:
+    def gather(self, leaves: Int64s) -> tuple[Uint64s, npt.NDArray[Any]]:
         """All keys and values of *leaves* (node indices), one after the other. Needs *keep*."""
         self._join_kept()
         counts = self.counts[leaves]
@@ -422,7 +409,7 @@ def _join(parts: list[npt.NDArray[Any]], dtype: npt.DTypeLike) -> npt.NDArray[An
 
 def read_tree(
     device: BlockDevice | BlockReader, root: int, value: np.dtype[Any], *, place: str = "B-tree"
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[Any]]:
+) -> tuple[Uint64s, npt.NDArray[Any]]:
     """All keys (u64) and values (*value*) of the tree at block *root*, in the order of the keys.
 
     Everything read is checked; raises :class:`lamella.errors.CorruptError` naming the block and reason.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from lamella.thin.format.arrays import Int64s, Uint64s
     from lamella.thin.metadata.block_reader import BlockReader
 
 
@@ -85,14 +86,14 @@ def search(reader: BlockReader) -> tuple[list[DetailsList], list[RootList], list
     return details, tops, nodes.mappings.tolist()
 
 
-def _details_list(keys: npt.NDArray[np.uint64], values: npt.NDArray[Any], whole: bool) -> DetailsList:
+def _details_list(keys: Uint64s, values: npt.NDArray[Any], whole: bool) -> DetailsList:
     pairs = zip(keys.tolist(), values.tolist(), strict=True)
     return DetailsList({key: DeviceDetails(*value) for key, value in pairs}, whole)
 
 
 def _read(
     reader: BlockReader, value: np.dtype[Any], place: str, roots: list[int], problems: Problems
-) -> list[tuple[npt.NDArray[np.uint64], npt.NDArray[Any], bool]]:
+) -> list[tuple[Uint64s, npt.NDArray[Any], bool]]:
     forest = Forest(reader, value, problems, place, keep=True)
     pointers = np.array(roots, dtype=np.uint64)
     forest.walk(pointers)
@@ -108,8 +109,8 @@ class MappingTrees:
     """A summary of the mapping trees at some *roots*, made without keeping their mappings."""
 
     def __init__(self, reader: BlockReader, roots: Iterable[int]) -> None:
-        latest: list[npt.NDArray[np.uint64]] = []
-        blocks: list[npt.NDArray[np.int64]] = []
+        latest: list[Uint64s] = []
+        blocks: list[Int64s] = []
 
         def note(leaves: Leaves) -> None:
             filled = leaves.counts > 0

@@ -11,8 +11,7 @@ from lamella.errors import CorruptError, Remedy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    import numpy.typing as npt
+    from lamella.thin.format.arrays import Int64s
 
 SHOWN = 20
 """Most problems that are listed one by one of those found together; the others are counted."""
@@ -53,7 +52,7 @@ class Problems:
             self.found.append(Problem(place, reason, fatal, block))
 
     def add_blocks(
-        self, place: str, blocks: npt.NDArray[np.int64] | Sequence[int], reason: str, *, fatal: bool = True
+        self, place: str, blocks: Int64s | Sequence[int], reason: str, *, fatal: bool = True
     ) -> None:
         """One problem for each of *blocks*; many are cut short by one that gives their number."""
         count = len(blocks)

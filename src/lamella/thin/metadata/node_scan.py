@@ -19,8 +19,7 @@ from lamella.thin.format.limits import MAX_DEVICE_ID
 from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, INTERNAL, LEAF, NODE, headers, unpack_nodes
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from lamella.thin.format.arrays import Bools, Int64s, Uint8s
     from lamella.thin.metadata.block_reader import BlockReader
 
 _DETAILS, _TOP, _MAPPINGS = 1, 2, 4
@@ -31,10 +30,10 @@ _MAX_LEVELS = 16
 class ListNodes(NamedTuple):
     """Blocks that may be roots, ascending."""
 
-    details: npt.NDArray[np.int64]
-    tops: npt.NDArray[np.int64]
+    details: Int64s
+    tops: Int64s
     """Of the mapping tree's top level."""
-    mappings: npt.NDArray[np.int64]
+    mappings: Int64s
     """All nodes of devices' mapping trees."""
 
 
@@ -45,8 +44,8 @@ def find_list_nodes(reader: BlockReader) -> ListNodes:
     """
     kinds = np.zeros(reader.nr_blocks, dtype=np.uint8)
     known = np.zeros(reader.nr_blocks, dtype=np.bool_)
-    parents: list[npt.NDArray[np.int64]] = []
-    children: list[npt.NDArray[np.int64]] = []
+    parents: list[Int64s] = []
+    children: list[Int64s] = []
     for blocks, content in reader.batches(np.arange(1, reader.nr_blocks, dtype=np.int64)):
         sound = _sound(blocks, content)
         blocks, content = blocks[sound], content[sound]
@@ -73,15 +72,13 @@ def find_list_nodes(reader: BlockReader) -> ListNodes:
     return ListNodes(*(np.flatnonzero(kinds & kind) for kind in (_DETAILS, _TOP, _MAPPINGS)))
 
 
-def _sound(blocks: npt.NDArray[np.int64], content: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+def _sound(blocks: Int64s, content: Uint8s) -> Bools:
     """Which blocks are B-tree nodes in their right place, of a shape that can be."""
     head = headers(content)
     leaf = head["flags"] == LEAF
     size = head["value_size"].astype(np.int64)
     limit = head["max_entries"].astype(np.int64)
-    good: npt.NDArray[np.bool_] = (leaf | (head["flags"] == INTERNAL)) & (
-        head["blocknr"] == blocks.astype(np.uint64)
-    )
+    good: Bools = (leaf | (head["flags"] == INTERNAL)) & (head["blocknr"] == blocks.astype(np.uint64))
     good &= (size == BLOCK_VALUE.itemsize) | (leaf & (size == DEVICE_DETAILS.itemsize))
     good &= (limit > 0) & (limit * (8 + np.minimum(size, BLOCK_SIZE)) + NODE.itemsize <= BLOCK_SIZE)
     good &= (head["nr_entries"] > 0) & (head["nr_entries"] <= limit)
@@ -90,7 +87,7 @@ def _sound(blocks: npt.NDArray[np.int64], content: npt.NDArray[np.uint8]) -> npt
     return good
 
 
-def _leaf_kinds(content: npt.NDArray[np.uint8], nr_blocks: int) -> npt.NDArray[np.uint8]:
+def _leaf_kinds(content: Uint8s, nr_blocks: int) -> Uint8s:
     head = headers(content)
     kinds = np.full(len(content), _MAPPINGS, dtype=np.uint8)
     counts, keys, values = unpack_nodes(content, BLOCK_VALUE)

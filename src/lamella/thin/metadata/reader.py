@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lamella.block import BlockDevice
+    from lamella.thin.format.arrays import Int64s, Uint64s
     from lamella.thin.format.superblock import Superblock
 
 
@@ -97,7 +98,7 @@ class Metadata:
             problems.raise_if_fatal(self.reader.name)
         self._forest, self._loaded = forest, wanted
 
-    def mappings(self, dev_id: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    def mappings(self, dev_id: int) -> tuple[Uint64s, Uint64s]:
         """The mapped blocks of device *dev_id* (ascending) and their raw values (data block << 24 | time).
 
         See :mod:`lamella.thin.format.mappings` for taking values apart. Raises :class:`NotFoundError` for
@@ -110,9 +111,7 @@ class Metadata:
         _, keys, values = self.mappings_of([dev_id])
         return keys, values
 
-    def mappings_of(
-        self, dev_ids: Sequence[int]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    def mappings_of(self, dev_ids: Sequence[int]) -> tuple[Int64s, Uint64s, Uint64s]:
         """The mappings of several devices, one device after the other.
 
         Returns (mappings of each device, all blocks, all raw values). A device without a tree has none.
@@ -123,7 +122,7 @@ class Metadata:
         keys, values = forest.gather(leaves)
         return counts.astype(np.int64), keys, values
 
-    def count_mappings(self, dev_ids: Sequence[int]) -> npt.NDArray[np.int64]:
+    def count_mappings(self, dev_ids: Sequence[int]) -> Int64s:
         """How many mappings each of *dev_ids* has in its tree."""
         forest, nodes = self._nodes_of(dev_ids)
         totals = np.zeros(len(nodes), dtype=np.int64)
@@ -131,7 +130,7 @@ class Metadata:
         totals[present] = forest.total[nodes[present]]
         return totals
 
-    def _nodes_of(self, dev_ids: Sequence[int]) -> tuple[Forest, npt.NDArray[np.int64]]:
+    def _nodes_of(self, dev_ids: Sequence[int]) -> tuple[Forest, Int64s]:
         self.load(dev_ids)
         assert self._forest is not None
         nodes = np.full(len(dev_ids), NO_NODE, dtype=np.int64)
@@ -185,9 +184,7 @@ def read_roots(reader: BlockReader, root: int, problems: Problems) -> dict[int, 
     return dict(zip(keys.tolist(), values.tolist(), strict=True))
 
 
-def _entries(
-    forest: Forest, root: int
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.void] | npt.NDArray[np.uint64]]:
+def _entries(forest: Forest, root: int) -> tuple[Uint64s, npt.NDArray[np.void] | Uint64s]:
     roots = np.array([root], dtype=np.uint64)
     forest.walk(roots)
     node = int(forest.node_of(roots)[0])

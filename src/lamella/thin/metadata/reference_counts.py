@@ -13,6 +13,7 @@ from lamella.thin.metadata.findings import SHOWN
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from lamella.thin.format.arrays import Bools, Int64s, Uint8s, Uint64s
     from lamella.thin.metadata.findings import Problems
     from lamella.thin.metadata.space_map import SpaceMapReader
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class References(Protocol):
     """How often each block is referred to."""
 
-    def counts(self, first: int, last: int) -> npt.NDArray[np.int64]:
+    def counts(self, first: int, last: int) -> Int64s:
         """References to each block from *first* up to, not including, *last*."""
         ...
 
@@ -30,10 +31,10 @@ class MetadataReferences:
 
     def __init__(self, nr_blocks: int) -> None:
         self.nr_blocks = nr_blocks
-        self._parts: list[npt.NDArray[np.int64]] = []
-        self._table: npt.NDArray[np.int64] | None = None
+        self._parts: list[Int64s] = []
+        self._table: Int64s | None = None
 
-    def add(self, blocks: npt.NDArray[np.uint64] | npt.NDArray[np.int64]) -> None:
+    def add(self, blocks: Uint64s | Int64s) -> None:
         """Count one reference for each element; pointers outside the device are passed over."""
         self._parts.append(blocks[blocks < self.nr_blocks].astype(np.int64))
 
@@ -51,10 +52,10 @@ class MetadataReferences:
         found = np.flatnonzero(self._counted())
         return int(found[-1]) if len(found) else -1
 
-    def counts(self, first: int, last: int) -> npt.NDArray[np.int64]:
+    def counts(self, first: int, last: int) -> Int64s:
         return self._counted()[first:last]
 
-    def _counted(self) -> npt.NDArray[np.int64]:
+    def _counted(self) -> Int64s:
         if self._parts:
             fresh = np.bincount(np.concatenate(self._parts), minlength=self.nr_blocks)
             self._table = fresh if self._table is None else self._table + fresh
@@ -69,11 +70,11 @@ class DataReferences:
         self._parts: list[npt.NDArray[np.unsignedinteger]] = []
         self._sorted: npt.NDArray[np.unsignedinteger] | None = None
 
-    def add(self, blocks: npt.NDArray[np.uint64], nr_blocks: int) -> None:
+    def add(self, blocks: Uint64s, nr_blocks: int) -> None:
         """Count one reference for each element of *blocks*, of a device of *nr_blocks* blocks."""
         self._parts.append(blocks.astype(np.uint32) if nr_blocks <= 1 << 32 else blocks)
 
-    def counts(self, first: int, last: int) -> npt.NDArray[np.int64]:
+    def counts(self, first: int, last: int) -> Int64s:
         if self._sorted is None:
             joined = np.concatenate(self._parts) if self._parts else np.empty(0, dtype=np.uint64)
             self._parts = []
@@ -148,7 +149,7 @@ class _Comparison:
             )
         return CountedTooHigh(self.leak_count, self.lost_count)
 
-    def _resolve(self, first: int, raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    def _resolve(self, first: int, raw: Uint8s) -> Int64s:
         """True counts: those of the overflow tree instead of threes."""
         actual = raw.astype(np.int64)
         large = np.flatnonzero(raw == OVERFLOW)
@@ -171,7 +172,7 @@ class _Comparison:
             self.problems.add(self.place, f"{stale} entries of the overflow tree are not in use", fatal=False)
         return actual
 
-    def _note(self, first: int, expected: npt.NDArray[np.int64], actual: npt.NDArray[np.int64]) -> None:
+    def _note(self, first: int, expected: Int64s, actual: Int64s) -> None:
         self.allocated += int(np.count_nonzero(actual))
         if np.array_equal(expected, actual):
             return
@@ -188,7 +189,7 @@ class _Comparison:
             )
             kept.extend(triples)
 
-    def _wrong_free(self, start: int, rows: npt.NDArray[np.uint8], good: npt.NDArray[np.bool_]) -> int:
+    def _wrong_free(self, start: int, rows: Uint8s, good: Bools) -> int:
         """Index entries that claim more free blocks than their bitmaps have, counting past the map's end."""
         free = np.count_nonzero(rows == 0, axis=1)
         claimed = self.map.index["nr_free"][start : start + len(rows)].astype(np.int64)

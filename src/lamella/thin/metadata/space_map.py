@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from lamella.thin.format.arrays import Bools, Int64s, Uint8s, Uint64s
     from lamella.thin.metadata.block_reader import BlockReader
     from lamella.thin.metadata.findings import Problems
 
@@ -47,7 +48,7 @@ class SpaceMapReader:
         self.problems = problems
         self.place = "metadata space map" if metadata else "data space map"
         self.nr_blocks = root.nr_blocks
-        self.references: list[npt.NDArray[np.int64]] = []
+        self.references: list[Int64s] = []
         """Metadata blocks that the map itself refers to, one element for each reference."""
         before = problems.fatal_count
         self.index = self._read_metadata_index() if metadata else self._read_index_tree()
@@ -126,7 +127,7 @@ class SpaceMapReader:
         if (times > 1).any():
             self.problems.add_blocks(self.place, distinct[times > 1], "the bitmap is used twice")
 
-    def bitmaps(self) -> Iterator[tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]:
+    def bitmaps(self) -> Iterator[tuple[int, Uint8s, Bools]]:
         """Yield (number of the first block counted, counts (n, 16320) of 0 to 3, which rows are good).
 
         In order and without gaps. Bad rows are reported as problems. Needs ``sound``.
@@ -150,5 +151,5 @@ class SpaceMapReader:
             yield start * ENTRIES_PER_BITMAP, unpack_bitmaps(rows[back]), good[back]
 
 
-def _inside(pointers: npt.NDArray[np.uint64], nr_blocks: int) -> npt.NDArray[np.int64]:
+def _inside(pointers: Uint64s, nr_blocks: int) -> Int64s:
     return pointers[pointers < nr_blocks].astype(np.int64)

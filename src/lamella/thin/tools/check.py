@@ -30,9 +30,8 @@ from lamella.thin.metadata.space_map import SpaceMapReader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
     from lamella.block import BlockDevice
+    from lamella.thin.format.arrays import Int64s, Uint64s
     from lamella.thin.format.superblock import Superblock
 
 
@@ -231,7 +230,7 @@ class _Check:
         self.references.add_one(block)
         return self._superblock_in(block, f"metadata snapshot, block {block}")
 
-    def _walk(self, forest: Forest, roots: list[int]) -> npt.NDArray[np.int64]:
+    def _walk(self, forest: Forest, roots: list[int]) -> Int64s:
         pointers = np.array(roots, dtype=np.uint64)
         forest.walk(pointers)
         self.report.nodes += len(forest.blocks)
@@ -249,7 +248,7 @@ class _Check:
         return tables
 
     def _top_level(self, roots: list[int]) -> list[dict[int, int]]:
-        pointers: list[npt.NDArray[np.uint64]] = []
+        pointers: list[Uint64s] = []
 
         def note(leaves: Leaves) -> None:
             pointers.append(leaves.values)

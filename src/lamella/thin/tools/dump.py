@@ -18,8 +18,7 @@ from lamella.thin.format.text_columns import Field, Layout, render
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    import numpy.typing as npt
-
+    from lamella.thin.format.arrays import Uint64s
     from lamella.thin.format.details import DeviceDetails
     from lamella.thin.format.mappings import Runs
     from lamella.thin.metadata.reader import Metadata
@@ -228,12 +227,7 @@ def _write_small_devices(
     write(b"".join(pieces))
 
 
-def write_mappings(
-    form: Format,
-    write: Callable[[bytes], object],
-    keys: npt.NDArray[np.uint64],
-    values: npt.NDArray[np.uint64],
-) -> None:
+def write_mappings(form: Format, write: Callable[[bytes], object], keys: Uint64s, values: Uint64s) -> None:
     """Give the lines for mappings (ascending *keys*, raw *values*) to *write*, runs joined."""
     start = 0
     while start < len(keys):

@@ -23,9 +23,9 @@ from lamella.thin.tools.space_map_builder import SpaceMapWriter
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy.typing as npt
     from typing_extensions import Buffer
 
+    from lamella.thin.format.arrays import Uint8s, Uint64s
     from lamella.thin.format.superblock import Superblock
     from lamella.thin.tools.check import CheckReport
 
@@ -121,12 +121,12 @@ class _WithSuperblock(BlockDevice):
 class _FreeBlocks:
     """The *free* blocks of *device*, to be taken and written in order."""
 
-    def __init__(self, device: BlockDevice, free: npt.NDArray[np.uint64]) -> None:
+    def __init__(self, device: BlockDevice, free: Uint64s) -> None:
         self.device = device
         self.free = free
         self.taken = 0
 
-    def take(self, count: int) -> npt.NDArray[np.uint64]:
+    def take(self, count: int) -> Uint64s:
         """The next *count* free blocks."""
         if self.taken + count > len(self.free):
             raise NoSpaceError(
@@ -136,6 +136,6 @@ class _FreeBlocks:
         self.taken += count
         return self.free[self.taken - count : self.taken]
 
-    def write(self, blocks: npt.NDArray[np.uint64], rows: npt.NDArray[np.uint8]) -> None:
+    def write(self, blocks: Uint64s, rows: Uint8s) -> None:
         places = (blocks * np.uint64(BLOCK_SIZE)).tolist()
         self.device.write_many((place, row.tobytes()) for place, row in zip(places, rows, strict=True))

@@ -20,8 +20,7 @@ from lamella.thin.metadata.findings import Problems
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy.typing as npt
-
+    from lamella.thin.format.arrays import Uint64s
     from lamella.thin.format.details import DeviceDetails
     from lamella.thin.metadata.block_reader import BlockReader
 
@@ -41,7 +40,7 @@ def descendants(
     forest = Forest(reader, MAPPING, Problems(), "mapping tree", keep=True)
     forest.walk(np.array(sorted(all_roots), dtype=np.uint64))
 
-    def entries(root: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    def entries(root: int) -> tuple[Uint64s, Uint64s]:
         return forest.entries_of(int(forest.node_of(np.array([root], dtype=np.uint64))[0]))
 
     found = {}
@@ -54,10 +53,7 @@ def descendants(
     return found
 
 
-def _common(
-    one: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]],
-    other: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]],
-) -> int:
+def _common(one: tuple[Uint64s, Uint64s], other: tuple[Uint64s, Uint64s]) -> int:
     """How many mappings are in both."""
     _, here, there = np.intersect1d(one[0], other[0], assume_unique=True, return_indices=True)
     return int((one[1][here] == other[1][there]).sum())

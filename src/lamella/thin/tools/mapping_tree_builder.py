@@ -10,8 +10,7 @@ import numpy as np
 from lamella.thin.format.node import BLOCK_VALUE, INTERNAL, MAPPING, max_entries
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from lamella.thin.format.arrays import Int64s, Uint64s
     from lamella.thin.tools.metadata_builder import MetadataBuilder
 
 LIMIT = max_entries(MAPPING.itemsize)
@@ -25,9 +24,9 @@ _EMIT = 64 * LIMIT
 class LeafList(NamedTuple):
     """Leaves in the order of their keys, one element of each array for each leaf."""
 
-    blocks: npt.NDArray[np.uint64]
-    first: npt.NDArray[np.uint64]
-    counts: npt.NDArray[np.int64]
+    blocks: Uint64s
+    first: Uint64s
+    counts: Int64s
 
 
 class TreeBuilder:
@@ -42,14 +41,14 @@ class TreeBuilder:
         self.total = 0
         """Entries so far."""
         self._sure = sure
-        self._keys: list[npt.NDArray[np.uint64]] = []
-        self._values: list[npt.NDArray[np.uint64]] = []
+        self._keys: list[Uint64s] = []
+        self._values: list[Uint64s] = []
         self._pending = 0
         self._done: list[LeafList] = []
         self._held: LeafList | None = None
         """The last shared leaf: it is taken apart if what follows it is too little for a leaf."""
 
-    def add(self, keys: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64]) -> None:
+    def add(self, keys: Uint64s, values: Uint64s) -> None:
         """More entries, ascending and after all before."""
         self._keep(keys, values)
         if self._pending >= _EMIT:
@@ -80,7 +79,7 @@ class TreeBuilder:
         if len(leaf.blocks):
             self._keep(*self.builder.read_leaves(leaf.blocks))
 
-    def _keep(self, keys: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64]) -> None:
+    def _keep(self, keys: Uint64s, values: Uint64s) -> None:
         self._keys.append(keys)
         self._values.append(values)
         self._pending += len(keys)
@@ -140,7 +139,7 @@ class TreeBuilder:
         return int(blocks[0])
 
 
-def evenly(entries: int) -> npt.NDArray[np.int64]:
+def evenly(entries: int) -> Int64s:
     """How many of *entries* each of as few nodes as possible gets; more than a third each if not alone."""
     nodes = -(-entries // LIMIT)
     counts = np.full(nodes, entries // nodes if nodes else 0, dtype=np.int64)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lamella.block import BlockDevice
+    from lamella.thin.format.arrays import Int64s, Uint8s, Uint64s
     from lamella.thin.format.details import DeviceDetails
     from lamella.thin.tools.dump import Header
 
@@ -82,8 +83,8 @@ class MetadataBuilder:
         self._references = np.zeros(self.nr_blocks, dtype=np.int64)
         self._references[superblock_format.LOCATION] = 1
         self._data = DataReferences()
-        self._uncounted: list[npt.NDArray[np.uint64]] = []
-        self._queue: list[tuple[npt.NDArray[np.uint64], ...]] = []
+        self._uncounted: list[Uint64s] = []
+        self._queue: list[tuple[Uint64s, ...]] = []
         self._queued = 0
 
     @property
@@ -93,12 +94,12 @@ class MetadataBuilder:
 
     # -- blocks ----------------------------------------------------------------------------------
 
-    def take(self, count: int) -> npt.NDArray[np.uint64]:
+    def take(self, count: int) -> Uint64s:
         """The next *count* block numbers; past the end of the device when it is full."""
         self._next += count
         return np.arange(self._next - count, self._next, dtype=np.uint64)
 
-    def _put(self, blocks: npt.NDArray[np.uint64], rows: npt.NDArray[np.uint8]) -> None:
+    def _put(self, blocks: Uint64s, rows: Uint8s) -> None:
         """Keep *rows* for *blocks*, which ascend."""
         if self.overflowed:
             return
@@ -118,14 +119,7 @@ class MetadataBuilder:
 
     # -- nodes -----------------------------------------------------------------------------------
 
-    def add_leaves(
-        self,
-        keys: npt.NDArray[np.uint64],
-        values: npt.NDArray[np.uint64],
-        counts: npt.NDArray[np.int64],
-        *,
-        sure: bool = True,
-    ) -> npt.NDArray[np.uint64]:
+    def add_leaves(self, keys: Uint64s, values: Uint64s, counts: Int64s, *, sure: bool = True) -> Uint64s:
         """Leaves of mapping trees, *counts* entries each; returns their blocks.
 
         Not *sure* are leaves that may turn out not to be referred to: what they map counts only if they are.
@@ -138,29 +132,17 @@ class MetadataBuilder:
             self._uncounted.append(blocks)
         return blocks
 
-    def add_internal(
-        self,
-        keys: npt.NDArray[np.uint64],
-        children: npt.NDArray[np.uint64],
-        counts: npt.NDArray[np.int64],
-        flags: int,
-    ) -> npt.NDArray[np.uint64]:
+    def add_internal(self, keys: Uint64s, children: Uint64s, counts: Int64s, flags: int) -> Uint64s:
         """Internal nodes over blocks *children*, each of which gets one more reference."""
         self.refer(children)
         return self._add(keys, children, counts, flags)
 
-    def refer(self, blocks: npt.NDArray[np.uint64]) -> None:
+    def refer(self, blocks: Uint64s) -> None:
         """Count a reference for each of *blocks*, doubles included."""
         inside = blocks[blocks < self.nr_blocks].astype(np.int64)
         np.add.at(self._references, inside, 1)
 
-    def _add(
-        self,
-        keys: npt.NDArray[np.uint64],
-        values: npt.NDArray[np.uint64],
-        counts: npt.NDArray[np.int64],
-        flags: int,
-    ) -> npt.NDArray[np.uint64]:
+    def _add(self, keys: Uint64s, values: Uint64s, counts: Int64s, flags: int) -> Uint64s:
         blocks = self.take(len(counts))
         if not self.overflowed:
             kinds = np.full(len(counts), flags, dtype=np.uint64)
@@ -187,9 +169,7 @@ class MetadataBuilder:
             )
             self._put(blocks[part], rows)
 
-    def read_leaves(
-        self, blocks: npt.NDArray[np.uint64]
-    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    def read_leaves(self, blocks: Uint64s) -> tuple[Uint64s, Uint64s]:
         """All keys and values of leaves added before."""
         if self.overflowed:
             none = np.empty(0, dtype=np.uint64)
@@ -235,7 +215,7 @@ class MetadataBuilder:
         self._write_out(fields)
         return self._next
 
-    def _tree(self, keys: npt.NDArray[np.uint64], values: npt.NDArray[Any]) -> int:
+    def _tree(self, keys: Uint64s, values: npt.NDArray[Any]) -> int:
         """A whole tree that is not shared."""
         root, levels = build_tree(keys, values, self.take)
         for blocks, rows in levels:
@@ -253,7 +233,7 @@ class MetadataBuilder:
             _, values = self.read_leaves(used[start : start + NODES_AT_ONCE])
             self._data.add(data_blocks(values), self.nr_data_blocks)
 
-    def _take_for_maps(self, count: int) -> npt.NDArray[np.uint64]:
+    def _take_for_maps(self, count: int) -> Uint64s:
         blocks = self.take(count)
         self._refuse_overflow(0)
         return blocks

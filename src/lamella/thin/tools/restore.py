@@ -22,9 +22,8 @@ from lamella.thin.tools.xml import BeginDevice, BeginShared, EndDevice, EndShare
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    import numpy.typing as npt
-
     from lamella.block import BlockDevice
+    from lamella.thin.format.arrays import Uint64s
     from lamella.thin.format.details import DeviceDetails
     from lamella.thin.tools.xml import Part
 
@@ -242,7 +241,7 @@ class _Shared:
     last: int
 
 
-def expand(runs: Runs) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+def expand(runs: Runs) -> tuple[Uint64s, Uint64s]:
     """The single mappings of *runs*: blocks, and raw values (data block << 24 | time)."""
     lengths = runs.length.astype(np.int64)
     ends = np.cumsum(lengths)

@@ -39,9 +39,8 @@ from lamella.thin.tools.lost_trees import descendants, unchanged_snapshots
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    import numpy.typing as npt
-
     from lamella.block import BlockDevice
+    from lamella.thin.format.arrays import Int64s
 
     Rank = tuple[bool, bool, tuple[int, int], int, int, int]
 
@@ -90,7 +89,7 @@ def recover(
 class _Table(NamedTuple):
     """What is known of several lists that name the same devices."""
 
-    totals: npt.NDArray[np.int64]
+    totals: Int64s
     """Mappings by list and device; -1 where some are missing."""
     times: list[int]
     """The latest time of each list."""

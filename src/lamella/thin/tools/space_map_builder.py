@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from lamella.thin.format.arrays import Int64s, Uint8s, Uint32s, Uint64s
     from lamella.thin.metadata.reference_counts import References
 
 BITMAPS_AT_ONCE = 128
@@ -37,29 +38,25 @@ class SpaceMapWriter:
     The data map first: the metadata map counts one reference to each block taken for either.
     """
 
-    def __init__(
-        self,
-        take: Callable[[int], npt.NDArray[np.uint64]],
-        write: Callable[[npt.NDArray[np.uint64], npt.NDArray[np.uint8]], None],
-    ) -> None:
+    def __init__(self, take: Callable[[int], Uint64s], write: Callable[[Uint64s, Uint8s], None]) -> None:
         self._source = take
         self.write = write
-        self._taken: list[npt.NDArray[np.uint64]] = []
+        self._taken: list[Uint64s] = []
 
-    def _take(self, count: int) -> npt.NDArray[np.uint64]:
+    def _take(self, count: int) -> Uint64s:
         blocks = self._source(count)
         self._taken.append(blocks)
         return blocks
 
-    def _tree(self, keys: npt.NDArray[np.uint64], values: npt.NDArray[np.generic]) -> int:
+    def _tree(self, keys: Uint64s, values: npt.NDArray[np.generic]) -> int:
         root, levels = build_tree(keys, values, self._take)
         for blocks, rows in levels:
             self.write(blocks, rows)
         return root
 
     def _bitmaps(
-        self, nr_blocks: int, references: References, places: npt.NDArray[np.uint64]
-    ) -> tuple[int, npt.NDArray[np.void], npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
+        self, nr_blocks: int, references: References, places: Uint64s
+    ) -> tuple[int, npt.NDArray[np.void], Uint64s, Uint32s]:
         """Write all bitmaps; gives blocks in use, index entries, and the overflow tree's keys and counts."""
         entries = np.zeros(len(places), dtype=INDEX_ENTRY)
         allocated = 0
@@ -98,7 +95,7 @@ class SpaceMapWriter:
         index_root = self._tree(np.arange(len(entries), dtype=np.uint64), entries)
         return SpaceMapRoot(nr_blocks, allocated, index_root, self._tree(keys, counts))
 
-    def metadata_map(self, tree_counts: npt.NDArray[np.int64]) -> SpaceMapRoot:
+    def metadata_map(self, tree_counts: Int64s) -> SpaceMapRoot:
         """The map of the metadata itself: *tree_counts* and one reference to each block taken here."""
         nr_blocks = len(tree_counts)
         large = np.flatnonzero(tree_counts >= OVERFLOW)
@@ -117,8 +114,8 @@ class SpaceMapWriter:
 class _Table:
     """Reference counts in one array."""
 
-    def __init__(self, table: npt.NDArray[np.int64]) -> None:
+    def __init__(self, table: Int64s) -> None:
         self.table = table
 
-    def counts(self, first: int, last: int) -> npt.NDArray[np.int64]:
+    def counts(self, first: int, last: int) -> Int64s:
         return self.table[first:last]

@@ -18,8 +18,7 @@ from lamella.thin.metadata.btree import NO_NODE, Edges
 from lamella.thin.tools.mapping_tree_builder import LEAST, LeafList, TreeBuilder
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from lamella.thin.format.arrays import Bools, Int64s
     from lamella.thin.metadata.btree import Forest
     from lamella.thin.tools.metadata_builder import MetadataBuilder
 
@@ -81,7 +80,7 @@ class TreeCopier:
         left = self.alive[self.edges.target]
         self.edges = Edges(self.edges.parent[left], self.edges.target[left], self.edges.key[left])
 
-    def copy(self, roots: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
+    def copy(self, roots: Int64s) -> tuple[list[int], list[int]]:
         """Copy the trees at nodes *roots* (``NO_NODE`` and lost ones become empty trees).
 
         Returns each tree's root block, the same for the same node, and its number of mappings. To be
@@ -118,7 +117,7 @@ class TreeCopier:
             self._empty = TreeBuilder(self.builder).root()
         return self._empty
 
-    def _reach(self, roots: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    def _reach(self, roots: Int64s) -> Bools:
         """Which nodes are at or below *roots*."""
         reached = np.zeros(len(self.forest.blocks), dtype=np.bool_)
         reached[roots] = True
@@ -128,7 +127,7 @@ class TreeCopier:
             reached[self.edges.target[at]] = True
         return reached
 
-    def _copy_leaves(self, leaves: npt.NDArray[np.int64], *, sure: bool) -> None:
+    def _copy_leaves(self, leaves: Int64s, *, sure: bool) -> None:
         limit = np.uint64(self.builder.nr_data_blocks)
         for start in range(0, len(leaves), LEAVES_AT_ONCE):
             part = leaves[start : start + LEAVES_AT_ONCE]
@@ -138,7 +137,7 @@ class TreeCopier:
                 keys, values = keys[inside], values[inside]
             self.block[part] = self.builder.add_leaves(keys, values, self.entries[part], sure=sure)
 
-    def _copy_internal(self, reached: npt.NDArray[np.bool_]) -> None:
+    def _copy_internal(self, reached: Bools) -> None:
         level_of = self.height[self.edges.parent]
         for level in range(1, int(self.height.max(initial=0)) + 1):
             nodes = np.flatnonzero(reached & (self.height == level))
