@@ -18,6 +18,16 @@ MTIME = 1_000_000_000
 apply_layer = of_kind("ext4").apply_layer
 
 
+class Given:
+    """A payload of given bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = io.BytesIO(data)
+
+    def read_into(self, buffer: memoryview) -> int:
+        return self._data.readinto(buffer)
+
+
 def layer(*items: tuple[str, ...] | tuple[str, str, bytes], **attributes: int) -> bytes:
     """A pax tar of (name, type[, content or target]); types d, f, l (symlink), h (hard link), p (fifo)."""
     out = io.BytesIO()

@@ -28,7 +28,7 @@ from lamella.fs.tar.read import read_tar
 from lamella.fs.tar.write import TarWriter
 from tests.conftest import missing
 from tests.fs.ext4.differences import differences, write_layer_tar, write_tree_tar
-from tests.fs.layers import apply_layer
+from tests.fs.layers import Given, apply_layer
 from tests.fs.trees import ROOT, by_path, host_entries, make_rich_tree, plain
 
 if TYPE_CHECKING:
@@ -118,19 +118,6 @@ def file(path: bytes, data: bytes, mtime: int = NOW, **more: object) -> tuple[En
     return Entry(path, Kind.FILE, 0o644, mtime_ns=mtime, size=len(data), **more), data  # type: ignore[arg-type]  # any field
 
 
-class Bytes:
-    """A payload from memory."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def read_into(self, buffer: memoryview) -> int:
-        count = min(len(buffer), len(self.data))
-        buffer[:count] = self.data[:count]
-        self.data = self.data[count:]
-        return count
-
-
 def edit(device: MemoryDevice, *steps: tuple[Entry, bytes] | Entry | bytes) -> MemoryDevice:
     """A copy with entries put and (plain paths) removed."""
     result = copy(device, "upper")
@@ -141,7 +128,7 @@ def edit(device: MemoryDevice, *steps: tuple[Entry, bytes] | Entry | bytes) -> M
             elif isinstance(step, Entry):
                 tree.put(step)
             else:
-                tree.put(step[0], Bytes(step[1]))
+                tree.put(step[0], Given(step[1]))
     return result
 
 
@@ -339,7 +326,7 @@ def test_a_grown_file_system(base: MemoryDevice) -> None:
     grow_ext4(upper)
     assert differences(base, upper) == []
     with Tree.open(upper) as tree:
-        tree.put(file(b"more", b"x")[0], Bytes(b"x"))
+        tree.put(file(b"more", b"x")[0], Given(b"x"))
     assert differences(base, upper) == [Change("A", b"more")]
 
 
@@ -378,7 +365,7 @@ def apply_steps(device: MemoryDevice, wanted: Iterable[tuple[str, bytes, object]
                     tree.remove(path, recursive=True)
             elif what == "file":
                 assert isinstance(argument, bytes)
-                tree.put(file(path, argument, time)[0], Bytes(argument))
+                tree.put(file(path, argument, time)[0], Given(argument))
             elif what == "directory":
                 assert isinstance(argument, int)
                 tree.put(Entry(path, Kind.DIRECTORY, argument, mtime_ns=time))

@@ -26,8 +26,10 @@ from tests.support.stores import (
     assert_sound_for_real_tools,
     change_superblock,
     files_of,
+    metadata_of,
     pool_devices,
     state_of,
+    yes,
 )
 
 if TYPE_CHECKING:
@@ -39,15 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["on_devices"]
 CHUNK = 64 << 10
-
-
-def _yes(found: Repair) -> bool:
-    return True
-
-
-def _metadata(root: Path) -> bytes:
-    with pool_devices(root, read_only=True) as devices:
-        return devices.metadata.read(0, devices.metadata.size)
 
 
 def _leak(root: Path, *, data: int = 0, metadata: int = 0, too_high: int = 0) -> None:
@@ -97,7 +90,7 @@ def test_leaks_beside_damage_are_damage(boxed: Path, capsys: pytest.CaptureFixtu
     told = json.loads(capsys.readouterr().out)
     assert told["problems"]
     assert told["leaked"] is None  # not counted: references that cannot be found are no leaks
-    done = Store.repair(boxed, agree=_yes)
+    done = Store.repair(boxed, agree=yes)
     assert (done.verdict, done.lost) == ("damaged", [])
     assert_sound(boxed)
 
@@ -105,14 +98,14 @@ def test_leaks_beside_damage_are_damage(boxed: Path, capsys: pytest.CaptureFixtu
 def test_repair_gives_it_back(boxed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = state_of(boxed)
     _leak(boxed, data=5, metadata=2, too_high=3)
-    leaky = _metadata(boxed)
+    leaky = metadata_of(boxed)
     assert state_of(boxed).data_used == before.data_used + 5
 
     assert main(["repair", "--root", str(boxed)]) == 0
     said = capsys.readouterr().out
     assert f"space has leaked: {binary_size(5 * CHUNK)} of data (5 chunks)" in said
     assert "Nothing was changed. To free the space: lamella repair --yes" in said
-    assert _metadata(boxed) == leaky
+    assert metadata_of(boxed) == leaky
 
     assert main(["repair", "--root", str(boxed), "--yes"]) == 0
     assert "The leaked space was freed." in capsys.readouterr().out
@@ -141,10 +134,10 @@ def test_a_mark_goes_with_it(boxed: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_into_a_file_of_ones_own(boxed: Path, tmp_path: Path) -> None:
     _leak(boxed, data=2, metadata=1)
-    leaky = _metadata(boxed)
-    done = Store.repair(boxed, agree=_yes, to=tmp_path / "mended")
+    leaky = metadata_of(boxed)
+    done = Store.repair(boxed, agree=yes, to=tmp_path / "mended")
     assert (done.verdict, done.given_back, done.written) == ("leaks", False, str(tmp_path / "mended"))
-    assert _metadata(boxed) == leaky
+    assert metadata_of(boxed) == leaky
     with FileDevice(tmp_path / "mended", read_only=True) as file:
         assert check(file).ok
 
@@ -152,10 +145,10 @@ def test_into_a_file_of_ones_own(boxed: Path, tmp_path: Path) -> None:
 def test_a_pool_of_another_moment_is_left_alone(boxed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _leak(boxed, data=2)
     change_superblock(boxed, transaction_id=77)
-    leaky = _metadata(boxed)
+    leaky = metadata_of(boxed)
     assert main(["repair", "--root", str(boxed), "--yes"]) == 6
     assert "transaction 77" in capsys.readouterr().out
-    assert _metadata(boxed) == leaky
+    assert metadata_of(boxed) == leaky
 
 
 def test_a_failed_write_leaves_what_was(boxed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,8 +161,8 @@ def test_a_failed_write_leaves_what_was(boxed: Path, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr("lamella.thin.tools.leak_repair._FreeBlocks.write", fail)
         with pytest.raises(DeviceIOError):
-            Store.repair(boxed, agree=_yes)
-    assert Store.repair(boxed, agree=_yes).given_back
+            Store.repair(boxed, agree=yes)
+    assert Store.repair(boxed, agree=yes).given_back
     assert state_of(boxed) == before
 
 
@@ -183,7 +176,7 @@ def test_cut_off_at_every_write(
     on_devices({file.name: recording.wrap(file, file.name.replace("/", "_")) for file in files})
     with Store.open(boxed, read_only=True) as store:
         wanted = contents(store)
-    assert Store.repair(boxed, agree=_yes).given_back
+    assert Store.repair(boxed, agree=yes).given_back
     recording.mark("repaired")
     crashes, seen = 0, set()
     for crash in recording.crashes(random.Random(5), subsets=2):
@@ -202,7 +195,7 @@ def test_cut_off_at_every_write(
             assert contents(store) == wanted, crash.what
         seen.add(bool(found.leaks))
         assert not (crash.finished and found.leaks), crash.what
-        done = Store.repair(place, agree=_yes)
+        done = Store.repair(place, agree=yes)
         assert done.verdict == ("leaks" if found.leaks else "sound"), crash.what
         with Store.open(place, read_only=True) as store:
             found = store.check()
@@ -228,4 +221,4 @@ def test_what_is_damaged_by_the_time_of_the_repair_is_not_written(boxed: Path) -
 
     with pytest.raises(CorruptError, match="is damaged now"):
         Store.repair(boxed, agree=damage)
-    assert Store.repair(boxed, agree=_yes).verdict == "damaged"
+    assert Store.repair(boxed, agree=yes).verdict == "damaged"

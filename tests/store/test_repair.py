@@ -30,9 +30,11 @@ from tests.support.stores import (
     assert_sound_for_real_tools,
     change_superblock,
     disks_of,
+    metadata_of,
     pool_devices,
     state_of,
     take_down,
+    yes,
 )
 
 if TYPE_CHECKING:
@@ -44,17 +46,8 @@ if TYPE_CHECKING:
 NOISE = bytes(range(256)) * (BLOCK_SIZE // 256)
 
 
-def _yes(found: Repair) -> bool:
-    return True
-
-
 def _no(found: Repair) -> bool:
     return False
-
-
-def _metadata(root: Path) -> bytes:
-    with pool_devices(root, read_only=True) as devices:
-        return devices.metadata.read(0, devices.metadata.size)
 
 
 def _content(root: Path) -> bytes:
@@ -96,10 +89,10 @@ def _place(metadata: BlockDevice, what: str) -> int:
 
 
 def test_a_sound_pool_is_left_alone(boxed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = _metadata(boxed)
+    before = metadata_of(boxed)
     assert main(["repair", "--root", str(boxed), "--yes"]) == 0
     assert "nothing to repair" in capsys.readouterr().out
-    assert _metadata(boxed) == before
+    assert metadata_of(boxed) == before
 
 
 def test_a_pool_that_needs_a_check_is_checked_and_cleared(
@@ -134,7 +127,7 @@ def test_damage_that_loses_nothing(
     with pool_devices(boxed, read_only=True) as devices:
         block = _place(devices.metadata, what)
     _overwrite(boxed, block)
-    damaged = _metadata(boxed)
+    damaged = metadata_of(boxed)
     assert main(["check", "--root", str(boxed)]) == 6
     assert "lamella repair" in capsys.readouterr().out
 
@@ -142,9 +135,9 @@ def test_damage_that_loses_nothing(
     said = capsys.readouterr().out
     assert "lost: nothing" in said
     assert "Nothing was changed." in said
-    assert _metadata(boxed) == damaged
+    assert metadata_of(boxed) == damaged
 
-    done = Store.repair(boxed, agree=_yes)
+    done = Store.repair(boxed, agree=yes)
     assert (done.verdict, done.lost, done.refusal) == ("damaged", [], "")
     assert _content(boxed) == content
     assert state_of(boxed) == state
@@ -172,7 +165,7 @@ def test_what_is_lost_is_told_by_name(boxed: Path) -> None:
         metadata = Metadata.open(devices.metadata)
         devices.metadata.write(metadata.roots[row[0]] * BLOCK_SIZE, NOISE)
         devices.metadata.flush()
-    done = Store.repair(boxed, agree=_yes)
+    done = Store.repair(boxed, agree=yes)
     assert len(done.lost) == 1
     assert done.lost[0].startswith("container box: ")
     assert done.kept
@@ -188,11 +181,11 @@ def test_without_its_base_device_nothing_takes_the_pools_place(boxed: Path) -> N
             pool.delete(min(pool.devices()))
         devices.metadata.write(_place(devices.metadata, "data space map") * BLOCK_SIZE, NOISE)
         devices.metadata.flush()
-    damaged = _metadata(boxed)
-    done = Store.repair(boxed, agree=_yes)
+    damaged = metadata_of(boxed)
+    done = Store.repair(boxed, agree=yes)
     assert "base device" in done.refusal
     assert done.kept == ""
-    assert _metadata(boxed) == damaged
+    assert metadata_of(boxed) == damaged
 
 
 def test_a_pool_of_another_moment_is_not_swapped_in(boxed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,23 +193,23 @@ def test_a_pool_of_another_moment_is_not_swapped_in(boxed: Path, capsys: pytest.
     with pool_devices(boxed, read_only=True) as devices:
         block = _place(devices.metadata, "data space map")
     _overwrite(boxed, block)
-    damaged = _metadata(boxed)
+    damaged = metadata_of(boxed)
     assert main(["repair", "--root", str(boxed), "--yes"]) == 6
     assert "transaction 77" in capsys.readouterr().out
-    assert _metadata(boxed) == damaged
+    assert metadata_of(boxed) == damaged
 
 
 def test_into_a_file_of_ones_own(boxed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _overwrite(boxed, 0)
-    damaged = _metadata(boxed)
+    damaged = metadata_of(boxed)
     target = tmp_path / "mended"
     assert main(["repair", "--root", str(boxed), "--to", str(target)]) == 0
     assert str(target) in capsys.readouterr().out
-    assert _metadata(boxed) == damaged
+    assert metadata_of(boxed) == damaged
     with FileDevice(target, read_only=True) as file:
         assert check(file).ok
     with pytest.raises(ExistsError):
-        Store.repair(boxed, agree=_yes, to=target)
+        Store.repair(boxed, agree=yes, to=target)
 
 
 # -- refusals and failures ---------------------------------------------------------------------------
@@ -238,10 +231,10 @@ def test_a_pool_in_use_by_another_program_is_refused(boxed: Path) -> None:
 @pytest.mark.kernel_engine  # with the user engine nothing is active
 def test_a_pool_in_use_by_the_kernel_is_refused(boxed: Path) -> None:
     with pytest.raises(BusyError, match="active in the kernel") as caught:
-        Store.repair(boxed, agree=_yes)
+        Store.repair(boxed, agree=yes)
     assert "lamella deactivate" in (caught.value.hint or "")
     Store.deactivate(root=boxed)
-    assert Store.repair(boxed, agree=_yes).verdict == "sound"
+    assert Store.repair(boxed, agree=yes).verdict == "sound"
 
 
 @pytest.mark.kernel_engine  # the user engine activates nothing
@@ -249,12 +242,12 @@ def test_a_mark_and_leaks_are_put_in_order_by_who_writes_and_not_by_who_looks(bo
     change_superblock(boxed, flags=superblock.NEEDS_CHECK)
     with pool_devices(boxed) as devices:
         leak(devices.metadata, data=3, metadata=2)
-    before = _metadata(boxed)
+    before = metadata_of(boxed)
     for command in (["info"], ["df"], ["check"], ["images"], ["ls", "box:/"]):
         assert main([*command, "--root", str(boxed)]) == (6 if command == ["check"] else 0)
     with DeviceMapper() as dm:
         assert backends.backend(Config.load(boxed / "config.toml").mode, boxed).active(dm) is None
-    assert _metadata(boxed) == before
+    assert metadata_of(boxed) == before
     with Store.open(boxed) as store:
         store.create("sample", name="another")
         assert store.info().state == "fine"
@@ -270,22 +263,22 @@ def test_data_that_was_cut_off_is_no_matter_for_a_repair(boxed: Path) -> None:
     take_down(boxed)
     os.truncate(boxed / "pool/data", 1 << 20)
     with pytest.raises(CorruptError) as caught:
-        Store.repair(boxed, agree=_yes)
+        Store.repair(boxed, agree=yes)
     assert "truncated" in caught.value.message
 
 
 @pytest.mark.loop_lvm
 def test_a_swap_that_fails_changes_nothing(boxed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _overwrite(boxed, 0)
-    damaged = _metadata(boxed)
+    damaged = metadata_of(boxed)
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "link", fail)
     with pytest.raises(LamellaError):
-        Store.repair(boxed, agree=_yes)
-    assert _metadata(boxed) == damaged
+        Store.repair(boxed, agree=yes)
+    assert metadata_of(boxed) == damaged
     assert sorted(path.name for path in (boxed / "pool").iterdir()) == ["data", "metadata"]
 
 
@@ -296,7 +289,7 @@ def test_a_spare_that_does_not_keep_what_is_written_is_not_swapped_in(
     from lamella.driver.direct_lvm import group
 
     _overwrite(boxed, 0)
-    damaged = _metadata(boxed)
+    damaged = metadata_of(boxed)
     real = group.copy_metadata
 
     def spoil(source: BlockDevice, target: BlockDevice) -> None:
@@ -305,5 +298,5 @@ def test_a_spare_that_does_not_keep_what_is_written_is_not_swapped_in(
 
     monkeypatch.setattr("lamella.driver.direct_lvm.backend.copy_metadata", spoil)
     with pytest.raises(DeviceIOError):
-        Store.repair(boxed, agree=_yes)
-    assert _metadata(boxed) == damaged
+        Store.repair(boxed, agree=yes)
+    assert metadata_of(boxed) == damaged

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.driver.backend import PoolDevices
+    from lamella.store.repair_report import Repair
 
 SMALL = ("dm.basesize=64M", "dm.loopdatasize=256M", "dm.loopmetadatasize=4M", "dm.min_free_space=0%")
 
@@ -169,6 +170,17 @@ def pool_devices(root: Path, *, read_only: bool = False) -> Iterator[PoolDevices
         yield devices
     finally:
         devices.close()
+
+
+def metadata_of(root: Path) -> bytes:
+    """The pool's metadata."""
+    with pool_devices(root, read_only=True) as devices:
+        return devices.metadata.read(0, devices.metadata.size)
+
+
+def yes(found: Repair) -> bool:
+    """Agree to every repair."""
+    return True
 
 
 def change_superblock(root: Path, **fields: int) -> None:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lamella.block import MemoryDevice
 from lamella.thin.format.checksum import (
     BITMAP_XOR,
     BLOCK_SIZE,
@@ -17,10 +19,13 @@ from lamella.thin.format.checksum import (
     seal,
     verify_many,
 )
+from lamella.thin.metadata.reader import Metadata
+from lamella.thin.tools.dump import dump
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
+
+    from lamella.block import BlockDevice
 
 SUPER = (
     '<superblock uuid="" time="3" transaction="5" version="2" data_block_size="128" nr_data_blocks="1000">'
@@ -79,6 +84,27 @@ def restore(tool: Callable[[str], str], text: str, target: Path, *, size: int = 
         [tool("thin_restore"), "-i", str(source), "-o", str(target)], check=True, stdout=subprocess.DEVNULL
     )
     return target
+
+
+def dumped(
+    metadata: Path | bytes | bytearray | BlockDevice,
+    *,
+    snapshot: bool = False,
+    tolerant: bool = False,
+    **options: object,
+) -> str:
+    """Our dump of *metadata* (a file, its content, or a device); *options* are those of the dump."""
+    pieces: list[bytes] = []
+    content = metadata.read_bytes() if isinstance(metadata, Path) else metadata
+    device = MemoryDevice(content=content) if isinstance(content, bytes | bytearray) else content
+    found = Metadata.open(device, snapshot=snapshot, tolerant=tolerant)
+    dump(found, pieces.append, **options)  # type: ignore[arg-type]  # options are dump's own
+    return b"".join(pieces).decode()
+
+
+def recorded_text(path: Path) -> str:
+    """What the real tool printed, without the lines that name the command and its exit code."""
+    return "".join(line for line in path.read_text().splitlines(True) if not line.startswith("#"))
 
 
 def kind_of(block: bytes, number: int) -> int | None:

@@ -16,13 +16,14 @@ from lamella.errors import BadInputError, ExistsError, LamellaError, NoSpaceErro
 from lamella.fs.entry import Entry, Kind
 from lamella.fs.ext4.make import make_ext4
 from lamella.fs.ext4.tree import Tree
-from tests.fs.ext4.tools import GIB, MIB, fsck, make_image, mounted, tree_of
+from tests.fs.ext4.tools import GIB, MIB, fsck, make_image, mounted, names, tree_of
 from tests.fs.layers import (
     BASE,
     EVERYTHING,
     HOSTILE_LAYERS,
     MTIME,
     SECOND_LAYERS,
+    Given,
     Items,
     apply,
     apply_layer,
@@ -32,11 +33,6 @@ from tests.fs.layers import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
-
-
-def names(root: Path) -> set[str]:
-    """Paths below a mounted root, without lost+found."""
-    return {os.fsdecode(path)[2:] for path in tree_of(root) if path != b"."}
 
 
 def _fill(root: Path) -> None:
@@ -409,16 +405,6 @@ def test_the_watcher_sees_files_before_they_go(tmp_path: Path) -> None:
         tree.put(Entry(b"n", Kind.FIFO))
         tree.remove(b"d", recursive=True)
     assert seen == {b"n": b"bc", b"d/f": b"0" * 4999, b"d/n": b"bc"}
-
-
-class Given:
-    """A payload of given bytes."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = io.BytesIO(data)
-
-    def read_into(self, buffer: memoryview) -> int:
-        return self._data.readinto(buffer)
 
 
 @pytest.mark.parametrize("features", ["", "^metadata_csum", "^metadata_csum,uninit_bg"])

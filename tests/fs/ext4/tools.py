@@ -105,6 +105,11 @@ def tree_of(root: Path, *, times: bool = True) -> dict[bytes, Node]:
     return found
 
 
+def names(root: Path) -> set[str]:
+    """Paths below *root*, without lost+found."""
+    return {os.fsdecode(path)[2:] for path in tree_of(root) if path != b"."}
+
+
 def _node(full: bytes, times: bool) -> Node:
     info = os.lstat(full)
     is_file = stat.S_ISREG(info.st_mode)

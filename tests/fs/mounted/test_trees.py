@@ -28,7 +28,7 @@ from lamella.fs.mounted.reader import DirectoryReader
 from lamella.fs.mounted.tree import DirectoryTree
 from lamella.fs.tar.split import TarSplitWriter, reassemble
 from tests.fs.ext4.differences import write_layer_tar
-from tests.fs.ext4.tools import MIB, tree_of
+from tests.fs.ext4.tools import MIB, names, tree_of
 from tests.fs.layers import BASE, EVERYTHING, HOSTILE_LAYERS, MTIME, SECOND_LAYERS, layer
 from tests.fs.layers import apply_layer as apply_to_ext4
 from tests.fs.trees import by_path, host_entries, make_rich_tree, plain
@@ -59,10 +59,6 @@ def apply(root: Path, *tars: bytes) -> None:
     for tar in tars:
         with opened(root) as descriptor:
             apply_layer(DirectoryTree(descriptor, str(root)), io.BytesIO(tar))
-
-
-def names(root: Path) -> set[str]:
-    return {os.fsdecode(path)[2:] for path in tree_of(root) if path != b"."}
 
 
 def content(reader: TreeReader[Inode] | Reader) -> dict[bytes, tuple[Entry, bytes]]:

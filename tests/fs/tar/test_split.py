@@ -18,7 +18,6 @@ from lamella.fs.entry import Kind
 from lamella.fs.tar.read import read_tar
 from lamella.fs.tar.split import TarSplitWriter, reassemble
 from tests.fs.tar.archives import END, GNU_FORMATS, header, padded, pax
-from tests.fs.trees import make_rich_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,13 +65,6 @@ def assert_round_trip(archive: bytes) -> io.BytesIO:
     split = store.apply(archive)
     assert assemble(split, store) == archive
     return split
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    top = tmp_path_factory.mktemp("tree")
-    make_rich_tree(top, far=True)
-    return top
 
 
 @pytest.mark.parametrize(

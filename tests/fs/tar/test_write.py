@@ -18,18 +18,11 @@ from lamella.errors import BadInputError, UnsupportedError
 from lamella.fs.entry import Entry, Kind
 from lamella.fs.tar.read import read_tar
 from lamella.fs.tar.write import TarWriter
-from tests.fs.trees import ROOT, by_path, host_entries, make_rich_tree, plain
+from tests.fs.trees import ROOT, by_path, host_entries, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    top = tmp_path_factory.mktemp("tree")
-    make_rich_tree(top, far=True)
-    return top
 
 
 def archive_of(top: Path) -> bytes:

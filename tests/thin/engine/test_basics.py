@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lamella.thin.engine.volume import Volume
+
 CHUNK = 64 << 10
 MIB = 1 << 20
 
@@ -29,6 +31,15 @@ def new_pool(
 ) -> tuple[MemoryDevice, MemoryDevice, Pool]:
     one, two = MemoryDevice(metadata, name="metadata"), MemoryDevice(data, name="data")
     return one, two, Pool.create(one, two, chunk_size=CHUNK, options=options)
+
+
+def new_volume(
+    size: int, *, metadata: int = 2 * MIB, data: int = 16 * MIB, options: PoolOptions | None = None
+) -> tuple[MemoryDevice, MemoryDevice, Pool, Volume]:
+    """A new pool with thin device 1 open, of *size* bytes."""
+    one, two, pool = new_pool(metadata=metadata, data=data, options=options)
+    pool.create_thin(1)
+    return one, two, pool, pool.open_volume(1, size)
 
 
 def assert_clean(metadata: MemoryDevice) -> None:
@@ -73,9 +84,7 @@ def test_refuses_odd_chunk_sizes(size: int) -> None:
 
 
 def test_unwritten_reads_as_zeros_and_costs_nothing() -> None:
-    _, _, pool = new_pool()
-    pool.create_thin(1)
-    volume = pool.open_volume(1, 64 * MIB)
+    _, _, pool, volume = new_volume(64 * MIB)
     assert volume.read(0, 3 * CHUNK) == bytes(3 * CHUNK)
     assert volume.read(64 * MIB - 10, 10) == bytes(10)
     assert volume.status_line() == "0 -"
@@ -85,9 +94,7 @@ def test_unwritten_reads_as_zeros_and_costs_nothing() -> None:
 
 
 def test_writes_come_back(tmp_path: Path) -> None:
-    metadata, data, pool = new_pool()
-    pool.create_thin(1)
-    volume = pool.open_volume(1, 8 * MIB)
+    metadata, data, pool, volume = new_volume(8 * MIB)
     volume.write(CHUNK - 7, b"across a boundary")
     volume.write(5 * CHUNK, pattern(1, 3 * CHUNK))
     assert volume.read(CHUNK - 10, 24) == b"\0\0\0across a boundary" + bytes(4)
@@ -148,9 +155,7 @@ def test_rest_of_a_new_chunk_where_discarding_leaves_old_bytes() -> None:
 
 
 def test_snapshots_keep_what_was_there() -> None:
-    metadata, _, pool = new_pool()
-    pool.create_thin(1)
-    volume = pool.open_volume(1, 4 * MIB)
+    metadata, _, pool, volume = new_volume(4 * MIB)
     volume.write(0, pattern(1, 4 * CHUNK))
     pool.create_snap(2, 1)
     pool.create_snap(3, 2)
@@ -242,9 +247,7 @@ def test_delete_gives_chunks_back() -> None:
 
 
 def test_discard_of_shared_and_partial_chunks() -> None:
-    metadata, data, pool = new_pool()
-    pool.create_thin(1)
-    volume = pool.open_volume(1, 8 * MIB)
+    metadata, data, pool, volume = new_volume(8 * MIB)
     volume.write(0, pattern(1, 8 * CHUNK))
     pool.create_snap(2, 1)
     volume.discard(CHUNK // 2, 3 * CHUNK)  # two whole chunks, two halves
@@ -280,9 +283,7 @@ def test_discards_can_be_kept_up_or_ignored(discards: str, used: int, zeroed: bo
 
 
 def test_chunks_freed_are_not_reused_before_the_commit() -> None:
-    _, data, pool = new_pool(data=4 * CHUNK)
-    pool.create_thin(1)
-    volume = pool.open_volume(1, MIB)
+    _, data, pool, volume = new_volume(MIB, data=4 * CHUNK)
     volume.write(0, pattern(1, 3 * CHUNK))
     pool.commit()
     before = bytes(data.content[: 3 * CHUNK])
@@ -295,9 +296,7 @@ def test_chunks_freed_are_not_reused_before_the_commit() -> None:
 
 
 def test_abort_forgets() -> None:
-    metadata, _, pool = new_pool()
-    pool.create_thin(1)
-    volume = pool.open_volume(1, 4 * MIB)
+    metadata, _, pool, volume = new_volume(4 * MIB)
     volume.write(0, pattern(1, CHUNK))
     pool.commit()
     volume.write(CHUNK, pattern(2, CHUNK))
@@ -423,9 +422,7 @@ def test_external_origin() -> None:
 
 
 def test_mapped_and_data_ranges() -> None:
-    _, _, pool = new_pool()
-    pool.create_thin(1)
-    volume = pool.open_volume(1, 64 * MIB)
+    _, _, pool, volume = new_volume(64 * MIB)
     volume.write(0, pattern(1, 3 * CHUNK))
     volume.write(100 * CHUNK, pattern(1, 2 * CHUNK))
     pool.create_snap(2, 1)
@@ -439,9 +436,7 @@ def test_mapped_and_data_ranges() -> None:
 
 
 def test_write_zeros_unmaps_whole_chunks() -> None:
-    _, _, pool = new_pool()
-    pool.create_thin(1)
-    volume = pool.open_volume(1, 8 * MIB)
+    *_, volume = new_volume(8 * MIB)
     volume.write(0, pattern(1, 6 * CHUNK))
     volume.write_zeros(CHUNK // 2, 4 * CHUNK)
     volume.write_zeros(20 * CHUNK + 5, 5 * CHUNK)
@@ -452,9 +447,7 @@ def test_write_zeros_unmaps_whole_chunks() -> None:
 
 
 def test_differing_ranges() -> None:
-    _, _, pool = new_pool(metadata=8 * MIB, data=256 * MIB)
-    pool.create_thin(1)
-    volume = pool.open_volume(1, 512 * MIB)
+    _, _, pool, volume = new_volume(512 * MIB, metadata=8 * MIB, data=256 * MIB)
     for at in range(0, 3000, 2):
         volume.write(at * CHUNK, b"x" * 10)
     pool.create_snap(2, 1)

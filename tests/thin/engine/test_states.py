@@ -21,7 +21,7 @@ from lamella.errors import (
 )
 from lamella.thin.engine.pool import Pool, PoolMode, PoolOptions
 from tests.support.failing import FailingDevice, NowhereDevice
-from tests.thin.engine.test_basics import CHUNK, MIB, assert_clean, new_pool, pattern
+from tests.thin.engine.test_basics import CHUNK, MIB, assert_clean, new_pool, new_volume, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +38,7 @@ def data_part(pool: Pool) -> str:
 
 
 def test_data_full_errors_at_once() -> None:
-    metadata, data, pool = new_pool(data=8 * CHUNK, options=NOW)
-    pool.create_thin(1)
-    volume = pool.open_volume(1, MIB)
+    metadata, data, pool, volume = new_volume(MIB, data=8 * CHUNK, options=NOW)
     volume.write(0, pattern(1, 6 * CHUNK))
     with pytest.raises(NoSpaceError, match="all 8 chunks"):
         volume.write(6 * CHUNK, pattern(2, 4 * CHUNK))
@@ -60,9 +58,7 @@ def test_data_full_errors_at_once() -> None:
 
 
 def test_data_full_waits_then_errors() -> None:
-    _, _, pool = new_pool(data=2 * CHUNK, options=PoolOptions(no_space_timeout=0.2))
-    pool.create_thin(1)
-    volume = pool.open_volume(1, MIB)
+    _, _, pool, volume = new_volume(MIB, data=2 * CHUNK, options=PoolOptions(no_space_timeout=0.2))
     volume.write(0, bytes(2 * CHUNK))
     assert pool.status().line().split()[4:7] == ["rw", "discard_passdown", "queue_if_no_space"]
     begun = time.monotonic()
@@ -78,9 +74,7 @@ def test_data_full_waits_then_errors() -> None:
 
 
 def test_waiting_writer_goes_on_when_the_pool_grows() -> None:
-    metadata, data, pool = new_pool(data=2 * CHUNK, options=PoolOptions(no_space_timeout=30))
-    pool.create_thin(1)
-    volume = pool.open_volume(1, MIB)
+    metadata, data, pool, volume = new_volume(MIB, data=2 * CHUNK, options=PoolOptions(no_space_timeout=30))
     writer = threading.Thread(target=volume.write, args=(0, pattern(1, 4 * CHUNK)))
     writer.start()
     deadline = time.monotonic() + 20

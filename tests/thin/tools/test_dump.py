@@ -19,26 +19,13 @@ from lamella.thin.tools.dump import Overrides, dump
 from tests.support.docker_stores import ALL
 from tests.thin.kernel_made import KernelMade
 from tests.thin.large_metadata import large_xml
-from tests.thin.metadata_files import change, restore, xml
+from tests.thin.metadata_files import change, dumped, recorded_text, restore, xml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.docker_stores import DockerStores
-
-
-def _dump(path: Path, *, snapshot: bool = False, tolerant: bool = False, **options: object) -> str:
-    pieces: list[bytes] = []
-    with FileDevice(path, read_only=True) as device:
-        metadata = Metadata.open(device, snapshot=snapshot, tolerant=tolerant)
-        dump(metadata, pieces.append, **options)  # type: ignore[arg-type]  # options are dump's own
-    return b"".join(pieces).decode()
-
-
-def _recorded(path: Path) -> str:
-    """What the real tool printed, without the lines that name the command and its exit code."""
-    return "".join(line for line in path.read_text().splitlines(True) if not line.startswith("#"))
 
 
 CASES = {
@@ -59,7 +46,7 @@ def test_the_kernels_metadata(
     if not (folder / recorded).exists():
         assert (part, recorded) == ("clean", "msnap.thin_dump.txt")
         return
-    assert _dump(folder / "meta.bin", **CASES[recorded]) == _recorded(folder / recorded)
+    assert dumped(folder / "meta.bin", **CASES[recorded]) == recorded_text(folder / recorded)
 
 
 @pytest.mark.parametrize(("letter", "part"), [("a", "clean"), ("a", "held"), ("c", "held"), ("c", "clean")])
@@ -68,16 +55,16 @@ def test_chosen_devices(fixture_dir: Callable[[str], Path], letter: str, part: s
     command = (folder / "thin_dump.dev.txt").read_text().split("\n", 1)[0].split()
     chosen = [int(command[place + 1]) for place, word in enumerate(command) if word == "--dev-id"]
     assert chosen
-    assert _dump(folder / "meta.bin", dev_ids=[*chosen, 999]) == _recorded(folder / "thin_dump.dev.txt")
+    assert dumped(folder / "meta.bin", dev_ids=[*chosen, 999]) == recorded_text(folder / "thin_dump.dev.txt")
 
 
 def test_a_pool_that_needs_a_check(fixture_dir: Callable[[str], Path]) -> None:
     folder = fixture_dir("needscheck-real.tar.zst") / "needscheck-real"
-    text = _dump(folder / "meta.bin")
-    assert text == _recorded(folder / "thin_dump.txt")
+    text = dumped(folder / "meta.bin")
+    assert text == recorded_text(folder / "thin_dump.txt")
     assert 'flags="1"' in text
-    human = _recorded(folder / "thin_dump_-f_human_readable.txt")
-    assert _dump(folder / "meta.bin", format="human_readable") == human
+    human = recorded_text(folder / "thin_dump_-f_human_readable.txt")
+    assert dumped(folder / "meta.bin", format="human_readable") == human
 
 
 @pytest.mark.parametrize(("mode", "fs", "state"), ALL)
@@ -97,7 +84,7 @@ def test_repairing_dump_leaves_out_what_is_lost(
     fixture_dir: Callable[[str], Path], letter: str, what: str
 ) -> None:
     folder = fixture_dir(f"thin-{letter}.tar.zst") / f"thin-{letter}" / "damaged" / what
-    assert _dump(folder / "meta.bin", tolerant=True) == _recorded(folder / "thin_dump.repair.txt")
+    assert dumped(folder / "meta.bin", tolerant=True) == recorded_text(folder / "thin_dump.repair.txt")
 
 
 @pytest.mark.parametrize(
@@ -126,13 +113,13 @@ def test_damage_is_refused_before_anything_is_written(
 def test_no_snapshot_held(fixture_dir: Callable[[str], Path]) -> None:
     path = fixture_dir("thin-a.tar.zst") / "thin-a" / "clean" / "meta.bin"
     with pytest.raises(NotFoundError, match="no current metadata snap"):
-        _dump(path, snapshot=True)
+        dumped(path, snapshot=True)
 
 
 def test_overrides(fixture_dir: Callable[[str], Path]) -> None:
     path = fixture_dir("thin-a.tar.zst") / "thin-a" / "clean" / "meta.bin"
     made = KernelMade.read(path.parents[1])
-    text = _dump(path, skip_mappings=True, overrides=Overrides(99, 256, 0))
+    text = dumped(path, skip_mappings=True, overrides=Overrides(99, 256, 0))
     assert text.startswith(
         f'<superblock uuid="" time="{made.time}" transaction="99" flags="0" version="2" '
         'data_block_size="256" nr_data_blocks="0">\n'
@@ -158,7 +145,7 @@ def test_whatever_thin_restore_makes(
     path = restore(tool, xml(placed), tmp_path / "meta.bin")
     for name, option in (("xml", []), ("human_readable", ["-f", "human_readable"])):
         real = subprocess.run([tool("thin_dump"), *option, str(path)], check=True, capture_output=True)
-        assert _dump(path, format=name) == real.stdout.decode()
+        assert dumped(path, format=name) == real.stdout.decode()
 
 
 def test_a_run_longer_than_a_piece(
@@ -166,9 +153,9 @@ def test_a_run_longer_than_a_piece(
 ) -> None:
     runs = [(0, 0, 1, 1), (1, 7, 5000, 1), (5001, 20000, 64, 1), (5065, 30000, 63, 1), (5128, 30063, 1, 2)]
     path = restore(tool, xml({1: runs}), tmp_path / "meta.bin")
-    whole = _dump(path)
+    whole = dumped(path)
     monkeypatch.setattr(dump_module, "MAPPINGS_AT_ONCE", 64)
-    assert _dump(path) == whole == xml({1: runs})
+    assert dumped(path) == whole == xml({1: runs})
 
 
 @pytest.mark.parametrize("size", [1, 300, 1000])
@@ -177,16 +164,16 @@ def test_devices_are_grouped_without_a_seam(
     fixture_dir: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, size: int, form: str
 ) -> None:
     path = fixture_dir("thin-c.tar.zst") / "thin-c" / "clean" / "meta.bin"
-    whole = _dump(path, format=form)
+    whole = dumped(path, format=form)
     monkeypatch.setattr(dump_module, "MAPPINGS_AT_ONCE", size)
-    assert _dump(path, format=form) == whole
+    assert dumped(path, format=form) == whole
 
 
 def test_neighbouring_mappings_of_two_devices_are_not_joined(
     tool: Callable[[str], str], tmp_path: Path
 ) -> None:
     devices = {1: [(0, 0, 10, 1)], 2: [], 3: [(10, 10, 10, 1)], 4: [(20, 20, 1, 1)], 5: []}
-    assert _dump(restore(tool, xml(devices), tmp_path / "meta.bin")) == xml(devices)
+    assert dumped(restore(tool, xml(devices), tmp_path / "meta.bin")) == xml(devices)
 
 
 def test_a_device_without_a_tree(tool: Callable[[str], str], tmp_path: Path) -> None:
@@ -197,8 +184,8 @@ def test_a_device_without_a_tree(tool: Callable[[str], str], tmp_path: Path) -> 
     change(image, details, [(32 + 8, (7).to_bytes(8, "little"))])
     path.write_bytes(image)
     with pytest.raises(CorruptError, match="thin device 7: it has details, but no mapping tree"):
-        _dump(path)
-    assert _dump(path, tolerant=True, dev_ids=[7]).count("\n") == 4
+        dumped(path)
+    assert dumped(path, tolerant=True, dev_ids=[7]).count("\n") == 4
 
 
 @pytest.mark.slow

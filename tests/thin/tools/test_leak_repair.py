@@ -14,14 +14,12 @@ from lamella.cli.thin.tools import main
 from lamella.errors import CorruptError, NoSpaceError
 from lamella.thin.format import superblock
 from lamella.thin.format.checksum import BLOCK_SIZE
-from lamella.thin.metadata.reader import Metadata
 from lamella.thin.tools.check import CheckOptions, check
-from lamella.thin.tools.dump import dump
 from lamella.thin.tools.leak_repair import clear_needs_check, repair_leaks
 from lamella.units import binary_size
 from tests.support.leaks import leak
 from tests.support.recording import Recording
-from tests.thin.metadata_files import restore, xml
+from tests.thin.metadata_files import dumped, restore, xml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,12 +43,6 @@ class Recorder(MemoryDevice):
         self.log.append(None)
 
 
-def _dump(content: bytes) -> bytes:
-    pieces: list[bytes] = []
-    dump(Metadata.open(MemoryDevice(content=content)), pieces.append)
-    return b"".join(pieces)
-
-
 def _leaky(fixture_dir: Callable[[str], Path], letter: str) -> bytes:
     folder = fixture_dir(f"thin-{letter}.tar.zst") / f"thin-{letter}" / "damaged" / "leak_held_root"
     return (folder / "meta.bin").read_bytes()
@@ -69,7 +61,7 @@ def test_leaks_are_given_back(
         assert report.problems == []
         assert report.complete
     subprocess.run([tool("thin_check"), "-q", str(path)], check=True)
-    assert _dump(path.read_bytes()) == _dump(before)
+    assert dumped(path.read_bytes()) == dumped(before)
 
 
 def test_a_crash_leaves_the_old_state_or_the_new_one(fixture_dir: Callable[[str], Path]) -> None:
@@ -81,7 +73,7 @@ def test_a_crash_leaves_the_old_state_or_the_new_one(fixture_dir: Callable[[str]
     last_flush = max(place for place, entry in enumerate(device.log[:-1]) if entry is None)
     assert device.log[last_flush + 1][0] == 0  # type: ignore[index]  # the superblock comes last, alone
     assert len(device.log) == last_flush + 3
-    wanted = _dump(before)
+    wanted = dumped(before)
     writes = [entry for entry in device.log[:last_flush] if entry]
     # Before the flush any part of the writes may have got to the disk, in any order.
     for chosen in (*(writes[:cut] for cut in range(len(writes) + 1)), writes[1::2], writes[::-3]):
@@ -91,14 +83,14 @@ def test_a_crash_leaves_the_old_state_or_the_new_one(fixture_dir: Callable[[str]
         again = check(MemoryDevice(content=bytes(image)))
         assert not again.fatal
         assert (again.metadata_leaks, again.data_leaks) == (report.metadata_leaks, report.data_leaks)
-        assert _dump(bytes(image)) == wanted
+        assert dumped(bytes(image)) == wanted
 
 
 def test_counts_above_two_and_many_bitmaps(tool: Callable[[str], str], tmp_path: Path) -> None:
     shared = [(0, 0, 300, 1), (1000, 40000, 500, 1), (2000, 99_000, 1000, 1)]
     devices = {number: [*shared, (5000, 10_000 + 10 * number, 10, 2)] for number in range(1, 9)}
     path = restore(tool, xml(devices, nr_data_blocks=100_000), tmp_path / "meta.bin")
-    before = _dump(path.read_bytes())
+    before = dumped(path.read_bytes())
     with FileDevice(path) as device:
         # One device fewer in the trees than in the counts: a leak of its own blocks and of one reference.
         fields = superblock.unpack(device.read(0, BLOCK_SIZE), name="it")
@@ -110,7 +102,7 @@ def test_counts_above_two_and_many_bitmaps(tool: Callable[[str], str], tmp_path:
         assert after.data_sm_root.nr_allocated == fields.data_sm_root.nr_allocated
         assert check(device).problems == []
     subprocess.run([tool("thin_check"), "-q", str(path)], check=True)
-    assert _dump(path.read_bytes()) == before
+    assert dumped(path.read_bytes()) == before
 
 
 def test_no_room_is_told_and_nothing_written(tool: Callable[[str], str], tmp_path: Path) -> None:
@@ -219,10 +211,10 @@ def test_as_the_real_auto_repair(
     assert (real.metadata_leaks, real.data_leaks) == (0, data + too_high)
     assert own.ok
     dumps = {
-        subprocess.run([tool("thin_dump"), path], check=True, capture_output=True).stdout
+        subprocess.run([tool("thin_dump"), path], check=True, capture_output=True, text=True).stdout
         for path in (theirs, ours)
     }
-    assert dumps == {_dump(sound)}
+    assert dumps == {dumped(sound)}
 
 
 @pytest.mark.parametrize(("letter", "state"), [("a", "clean"), ("c", "held")])
@@ -232,7 +224,7 @@ def test_cut_off_at_every_write(
     sound = _sound(fixture_dir, letter, state)
     device = MemoryDevice(content=sound)
     leak(device, data=9, metadata=3, too_high=2)
-    wanted = _dump(sound)
+    wanted = dumped(sound)
     recording = Recording(tmp_path)
     recorded = recording.wrap(device, "metadata")
     repair_leaks(recorded, check(recorded))
@@ -244,9 +236,7 @@ def test_cut_off_at_every_write(
         assert report.ok or report.only_space_maps, crash.what
         assert report.ok or not crash.finished, crash.what
         seen.add(report.ok)
-        pieces: list[bytes] = []
-        dump(Metadata.open(crash.devices["metadata"]), pieces.append)
-        assert b"".join(pieces) == wanted, crash.what
+        assert dumped(crash.devices["metadata"]) == wanted, crash.what
         if not report.ok:
             assert (report.metadata_leaks, report.data_leaks) == (3, 11), crash.what
             assert repair_leaks(crash.devices["metadata"], report).ok, crash.what

@@ -25,7 +25,7 @@ from lamella.thin.tools.repair import repair
 from lamella.thin.tools.restore import restore_xml
 from lamella.thin.tools.salvage import recover
 from tests.thin.kernel_made import KernelMade
-from tests.thin.metadata_files import change, kind_of, sealed_blocks, xml
+from tests.thin.metadata_files import change, dumped, kind_of, recorded_text, sealed_blocks, xml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,16 +35,6 @@ if TYPE_CHECKING:
 
 A = Overrides(7, 128, 8192)
 """The fields of thin-a's superblock."""
-
-
-def _recorded(path: Path) -> str:
-    return "".join(line for line in path.read_text().splitlines(True) if not line.startswith("#"))
-
-
-def _dump(content: bytes) -> str:
-    pieces: list[bytes] = []
-    dump(Metadata.open(MemoryDevice(content=content)), pieces.append)
-    return b"".join(pieces).decode()
 
 
 def _repair(content: bytes, **options: object) -> tuple[bytes, RepairReport]:
@@ -104,7 +94,7 @@ def test_what_the_real_one_repairs_comes_out_the_same(
 ) -> None:
     folder = fixture_dir(f"thin-{letter}.tar.zst") / f"thin-{letter}" / "damaged" / what
     content, report = _repair((folder / "meta.bin").read_bytes())
-    assert _dump(content) == _recorded(folder / "repaired.thin_dump.txt")
+    assert dumped(content) == recorded_text(folder / "repaired.thin_dump.txt")
     assert not report.searched
     assert bool(report.incomplete) == (what == "bottom_leaf")
 
@@ -121,7 +111,7 @@ def test_what_the_real_one_fails_at_is_wholly_restored(
     content, report = _repair(
         (folder / "damaged" / what / "meta.bin").read_bytes(), fallback=given if what == "sb_csum" else None
     )
-    assert _dump(content) == _recorded(folder / "clean" / "thin_dump.txt")
+    assert dumped(content) == recorded_text(folder / "clean" / "thin_dump.txt")
     assert report.searched
     path = tmp_path / "repaired.bin"
     path.write_bytes(content)
@@ -131,8 +121,8 @@ def test_what_the_real_one_fails_at_is_wholly_restored(
 @pytest.mark.parametrize("letter", ["a", "c"])
 def test_lost_details_cost_no_mapping(fixture_dir: Callable[[str], Path], letter: str) -> None:
     content, report = _repair(_image(fixture_dir, f"{letter}/damaged/details_root"))
-    clean = _dump(_image(fixture_dir, f"{letter}/clean"))
-    assert _mappings(_dump(content)) == _mappings(clean)
+    clean = dumped(_image(fixture_dir, f"{letter}/clean"))
+    assert _mappings(dumped(content)) == _mappings(clean)
     after = Metadata.open(MemoryDevice(content=content))
     # What may be shared unknown to its details is copied before it is written.
     for device in report.incomplete:
@@ -153,7 +143,7 @@ def test_nothing_left_is_told(fixture_dir: Callable[[str], Path], letter: str) -
 def test_a_held_snapshot_is_let_go(fixture_dir: Callable[[str], Path]) -> None:
     content, _ = _repair(_image(fixture_dir, "a/held"))
     assert superblock.decode(content).held_root == 0
-    assert _dump(content) == _dump(_image(fixture_dir, "a/held"))
+    assert dumped(content) == dumped(_image(fixture_dir, "a/held"))
 
 
 def test_what_is_asked_for_when_the_superblock_is_gone(fixture_dir: Callable[[str], Path]) -> None:
@@ -167,7 +157,7 @@ def test_what_is_asked_for_when_the_superblock_is_gone(fixture_dir: Callable[[st
         with pytest.raises(UsageError, match=f"corruption in the superblock: {missing}$"):
             _repair(bytes(content), overrides=given)
     repaired, _ = _repair(bytes(content), overrides=A)
-    assert _mappings(_dump(repaired)).keys() == _mappings(_dump(_image(fixture_dir, "a/clean"))).keys()
+    assert _mappings(dumped(repaired)).keys() == _mappings(dumped(_image(fixture_dir, "a/clean"))).keys()
     fields = superblock.decode(repaired)
     assert (fields.transaction_id, fields.data_block_size, fields.data_sm_root.nr_blocks) == (7, 128, 8192)
 
@@ -179,7 +169,7 @@ def test_without_superblock_the_newest_lists_are_found(fixture_dir: Callable[[st
     given = Overrides(fields.transaction_id, fields.data_block_size, fields.data_sm_root.nr_blocks)
     content[:BLOCK_SIZE] = bytes(BLOCK_SIZE)
     repaired, report = _repair(bytes(content), overrides=given)
-    assert _dump(repaired) == _dump(_image(fixture_dir, name))
+    assert dumped(repaired) == dumped(_image(fixture_dir, name))
     assert report.searched
 
 
@@ -200,7 +190,7 @@ def test_of_states_that_look_equally_new_the_expected_one_is_taken() -> None:
     fallback = Overrides(1, 128, 1024)
     found = {
         frozenset(expected): sorted(
-            _mappings(_dump(_repair(content, fallback=fallback, expected=expected)[0]))
+            _mappings(dumped(_repair(content, fallback=fallback, expected=expected)[0]))
         )
         for expected in ({2}, {1, 2}, {3}, set[int]())
     }
@@ -216,7 +206,7 @@ def test_the_repairing_dump_searches_too(fixture_dir: Callable[[str], Path]) -> 
     found = recover(MemoryDevice(content=_image(fixture_dir, "a/damaged/mapping_root")))
     pieces: list[bytes] = []
     dump(found.metadata, pieces.append)
-    assert b"".join(pieces).decode() == _dump(_image(fixture_dir, "a/clean"))
+    assert b"".join(pieces).decode() == dumped(_image(fixture_dir, "a/clean"))
 
 
 # -- damage at random ------------------------------------------------------------------------------
@@ -320,7 +310,7 @@ def test_damaged_mapping_trees(seed: int) -> None:
     count = source.choice([1, 3, 20, 150, len(blocks) // 2])
     damaged = _damage(content, source.sample(blocks, count), source)
     repaired, _ = _repair(damaged)
-    assert _mappings(_dump(repaired)) == _reachable(damaged)
+    assert _mappings(dumped(repaired)) == _reachable(damaged)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -340,7 +330,7 @@ def test_damage_anywhere(fixture_dir: Callable[[str], Path], seed: int) -> None:
         return
     if not superblock.is_sealed(damaged[:BLOCK_SIZE]):
         return
-    saved = _mappings(_dump(repaired))
+    saved = _mappings(dumped(repaired))
     if _node(damaged, fields.mapping_root, 8):
         # Lost details cost no mapping.
         assert saved == _reachable(damaged)
@@ -378,7 +368,7 @@ def test_so_much_lost_that_nodes_are_joined() -> None:
     for _, value in first[1][:200]:
         image[int.from_bytes(value, "little") * BLOCK_SIZE + 100] ^= 1
     repaired, report = _repair(bytes(image))
-    assert _mappings(_dump(repaired)) == _reachable(bytes(image))
+    assert _mappings(dumped(repaired)) == _reachable(bytes(image))
     [device] = report.incomplete
     assert (device.dev_id, device.expected) == (1, 120_000)
     assert 60_000 < device.saved < 120_000
@@ -411,9 +401,9 @@ def test_mappings_past_the_data_device_are_left_out(fixture_dir: Callable[[str],
     repaired, report = _repair(content, overrides=Overrides(nr_data_blocks=2000))
     expected = {
         dev_id: {mapping for mapping in mappings if mapping[1] < 2000}
-        for dev_id, mappings in _mappings(_dump(content)).items()
+        for dev_id, mappings in _mappings(dumped(content)).items()
     }
-    assert _mappings(_dump(repaired)) == expected
+    assert _mappings(dumped(repaired)) == expected
     assert report.outside > 0
 
 
@@ -424,7 +414,7 @@ def test_a_number_of_data_blocks_that_cannot_be(fixture_dir: Callable[[str], Pat
     with pytest.raises((CorruptError, NoSpaceError, UsageError)):
         _repair(bytes(image))
     repaired, _ = _repair(bytes(image), overrides=Overrides(nr_data_blocks=8192))
-    assert _dump(repaired) == _dump(_image(fixture_dir, "a/clean"))
+    assert dumped(repaired) == dumped(_image(fixture_dir, "a/clean"))
 
 
 def test_a_circle_is_not_followed(fixture_dir: Callable[[str], Path]) -> None:
@@ -458,7 +448,7 @@ def test_more_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata_builder, "BLOCKS_IN_MEMORY", 16)
     repaired, report = _repair(content)
     assert report.incomplete == []
-    assert _dump(repaired) == _dump(content)
+    assert dumped(repaired) == dumped(content)
 
 
 def test_a_disk_with_bad_sectors(fixture_dir: Callable[[str], Path], tmp_path: Path) -> None:
@@ -497,6 +487,6 @@ def test_the_real_tools_take_repaired_metadata(tool: Callable[[str], str], tmp_p
     path.write_bytes(repaired)
     subprocess.run([tool("thin_check"), "-q", str(path)], check=True)
     theirs = subprocess.run([tool("thin_dump"), str(path)], check=True, capture_output=True, text=True).stdout
-    assert theirs == _dump(repaired)
+    assert theirs == dumped(repaired)
     with FileDevice(path, read_only=True) as device:
         assert block_checksum(device.read(0, BLOCK_SIZE), SUPERBLOCK_XOR)

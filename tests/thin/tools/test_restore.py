@@ -17,13 +17,12 @@ from lamella.block import FileDevice, MemoryDevice
 from lamella.errors import BadInputError, DeviceIOError, NoSpaceError
 from lamella.thin.format import superblock
 from lamella.thin.format.checksum import BLOCK_SIZE
-from lamella.thin.metadata.reader import Metadata
 from lamella.thin.tools import metadata_builder
 from lamella.thin.tools.check import check
-from lamella.thin.tools.dump import Overrides, dump
+from lamella.thin.tools.dump import Overrides
 from lamella.thin.tools.restore import restore_xml
 from tests.support.docker_stores import ALL
-from tests.thin.metadata_files import DEVICE, END, ONE, SUPER, restore, xml
+from tests.thin.metadata_files import DEVICE, END, ONE, SUPER, dumped, recorded_text, restore, xml
 from tests.thin.tools.test_leak_repair import Recorder
 
 if TYPE_CHECKING:
@@ -43,20 +42,10 @@ def _restore(text: str | bytes, size: int = 4 << 20, **options: object) -> tuple
     return target, report
 
 
-def _dump(device: MemoryDevice) -> str:
-    pieces: list[bytes] = []
-    dump(Metadata.open(device), pieces.append)
-    return b"".join(pieces).decode()
-
-
 def _sound(device: MemoryDevice) -> bool:
     report = check(device)
     assert [str(problem) for problem in report.problems] == []
     return report.complete
-
-
-def _recorded(path: Path) -> str:
-    return "".join(line for line in path.read_text().splitlines(True) if not line.startswith("#"))
 
 
 RECORDED = [
@@ -70,7 +59,7 @@ RECORDED = [
 def test_dumps_of_the_kernels_metadata(
     fixture_dir: Callable[[str], Path], tool: Callable[[str], str], tmp_path: Path, name: str
 ) -> None:
-    text = _recorded(fixture_dir(f"{name.split('/')[0]}.tar.zst") / name / "thin_dump.txt")
+    text = recorded_text(fixture_dir(f"{name.split('/')[0]}.tar.zst") / name / "thin_dump.txt")
     path = tmp_path / "meta.bin"
     path.write_bytes(bytes(4 << 20))
     with FileDevice(path) as target:
@@ -130,7 +119,7 @@ def test_as_the_real_one_restores(
     target, report = _restore(text)
     assert _sound(target)
     assert report.devices == len(drawn)
-    assert _dump(target) == _dump(MemoryDevice(content=theirs.read_bytes())) == text
+    assert dumped(target) == dumped(MemoryDevice(content=theirs.read_bytes())) == text
     fields = superblock.unpack(target.read(0, BLOCK_SIZE), name="ours")
     expected = superblock.unpack(theirs.read_bytes()[:BLOCK_SIZE], name="theirs")
     assert (fields.time, fields.transaction_id) == (expected.time, expected.transaction_id)
@@ -147,7 +136,7 @@ def test_many_devices_and_a_large_one(tool: Callable[[str], str], tmp_path: Path
     text = xml(devices, nr_data_blocks=300_000)
     target, report = _restore(text, 16 << 20)
     assert _sound(target)
-    assert _dump(target) == text
+    assert dumped(target) == text
     # Leaves are full, so this is what it takes and hardly more.
     assert report.blocks < 700 + 200_000 // 252 + 60
     path = tmp_path / "meta.bin"
@@ -230,7 +219,7 @@ def test_shared_mappings(parts: list[tuple[str, int]], chosen: list[set[int]]) -
     target, report = _restore(_shared_xml(shared, devices))
     assert _sound(target)
     expected = xml({dev_id: _flat(content, shared) for dev_id, content in devices.items()})
-    assert _dump(target) == expected
+    assert dumped(target) == expected
     assert report.mappings == sum(run[2] for one in devices.values() for run in _flat(one, shared))
 
 
@@ -254,7 +243,7 @@ def test_shared_leaves_are_written_once(tool: Callable[[str], str], tmp_path: Pa
 def test_a_shared_leaf_alone_is_a_tree() -> None:
     target, _ = _restore(_shared_xml({"a": [(0, 0, 90, 1)]}, {1: ["a"], 2: ["a"]}))
     assert _sound(target)
-    assert _dump(target) == xml({1: [(0, 0, 90, 1)], 2: [(0, 0, 90, 1)]})
+    assert dumped(target) == xml({1: [(0, 0, 90, 1)], 2: [(0, 0, 90, 1)]})
 
 
 def test_unused_shared_mappings_take_no_data() -> None:
@@ -344,8 +333,8 @@ def test_overrides_go_first() -> None:
     with pytest.raises(BadInputError, match="beyond end"):
         _restore(text)
     target, _ = _restore(text, overrides=Overrides(77, 256, 4000))
-    assert 'transaction="77"' in _dump(target)
-    assert 'data_block_size="256" nr_data_blocks="4000"' in _dump(target)
+    assert 'transaction="77"' in dumped(target)
+    assert 'data_block_size="256" nr_data_blocks="4000"' in dumped(target)
 
 
 def test_wrong_counts_of_mapped_blocks_are_corrected() -> None:
@@ -411,12 +400,12 @@ def test_metadata_larger_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> 
     text = _shared_xml(
         {"a": [(0, 0, 5000, 1)]}, {1: ["a", (5001, 6000, 1, 1)], 2: ["a", (7000, 7000, 999, 2)]}
     )
-    expected = _dump(_restore(text)[0])
+    expected = dumped(_restore(text)[0])
     monkeypatch.setattr(metadata_builder, "BLOCKS_IN_MEMORY", 5)
     monkeypatch.setattr(metadata_builder, "NODES_AT_ONCE", 3)
     target, _ = _restore(text)
     assert _sound(target)
-    assert _dump(target) == expected
+    assert dumped(target) == expected
     old = MemoryDevice(content=bytes(target.content))
     with pytest.raises(BadInputError):
         restore_xml(io.BytesIO(text[:-20].encode()).read, old)
