@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -42,3 +44,13 @@ class Finishing(Closing):
                 self.finish()
         finally:
             self.close()
+
+
+@contextmanager
+def on_error(close: Callable[[], object]) -> Iterator[None]:
+    """Call *close* if the block raises, and let the error go on."""
+    try:
+        yield
+    except BaseException:
+        close()
+        raise

@@ -198,7 +198,7 @@ def test_names_are_read_while_a_command_holds_the_store(home: Path) -> None:
         assert found(["--root", str(root), "cp", "w"]) == ["web:", ":files"]
         assert found(["--root", str(root), "rm", "web", "x"]) == []
     finally:
-        lock.release()
+        lock.close()
 
 
 def test_ids_are_offered_when_they_are_begun(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

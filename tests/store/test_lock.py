@@ -63,7 +63,7 @@ def test_a_writer_keeps_all_others_out_and_is_named(
 def test_readers_share_and_keep_a_writer_out(path: Path) -> None:
     path.touch()
     with hold(path, "read") as one:
-        Lock(path, exclusive=False).release()
+        Lock(path, exclusive=False).close()
         with pytest.raises(BusyError, match=f"process {one.pid} "):
             Lock(path, exclusive=True)
         one.kill()
@@ -75,7 +75,7 @@ def test_waiting(path: Path, writer: subprocess.Popen[str]) -> None:
         Lock(path, exclusive=True, wait=0.2)
     assert time.monotonic() - begun >= 0.2
     writer.kill()
-    Lock(path, exclusive=True, wait=10).release()
+    Lock(path, exclusive=True, wait=10).close()
 
 
 def test_a_killed_holder_holds_nothing(path: Path, writer: subprocess.Popen[str]) -> None:
@@ -83,12 +83,12 @@ def test_a_killed_holder_holds_nothing(path: Path, writer: subprocess.Popen[str]
     writer.wait()
     lock = Lock(path, exclusive=True)
     assert path.read_text().startswith(f"{os.getpid()} ")
-    lock.release()
-    lock.release()
+    lock.close()
+    lock.close()
 
 
 def test_a_reader_needs_no_lock_file(tmp_path: Path) -> None:
-    Lock(tmp_path / "run" / "lock", exclusive=False).release()
+    Lock(tmp_path / "run" / "lock", exclusive=False).close()
 
 
 def test_a_lock_file_that_was_removed_meanwhile_counts_for_nothing(
@@ -97,4 +97,4 @@ def test_a_lock_file_that_was_removed_meanwhile_counts_for_nothing(
     path.unlink()
     lock = Lock(path, exclusive=True)
     assert path.exists()
-    lock.release()
+    lock.close()

@@ -57,10 +57,8 @@ class FileDevice(BlockDevice):
         self.read_only = read_only
         self.direct = direct
         self._descriptor = -1
-        try:
+        with system.explaining("open", self.path):
             mode = os.stat(self.path).st_mode
-        except OSError as error:
-            raise system.explain(error, "open", self.path) from error
         self.is_block_device = stat.S_ISBLK(mode)
         if not (self.is_block_device or stat.S_ISREG(mode)):
             raise UsageError(f"{self.path} is neither a file nor a block device", hint="give one of these")
@@ -92,7 +90,7 @@ class FileDevice(BlockDevice):
         name = os.fspath(path)
         if size <= 0:
             raise UsageError(f"cannot create {name} with {size} bytes", hint="give a size above zero")
-        try:
+        with system.explaining("create", name):
             descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 os.ftruncate(descriptor, size)
@@ -103,8 +101,6 @@ class FileDevice(BlockDevice):
             finally:
                 os.close(descriptor)
             sync_directory(os.path.dirname(name) or ".")
-        except OSError as error:
-            raise system.explain(error, "create", name) from error
         return cls(name, direct=direct, lock=lock)
 
     def _measure(self) -> int:
@@ -139,9 +135,7 @@ class FileDevice(BlockDevice):
                 raise system.explain(error, f"read {length} bytes at {offset} of", self.name) from error
             if len(data) == length:
                 return data
-        buffer = bytearray(length)
-        self.read_into(offset, buffer)
-        return bytes(buffer)
+        return super().read(offset, length)
 
     def read_into(self, offset: int, buffer: Buffer) -> None:
         view = memoryview(buffer).cast("B")
@@ -286,10 +280,8 @@ class FileDevice(BlockDevice):
             if end > offset:
                 yield offset, end - offset
             return
-        try:
+        with system.explaining("find the data in", self.name):
             yield from system.data_ranges(self._descriptor, offset, end)
-        except OSError as error:
-            raise system.explain(error, "find the data in", self.name) from error
 
     # -- shape -----------------------------------------------------------------------------------
 
@@ -306,22 +298,18 @@ class FileDevice(BlockDevice):
     def resize(self, size: int) -> None:
         """Make a file larger or smaller (sparse); the new size of a block device is only read."""
         self._check_writable()
-        try:
+        with system.explaining("resize", self.name):
             if not self.is_block_device:
                 os.ftruncate(self._descriptor, size)
                 os.fsync(self._descriptor)
             self.size = self._measure()
-        except OSError as error:
-            raise system.explain(error, "resize", self.name) from error
         if self.size < size:
             raise UsageError(f"{self.name} has {self.size} bytes, not {size}", hint="grow the device first")
 
     def measure(self) -> None:
         """Read the size again, where something else may have changed it."""
-        try:
+        with system.explaining("measure", self.name):
             self.size = self._measure()
-        except OSError as error:
-            raise system.explain(error, "measure", self.name) from error
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def held_locks(proc: Path = Path("/proc")) -> Iterator[tuple[int, str, int]]:
+def held_locks() -> Iterator[tuple[int, str, int]]:
     """(process, "MAJOR:MINOR" in hexadecimal, inode) of each ``flock`` that is held.
 
     The process is 0 or -1 for one of another namespace. Raises :class:`OSError` where there is no list. Lines
     are such as "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF" (proc_locks(5)).
     """
-    for line in (proc / "locks").read_text().splitlines():
+    for line in Path("/proc/locks").read_text().splitlines():
         words = line.split()
         if len(words) > 5 and words[1] == "FLOCK":
             device, _, inode = words[5].rpartition(":")

@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.block import mountinfo
+from lamella.block import mountinfo, sysfs
 from lamella.printable import printable
 
 if TYPE_CHECKING:
@@ -115,18 +115,9 @@ def users(major: int, minor: int) -> list[Holder]:
 
 def devices_above(major: int, minor: int) -> list[Holder]:
     """Devices stacked on it: device-mapper's by their names, and others (md0)."""
-    folder = SYS / "dev" / "block" / f"{major}:{minor}" / "holders"
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return []
-    found = []
-    for name in names:
-        shown = name
-        with suppress(OSError):
-            shown = (SYS / "block" / name / "dm" / "name").read_text().strip() or name
-        found.append(Holder(Kind.ABOVE, shown))
-    return found
+    above = sysfs.holders(SYS / "dev" / "block" / f"{major}:{minor}")
+    names = [folder.name for folder in above]
+    return [Holder(Kind.ABOVE, sysfs.attribute(SYS / "block" / name, "dm/name") or name) for name in names]
 
 
 def describe(found: Iterable[Holder]) -> str:
@@ -289,15 +280,11 @@ def _swaps(number: int) -> Iterator[Holder]:
 
 def _loops_over(number: int) -> Iterator[Holder]:
     """Loop devices over a block device; those over files are found by :func:`lamella.block.loop.find`."""
-    try:
-        names = sorted(name for name in os.listdir(SYS / "block") if name.startswith("loop"))
-    except OSError:
-        return
-    for name in names:
+    for folder in sysfs.device_folders(SYS / "block"):
+        backing = sysfs.attribute(folder, "loop/backing_file")
         with suppress(OSError):
-            backing = os.fsdecode((SYS / "block" / name / "loop" / "backing_file").read_bytes()).rstrip("\n")
             if backing.startswith("/dev/") and os.stat(backing).st_rdev == number:
-                yield Holder(Kind.ABOVE, name)
+                yield Holder(Kind.ABOVE, folder.name)
 
 
 def _descriptors(process: int) -> Iterator[tuple[Path, str]]:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella import logs
-from lamella.block.sysfs import SYS_BLOCK, holders
-from lamella.block.system import explain
+from lamella.block.sysfs import SYS_BLOCK, attribute, holders, number_attribute
+from lamella.block.system import explain, explaining
 from lamella.block.udev_lock import lock_holders
 from lamella.closing import Closing
 from lamella.errors import (
@@ -189,9 +189,8 @@ def attached() -> list[LoopInfo]:
 def look(number: int) -> LoopInfo | None:
     """What loop device *number* is attached to; None if to nothing."""
     folder = SYS_BLOCK / f"loop{number}" / "loop"
-    try:
-        backing = os.fsdecode((folder / "backing_file").read_bytes()).rstrip("\n")
-    except OSError:
+    backing = attribute(folder, "backing_file")
+    if not backing:
         return None
     deleted = backing.endswith(" (deleted)")
     backing = backing.removesuffix(" (deleted)") if deleted else backing
@@ -304,10 +303,8 @@ def set_capacity(loop: LoopInfo | LoopDevice) -> None:
 
 def _open_backing(name: str, *, read_only: bool) -> int:
     flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
-    try:
+    with explaining("open", name):
         descriptor = os.open(name, flags)
-    except OSError as error:
-        raise explain(error, "open", name) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UsageError(f"{name} is not a regular file", hint="only files need a loop device")
@@ -494,10 +491,8 @@ def _open_node(number: int, flags: int) -> int:
             f"{path} is missing and cannot be created: {os.strerror(error.errno or 0)}",
             hint="in a container, give it the host's loop devices; or use --engine user, which needs none",
         ) from error
-    try:
+    with explaining("open", path):
         return os.open(path, flags | os.O_CLOEXEC)
-    except OSError as error:
-        raise explain(error, "open", path) from error
 
 
 def _configure(device: int, backing: int, name: str, flags: int, sector_size: int) -> None:
@@ -556,16 +551,9 @@ def _kernels_device(number: int) -> int:
 
 
 def _info_from_sysfs(number: int, folder: Path, path: str, backing: str, *, deleted: bool) -> LoopInfo:
-    values = {}
-    for key in ("offset", "sizelimit", "autoclear", "dio"):
-        try:
-            values[key] = int((folder / key).read_text())
-        except (OSError, ValueError):
-            values[key] = 0
-    try:
-        read_only = (folder.parent / "ro").read_text().strip() == "1"
-    except OSError:
-        read_only = False
+    offset, limit, autoclear, direct_io, read_only = (
+        number_attribute(folder, key) or 0 for key in ("offset", "sizelimit", "autoclear", "dio", "../ro")
+    )
     device = inode = 0
     if not deleted:
         with suppress(OSError):
@@ -577,11 +565,11 @@ def _info_from_sysfs(number: int, folder: Path, path: str, backing: str, *, dele
         backing,
         device,
         inode,
-        values["offset"],
-        values["sizelimit"],
-        read_only,
-        bool(values["autoclear"]),
-        bool(values["dio"]),
+        offset,
+        limit,
+        bool(read_only),
+        bool(autoclear),
+        bool(direct_io),
         deleted,
     )
 

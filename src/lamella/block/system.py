@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import struct
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -120,3 +121,12 @@ def explain(error: OSError, doing: str, name: str) -> LamellaError:
         case errno.EBADF:
             return DeviceIOError(message, hint="it was closed before Lamella started")
     return DeviceIOError(message, hint="look at the kernel's log (dmesg) for the device's state")
+
+
+@contextmanager
+def explaining(doing: str, name: str) -> Iterator[None]:
+    """Raise an ``OSError`` of the block as what :func:`explain` makes of it."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, doing, name) from error

@@ -43,12 +43,12 @@ def _shared_with_udev(descriptor: int) -> bool:
     return False
 
 
-def lock_holders(descriptor: int, proc: Path = Path("/proc")) -> set[int]:
+def lock_holders(descriptor: int) -> set[int]:
     """Processes that hold a ``flock`` on the file that is open as *descriptor*; -1 for unknown ones."""
     found = os.fstat(descriptor)
     wanted = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}", found.st_ino
     try:
-        return {process for process, *where in held_locks(proc) if tuple(where) == wanted}
+        return {process for process, *where in held_locks() if tuple(where) == wanted}
     except OSError:
         return {-1}
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from lamella.closing import Closing
 from lamella.driver.device_names import pool_name
 from lamella.errors import UsageError
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PoolDevices:
+class PoolDevices(Closing):
     """The two open devices of a pool."""
 
     metadata: BlockDevice

@@ -122,13 +122,12 @@ class DeviceEngine(ABC):
     @contextmanager
     def _filling(self, device: Device) -> Iterator[ThinVolume]:
         """A volume that the open transaction has created, opened for writing."""
-        volume = self.pool.open_volume(device.device_id, device.size, zero_fresh=self.filesystem.written_here)
-        try:
+        with self.pool.open_volume(
+            device.device_id, device.size, zero_fresh=self.filesystem.written_here
+        ) as volume:
             yield volume
             if not self.pool.can_abort:
                 volume.flush()  # else the transaction's commit does it, together with the transaction id
-        finally:
-            volume.close()
 
     @contextmanager
     def _filling_snapshot(self, device: Device, origin: Device) -> Iterator[ThinVolume]:

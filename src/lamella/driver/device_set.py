@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella import logs
+from lamella.closing import on_error
 from lamella.driver import base_device, engines, transactions
 from lamella.driver.open_devices import OpenDevices
 from lamella.driver.state import BASE, Device
@@ -46,11 +47,8 @@ class DeviceSet(OpenDevices):
         with backend.exclusive(options):
             backend.create(options)
             made = cls(state, backend, options, engines.format_pool(state, backend, options))
-        try:
+        with on_error(made.engine.abandon):
             made._create_base()
-        except BaseException:
-            made.engine.abandon()
-            raise
         return made
 
     @classmethod
@@ -73,7 +71,7 @@ class DeviceSet(OpenDevices):
         """
         engine = engines.open_pool(state, backend, options, read_only=read_only)
         made = cls(state, backend, options, engine)
-        try:
+        with on_error(engine.abandon):
             made.verify_base()
             transactions.compare(made.pool, state)
             if grow:
@@ -83,9 +81,6 @@ class DeviceSet(OpenDevices):
             if not read_only:
                 transactions.finish_interrupted(made.pool, state, discard=options.discard_on_delete)
                 made.retry_deletions()
-        except BaseException:
-            engine.abandon()
-            raise
         return made
 
     def close(self) -> None:

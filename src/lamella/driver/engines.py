@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lamella import logs
 from lamella.block import programs
+from lamella.closing import on_error
 from lamella.driver.options import XFS_BASE_MIN
 from lamella.errors import LamellaError, UnsupportedError, UsageError
 
@@ -92,16 +93,13 @@ def open_pool(
     from lamella.driver.kernel_engine import KernelEngine
 
     dm = DeviceMapper()
-    try:
+    with on_error(dm.close):
         active = backend.active(dm)
         if active is None and read_only and _read_here(state, options):
             reader = InactivePoolReader.open(state, backend, options)
             dm.close()
             return reader
         return KernelEngine.open(dm, active, state, backend, options, read_only=read_only)
-    except BaseException:
-        dm.close()
-        raise
 
 
 def _read_here(state: State, options: Options) -> bool:

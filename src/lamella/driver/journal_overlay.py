@@ -41,11 +41,6 @@ class JournalOverlay(ThinVolume):
         chunks = sorted({page * PAGE // self.chunk_size for page in self._pages})
         return list(merged((chunk, 1) for chunk in chunks))
 
-    def read(self, offset: int, length: int) -> bytes:
-        buffer = bytearray(length)
-        self.read_into(offset, buffer)
-        return bytes(buffer)
-
     def read_into(self, offset: int, buffer: Buffer) -> None:
         view = memoryview(buffer).cast("B")
         self._below.read_into(offset, view)

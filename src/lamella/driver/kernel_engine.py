@@ -182,9 +182,6 @@ def _activate(dm: DeviceMapper, state: State, backend: PoolBackend) -> str:
         name = backend.active(dm)  # LVM2's event-based activation may have activated it meanwhile
         if name is not None:
             return name
-        devices = backend.open_inactive()
-        try:
+        with backend.open_inactive() as devices:
             refuse_unformatted(devices, state, backend)
-        finally:
-            devices.close()
         return backend.activate(dm)

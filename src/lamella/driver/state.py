@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lamella import logs
 from lamella.block.atomic_file import publish, unfinished
-from lamella.block.system import explain
+from lamella.block.system import explaining
+from lamella.closing import Closing, on_error
 from lamella.driver import schema
 from lamella.errors import (
     BusyError,
@@ -84,7 +85,7 @@ WAL_THRESHOLD = 8
 """Transactions of one opening after which it uses a write-ahead log: one flush for each, not four."""
 
 
-class State:
+class State(Closing):
     """An open ``state.db``. Use :meth:`create` or :meth:`open`."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
@@ -100,7 +101,7 @@ class State:
     def create(cls, path: Path, *schemas: Schema) -> State:
         """Make the file, with the driver's tables and those of *schemas*. It is there whole or not at all."""
         fresh = unfinished(path)
-        try:
+        with explaining("create", str(path)):
             for left in (fresh, path.with_name(f"{fresh.name}-journal")):
                 left.unlink(missing_ok=True)
             os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -116,8 +117,6 @@ class State:
             finally:
                 connection.close()
             publish(fresh, path)
-        except OSError as error:
-            raise explain(error, "create", str(path)) from error
         return cls.open(path, *schemas)
 
     @classmethod
@@ -138,14 +137,10 @@ class State:
     def _open(cls, path: Path, schemas: Sequence[Schema], *, read_only: bool) -> State:
         connection = _connect(path, read_only=read_only)
         state = cls(path, connection, read_only=read_only)
-        try:
-            with state._explained("open"):
-                state._check_versions([schema, *schemas])
-                if connection.execute("SELECT count(*) FROM pool").fetchone()[0] != 1:
-                    raise CorruptError(f"{path} lacks its pool record", hint=_RESTORE)
-        except BaseException:
-            connection.close()
-            raise
+        with on_error(connection.close), state._explained("open"):
+            state._check_versions([schema, *schemas])
+            if connection.execute("SELECT count(*) FROM pool").fetchone()[0] != 1:
+                raise CorruptError(f"{path} lacks its pool record", hint=_RESTORE)
         return state
 
     def _check_versions(self, schemas: Sequence[Schema]) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from lamella.block.atomic_file import sync_directory
-from lamella.block.system import explain
+from lamella.block.system import explain, explaining
 from lamella.errors import LamellaError, NoSpaceError, NotFoundError, ReadOnlyError
 from lamella.thin.format.limits import MAX_DEVICE_ID
 from lamella.thin.kernel.guard import Guard
@@ -144,10 +144,8 @@ class TemporarySnapshots(Guard):
     @contextmanager
     def _locked(self, name: str, *, wait: bool = True) -> Iterator[int]:
         """The file *name*, open and locked; without *wait* -1 if another process has it locked."""
-        try:
+        with explaining("create", str(self.folder)):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise explain(error, "create", str(self.folder)) from error
         file = _open(self.folder / name, create=True)
         try:
             try:
@@ -161,7 +159,5 @@ class TemporarySnapshots(Guard):
 
 
 def _open(path: Path, *, create: bool) -> int:
-    try:
+    with explaining("open", str(path)):
         return os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
-    except OSError as error:
-        raise explain(error, "open", str(path)) from error

@@ -6,6 +6,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
+from lamella.closing import on_error
 from lamella.driver.base_device import refuse_unformatted
 from lamella.driver.device_engine import DeviceEngine, DeviceUse
 from lamella.thin.engine.pool import Pool, PoolOptions
@@ -33,13 +34,10 @@ class UserEngine(DeviceEngine):
     def format(cls, state: State, backend: PoolBackend, options: Options) -> Self:
         """Format the pool on the backend's devices, which were just made."""
         devices = backend.open()
-        try:
+        with on_error(devices.close):
             pool = Pool.create(
                 devices.metadata, devices.data, chunk_size=backend.chunk_size(options), options=POOL_OPTIONS
             )
-        except BaseException:
-            devices.close()
-            raise
         return cls(state, options, pool, devices)
 
     @classmethod
@@ -51,12 +49,9 @@ class UserEngine(DeviceEngine):
     def _open(
         cls, devices: PoolDevices, state: State, backend: PoolBackend, options: Options, *, read_only: bool
     ) -> Self:
-        try:
+        with on_error(devices.close):
             refuse_unformatted(devices, state, backend)
             pool = Pool.open(devices.metadata, devices.data, options=POOL_OPTIONS, read_only=read_only)
-        except BaseException:
-            devices.close()
-            raise
         return cls(state, options, pool, devices)
 
     def description(self) -> str:
@@ -67,16 +62,13 @@ class UserEngine(DeviceEngine):
 
     @contextmanager
     def reading(self, device: Device) -> Iterator[ThinVolume]:
-        volume: ThinVolume = self.pool.open_volume(device.device_id, device.size, read_only=True)
-        try:
+        with self.pool.open_volume(device.device_id, device.size, read_only=True) as volume:
             if self.needs_recovery(volume) and self.filesystem.written_here:
                 from lamella.driver.journal_overlay import JournalOverlay
 
                 yield JournalOverlay(volume)
             else:
                 yield volume
-        finally:
-            volume.close()
 
     @contextmanager
     def writing(self, device: Device) -> Iterator[ThinVolume]:

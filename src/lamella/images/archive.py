@@ -7,7 +7,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from lamella.block.system import explain
+from lamella.block.system import explaining
+from lamella.closing import on_error
 from lamella.errors import BadInputError
 from lamella.images.docker_archive import archive_images
 from lamella.images.image_source import ImageSource
@@ -68,16 +69,12 @@ def open_archive(
         path = 0
     if isinstance(path, int):
         name = "standard input" if path == 0 else f"file descriptor {path}"
-        try:
+        with explaining("read", name):
             descriptor = os.dup(path)
-        except OSError as error:
-            raise explain(error, "read", name) from error
     else:
         name = os.fspath(path)
-        try:
+        with explaining("open", name):
             descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise explain(error, "open", name) from error
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISDIR(mode):
         os.close(descriptor)
@@ -86,11 +83,8 @@ def open_archive(
         os.close(descriptor)
         raise BadInputError(f"{name} is not a file with an image in it", hint=_HINT)
     file = readable_anywhere(descriptor, name, spool_folder, progress)
-    try:
+    with on_error(file.close):
         return _open_tar(file, name, wanted)
-    except BaseException:
-        file.close()
-        raise
 
 
 def _open_folder(name: str, wanted: Platform | None) -> ArchiveSource:

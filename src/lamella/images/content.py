@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import closing
 from typing import Protocol
 
-from lamella.block.system import explain
+from lamella.block.system import explain, explaining
 from lamella.closing import Closing
 from lamella.errors import BadInputError
 
@@ -42,11 +43,9 @@ class OpenFile:
     def open(cls, path: str | os.PathLike[str], name: str = "") -> OpenFile:
         """Open *path*; pipes and other things that cannot be read at any place are refused."""
         name = name or os.fspath(path)
-        try:
+        with explaining("open", name):
             # O_NONBLOCK: opening a named pipe would wait for a writer that may never come.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise explain(error, "open", name) from error
         mode = os.fstat(descriptor).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
             os.close(descriptor)
@@ -147,8 +146,5 @@ def read_whole(piece: Piece, limit: int) -> bytes:
     """All of a small blob; :class:`BadInputError` if it is larger than *limit*."""
     if piece.size > limit:
         raise BadInputError(f"{piece.name} has {piece.size} bytes; no more than {limit} are accepted")
-    reader = piece.open()
-    try:
+    with closing(piece.open()) as reader:
         return reader.read(piece.size)
-    finally:
-        reader.close()

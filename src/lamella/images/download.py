@@ -235,8 +235,7 @@ class _Download:
 
     def _receive(self) -> None:
         """One connection's worth."""
-        response = self._ask()
-        try:
+        with self._ask() as response:
             if response.status == 206:
                 place = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
                 if not place or int(place[1]) != self._position:
@@ -258,8 +257,6 @@ class _Download:
                 self._hasher.update(data)
                 self._position += len(data)
                 self._job.received = self._position
-        finally:
-            response.close()
 
     def _ask(self) -> urllib3.BaseHTTPResponse:
         client = self._owner._client

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from lamella.block.atomic_file import publish, replacing, temporary_name
-from lamella.block.system import explain
+from lamella.block.system import explain, explaining
 from lamella.errors import ExistsError, LamellaError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def output_file(path: Path) -> Iterator[BinaryIO]:
     disk) is never replaced but written into. Raises :class:`ExistsError` for a folder.
     """
     real = Path(os.path.realpath(path))
-    try:
+    with explaining("write", str(path)):
         if path.is_dir():
             raise ExistsError(f"cannot write the archive {path}: it is a folder", hint="name a file")
         if path.exists() and not path.is_file():
@@ -35,8 +35,16 @@ def output_file(path: Path) -> Iterator[BinaryIO]:
             return
         with replacing(real) as file:
             yield file
-    except OSError as error:
-        raise explain(error, "write", str(path)) from error
+
+
+@contextlib.contextmanager
+def output(target: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
+    """The stream *target* as it is, or the file of that name as :func:`output_file` makes it."""
+    if isinstance(target, str | os.PathLike):
+        with output_file(Path(target)) as file:
+            yield file
+    else:
+        yield target
 
 
 @contextlib.contextmanager
@@ -47,12 +55,10 @@ def output_archive(out: Path | BinaryIO) -> Iterator[BinaryIO]:
             yield file
             file.write(bytes(2 * tarfile.BLOCKSIZE))
         return
-    try:
+    with explaining("write to", str(getattr(out, "name", "the output"))):
         yield out
         out.write(bytes(2 * tarfile.BLOCKSIZE))
         out.flush()
-    except OSError as error:
-        raise explain(error, "write to", str(getattr(out, "name", "the output"))) from error
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from lamella.errors import BadInputError, LamellaError
@@ -105,11 +106,8 @@ class LayerStream:
 
     def _work(self, piece: Piece) -> None:
         try:
-            reader = piece.open()
-            try:
+            with closing(piece.open()) as reader:
                 self._pump(reader)
-            finally:
-                reader.close()
         except BaseException as error:  # raised in the consumer, in its own thread
             self._error = error
         with self._changed:

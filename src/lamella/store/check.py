@@ -63,10 +63,8 @@ def _check_unopened(backend: PoolBackend, found: StoreCheck) -> None:
         if error.message not in found.problems:
             found.problems.append(error.message)
         return
-    try:
+    with devices:
         _check_pool(devices.metadata, found)
-    finally:
-        devices.close()
 
 
 def _check_state(devices: DeviceSet, found: StoreCheck) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lamella.block.system import explain
+from lamella.block.system import explain, explaining
 from lamella.errors import LamellaError, NotFoundError, UsageError
 from lamella.fs.difference import write_layer
 from lamella.images.chain import chain_id
@@ -109,12 +109,10 @@ def _layer(
 
 
 def _spool(folder: Path) -> BufferedRandom:
-    try:
+    with explaining("make a temporary file in", str(folder)):
         descriptor, path = tempfile.mkstemp(dir=folder)
         os.unlink(path)
         return open(descriptor, "w+b")
-    except OSError as error:
-        raise explain(error, "make a temporary file in", str(folder)) from error
 
 
 class _Hashing:
@@ -133,10 +131,8 @@ class _Hashing:
             raise explain(error, "write a temporary file in", str(self._folder)) from error
 
     def digest(self) -> str:
-        try:
+        with explaining("write a temporary file in", str(self._folder)):
             self._file.flush()
-        except OSError as error:
-            raise explain(error, "write a temporary file in", str(self._folder)) from error
         return f"sha256:{self._hash.hexdigest()}"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamella.block.atomic_file import replace_file
-from lamella.block.system import explain
+from lamella.block.system import explain, explaining
 from lamella.errors import CorruptError, NotFoundError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -38,10 +38,8 @@ class Config:
             f"storage_options = [\n{options}]\n"
             + (f"engine = {json.dumps(self.engine)}\n" if self.engine else "")
         )
-        try:
+        with explaining("write", str(path)):
             replace_file(path, text)
-        except OSError as error:
-            raise explain(error, "write", str(path)) from error
 
     @classmethod
     def load(cls, path: Path) -> Config:

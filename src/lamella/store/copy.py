@@ -12,7 +12,7 @@ import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lamella.block.system import explain
+from lamella.block.system import explaining
 from lamella.errors import NotFoundError, UsageError
 from lamella.fs.entry import Entry, Kind, show
 from lamella.fs.tar.read import read_tar
@@ -50,10 +50,8 @@ def _copy_host_in(
     filesystem: FileSystem, volume: ThinVolume, name: str, source: bytes, path: bytes, *, keep_owner: bool
 ) -> None:
     contents_only, follow = _is_contents(source), _asserts_directory(source)
-    try:
+    with explaining("read", show(source)):
         found = os.stat(source) if follow else os.lstat(source)
-    except OSError as error:
-        raise explain(error, "read", show(source)) from error
     is_directory = stat.S_ISDIR(found.st_mode)
     base = os.path.basename(os.path.abspath(source))
     with filesystem.reader(volume) as reader:
@@ -64,11 +62,8 @@ def _copy_host_in(
                 continue  # a directory that is there keeps its attributes
             moved = _moved(entry, target)
             if entry.kind is Kind.FILE and entry.stored:
-                payload = HostPayload(where, entry)
-                try:
+                with HostPayload(where, entry) as payload:
                     _put(tree, moved, payload)
-                finally:
-                    payload.close()
             else:
                 _put(tree, moved, None)
 

@@ -30,8 +30,7 @@ def deactivate(root: Root, names: Sequence[str], *, unmount: bool, wait: float) 
     """
     config = Config.load(root.config)
     backend = backends.backend(config.mode, root.path)
-    lock = Lock(root.lock, exclusive=True, wait=wait)
-    try:
+    with Lock(root.lock, exclusive=True, wait=wait):
         if names:
             wanted = [umount.device_called(root, name) for name in names]
             return _deactivate_named(root, dict(zip(wanted, names, strict=True)), unmount=unmount)
@@ -48,8 +47,6 @@ def deactivate(root: Root, names: Sequence[str], *, unmount: bool, wait: float) 
         mount_points.remove_stale(root)
         done += [f"Deactivated {name}." for name in [*gone, *([pool] if pool else [])]]
         return done or ["Nothing was active."]
-    finally:
-        lock.release()
 
 
 def require_unused(root: Root, *, unmount: bool) -> list[str]:

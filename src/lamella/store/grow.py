@@ -97,12 +97,9 @@ def _grow_files(place: Root, data: str, metadata: str, wait: float, engine: str)
 def _grow_volumes(
     place: Root, config: Config, data: str, metadata: str, disks: Sequence[str], force: bool, wait: float
 ) -> Growth:
-    lock = Lock(place.lock, exclusive=True, wait=wait)
-    try:
+    with Lock(place.lock, exclusive=True, wait=wait):
         backend = backends.backend(config.mode, place.path)
         before, after = backend.extend(data=data, metadata=metadata, disks=disks, force=force)
-    finally:
-        lock.release()
     return Growth((before[0], after[0]), (before[1], after[1]))
 
 

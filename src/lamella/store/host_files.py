@@ -10,6 +10,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from lamella.block.system import data_ranges, explain
+from lamella.closing import Closing
 from lamella.errors import BadInputError, UsageError
 from lamella.fs.entry import KINDS, Entry, Kind, show
 
@@ -25,7 +26,7 @@ _KEPT_XATTRS = (b"user.", b"security.capability", b"system.posix_acl_")
 _NO_XATTRS = (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL)
 
 
-class HostPayload:
+class HostPayload(Closing):
     """A file's stored bytes, read piece by piece."""
 
     def __init__(self, path: bytes, entry: Entry) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from lamella import logs
 from lamella.block.held_locks import held_locks
 from lamella.block.system import explain
+from lamella.closing import Closing
 from lamella.errors import BusyError
 
 log = logs.logger(__name__)
@@ -24,8 +25,8 @@ _RETRY_INTERVAL = 0.05
 """Seconds."""
 
 
-class Lock:
-    """The lock, held from construction to :meth:`release`.
+class Lock(Closing):
+    """The lock, held from construction to :meth:`close`.
 
     Raises :class:`BusyError`, naming the holder, if it is not free within *wait* seconds.
     """
@@ -45,7 +46,7 @@ class Lock:
                 fcntl.flock(self._descriptor, how)
                 if self._is_current():
                     break
-                self.release()  # teardown removed the file that we waited for
+                self.close()  # teardown removed the file that we waited for
             except BlockingIOError:
                 left = end - time.monotonic()
                 if left > 0:
@@ -55,14 +56,14 @@ class Lock:
                     time.sleep(min(_RETRY_INTERVAL, left))
                     continue
                 holders = self._holders()
-                self.release()
+                self.close()
                 waited = f" (still, after {wait:g} s)" if wait else ""
                 raise BusyError(
                     f"the store {path.parent.parent} is in use{waited} by {holders}",
                     hint="wait for that command to finish, or let this one wait: --wait SECONDS",
                 ) from None
             except OSError as error:
-                self.release()
+                self.close()
                 raise explain(error, "lock", str(path)) from error
         log.debug("%s lock on %s", "exclusive" if exclusive else "shared", path)
         if exclusive:
@@ -100,7 +101,7 @@ class Lock:
             return []
         return sorted(found - {0, os.getpid()})
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Release the lock; doing so twice is harmless."""
         if self._descriptor >= 0:
             os.close(self._descriptor)

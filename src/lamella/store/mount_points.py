@@ -12,7 +12,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from lamella.block.system import explain
+from lamella.block.system import explain, explaining
 from lamella.driver.active_devices import present
 from lamella.fs.mounted import mount as kernel
 
@@ -48,12 +48,10 @@ def is_default(root: Root, point: str) -> bool:
 
 def make(root: Root, point: Path) -> None:
     """Make a mount point, and the folder of mount points with private propagation."""
-    try:
+    with explaining("create", str(point)):
         root.mounts.mkdir(mode=0o700, exist_ok=True)
         kernel.make_private(root.mounts)
         point.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise explain(error, "create", str(point)) from error
 
 
 def remove(root: Root, point: Path) -> None:

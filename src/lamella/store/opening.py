@@ -7,6 +7,7 @@ import shutil
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from lamella.closing import on_error
 from lamella.driver import backends, engines, options
 from lamella.store.catalog import Catalog
 from lamella.store.config import Config
@@ -58,13 +59,10 @@ class Opened:
         """Open the store at *root*, and clean up in it unless *read_only*; see :meth:`Store.open`."""
         config = Config.load(root.config)
         lock = Lock(root.lock, exclusive=not read_only, wait=wait)
-        try:
+        with on_error(lock.close):
             state = open_state(root, config, read_only=read_only)
             backend = backends.backend(config.mode, root.path)
             opened = cls(root, config, lock, state, backend, read_only=read_only, engine=engine)
-        except BaseException:
-            lock.release()
-            raise
         if not read_only:
             opened.clean_up()
         return opened
@@ -74,7 +72,7 @@ class Opened:
 
         A failure closes the store.
         """
-        try:
+        with on_error(self.close):
             shutil.rmtree(self.root.scratch, ignore_errors=True)
             if self.root.mounts.is_dir():
                 from lamella.store import mount_points
@@ -83,9 +81,6 @@ class Opened:
             pending = self.state.note() is not None or self.state.devices(deleted=True)
             if pending or self.catalog.unused_tops():
                 self.layers.drop_unused()
-        except BaseException:
-            self.close()
-            raise
 
     @property
     def warnings(self) -> list[str]:
@@ -131,7 +126,7 @@ class Opened:
             try:
                 self.state.close()
             finally:
-                self.lock.release()
+                self.lock.close()
 
 
 def remove_kernel_devices(backend: PoolBackend, root: Root) -> None:

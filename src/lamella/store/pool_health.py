@@ -37,8 +37,8 @@ def facts(devices: DeviceSet) -> Facts:
     )
 
 
-def no_space_timeout(path: Path = NO_SPACE_TIMEOUT) -> float | None:
+def no_space_timeout() -> float | None:
     """Seconds that the kernel queues writes to a full pool, 0 for no limit; None if it is unknown."""
     with suppress(OSError, ValueError):
-        return float(path.read_text())
+        return float(NO_SPACE_TIMEOUT.read_text())
     return None

@@ -49,8 +49,7 @@ def make_pool(
     backend.release_unfinished()
     backend.preflight(wanted)
     place.make()
-    lock = Lock(place.lock, exclusive=True, wait=wait)
-    try:
+    with Lock(place.lock, exclusive=True, wait=wait):
         if is_complete(place):  # by the previous holder of the lock
             raise store
         require_no_remains(place, backend)
@@ -68,5 +67,3 @@ def make_pool(
             raise
         place.clear_rest()
         return name
-    finally:
-        lock.release()

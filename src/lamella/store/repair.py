@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lamella import logs
 from lamella.block import SECTOR, FileDevice
-from lamella.block.system import explain
+from lamella.block.system import explaining
 from lamella.driver import backends, options
 from lamella.errors import BusyError, CorruptError, ExistsError
 from lamella.store.config import Config
@@ -52,17 +52,10 @@ def repair(
     whatever opening the devices raises.
     """
     config = Config.load(place.config)
-    lock = Lock(place.lock, exclusive=True, wait=wait)
-    try:
-        state = open_state(place, config, read_only=True)
-        try:
-            backend = backends.backend(config.mode, place.path)
-            parsed = options.parse(config.storage_options, config.mode)
-            return _Run(place, state, backend, parsed, to, progress).run(agree)
-        finally:
-            state.close()
-    finally:
-        lock.release()
+    with Lock(place.lock, exclusive=True, wait=wait), open_state(place, config, read_only=True) as state:
+        backend = backends.backend(config.mode, place.path)
+        parsed = options.parse(config.storage_options, config.mode)
+        return _Run(place, state, backend, parsed, to, progress).run(agree)
 
 
 class _Run:
@@ -146,12 +139,9 @@ class _Run:
         found = self._describe_sound(report)
         if found.verdict == "sound" or self.to is not None or found.refusal or not agree(found):
             return found
-        devices = self._open(read_only=False)
-        log.info("writing new space maps into %s, in place", devices.metadata.name)
-        try:
+        with self._open(read_only=False) as devices:
+            log.info("writing new space maps into %s, in place", devices.metadata.name)
             repair_in_place(devices.metadata)
-        finally:
-            devices.close()
         found.given_back = found.verdict == "leaks"
         found.cleared = found.marked
         return found
@@ -199,11 +189,9 @@ class _Run:
                 raise ExistsError(f"{self.to} exists already", hint="name a file that does not: --to FILE")
             return self.to
         target = self.backend.repaired_metadata(self.place.path)
-        try:
+        with explaining("prepare", str(target)):
             target.parent.mkdir(mode=0o700, exist_ok=True)
             target.unlink(missing_ok=True)  # of an interrupted repair
-        except OSError as error:
-            raise explain(error, "prepare", str(target)) from error
         return target
 
     def _repair_into(self, target: Path, devices: PoolDevices, report: CheckReport) -> Repair:

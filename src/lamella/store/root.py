@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.block.atomic_file import unfinished
-from lamella.block.system import explain
+from lamella.block.system import explaining
 from lamella.store.default_root import default_root as default_root
 
 if TYPE_CHECKING:
@@ -62,11 +62,9 @@ class Root:
 
     def make(self) -> None:
         """The folder itself and :attr:`run`, so that the lock can be taken."""
-        try:
+        with explaining("create", str(self.path)):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.run.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise explain(error, "create", str(self.path)) from error
 
     def make_scratch(self) -> Path:
         """:attr:`scratch`, made if need be."""
@@ -94,8 +92,6 @@ class Root:
 
 
 def _made(folder: Path) -> Path:
-    try:
+    with explaining("create", str(folder)):
         folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise explain(error, "create", str(folder)) from error
     return folder

@@ -55,11 +55,8 @@ def is_complete(place: Root) -> bool:
     """Whether a set-up got as far as the base device. Raises for a damaged ``state.db``."""
     if not place.config.exists() or not place.state.exists():
         return False
-    state = State.open(place.state, schema)
-    try:
+    with State.open(place.state, schema) as state:
         return bool(state.pool().base_uuid)
-    finally:
-        state.close()
 
 
 def open_state(place: Root, config: Config, *, read_only: bool) -> State:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from lamella.closing import on_error
 from lamella.driver import backends, engines, options
 from lamella.driver.state import State
 from lamella.errors import BusyError, ExistsError, LamellaError
@@ -45,7 +46,7 @@ def set_up(
         backend.preflight(wanted)
     place.make()
     lock = Lock(place.lock, exclusive=True, wait=wait)
-    try:
+    with on_error(lock.close):
         if is_complete(place):
             opened = _change(place, lock, mode, storage_options, engine)
             opened.clean_up()
@@ -78,9 +79,6 @@ def set_up(
                     place.clear_state()
                     place.config.unlink(missing_ok=True)
             raise
-    except BaseException:
-        lock.release()
-        raise
     return Opened(place, config, lock, state, backend, engine=engine, devices=devices)
 
 
@@ -110,11 +108,11 @@ def _change(place: Root, lock: Lock, mode: str, storage_options: Sequence[str], 
     backend.engine = engines.choose(engines.asked_for(engine, config.engine), backend, wanted)
     warnings = []
     state = State.open(place.state, schema)
-    try:
+    with on_error(state.close):
         from lamella.driver.device_set import DeviceSet
 
         devices = DeviceSet.open(state, backend, wanted, grow=True)
-        try:
+        with on_error(devices.close):
             if "dm.basesize" in new.given:
                 devices.grow_base(new.base_size)
             if "dm.mkfsarg" in new.given and new.mkfs_args != before.mkfs_args:
@@ -127,12 +125,6 @@ def _change(place: Root, lock: Lock, mode: str, storage_options: Sequence[str], 
                 )
             if merged != config:
                 merged.save(place.config)
-        except BaseException:
-            devices.close()
-            raise
-    except BaseException:
-        state.close()
-        raise
     return Opened(place, merged, lock, state, backend, engine=engine, devices=devices, warnings=warnings)
 
 
@@ -151,8 +143,7 @@ def abandon(place: Root, *, wait: float) -> list[str] | None:
     """Undo an unfinished set-up; returns what could not be removed, or None if there is no such set-up."""
     if not place.config.exists() or seems_complete(place):
         return None
-    lock = Lock(place.lock, exclusive=True, wait=wait)
-    try:
+    with Lock(place.lock, exclusive=True, wait=wait):
         config = Config.load(place.config)
         if is_complete(place):
             return None
@@ -163,5 +154,3 @@ def abandon(place: Root, *, wait: float) -> list[str] | None:
         place.clear_state()
         place.clear_rest()
         return left
-    finally:
-        lock.release()

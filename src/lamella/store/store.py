@@ -213,7 +213,7 @@ class Store(Closing):
         left = backend.remove()
         self._root.clear_state()
         self._root.clear_rest()
-        self._opened.lock.release()
+        self._opened.lock.close()
         return left
 
     # -- what the parts share --------------------------------------------------------------------
@@ -586,7 +586,7 @@ class Store(Closing):
     def export(self, name: str, out: str | os.PathLike[str] | BinaryIO) -> None:
         """Write the whole tree of a container or an image as one tar."""
         from lamella.fs.difference import write_tree
-        from lamella.store.outputs import output
+        from lamella.images.output import output
 
         with (
             self.devices.volume(self._tree_device(name)) as volume,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from lamella.closing import Closing
+from lamella.closing import Closing, on_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,12 +24,9 @@ class Tree(Closing):
     def __init__(self, devices: DeviceSet, device: str, name: str) -> None:
         self.name = name
         self._stack = ExitStack()
-        try:
+        with on_error(self._stack.close):
             volume = self._stack.enter_context(devices.volume(device))
             self.reader = self._stack.enter_context(devices.filesystem.reader(volume))
-        except BaseException:
-            self._stack.close()
-            raise
 
     def ls(self, path: bytes = b"/") -> list[Entry]:
         """The entries of a directory by name, or the one entry that another path names."""

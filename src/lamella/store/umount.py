@@ -27,8 +27,7 @@ def unmount(root: Root, name: str, *, lazy: bool, wait: float) -> list[str]:
     """Unmount a container or an image, by its name or mount point; see :func:`deactivate_device`."""
     config = Config.load(root.config)
     deferred = options.parse(config.storage_options, config.mode).deferred_removal
-    lock = Lock(root.lock, exclusive=True, wait=wait)
-    try:
+    with Lock(root.lock, exclusive=True, wait=wait):
         here = present(root.path)
         found = kernel.mounted_at(name) if os.path.isdir(name) else None
         for each in here.values() if found is not None else ():
@@ -45,21 +44,16 @@ def unmount(root: Root, name: str, *, lazy: bool, wait: float) -> list[str]:
         if device not in here:
             raise NotFoundError(f"{name} is not mounted", hint="see what is: lamella ps")
         return unmount_device(root, here[device], name, lazy=lazy, deferred_removal=deferred)
-    finally:
-        lock.release()
 
 
 def device_called(root: Root, name: str) -> str:
     """The device of the container or, if there is none, of the image called *name*."""
-    state = State.open(root.state, schema, read_only=True)
-    try:
+    with State.open(root.state, schema, read_only=True) as state:
         catalog = Catalog(state)
         try:
             return catalog.find_container(name).device
         except NotFoundError:
             return catalog.device_of(catalog.find_image(name).top)
-    finally:
-        state.close()
 
 
 def unmount_device(

@@ -182,13 +182,10 @@ class DirectLvm(PoolBackend):
 
     def _blank(self, record: Record) -> None:
         """Zero the superblock of an empty pool, or of our own of an interrupted set-up."""
-        devices = self._open(record, read_only=False)
-        try:
+        with self._open(record, read_only=False) as devices:
             if any(devices.metadata.read(0, BLOCK_SIZE)):
                 devices.metadata.write_zeros(0, BLOCK_SIZE)
                 devices.metadata.flush()
-        finally:
-            devices.close()
 
     def _make(self, options: Options) -> Record:
         from lamella.driver.direct_lvm.setup import Builder
@@ -237,11 +234,8 @@ class DirectLvm(PoolBackend):
                 self.activation.deactivate_made(record)
 
     def _check_never_used(self, record: Record, *, again: bool) -> None:
-        devices = self._open(record, read_only=True)
-        try:
+        with self._open(record, read_only=True) as devices:
             check_never_used(devices, record, again=again)
-        finally:
-            devices.close()
 
     def _note(self, notice: Notice) -> None:
         if notice.level not in ("print", "verbose"):
@@ -478,9 +472,7 @@ class DirectLvm(PoolBackend):
             devices = self._open(record, read_only=False)
         except (NotFoundError, CorruptError):
             return
-        try:
+        with devices:
             if self._found is not None and self._found[:2] == (record.group_uuid, record.pool_uuid):
                 devices.metadata.write_zeros(0, BLOCK_SIZE)
                 devices.metadata.flush()
-        finally:
-            devices.close()

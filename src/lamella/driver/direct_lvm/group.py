@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from lamella.closing import on_error
 from lamella.driver.backend import PoolDevices
 from lamella.driver.stack_node import Node
 from lamella.errors import BusyError, CorruptError, ExistsError, UnsupportedError
@@ -105,7 +106,7 @@ class Disks:
         """
         paths = self.listed(known)
         session = self.session(paths)
-        try:
+        with on_error(lambda: session.close()):
             complete = [each for each in session.scan.named(group) if not each.partial]
             more = [path for path in self.of_machine() if path not in paths] if not complete else []
             if more:
@@ -117,9 +118,6 @@ class Disks:
                     if path in known_paths:
                         raise error
             return session, session.find(group)
-        except BaseException:
-            session.close()
-            raise
 
 
 def pool_of(found: FoundGroup, name: str) -> tuple[LogicalVolume, ThinPoolSegment]:
@@ -177,7 +175,7 @@ def open_pool(
     Raises :class:`BusyError` where the kernel has anything of the group, unless *shared*: the pool is not
     active then; and LVM2's refusals.
     """
-    try:
+    with on_error(session.close):
         group = found.group
         session.check_access(found)
         if not shared:
@@ -198,9 +196,6 @@ def open_pool(
                 )
         metadata = open_lv(found, segment.metadata, read_only=read_only)
         data = open_lv(found, segment.data, read_only=read_only)
-    except BaseException:
-        session.close()
-        raise
     return VolumeDevices(metadata, data, session, found)
 
 

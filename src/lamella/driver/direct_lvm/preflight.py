@@ -74,8 +74,7 @@ def absolute(name: str) -> str:
 
 def examine(path: str, opener: Opener) -> DiskReport:
     """Examine the disk at *path*. Raises what opening or reading it raises."""
-    device = opener(path, True)
-    try:
+    with opener(path, True) as device:
         report = DiskReport(path, "NBD" if is_remote(path) else "file", device.size)
         disk = Disk.open(path, opener, device)
         if disk.label is not None:
@@ -86,8 +85,6 @@ def examine(path: str, opener: Opener) -> DiskReport:
                 report.holds.append(f"{found.type}{named} ({found.usage} at {found.offset})")
         except MissingError as error:
             report.remarks.append(error.message)
-    finally:
-        device.close()
     if is_remote(path):
         report.discards = device.discard_zeroes
         return report

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from lamella.block.atomic_file import replace_file
-from lamella.block.system import explain
+from lamella.block.system import explain, explaining
 from lamella.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -43,10 +43,8 @@ class Record:
 
     def save(self, path: Path) -> None:
         """Write the file so that a crash leaves the old one or the new one."""
-        try:
+        with explaining("write", str(path)):
             replace_file(path, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise explain(error, "write", str(path)) from error
 
     @classmethod
     def load(cls, path: Path) -> Record | None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from lamella import logs
 from lamella.block import SECTOR, FileDevice
 from lamella.block.atomic_file import sync_directory
-from lamella.block.system import explain
+from lamella.block.system import explaining
+from lamella.closing import on_error
 from lamella.driver.backend import PoolBackend, PoolDevices
 from lamella.driver.device_names import pool_name
 from lamella.driver.stack_node import Node
@@ -59,11 +60,9 @@ class LoopLvm(PoolBackend):
         return self.data.exists() or self.metadata.exists()
 
     def create(self, options: Options) -> None:
-        try:
+        with explaining("create", str(self.folder)):
             self.folder.mkdir(mode=0o700, exist_ok=True)
             sync_directory(self.folder.parent)
-        except OSError as error:
-            raise explain(error, "create", str(self.folder)) from error
         FileDevice.create(self.metadata, options.loop_metadata_size).close()
         FileDevice.create(self.data, options.loop_data_size).close()
 
@@ -91,11 +90,8 @@ class LoopLvm(PoolBackend):
 
     def _both(self, opener: Callable[[Path], BlockDevice]) -> PoolDevices:
         metadata = opener(self.metadata)
-        try:
+        with on_error(metadata.close):
             return PoolDevices(metadata, opener(self.data))
-        except BaseException:
-            metadata.close()
-            raise
 
     def _check_files(self) -> None:
         for path in (self.metadata, self.data):
@@ -224,7 +220,7 @@ class LoopLvm(PoolBackend):
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         kept = self.metadata.with_name(f"metadata.damaged-{stamp}")
         number = 1
-        try:
+        with explaining("put the repaired metadata in place of", str(self.metadata)):
             while kept.exists():
                 number += 1
                 kept = self.metadata.with_name(f"metadata.damaged-{stamp}.{number}")
@@ -234,19 +230,15 @@ class LoopLvm(PoolBackend):
             repaired.replace(self.metadata)
             log.info("%s has taken the place of %s, which is kept as %s", repaired, self.metadata, kept)
             sync_directory(self.folder)
-        except OSError as error:
-            raise explain(error, "put the repaired metadata in place of", str(self.metadata)) from error
         return str(kept)
 
     def remove(self) -> list[str]:
-        try:
+        with explaining("remove", str(self.folder)):
             of_repairs = [*self.folder.glob("metadata.damaged-*"), self.folder / "metadata.repaired"]
             for path in (self.data, self.metadata, *of_repairs):
                 path.unlink(missing_ok=True)
             if self.folder.exists():
                 self.folder.rmdir()
-        except OSError as error:
-            raise explain(error, "remove", str(self.folder)) from error
         return []
 
     def structure(self, devices: PoolDevices, status: PoolStatus) -> tuple[list[Node], list[Node]]:

@@ -108,18 +108,11 @@ def unpack_nodes(blocks: Uint8s, value: np.dtype[Any]) -> tuple[Int64s, Uint64s,
 
 
 def pack_nodes(
-    keys: Uint64s,
-    values: npt.NDArray[Any],
-    counts: Int64s,
-    locations: Uint64s,
-    *,
-    flags: int | Uint64s,
-    sealed: bool = True,
+    keys: Uint64s, values: npt.NDArray[Any], counts: Int64s, locations: Uint64s, *, flags: int | Uint64s
 ) -> Uint8s:
     """Nodes (n, 4096) holding *keys* and *values* (sum,), *counts* (n,) of them each, for *locations* (n,).
 
-    *values* must have the tree's value dtype; *flags* is :data:`LEAF` or :data:`INTERNAL`, of all or
-    of each. With *sealed* False the checksums are left zero, for a caller that seals later.
+    *values* must have the tree's value dtype; *flags* is :data:`LEAF` or :data:`INTERNAL`, of all or of each.
     """
     value = values.dtype
     limit = max_entries(value.itemsize)
@@ -134,6 +127,5 @@ def pack_nodes(
     key_view, value_view = entry_views(blocks, limit, value)
     key_view[used] = keys
     value_view[used] = values
-    if sealed:
-        seal_many(blocks, NODE_XOR)
+    seal_many(blocks, NODE_XOR)
     return blocks

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice, holders
 from lamella.block.ranges import gaps, merged
+from lamella.closing import on_error
 from lamella.devicemapper.nodes import QUIET_COOKIE
 from lamella.errors import BusyError, ExistsError, NotFoundError, Remedy, UsageError
 from lamella.thin.interface import ThinVolume
@@ -61,11 +62,8 @@ class KernelVolume(ThinVolume):
         """New chunks that are not whole yet: what was written, as (start, length) in the chunk, in order."""
         self._file: FileDevice | None = None
         self._open()
-        try:
+        with on_error(self.close):
             self._require_mapped()
-        except BaseException:
-            self.close()
-            raise
 
     # -- opening and closing ---------------------------------------------------------------------
 
@@ -266,9 +264,7 @@ class KernelVolume(ThinVolume):
         self.check_range(offset, length)
         if not self._partial:
             return self.file.read(offset, length)
-        buffer = bytearray(length)
-        self.read_into(offset, buffer)
-        return bytes(buffer)
+        return super().read(offset, length)
 
     def read_into(self, offset: int, buffer: Buffer) -> None:
         view = memoryview(buffer).cast("B")
