@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -78,6 +80,32 @@ BASE = layer(
     ("dangling", "l", "nowhere/deep"),
     ("circle", "l", "circle"),
 )
+SECOND = layer(
+    ("d/.wh..wh..opq", "f"),
+    ("d/n", "f", b"n"),
+    (".wh.e", "f"),
+    ("ln/z", "f", b"z"),
+    ("out/passwd", "f", b"evil"),
+    ("h", "h", "ln/z"),
+)
+"""A layer upon :data:`BASE`."""
+
+
+def unpack_by_umoci(umoci: str, folder: Path, *tars: bytes) -> Path:
+    """The tree that umoci (Go) unpacks these layers to, somewhere in *folder*."""
+    image = f"{folder}/oci:x"
+    subprocess.run([umoci, "init", "--layout", f"{folder}/oci"], check=True)
+    subprocess.run([umoci, "new", "--image", image], check=True)
+    for number, tar in enumerate(tars):
+        (folder / f"{number}.tar").write_bytes(tar)
+        add = [umoci, "raw", "add-layer", "--image", image, f"{folder}/{number}.tar"]
+        subprocess.run(add, check=True, capture_output=True)
+    options = ["--rootless"] if os.geteuid() else []
+    unpack = [umoci, "unpack", *options, "--image", image, f"{folder}/bundle"]
+    subprocess.run(unpack, check=True, capture_output=True)
+    return folder / "bundle" / "rootfs"
+
+
 EVERYTHING = {"d", "d/a", "d/sub", "d/sub/x", "e", "e/f", "ln", "abs", "out", "dangling", "circle"}
 """Names below the root after it."""
 

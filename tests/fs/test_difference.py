@@ -28,6 +28,7 @@ from lamella.fs.tar.read import read_tar
 from lamella.fs.tar.write import TarWriter
 from tests.conftest import missing
 from tests.fs.ext4.differences import differences, write_layer_tar, write_tree_tar
+from tests.fs.ext4.tools import debugfs
 from tests.fs.layers import Given, apply_layer
 from tests.fs.trees import ROOT, by_path, host_entries, make_rich_tree, plain
 
@@ -287,14 +288,7 @@ def test_a_time_whose_fraction_was_cut_off_is_no_change(base: MemoryDevice) -> N
 
 def test_access_times_do_not_count(base: MemoryDevice, tool: Callable[[str], str], tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(base.content)
-    command = [
-        tool("debugfs"),
-        "-w",
-        "-R",
-        "set_inode_field /small atime 20300101000000",
-        str(tmp_path / "image"),
-    ]
-    subprocess.run(command, check=True, capture_output=True)
+    debugfs(tool, tmp_path / "image", "set_inode_field /small atime 20300101000000")
     upper = MemoryDevice(content=(tmp_path / "image").read_bytes())
     assert changed_chunks(base, upper)
     assert assert_difference_is_right(base, upper) == []

@@ -6,9 +6,13 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from lamella.errors import BadInputError
 from lamella.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NAME_LIMIT = 255
 """Most bytes in one component of a path (ext4's and Linux's NAME_MAX)."""
@@ -79,3 +83,19 @@ class Entry:
 def show(path: bytes) -> str:
     """A path as an error message prints it: printable, whatever its bytes are; the root is ``/``."""
     return printable(path.decode("utf-8", "backslashreplace")) or "/"
+
+
+def stored_pieces(entry: Entry) -> Iterator[tuple[int, int]]:
+    """The pieces of a sparse file, as its ``data`` has them.
+
+    Raises :class:`BadInputError` for pieces that overlap, are out of order or reach past the file's end.
+    """
+    reached = 0
+    for offset, length in entry.data or ():
+        if offset < reached or offset + length > entry.size:
+            raise BadInputError(
+                f"the sparse file {show(entry.path)} has an impossible piece of {length} bytes at {offset}",
+                hint="the archive is damaged",
+            )
+        yield offset, length
+        reached = offset + length

@@ -39,23 +39,31 @@ class RemovalWatcher(Protocol):
 
 
 class ChangingTree(Protocol):
-    """A file system's tree that is open for changes, as :class:`lamella.fs.ext4.tree.Tree` explains them."""
+    """A file system's tree that is open for changes."""
 
     @property
     def bytes_written(self) -> int:
         """Bytes of file data written so far."""
 
     def put(self, entry: Entry, payload: FilePayload | None = None) -> bytes:
-        """Make what *entry* says, in place of what has its name; returns the path it really got."""
+        """Make what *entry* says, in place of what has its name; returns the path it really got.
 
-    def make_directory(self, path: bytes, mode: int = 0o755) -> None:
+        A directory over a directory keeps its content and takes the entry's attributes. Missing parents
+        are made (0755, root's, the present time). *payload* gives a file's ``entry.stored`` bytes.
+        """
+
+    def make_directory(self, path: bytes) -> None:
         """Make a directory with its parents; one that is there is left as it is."""
 
     def kind_of(self, path: bytes) -> Kind | None:
         """What *path* names at this moment, a last link not followed; None if there is nothing."""
 
     def remove(self, path: bytes, *, recursive: bool = False) -> None:
-        """Remove a name, and with *recursive* what lies below it."""
+        """Remove a name, and with *recursive* what lies below it.
+
+        Raises :class:`NotFoundError` if it is not there, :class:`ExistsError` for a directory that is not
+        empty.
+        """
 
     def whiteout(self, path: bytes) -> None:
         """Remove what lower layers have under *path*, if anything; what this session has put there stays."""

@@ -14,6 +14,7 @@ from lamella.errors import LamellaError, NotFoundError, UsageError
 from lamella.fs.entry import Kind
 from lamella.fs.ext4.reader import Reader
 from tests.conftest import missing
+from tests.fs.ext4.tools import debugfs
 from tests.fs.trees import ROOT, by_path, host_entries, make_ext4, make_rich_tree, plain
 
 if TYPE_CHECKING:
@@ -91,10 +92,7 @@ def test_a_large_attribute_in_an_inode_of_its_own(
     make_ext4(tmp_path / "image", tree, "-t", "ext4", "-b", "4096", "-O", "ea_inode")
     value = bytes(range(256)) * 16  # debugfs takes no more than a block
     (tmp_path / "value").write_bytes(value)
-    command = f"ea_set -f {tmp_path / 'value'} /small user.large"
-    subprocess.run(
-        [tool("debugfs"), "-w", "-R", command, str(tmp_path / "image")], check=True, capture_output=True
-    )
+    debugfs(tool, tmp_path / "image", f"ea_set -f {tmp_path / 'value'} /small user.large")
     with FileDevice(tmp_path / "image", read_only=True) as device:
         reader = Reader.open(device)
         assert reader.stat(b"small").xattrs == {b"user.large": value}
@@ -279,11 +277,7 @@ class TestPaths:
 
 def test_a_waiting_journal_is_noted(tmp_path: Path, tree: Path, tool: Callable[[str], str]) -> None:
     make_ext4(tmp_path / "image", tree, "-t", "ext4")
-    subprocess.run(
-        [tool("debugfs"), "-w", "-R", "feature needs_recovery", str(tmp_path / "image")],
-        check=True,
-        capture_output=True,
-    )
+    debugfs(tool, tmp_path / "image", "feature needs_recovery")
     with FileDevice(tmp_path / "image", read_only=True) as device:
         reader = Reader.open(device)
         assert reader.needs_recovery

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +15,7 @@ from lamella.fs.entry import Kind
 from lamella.fs.ext4.checksum import crc32c
 from lamella.fs.ext4.reader import Reader
 from tests.fs.ext4.differences import differences
+from tests.fs.ext4.tools import debugfs
 from tests.fs.trees import make_ext4, make_rich_tree
 
 if TYPE_CHECKING:
@@ -239,14 +239,7 @@ class TestStructures:
 
     def test_unknown_features(self, content: bytes, tmp_path: Path, tool: Callable[[str], str]) -> None:
         (tmp_path / "image").write_bytes(content)
-        command = [
-            tool("debugfs"),
-            "-w",
-            "-R",
-            "set_super_value feature_incompat 0x402c2",
-            str(tmp_path / "image"),
-        ]
-        subprocess.run(command, check=True, capture_output=True)
+        debugfs(tool, tmp_path / "image", "set_super_value feature_incompat 0x402c2")
         with pytest.raises(UnsupportedError, match="0x40000"):
             Reader.open(MemoryDevice(content=(tmp_path / "image").read_bytes()))
 

@@ -22,12 +22,14 @@ from tests.fs.layers import (
     EVERYTHING,
     HOSTILE_LAYERS,
     MTIME,
+    SECOND,
     SECOND_LAYERS,
     Given,
     Items,
     apply,
     apply_layer,
     layer,
+    unpack_by_umoci,
 )
 
 if TYPE_CHECKING:
@@ -161,34 +163,12 @@ def test_parents_keep_their_times_and_missing_ones_are_plain(tmp_path: Path) -> 
 
 
 def test_umoci_unpacks_the_same(tmp_path: Path, tool: Callable[[str], str]) -> None:
-    umoci = tool("umoci")
-    second = layer(
-        ("d/.wh..wh..opq", "f"),
-        ("d/n", "f", b"n"),
-        (".wh.e", "f"),
-        ("ln/z", "f", b"z"),
-        ("out/passwd", "f", b"evil"),
-        ("h", "h", "ln/z"),
-    )
-    image = f"{tmp_path}/oci:x"
-    subprocess.run([umoci, "init", "--layout", f"{tmp_path}/oci"], check=True)
-    subprocess.run([umoci, "new", "--image", image], check=True)
-    for number, tar in enumerate((BASE, second)):
-        (tmp_path / f"{number}.tar").write_bytes(tar)
-        subprocess.run(
-            [umoci, "raw", "add-layer", "--image", image, f"{tmp_path}/{number}.tar"],
-            check=True,
-            capture_output=True,
-        )
-    options = ["--rootless"] if os.geteuid() else []
-    subprocess.run(
-        [umoci, "unpack", *options, "--image", image, f"{tmp_path}/bundle"], check=True, capture_output=True
-    )
+    unpacked = unpack_by_umoci(tool("umoci"), tmp_path, BASE, SECOND)
     path = make_image(tmp_path / "i", 64 * MIB)
-    apply(path, BASE, second)
+    apply(path, BASE, SECOND)
     with mounted(path) as root:
         have = tree_of(root)
-    want = tree_of(tmp_path / "bundle/rootfs")
+    want = tree_of(unpacked)
     implied = (b".", b"./etc")
     for tree in (have, want):
         for name in implied:

@@ -20,7 +20,7 @@ from lamella.fs.ext4.make import make_ext4
 from tests.conftest import missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -43,6 +43,11 @@ def fsck(image: Path) -> None:
     assert done.returncode == 0, said
     for word in ("Pass 3A", "Optimizing", "Fix", "Clear", "optimize"):
         assert word not in said, said
+
+
+def debugfs(tool: Callable[[str], str], image: Path, request: str) -> None:
+    """Change the file system in *image* by a request of the real debugfs."""
+    subprocess.run([tool("debugfs"), "-w", "-R", request, str(image)], check=True, capture_output=True)
 
 
 def can_mount() -> bool:

@@ -29,7 +29,16 @@ from lamella.fs.mounted.tree import DirectoryTree
 from lamella.fs.tar.split import TarSplitWriter, reassemble
 from tests.fs.ext4.differences import write_layer_tar
 from tests.fs.ext4.tools import MIB, names, tree_of
-from tests.fs.layers import BASE, EVERYTHING, HOSTILE_LAYERS, MTIME, SECOND_LAYERS, layer
+from tests.fs.layers import (
+    BASE,
+    EVERYTHING,
+    HOSTILE_LAYERS,
+    MTIME,
+    SECOND,
+    SECOND_LAYERS,
+    layer,
+    unpack_by_umoci,
+)
 from tests.fs.layers import apply_layer as apply_to_ext4
 from tests.fs.trees import by_path, host_entries, make_rich_tree, plain
 
@@ -186,21 +195,9 @@ def test_any_umask_gives_the_same_modes(tmp_path: Path) -> None:
 
 
 def test_umoci_unpacks_the_same(tmp_path: Path, tool: Callable[[str], str]) -> None:
-    umoci = tool("umoci")
-    second = layer(
-        ("d/.wh..wh..opq", "f"), ("d/n", "f", b"n"), (".wh.e", "f"), ("ln/z", "f", b"z"),
-        ("out/passwd", "f", b"evil"), ("h", "h", "ln/z"),
-    )  # fmt: skip
-    image = f"{tmp_path}/oci:x"
-    subprocess.run([umoci, "init", "--layout", f"{tmp_path}/oci"], check=True)
-    subprocess.run([umoci, "new", "--image", image], check=True)
-    for number, tar in enumerate((BASE, second)):
-        (tmp_path / f"{number}.tar").write_bytes(tar)
-        add = [umoci, "raw", "add-layer", "--image", image, f"{tmp_path}/{number}.tar"]
-        subprocess.run(add, check=True, capture_output=True)
-    subprocess.run([umoci, "unpack", "--image", image, f"{tmp_path}/bundle"], check=True, capture_output=True)
-    apply(tmp_path / "t", BASE, second)
-    have, want = tree_of(tmp_path / "t"), tree_of(tmp_path / "bundle/rootfs")
+    unpacked = unpack_by_umoci(tool("umoci"), tmp_path, BASE, SECOND)
+    apply(tmp_path / "t", BASE, SECOND)
+    have, want = tree_of(tmp_path / "t"), tree_of(unpacked)
     for tree in (have, want):
         for name in (b".", b"./etc"):  # implied
             tree.pop(name)

@@ -23,6 +23,7 @@ from tests.conftest import missing
 from tests.fs.ext4.tools import MIB
 from tests.fs.layers import BASE, layer
 from tests.fs.trees import host_entries, make_rich_tree, plain
+from tests.fs.trees_in_guest import LoopVolume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,14 +31,6 @@ if TYPE_CHECKING:
 SIZE = 320 * MIB
 KNOWN = "xfs" in Path("/proc/filesystems").read_text().split()
 XFS = of_kind("xfs")
-
-
-class LoopVolume(FileDevice):
-    """A loop device that the kernel may mount."""
-
-    @contextmanager
-    def lent(self) -> Iterator[str]:
-        yield self.path
 
 
 @contextmanager

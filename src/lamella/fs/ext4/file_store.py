@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.errors import BadInputError
-from lamella.fs.entry import Entry, show
+from lamella.fs.entry import Entry, stored_pieces
 from lamella.fs.ext4.extents import Run
 
 if TYPE_CHECKING:
@@ -78,21 +77,13 @@ def _store_stretch(
 
 
 def _stretches(entry: Entry, size: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """A sparse file's stored pieces, gathered into stretches of neighbouring blocks.
+    """A sparse file's :func:`stored_pieces`, gathered into stretches of neighbouring blocks.
 
-    Yields (first block, block after the last, pieces). Raises :class:`BadInputError` for pieces that
-    overlap, are out of order or reach past the file's end.
+    Yields (first block, block after the last, pieces).
     """
     start = stop = 0
     pieces: list[tuple[int, int]] = []
-    reached = 0
-    for offset, length in entry.data or ():
-        if offset < reached or offset + length > entry.size:
-            raise BadInputError(
-                f"the sparse file {show(entry.path)} has an impossible piece of {length} bytes at {offset}",
-                hint="the archive is damaged",
-            )
-        reached = offset + length
+    for offset, length in stored_pieces(entry):
         if not length:
             continue
         first, after = offset // size, -(-(offset + length) // size)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import google_crc32c
 
+from lamella.closing import on_error
 from lamella.errors import ReadOnlyError
 from lamella.fs.ext4 import library as ext2
 from lamella.fs.ext4 import superblock
-from lamella.fs.ext4.descriptors import check_descriptors, descriptor_blocks, has_super, read_descriptors
+from lamella.fs.ext4.descriptors import check_descriptors
 from lamella.fs.ext4.geometry import Geometry
 from lamella.fs.ext4.inode import CHECKSUM_HIGH, CHECKSUM_LOW, checksum_fits, inode_seed, set_checksum
 from lamella.fs.ext4.io_manager import PAGE, Channel
@@ -89,12 +90,9 @@ class Ext4(Geometry):
         # Copies of the superblock are for geometry, which stays; a kernel does not rewrite them either.
         handle.contents.flags |= ext2.FLAG_MASTER_SB_ONLY
         filesystem = cls(device, channel, handle, read_only=read_only)
-        try:
+        with on_error(filesystem.abandon):
             if bitmaps or (bitmaps is None and not read_only):
                 filesystem.check(library.read_bitmaps(handle), "read the bitmaps of")
-        except BaseException:
-            filesystem.abandon()
-            raise
         return filesystem
 
     def check(self, code: int, doing: str) -> None:
@@ -203,6 +201,3 @@ class Ext4(Geometry):
             self.close()
         else:
             self.abandon()
-
-
-__all__ = ["PAGE", "ROOT_INODE", "Ext4", "descriptor_blocks", "has_super", "read_descriptors"]

@@ -287,6 +287,3 @@ def _finish(device: BlockDevice) -> None:
             filesystem.check(library.flush_icache(handle), "grow")
         handle.contents.flags &= ~ext2.FLAG_MASTER_SB_ONLY
         filesystem.mark_changed()
-
-
-__all__ = ["grow_ext4"]

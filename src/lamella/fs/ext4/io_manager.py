@@ -42,8 +42,6 @@ class Channel:
         self.device = device
         self.block_size = 1024
         self.failure: BaseException | None = None
-        self.reads = 0
-        self.writes = 0
         self._page_limit = max(64, cache_limit // PAGE)
         self._pages: dict[int, bytearray] = {}
         self._dirty: set[int] = set()
@@ -69,7 +67,6 @@ class Channel:
             self._make_room()
             page = bytearray(PAGE)
             if not new and (self._written is None or number in self._written):
-                self.reads += 1
                 start = number * PAGE
                 if start + PAGE <= self.device.size:
                     self.device.read_into(start, page)
@@ -155,7 +152,6 @@ class Channel:
             run.append(self._pages[number])
         pieces.append((start * PAGE, self._cut(start, b"".join(run))))
         self.device.write_many(pieces)
-        self.writes += len(pieces)
         if self._written is not None:
             self._written |= self._dirty
         self._dirty.clear()
@@ -194,7 +190,6 @@ class Channel:
             return
         self._make_room()
         data = self.device.read(first * PAGE, count * PAGE)
-        self.reads += 1
         for step in range(count):
             self._pages[first + step] = bytearray(data[step * PAGE : (step + 1) * PAGE])
 

@@ -233,6 +233,3 @@ def _mark_recovered(device: BlockDevice) -> None:
     block.free_inodes_count = int(descriptor_field(table, 14, 46, 2).sum())
     sb.seal(block)
     device.write(sb.OFFSET, bytes(block))
-
-
-__all__ = ["recover_journal"]

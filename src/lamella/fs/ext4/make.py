@@ -17,6 +17,7 @@ import uuid as uuids
 from ctypes import byref
 from typing import TYPE_CHECKING, Any, Final
 
+from lamella.closing import on_error
 from lamella.errors import ReadOnlyError, UsageError
 from lamella.fs.ext4 import library as ext2
 from lamella.fs.ext4 import superblock as sb
@@ -186,11 +187,8 @@ def _new_handle(device: BlockDevice, channel: Channel, handle: Any, options: Mkf
     block.flags = _SIGNED_HASH
     block.default_mount_opts = _MOUNT_XATTR_ACL
     filesystem = Ext4(device, channel, handle, read_only=False)
-    try:
+    with on_error(filesystem.abandon):
         filesystem.check(library.allocate_tables(handle), "lay out")
-    except BaseException:
-        filesystem.abandon()
-        raise
     return Ext4(device, channel, handle, read_only=False)
 
 

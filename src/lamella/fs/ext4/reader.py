@@ -72,7 +72,6 @@ class Reader(TreeReader[Inode]):
         return [(run.logical * size, run.physical * size, run.length * size) for run in self.map(inode).runs]
 
     def usage(self) -> Usage:
-        """How full it is."""
         disk = self.disk
         return Usage(
             disk.blocks_count * disk.block_size,
@@ -84,7 +83,6 @@ class Reader(TreeReader[Inode]):
     # -- by inode ----------------------------------------------------------------------------------
 
     def root(self) -> Inode:
-        """The root directory."""
         return self.disk.inode(ROOT)
 
     def child(self, inode: Inode, name: bytes, number: int) -> Inode:
@@ -99,7 +97,6 @@ class Reader(TreeReader[Inode]):
         raise self.disk.corrupt(f"{shown(path)} is directory inode {number} a second time")
 
     def is_lost_and_found(self, parent: Inode, name: bytes, number: int) -> bool:
-        """Whether a name is the file system's own, empty ``lost+found``."""
         if name != _LOST or parent.number != ROOT or number != self.disk.first_inode:
             return False
         inode = self.disk.inode(number)
@@ -141,7 +138,6 @@ class Reader(TreeReader[Inode]):
             raise disk.corrupt(f"{place} of directory inode {inode.number} has {error}") from None
 
     def children(self, inode: Inode) -> dict[bytes, int]:
-        """Inode numbers by name in a directory; the latest directories are kept."""
         found = self._directories.get(inode.number)
         if found is not None:
             self._directories.move_to_end(inode.number)
@@ -155,7 +151,6 @@ class Reader(TreeReader[Inode]):
         return found
 
     def xattrs(self, inode: Inode) -> dict[bytes, bytes]:
-        """An inode's extended attributes by full name."""
         if not inode.xattr_block and not xattr_area(inode.raw):
             return {}
         found = inode_xattrs(self.disk, inode, self._whole)
@@ -163,7 +158,6 @@ class Reader(TreeReader[Inode]):
         return found
 
     def target(self, inode: Inode) -> bytes:
-        """A symlink's text."""
         if inode.short_target:
             target = inode.block[: inode.size]
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from lamella.closing import on_error
 from lamella.errors import ExistsError, NoSpaceError, NotFoundError
 from lamella.fs.attributes import with_acl_in_mode
 from lamella.fs.entry import TYPE_BITS, Entry, Kind, show
@@ -36,7 +37,7 @@ _KINDS: Final = {number: kind for kind, number in ino.DIRENT_TYPES.items()}
 
 
 class Tree(PathTree[Directory]):
-    """The tree of an open file system, for changing. Get one by :meth:`open`, as a context manager.
+    """A :class:`lamella.fs.layer.ChangingTree` in ext4. Get one by :meth:`open`, as a context manager.
 
     Leaving the context writes everything to the device (which is not flushed: that is the caller's
     decision); leaving it by an exception discards what has not been written yet. After an exception the
@@ -70,25 +71,16 @@ class Tree(PathTree[Directory]):
         *discard*: discard freed space on the device. *watcher* is notified of files before their removal.
         """
         filesystem = Ext4.open(device)
-        try:
+        with on_error(filesystem.abandon):
             return cls(filesystem, discard=discard, watcher=watcher)
-        except BaseException:
-            filesystem.abandon()
-            raise
 
     @property
     def bytes_written(self) -> int:
-        """Bytes of file data written to the device so far."""
         return self._data.written
 
-    # -- edits -----------------------------------------------------------------------------------
+    # -- edits: those of ChangingTree -------------------------------------------------------------
 
     def put(self, entry: Entry, payload: FilePayload | None = None) -> bytes:
-        """Make what *entry* says, in place of what has its name; returns the path it really got.
-
-        A directory over a directory keeps its content and takes the entry's attributes. Missing parents
-        are made (0755, root's, the present time). *payload* gives a file's ``entry.stored`` bytes.
-        """
         if self._held > self._room:
             self._make_room()
         if not entry.path:
@@ -120,23 +112,16 @@ class Tree(PathTree[Directory]):
         self._add(directory, name, number, ino.DIRENT_TYPES[kind])
         return path
 
-    def make_directory(self, path: bytes, mode: int = 0o755) -> None:
-        """Make a directory with its parents; one that is there is left as it is."""
+    def make_directory(self, path: bytes) -> None:
         self._parent(path, path)
 
     def kind_of(self, path: bytes) -> Kind | None:
-        """What *path* names at this moment, a last link not followed; None if there is nothing."""
         if not path:
             return Kind.DIRECTORY
         found = self._find(path)
         return _KINDS[type_of(found[0].names[found[1]])] if found else None
 
     def remove(self, path: bytes, *, recursive: bool = False) -> None:
-        """Remove a name, and with *recursive* what lies below it.
-
-        Raises :class:`NotFoundError` if it is not there, :class:`ExistsError` for a directory that is not
-        empty.
-        """
         found = self._find(path)
         if found is None:
             raise NotFoundError(f"{show(path)} is not in {self.filesystem.name}", hint="check the path")
@@ -147,7 +132,6 @@ class Tree(PathTree[Directory]):
         self._remove(directory, name, where)
 
     def whiteout(self, path: bytes) -> None:
-        """Remove what lower layers have under *path*, if anything; what this session has put there stays."""
         found = self._find(path)
         if found is None:
             return
@@ -160,7 +144,6 @@ class Tree(PathTree[Directory]):
             self._remove(directory, name, where)
 
     def opaque(self, path: bytes) -> None:
-        """Remove everything that lower layers have in the directory *path*."""
         found = self._directory_at(path, path)
         if found is not None and not self._inodes.is_fresh(found[0].number):
             self._hide_lower(*found)
@@ -503,6 +486,3 @@ class Tree(PathTree[Directory]):
         self._directories = kept
         self._held = sum(len(directory.names) for directory in kept.values())
         self._room = self._held + NAMES_LIMIT
-
-
-__all__ = ["Tree"]

@@ -15,11 +15,10 @@ import fcntl
 import os
 import tempfile
 from contextlib import contextmanager, suppress
-from functools import cache
 from typing import TYPE_CHECKING
 
 from lamella import logs
-from lamella.block.system import explain
+from lamella.block.system import explain, explaining
 from lamella.errors import CorruptError, MissingError, NotFoundError, ReadOnlyError, Remedy
 from lamella.fs.mounted import mount as kernel
 
@@ -70,20 +69,17 @@ def _drop_cache(source: str) -> None:
     A mounted file system may read and write past that cache, and whoever has the device open meanwhile
     would go on to see what was.
     """
-    try:
+    with explaining("open", source):
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.ioctl(descriptor, _BLKFLSBUF)
         finally:
             os.close(descriptor)
-    except OSError as error:
-        raise explain(error, "open", source) from error
 
 
 def _sync(root: int, source: str) -> None:
-    if _libc().syncfs(root):
-        number = ctypes.get_errno()
-        raise explain(OSError(number, os.strerror(number)), "write the file system in", source)
+    if kernel.libc().syncfs(root):
+        raise explain(kernel.last_error(), "write the file system in", source)
 
 
 def _attach(source: str, filesystem: str, options: str, *, read_only: bool) -> int:
@@ -92,10 +88,10 @@ def _attach(source: str, filesystem: str, options: str, *, read_only: bool) -> i
     )
     context = _call(_FSOPEN, filesystem.encode(), _CLOEXEC)
     if context < 0:
-        number = ctypes.get_errno()
-        if number == errno.ENOSYS:
+        error = kernel.last_error()
+        if error.errno == errno.ENOSYS:
             return _attach_in_a_folder(source, filesystem, options, read_only=read_only)
-        raise OSError(number, os.strerror(number))
+        raise error
     try:
         _configure(context, _SET_STRING, b"source", os.fsencode(source))
         if read_only:
@@ -170,18 +166,10 @@ def _explained(error: OSError, source: str, filesystem: str) -> LamellaError:
     return explain(error, f"mount the {filesystem} in", source)
 
 
-@cache
-def _libc() -> ctypes.CDLL:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    libc.syncfs.argtypes = [ctypes.c_int]
-    return libc
-
-
 def _call(number: int, *arguments: int | bytes | None) -> int:
     """A system call of numbers and texts; -1 with errno set where it fails."""
     converted = [
         ctypes.c_long(argument) if isinstance(argument, int) else ctypes.c_char_p(argument)
         for argument in arguments
     ]
-    return int(_libc().syscall(ctypes.c_long(number), *converted))
+    return int(kernel.libc().syscall(ctypes.c_long(number), *converted))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lamella.block.system import explain
 from lamella.errors import BadInputError, LamellaError, NoSpaceError
 from lamella.fs.attributes import ACLS, storable
-from lamella.fs.entry import Entry, Kind, show
+from lamella.fs.entry import Entry, Kind, show, stored_pieces
 from lamella.fs.tar.source import BUFFER, Payload
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ _LARGER = "make the file system larger (dm.basesize, or --size of a container), 
 
 
 def write_file(descriptor: int, entry: Entry, payload: FilePayload) -> int:
-    """Write a file's stored bytes, leaving its holes; returns how many. Raises ``OSError``.
+    """Write a file's stored bytes, leaving its holes; returns how many.
 
-    Raises :class:`BadInputError` for pieces that overlap, are out of order or reach past the file's end.
+    Raises ``OSError``, and as :func:`stored_pieces`.
     """
     if entry.data is None:
         done = 0
@@ -34,15 +34,10 @@ def write_file(descriptor: int, entry: Entry, payload: FilePayload) -> int:
         if done != entry.size:
             raise ValueError(f"a payload gave {done} bytes where {entry.size} were promised")
         return done
-    reached = done = 0
+    done = 0
     stream = _pieces(payload, entry.stored)
     piece = memoryview(b"")
-    for offset, length in entry.data:
-        if offset < reached or offset + length > entry.size:
-            raise BadInputError(
-                f"the sparse file {show(entry.path)} has an impossible piece of {length} bytes at {offset}",
-                hint="the archive is damaged",
-            )
+    for offset, length in stored_pieces(entry):
         reached = offset + length
         while offset < reached:
             if not piece:

@@ -10,7 +10,7 @@ import fcntl
 import os
 import struct
 
-from lamella.block.system import explain
+from lamella.block.system import explain, explaining
 from lamella.errors import BusyError, UnsupportedError
 
 EXT4_IOC_RESIZE_FS = 0x40086610
@@ -33,10 +33,8 @@ def grow_mounted(
     another device's is mounted there, and what the kernel says.
     """
     where = os.fspath(point)
-    try:
+    with explaining("open", where):
         descriptor = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise explain(error, "open", where) from error
     try:
         if device is not None and os.fstat(descriptor).st_dev != os.makedev(*device):
             raise BusyError(

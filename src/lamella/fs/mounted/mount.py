@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lamella import logs
 from lamella.block import holders, mountinfo
-from lamella.block.system import explain
+from lamella.block.system import explain, explaining
 from lamella.errors import BusyError, CorruptError, MissingError, NotFoundError, Remedy, UsageError
 
 if TYPE_CHECKING:
@@ -181,14 +181,12 @@ def make_private(folder: str | os.PathLike[str]) -> None:
     """
     where = os.path.realpath(folder)
     found = mounted_at(where)
-    try:
+    with explaining("make a private mount of", where):
         if found is None:
             _mount(where, where, "none", Flag.BIND, "")
         elif not found.shared:
             return
         _mount("none", where, "none", Flag.PRIVATE, "")
-    except OSError as error:
-        raise explain(error, "make a private mount of", where) from error
 
 
 def leave_private(folder: str | os.PathLike[str]) -> None:
@@ -207,17 +205,26 @@ def leave_private(folder: str | os.PathLike[str]) -> None:
 
 
 @cache
-def _libc() -> ctypes.CDLL:
-    libc = ctypes.CDLL(None, use_errno=True)
+def libc() -> ctypes.CDLL:
+    """The C library, for the calls that Python's ``os`` lacks."""
+    library = ctypes.CDLL(None, use_errno=True)
     text = ctypes.c_char_p
-    libc.mount.argtypes = [text, text, text, ctypes.c_ulong, text]
-    libc.umount2.argtypes = [text, ctypes.c_int]
-    return libc
+    library.mount.argtypes = [text, text, text, ctypes.c_ulong, text]
+    library.umount2.argtypes = [text, ctypes.c_int]
+    library.syncfs.argtypes = [ctypes.c_int]
+    library.syscall.restype = ctypes.c_long
+    return library
+
+
+def last_error(*path: str) -> OSError:
+    """The error of the C library's call that has just failed."""
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), *path)
 
 
 def _mount(source: str, point: str, filesystem: str, flags: Flag, data: str) -> None:
     log.debug("mount %s at %s: type %s, flags %#x, options %r", source, point, filesystem, flags, data)
-    done = _libc().mount(
+    done = libc().mount(
         os.fsencode(source),
         os.fsencode(point),
         filesystem.encode(),
@@ -225,15 +232,13 @@ def _mount(source: str, point: str, filesystem: str, flags: Flag, data: str) -> 
         os.fsencode(data) if data else None,
     )
     if done:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), point)
+        raise last_error(point)
 
 
 def _umount(point: str, flags: int) -> None:
     log.debug("umount %s: flags %#x", point, flags)
-    if _libc().umount2(os.fsencode(point), flags):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), point)
+    if libc().umount2(os.fsencode(point), flags):
+        raise last_error(point)
 
 
 def _explained(error: OSError, source: str, point: str, filesystem: str, data: str) -> LamellaError:

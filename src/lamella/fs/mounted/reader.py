@@ -11,7 +11,7 @@ import struct
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from lamella.block.system import data_ranges, explain
+from lamella.block.system import data_ranges, explain, explaining
 from lamella.errors import CorruptError
 from lamella.fs.attributes import storable
 from lamella.fs.entry import KINDS, Kind, show
@@ -114,10 +114,8 @@ class DirectoryReader(TreeReader[Inode]):
     def open(cls, path: str | os.PathLike[str]) -> Self:
         """The tree below the directory at *path* of this machine."""
         text = os.fspath(path)
-        try:
+        with explaining("read", text):
             descriptor = os.open(text, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise explain(error, "read", text) from error
         made = cls(descriptor, text)
         made._owned = descriptor
         return made

@@ -57,7 +57,7 @@ class Directory(Place):
 
 
 class DirectoryTree(PathTree[Directory]):
-    """The tree below an open directory, for changing. A context manager.
+    """A :class:`lamella.fs.layer.ChangingTree` below an open directory. A context manager.
 
     Leaving the context sets the times of directories; leaving it by an exception leaves the tree half
     changed, which the caller has to roll back.
@@ -79,17 +79,11 @@ class DirectoryTree(PathTree[Directory]):
 
     @property
     def bytes_written(self) -> int:
-        """Bytes of file data written so far."""
         return self._written
 
-    # -- edits -----------------------------------------------------------------------------------
+    # -- edits: those of ChangingTree -------------------------------------------------------------
 
     def put(self, entry: Entry, payload: FilePayload | None = None) -> bytes:
-        """Make what *entry* says, in place of what has its name; returns the path it really got.
-
-        A directory over a directory keeps its content and takes the entry's attributes. Missing parents
-        are made (0755, root's, the present time). *payload* gives a file's ``entry.stored`` bytes.
-        """
         try:
             return self._put(entry, payload)
         except OSError as error:
@@ -113,15 +107,13 @@ class DirectoryTree(PathTree[Directory]):
             self._make(directory, name, path, lambda: self._create_special(directory, name, entry))
         return path
 
-    def make_directory(self, path: bytes, mode: int = 0o755) -> None:
-        """Make a directory with its parents; one that is there is left as it is."""
+    def make_directory(self, path: bytes) -> None:
         try:
             self._parent(path, path)
         except OSError as error:
             raise failure(error, "write", path, self.name) from error
 
     def kind_of(self, path: bytes) -> Kind | None:
-        """What *path* names at this moment, a last link not followed; None if there is nothing."""
         if not path:
             return Kind.DIRECTORY
         try:
@@ -131,11 +123,6 @@ class DirectoryTree(PathTree[Directory]):
         return KINDS[stat.S_IFMT(found[3].st_mode)] if found else None
 
     def remove(self, path: bytes, *, recursive: bool = False) -> None:
-        """Remove a name, and with *recursive* what lies below it.
-
-        Raises :class:`NotFoundError` if it is not there, :class:`ExistsError` for a directory that is not
-        empty.
-        """
         try:
             found = self._find(path)
             if found is None:
@@ -152,7 +139,6 @@ class DirectoryTree(PathTree[Directory]):
             raise failure(error, "remove", path, self.name) from error
 
     def whiteout(self, path: bytes) -> None:
-        """Remove what lower layers have under *path*, if anything; what this session has put there stays."""
         try:
             found = self._find(path)
             if found is None:
@@ -167,7 +153,6 @@ class DirectoryTree(PathTree[Directory]):
             raise failure(error, "remove", path, self.name) from error
 
     def opaque(self, path: bytes) -> None:
-        """Remove everything that lower layers have in the directory *path*."""
         try:
             found = self._directory_at(path, path)
             if found is not None and not found[0].made:
@@ -499,6 +484,3 @@ def _umask() -> int:
     except (OSError, ValueError):
         pass
     return 0o777  # unknown: every mode is set once more
-
-
-__all__ = ["DirectoryTree"]

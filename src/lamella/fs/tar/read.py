@@ -324,6 +324,3 @@ def _octal(field: bytes, digits: int) -> int:
         except ValueError:
             pass
     return number(field)
-
-
-__all__ = ["Payload", "Recorder", "read_tar"]

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lamella.block import programs
-from lamella.block.system import explain
+from lamella.block.system import explaining
 from lamella.errors import MissingError, UnsupportedError, UsageError
 from lamella.fs.entry import Entry, Kind
 from lamella.fs.filesystem import Condition, FileSystem
@@ -145,14 +145,12 @@ def set_max_retries(node: str, count: int | None) -> None:
     """
     if count is None:
         return
-    try:
+    with explaining("set dm.xfs_nospace_max_retries of", node):
         number = os.stat(node).st_rdev
         device = os.path.realpath(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
         path = _RETRIES.format(os.path.basename(device))
         with open(path, "w", encoding="ascii") as file:
             file.write(str(count))
-    except OSError as error:
-        raise explain(error, "set dm.xfs_nospace_max_retries of", node) from error
 
 
 def _lent(device: BlockDevice) -> AbstractContextManager[str]:
@@ -170,6 +168,3 @@ def _size_of(node: str) -> int:
         return os.lseek(descriptor, 0, os.SEEK_END)
     finally:
         os.close(descriptor)
-
-
-__all__ = ["MIN_SIZE", "Lendable", "Xfs", "set_max_retries"]
