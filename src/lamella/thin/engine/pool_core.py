@@ -27,7 +27,6 @@ from lamella.errors import (
     UsageError,
 )
 from lamella.thin.engine.live_metadata import LEAF_UNITS
-from lamella.thin.engine.shortage import Shortage
 from lamella.thin.engine.zeroing import ZeroedAhead
 from lamella.thin.format.runs import consecutive
 from lamella.thin.status import PoolMode
@@ -48,6 +47,13 @@ _ROOM = 32
 """Metadata blocks that creating, deleting or a small commit may take at most; fewer free: commit first."""
 _LEAST_FREE = 24
 """Metadata blocks that any commit may take; a device so small that its reserve is less stops here."""
+
+
+class Shortage(Exception):
+    """Less space is free than a batch of writes needs, even after a commit; half of the batch may fit.
+
+    Internal to the engine: it never leaves :class:`lamella.thin.engine.volume.Volume`.
+    """
 
 
 class PoolCore:

@@ -13,7 +13,7 @@ from lamella.block.ranges import merged
 from lamella.errors import NoSpaceError, NotFoundError, ReadOnlyError, UsageError
 from lamella.thin.engine.device_map import PAGE, UNMAPPED
 from lamella.thin.engine.live_metadata import PAGE_LIMIT, PAGE_UNITS
-from lamella.thin.engine.shortage import Shortage
+from lamella.thin.engine.pool_core import PoolCore, Shortage
 from lamella.thin.engine.write_batch import Batch
 from lamella.thin.engine.write_pieces import groups, split
 from lamella.thin.format.mappings import merge
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from lamella.block import BlockDevice
     from lamella.thin.engine.device_map import MapPage
     from lamella.thin.engine.device_record import Device
-    from lamella.thin.engine.pool_core import PoolCore
     from lamella.thin.format.arrays import Uint64s
 
 _ZEROS = bytes(1 << 20)
@@ -128,9 +127,7 @@ class Volume(ThinVolume):
                     return pool.data_device.read((value >> TIME_BITS) * self.chunk_size + within, length)
                 if self.external_origin is None:
                     return bytes(length)
-        buffer = bytearray(length)
-        self.read_into(offset, buffer)
-        return bytes(buffer)
+        return super().read(offset, length)
 
     def read_into(self, offset: int, buffer: Buffer) -> None:
         view = memoryview(buffer).cast("B")
