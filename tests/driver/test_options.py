@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from lamella.driver.engines import check_filesystem
-from lamella.driver.options import GIB, METADATA_MAX, REFUSED, Options, container_size, merge, parse
+from lamella.driver.options import GIB, METADATA_MAX, REFUSED, Options, merge, parse
 from lamella.errors import UnsupportedError, UsageError
 
 
@@ -110,10 +110,3 @@ def test_merging_replaces_what_is_given_again() -> None:
     stored = ["dm.basesize=10G", "dm.mkfsarg=-O", "dm.mkfsarg=x", "dm.min_free_space=5%"]
     assert merge(stored, ["DM.basesize=20G"]) == [*stored[1:], "DM.basesize=20G"]
     assert merge(stored, ["dm.mkfsarg=y"]) == ["dm.basesize=10G", "dm.min_free_space=5%", "dm.mkfsarg=y"]
-
-
-def test_a_containers_own_option() -> None:
-    assert container_size([]) is None
-    assert container_size(["size=20G"]) == 20 * GIB
-    with pytest.raises(UsageError, match="Unknown option colour"):
-        container_size(["colour=red"])

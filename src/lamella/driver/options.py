@@ -199,17 +199,6 @@ def merge(stored: Iterable[str], new: Iterable[str]) -> list[str]:
     return [text for text in stored if split(text)[0] not in replaced] + fresh
 
 
-def container_size(options: Iterable[str]) -> int | None:
-    """Bytes that a container's ``size=`` option asks for, or None. Other keys are unknown."""
-    size = None
-    for text in options:
-        key, value = split(text)
-        if key != "size":
-            raise UsageError(f"Unknown option {key}", hint="a container knows one storage option: size=20G")
-        size = _size("size", value)
-    return size
-
-
 def _size(key: str, value: str) -> int:
     try:
         size = parse_size(value)
