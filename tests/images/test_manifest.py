@@ -97,7 +97,7 @@ def test_what_is_wrong_is_named(path: str, value: Any, why: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "why"),
     [
-        ("config.mediaType", "application/vnd.cncf.helm.config.v1+json", "no container image"),
+        ("config.mediaType", "application/vnd.cncf.helm.config.v1+json", "not a container image"),
         ("layers.0.mediaType", "application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "is encrypted"),
         ("layers.0.mediaType", "text/plain", "unknown type"),
         ("mediaType", "text/plain", "unknown type"),
