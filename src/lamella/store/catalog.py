@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 from lamella.driver.state import BASE
@@ -13,8 +13,6 @@ from lamella.images.reference import Reference
 from lamella.store.names import is_hexadecimal, match_id
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from lamella.driver.state import State
 
 
@@ -58,7 +56,10 @@ class Container:
 
 
 class Catalog:
-    """Reads and writes the rows; whatever writes is called inside ``state.transaction()``."""
+    """Reads and writes the rows; whatever writes is called inside ``state.transaction()``.
+
+    The classes above have their table's columns, in its order.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -68,7 +69,7 @@ class Catalog:
     def layer(self, chain_id: str) -> Layer | None:
         """The layer with that chain id, or None."""
         row = self._state.row("SELECT * FROM layers WHERE chain_id = ?", (chain_id,))
-        return _layer(row) if row else None
+        return Layer(*row) if row else None
 
     def chain(self, top: str | None) -> list[Layer]:
         """*top* and all layers below it, the lowest first."""
@@ -92,7 +93,7 @@ class Catalog:
 
     def layers(self) -> list[Layer]:
         """All layers."""
-        return [_layer(row) for row in self._state.rows("SELECT * FROM layers ORDER BY chain_id")]
+        return [Layer(*row) for row in self._state.rows("SELECT * FROM layers ORDER BY chain_id")]
 
     def unused_tops(self) -> list[str]:
         """Chain ids of layers that no image, no container and no other layer uses."""
@@ -105,10 +106,7 @@ class Catalog:
 
     def add_layer(self, layer: Layer) -> None:
         """Add one. Its device and its parent must exist."""
-        self._state.connection.execute(
-            "INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?)",
-            (layer.chain_id, layer.diff_id, layer.parent, layer.device, layer.size, layer.tar_size),
-        )
+        self._state.connection.execute("INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?)", astuple(layer))
 
     def drop_unused_layers(self, top: str | None) -> list[Layer]:
         """Remove *top* and those layers below it that nothing else uses; returns them, top first."""
@@ -132,7 +130,7 @@ class Catalog:
 
     def images(self) -> list[Image]:
         """All images, the newest first."""
-        return [_image(row) for row in self._state.rows("SELECT * FROM images ORDER BY created DESC, id")]
+        return [Image(*row) for row in self._state.rows("SELECT * FROM images ORDER BY created DESC, id")]
 
     def find_image(self, name: str) -> Image:
         """The image that a reference, an id or the beginning of an id names, tried in Docker's order.
@@ -163,13 +161,12 @@ class Catalog:
             raise NotFoundError(f"No such image: {shown}", hint="see what there is: lamella images")
         row = self._state.row("SELECT * FROM images WHERE id = ?", (wanted,))
         assert row is not None
-        return _image(row)
+        return Image(*row)
 
     def add_image(self, image: Image) -> None:
         """Add one, unless it exists."""
         self._state.connection.execute(
-            "INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (image.id, image.config, image.top, image.created, image.size, image.layers, image.added),
+            "INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?, ?)", astuple(image)
         )
 
     def drop_image(self, image: Image) -> list[Layer]:
@@ -203,17 +200,17 @@ class Catalog:
     def containers(self) -> list[Container]:
         """All containers, the newest first."""
         rows = self._state.rows("SELECT * FROM containers ORDER BY created DESC, id")
-        return [_container(row) for row in rows]
+        return [Container(*row) for row in rows]
 
     def containers_of(self, image_id: str) -> list[Container]:
         """The containers that were made from an image."""
         rows = self._state.rows("SELECT * FROM containers WHERE image = ? ORDER BY created", (image_id,))
-        return [_container(row) for row in rows]
+        return [Container(*row) for row in rows]
 
     def container_named(self, name: str) -> Container | None:
         """The container with exactly that name, or None."""
         row = self._state.row("SELECT * FROM containers WHERE name = ?", (name,))
-        return _container(row) if row else None
+        return Container(*row) if row else None
 
     def find_container(self, name: str) -> Container:
         """The container with that id, name or beginning of an id, tried in Docker's order."""
@@ -227,22 +224,12 @@ class Catalog:
             row = self._state.row("SELECT * FROM containers WHERE id = ?", (whole,)) if whole else None
         if row is None:
             raise NotFoundError(f"No such container: {name}", hint="see what there is: lamella ps")
-        return _container(row)
+        return Container(*row)
 
     def add_container(self, made: Container) -> None:
         """Add one. Its device must exist."""
         self._state.connection.execute(
-            "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                made.id,
-                made.name,
-                made.image,
-                made.image_name,
-                made.top,
-                made.device,
-                made.created,
-                made.config,
-            ),
+            "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(made)
         )
 
     def drop_container(self, container: Container) -> list[Layer]:
@@ -261,15 +248,3 @@ def stored_name(reference: Reference) -> str:
 def now() -> int:
     """Seconds since 1970."""
     return int(time.time())
-
-
-def _layer(row: sqlite3.Row) -> Layer:
-    return Layer(*row)
-
-
-def _image(row: sqlite3.Row) -> Image:
-    return Image(*row)
-
-
-def _container(row: sqlite3.Row) -> Container:
-    return Container(*row)
