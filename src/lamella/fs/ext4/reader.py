@@ -86,11 +86,9 @@ class Reader(TreeReader[Inode]):
         return self.disk.inode(ROOT)
 
     def child(self, inode: Inode, name: bytes, number: int) -> Inode:
-        """An inode by its number."""
         return self.disk.inode(number)
 
     def at(self, path: bytes, number: int) -> Inode:
-        """An inode by its number."""
         return self.disk.inode(number)
 
     def _met_again(self, path: bytes, number: int) -> None:

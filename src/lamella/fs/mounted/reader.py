@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Inode:
-    """What a name stood for when it was looked at."""
+    """What a name stood for when it was looked at: a :class:`lamella.fs.reader.Node`."""
 
     __slots__ = ("directory", "name", "number", "place", "status")
 
@@ -52,27 +52,22 @@ class Inode:
 
     @property
     def kind(self) -> Kind:
-        """What it is."""
         return KINDS[stat.S_IFMT(self.status.st_mode)]
 
     @property
     def mode(self) -> int:
-        """Permission bits (0o7777)."""
         return self.status.st_mode & 0o7777
 
     @property
     def uid(self) -> int:
-        """The owner."""
         return self.status.st_uid
 
     @property
     def gid(self) -> int:
-        """The group."""
         return self.status.st_gid
 
     @property
     def size(self) -> int:
-        """Bytes."""
         return self.status.st_size
 
     @property
@@ -87,7 +82,6 @@ class Inode:
 
     @property
     def device_numbers(self) -> tuple[int, int]:
-        """(major, minor) of a device node."""
         return os.major(self.status.st_rdev), os.minor(self.status.st_rdev)
 
 
