@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 # A busy or slow machine is no reason to fail; and what must hold before a change lands looks at the same
 # examples each time (CI is set there), so that a failure can be seen again. Elsewhere they are new ones.
 settings.register_profile(
-    "lamella",
-    deadline=None,
-    derandomize="CI" in os.environ,
-    suppress_health_check=[HealthCheck.too_slow],
+    "lamella", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("lamella")
 

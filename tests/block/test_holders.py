@@ -182,7 +182,7 @@ def test_an_error_that_names_them(device: loop.LoopDevice) -> None:
     assert nobody.hint == "try again"
 
 
-def test_an_ordinary_user_is_told_what_it_cannot_see(device: loop.LoopDevice) -> None:
+def test_an_ordinary_user_is_reported_what_it_cannot_see(device: loop.LoopDevice) -> None:
     program = (
         "import os, sys\n"
         "from lamella.block.holders import describe, holders\n"

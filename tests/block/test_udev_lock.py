@@ -77,7 +77,7 @@ def test_beside_udev_a_shared_lock_keeps_the_next_one_out(
     os.close(second)
 
 
-def test_nobody_else_there(tmp_path: Path) -> None:
+def test_no_other_holder(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     path.write_bytes(b"")
     first, second = opened(path), opened(path)

@@ -153,7 +153,7 @@ def test_tab_in_a_shell(
         shell.close()
 
 
-def test_fish_asks_and_is_told(home: Path, environment: dict[str, str], tool: Callable[[str], str]) -> None:
+def test_fish_completes(home: Path, environment: dict[str, str], tool: Callable[[str], str]) -> None:
     fish = tool("fish")
     script = "lamella completion fish | source\n" + "".join(
         f"echo '== {line}'\ncomplete -C '{line}'\n" for line in LINES
@@ -201,7 +201,7 @@ def test_names_are_read_while_a_command_holds_the_store(home: Path) -> None:
         lock.close()
 
 
-def test_ids_are_offered_when_they_are_begun(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ids_are_offered_by_their_beginning(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = ["--root", str(home / "root")]
     assert main([*root, "ps", "-q"]) == 0
     identity = capsys.readouterr().out.strip()

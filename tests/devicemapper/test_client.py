@@ -58,7 +58,7 @@ class Counted:
         self.count -= 1
 
 
-def test_udev_is_waited_for_only_where_the_kernel_told_it(dm: DeviceMapper) -> None:
+def test_udev_is_waited_for_only_where_the_kernel_asks_for_it(dm: DeviceMapper) -> None:
     """A device that was killed in the making has no table, and nobody hears of its end."""
     cookie = Counted()
     changes = Changes(dm, cookie)  # type: ignore[arg-type]  # it is asked for no more
@@ -256,7 +256,7 @@ def test_an_old_kernel_has_no_events_to_poll_for(dm: DeviceMapper) -> None:
         dm.events({})
 
 
-def test_who_may_not_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(PermissionDeniedError):
         DeviceMapper(tmp_path / "control")

@@ -263,10 +263,7 @@ JSON_COMMANDS = {
     "check": [], "df": [], "diff": ["web"], "grow": ["--data", "+20%"], "images": [], "info": [],
     "inspect": ["web", "debian:12"], "ls": ["web"], "map": [], "ps": [], "repair": [],
 }  # fmt: skip
-NOT_SEEN = {
-    "check": {"problems", "harmless", "advice"},
-    "inspect": {"[].Variant"},
-}
+NOT_SEEN = {"check": {"problems", "harmless", "advice"}, "inspect": {"[].Variant"}}
 """Fields that a healthy store has no value for."""
 
 

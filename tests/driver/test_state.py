@@ -105,7 +105,7 @@ def test_truncated(path: Path) -> None:
         State.open(path).devices()
 
 
-def test_somebody_elses_database(path: Path) -> None:
+def test_another_programs_database(path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE t (a)")
     with pytest.raises(CorruptError, match="not Lamella's"):

@@ -101,7 +101,7 @@ def test_a_failing_block_leaves_everything_as_it_was(pool: ThinPool, state: Stat
 
 
 @pytest.mark.parametrize("committed", ["nothing", "the device", "the device and the id"])
-def test_a_creation_cut_short_is_taken_back(pool: ThinPool, state: State, committed: str) -> None:
+def test_a_creation_cut_short_is_rolled_back(pool: ThinPool, state: State, committed: str) -> None:
     make(pool, state, "one", 1)
     with state.transaction():
         state.set_note(Note(2, "create", (("two", 2),)))
@@ -168,7 +168,7 @@ def test_dying_while_settling_does_no_harm(
     [(5, None), (0, None), (5, 2), (1, 3)],
     ids=["ahead", "behind", "far ahead", "odd note"],
 )
-def test_a_pool_that_somebody_else_changed_is_explained(
+def test_a_pool_that_another_program_changed_is_explained(
     pool: ThinPool, state: State, in_pool: int, noted: int | None
 ) -> None:
     with state.transaction():

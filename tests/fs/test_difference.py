@@ -212,7 +212,7 @@ def test_types_replaced(base: MemoryDevice) -> None:
     assert not any(change.startswith("D") for change in changes)
 
 
-def test_a_directory_made_anew_is_opaque(base: MemoryDevice) -> None:
+def test_a_directory_created_again_is_opaque(base: MemoryDevice) -> None:
     upper = edit(
         base, b"many", Entry(b"many", Kind.DIRECTORY, 0o755, mtime_ns=NOW), file(b"many/other", b"x")
     )

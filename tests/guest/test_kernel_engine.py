@@ -241,7 +241,7 @@ def test_a_kill_at_any_call_leaves_nothing_behind(root: Path, archive: Path, tmp
         assert "mine:1" in names(store)
 
 
-def test_nobody_sees_old_bytes(root: Path, archive: Path, tmp_path: Path) -> None:
+def test_no_container_sees_old_bytes(root: Path, archive: Path, tmp_path: Path) -> None:
     take_down(root)
     with FileDevice(root / "pool/data") as data:
         with (

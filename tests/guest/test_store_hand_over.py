@@ -79,7 +79,7 @@ def test_a_kernel_mounts_what_we_unpacked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_loop_device_that_somebody_looks_at_is_waited_for(
+def test_a_loop_device_that_another_process_has_open_is_waited_for(
     tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """udev opens a device for a moment after each change; here it is open for longer."""

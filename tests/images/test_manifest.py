@@ -104,7 +104,7 @@ def test_what_is_wrong_is_named(path: str, value: Any, why: str) -> None:
         ("schemaVersion", 1, "schema 1"),
     ],
 )
-def test_what_cannot_be_used_is_told_apart(path: str, value: Any, why: str) -> None:
+def test_what_cannot_be_used_is_distinguished(path: str, value: Any, why: str) -> None:
     with pytest.raises(UnsupportedError, match=why):
         parse_manifest(_changed(path, value), "the manifest")
 

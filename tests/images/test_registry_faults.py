@@ -70,7 +70,7 @@ def test_servers_that_stay_busy_are_reported(
     assert len(server.behaviour.faults) == 9 if "86400" in str(fault) else True
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_no_server(tmp_path: Path) -> None:
     host = f"127.0.0.1:{real.free_port()}"
     slept: list[float] = []
     source = RegistrySource(f"{host}/a:1", tmp_path, transport=Transport(sleep=slept.append))
@@ -91,7 +91,7 @@ def test_http_where_https_was_expected(
         assert source.images()[0].config_digest == Sample().image_id
 
 
-def test_a_download_goes_on_where_it_broke_off(tmp_path: Path, server: Server, sleeps: list[float]) -> None:
+def test_a_download_resumes_where_it_broke(tmp_path: Path, server: Server, sleeps: list[float]) -> None:
     server.behaviour.add(BIG)
     layer = BIG.diff_ids[0]
     server.behaviour.faults = [

@@ -97,7 +97,7 @@ def test_what_is_mounted_is_not_removed(root: Path, tmp_path: Path, monkeypatch:
         assert len(store.containers()) == 1
 
 
-def test_several_mount_points_are_told_apart(root: Path, tmp_path: Path) -> None:
+def test_several_mount_points_are_distinguished(root: Path, tmp_path: Path) -> None:
     lines = tuple(Mount(4, 1, 253, 7, "/", at, "rw", "ext4", "x", "rw", False) for at in ("/a", "/b"))
     with pytest.raises(UsageError, match="mounted at /a, /b"):
         umount.unmount_device(

@@ -91,9 +91,7 @@ def test_a_reader_needs_no_lock_file(tmp_path: Path) -> None:
     Lock(tmp_path / "run" / "lock", exclusive=False).close()
 
 
-def test_a_lock_file_that_was_removed_meanwhile_counts_for_nothing(
-    path: Path, writer: subprocess.Popen[str]
-) -> None:
+def test_a_lock_file_that_was_removed_meanwhile_is_ignored(path: Path, writer: subprocess.Popen[str]) -> None:
     path.unlink()
     lock = Lock(path, exclusive=True)
     assert path.exists()

@@ -158,7 +158,7 @@ def test_damage_that_loses_nothing(
             assert b"LABELONE" not in disk.read_bytes()[:4096]
 
 
-def test_what_is_lost_is_told_by_name(boxed: Path) -> None:
+def test_what_is_lost_is_reported_by_name(boxed: Path) -> None:
     with closing(State.open(boxed / "state.db", read_only=True)) as state, pool_devices(boxed) as devices:
         row = state.row("SELECT device_id FROM devices JOIN containers ON containers.device = devices.hash")
         assert row is not None
@@ -238,7 +238,7 @@ def test_a_pool_in_use_by_the_kernel_is_refused(boxed: Path) -> None:
 
 
 @pytest.mark.kernel_engine  # the user engine activates nothing
-def test_a_mark_and_leaks_are_put_in_order_by_who_writes_and_not_by_who_looks(boxed: Path) -> None:
+def test_a_mark_and_leaks_are_repaired_by_writers_and_not_by_readers(boxed: Path) -> None:
     change_superblock(boxed, flags=superblock.NEEDS_CHECK)
     with pool_devices(boxed) as devices:
         leak(devices.metadata, data=3, metadata=2)

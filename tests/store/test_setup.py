@@ -166,7 +166,7 @@ def test_mkfs_arguments_reach_the_file_system(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", ["verify", "pool", "files"])
-def test_an_interrupted_set_up_is_begun_anew(
+def test_an_interrupted_set_up_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     root = tmp_path / "root"
@@ -351,7 +351,7 @@ def test_a_pool_at_another_transaction_is_refused(root: Path) -> None:
         store.create("sample")
 
 
-def test_strangers_in_the_pool_are_reported_and_left_alone(root: Path) -> None:
+def test_unknown_devices_in_the_pool_are_reported_and_left_alone(root: Path) -> None:
     with pool_devices(root) as devices, lamella.Pool.open(devices.metadata, devices.data) as pool:
         pool.create_thin(77)
     with Store.open(root) as store:

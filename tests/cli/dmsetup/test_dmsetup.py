@@ -297,7 +297,7 @@ def test_options(words: str, seen: EmulatedDevices, capsys: pytest.CaptureFixtur
     assert capsys.readouterr() == (SHOWN[words], "")
 
 
-def test_an_unknown_field_is_told_with_those_that_there_are(
+def test_an_unknown_field_is_reported_with_those_that_there_are(
     seen: EmulatedDevices, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main_dmsetup(["info", "-c", "-o", "name,nosuch"]) == 1
@@ -310,7 +310,7 @@ def test_an_unknown_field_is_told_with_those_that_there_are(
     assert "device_count" in capsys.readouterr().err
 
 
-def test_a_device_that_goes_meanwhile_is_not_listed(
+def test_a_device_that_is_removed_meanwhile_is_not_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Lamella's own commands make and remove devices all the time."""

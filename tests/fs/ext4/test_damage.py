@@ -154,7 +154,7 @@ def test_a_flipped_bit_in_the_superblock_or_a_descriptor_is_named() -> None:
         Ext4.open(device)
 
 
-def test_states_are_told() -> None:
+def test_states_are_reported() -> None:
     device = filled()
     assert check_superblock(device).clean
     change(device, feature_incompat=0x2C2 | 0x4)

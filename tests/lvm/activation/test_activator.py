@@ -228,7 +228,7 @@ def test_no_pool_beside_a_part_of_it(
     assert names(kernel) == []
 
 
-def test_a_mount_is_told_by_its_own_number(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mount_is_identified_by_its_own_number(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by what somebody's mount point is called."""
     info = kernel.client.create("odd", "LVM-odd")
     line = f"30 1 {{}} / /home/x\v9 9 {info.number} y rw - ext4 /dev/x rw"

@@ -89,7 +89,7 @@ def test_pools_are_watched_and_not(tmp_path: Path, noise: bytes) -> None:
     assert server.registered == set()
 
 
-def test_without_a_daemon_nobody_is_reached(tmp_path: Path) -> None:
+def test_without_a_daemon_nothing_is_sent(tmp_path: Path) -> None:
     assert not Monitor.reachable(tmp_path)
     os.mkfifo(tmp_path / "dmeventd-client")
     os.mkfifo(tmp_path / "dmeventd-server")
@@ -104,7 +104,7 @@ def test_silence_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monitor.register(UUID)
 
 
-def test_what_is_asked_for_is_told(tmp_path: Path) -> None:
+def test_what_is_requested_is_sent(tmp_path: Path) -> None:
     with daemon(tmp_path) as server:
         assert set_monitored(UUID, True, tmp_path) == ""
         assert server.registered == {UUID}

@@ -62,7 +62,7 @@ def test_sound_metadata_loses_its_mark(path: Path) -> None:
     assert not _marked(path)
 
 
-def test_leaks_are_given_back(path: Path) -> None:
+def test_leaks_are_freed(path: Path) -> None:
     _leak(path)
     before = path.read_bytes()
     assert check_metadata(str(path), write=False)
@@ -73,7 +73,7 @@ def test_leaks_are_given_back(path: Path) -> None:
     assert not _marked(path)
 
 
-def test_leaks_that_cannot_be_given_back_stop_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaks_that_cannot_be_freed_stop_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise NoSpaceError("no room for new space maps")
 

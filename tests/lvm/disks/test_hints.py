@@ -127,7 +127,7 @@ def test_a_session_takes_them_back_for_changes_of_the_set(run: Path) -> None:
             assert LINE not in (run / "hints").read_text()
 
 
-def test_the_settings_may_say_that_nobody_uses_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_may_say_that_no_program_uses_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "uses_lvm_folders", lambda: True)
     for text, folder in (("", Path("/run/lvm")), ('devices/hints="none"', None)):
         config = Config.load(text, Path("/nowhere"))

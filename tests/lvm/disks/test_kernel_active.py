@@ -198,7 +198,7 @@ def test_messages_go_to_the_kernels_pool(live: Live) -> None:
     assert session.rescan().groups[0].group.lvs["pool"].thin_pool.messages == []  # type: ignore[union-attr]
 
 
-def test_what_the_kernels_pool_refuses_is_taken_back(live: Live) -> None:
+def test_what_the_kernels_pool_refuses_is_rolled_back(live: Live) -> None:
     session, found, kernel = live
     pool = create_pool(session, found, "pool", 16, PoolRequest(chunk_size=64 << 10, metadata_extents=8))
     kernel.refuses = "send"

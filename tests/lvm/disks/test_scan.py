@@ -69,7 +69,7 @@ def test_the_newest_copy_wins_and_the_next_write_brings_the_stale_one_up() -> No
     assert [copy.group.seqno for copy in again.groups[0].copies if copy.group] == [3, 3]
 
 
-def test_a_missing_disk_is_told_and_blocks_changes() -> None:
+def test_a_missing_disk_is_reported_and_blocks_changes() -> None:
     disks = memory_disks(3)
     group_on(disks)
     with session_on(disks) as session, session.editing("vg") as found:
@@ -127,7 +127,7 @@ def test_a_disk_that_was_missing_and_came_back() -> None:
 
 
 @pytest.mark.parametrize("place", [AREA, SLOT, AREA + 512 + 30])
-def test_a_damaged_area_is_told_left_alone_and_repaired_when_asked(place: int) -> None:
+def test_a_damaged_area_is_reported_left_alone_and_repaired_when_asked(place: int) -> None:
     disks = memory_disks(2)
     group_on(disks)
     change(disks, "x")

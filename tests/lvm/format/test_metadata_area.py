@@ -35,7 +35,7 @@ def test_header_round_trip(committed: Slot, precommitted: Slot) -> None:
     ("at", "words"),
     [(0, "wrong checksum"), (4, "wrong magic number"), (20, "wrong version 0"), (24, "wrong start sector")],
 )
-def test_damage_is_told_in_lvms_words(at: int, words: str) -> None:
+def test_damage_is_reported_in_lvms_words(at: int, words: str) -> None:
     block = bytearray(pack_header(AreaHeader(4096, 1044480)))
     block[at] ^= 1
     if at:

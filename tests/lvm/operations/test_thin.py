@@ -104,7 +104,7 @@ def test_messages_can_be_left_to_lvm(edit: Edit) -> None:
         assert sorted(engine.devices()) == [1, 2]
 
 
-def test_a_pool_of_somebody_else_is_left_alone(edit: Edit) -> None:
+def test_a_pool_of_another_program_is_left_alone(edit: Edit) -> None:
     session, found = edit
     data = create_lv(session, found, LvRequest(40, "data"))
     metadata = create_lv(session, found, LvRequest(16, "metadata"))
@@ -180,7 +180,7 @@ def test_promising_more_than_there_is(edit: Edit) -> None:
     assert len(overprovisioning(found.group, large, lambda pool: (80, 20))) == 1
 
 
-def test_mending_metadata_into_the_spare(edit: Edit) -> None:
+def test_repairing_metadata_into_the_spare(edit: Edit) -> None:
     session, found = edit
     pool = create_pool(session, found, "pool", 40)
     create_thin(session, found, pool, 10)

@@ -46,7 +46,7 @@ def test_taking_over_a_used_pool_is_refused_in_dockers_words(tmp_path: Path, lvm
         assert store.info().base_size == 64 * MIB
 
 
-def test_taking_over_gives_back_what_it_took(tmp_path: Path, lvm_folder: Path) -> None:
+def test_taking_over_releases_what_it_took(tmp_path: Path, lvm_folder: Path) -> None:
     root = tmp_path / "root"
     by_hand(lvm_folder, disk(tmp_path / "disk", GIB))
     for _ in range(2):

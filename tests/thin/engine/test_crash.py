@@ -142,7 +142,7 @@ def test_crash_at_every_write(tmp_path: Path, seed: int, zero: bool) -> None:
     work.recording.close()
 
 
-def test_torn_superblocks_are_told(tmp_path: Path) -> None:
+def test_torn_superblocks_are_reported(tmp_path: Path) -> None:
     """A superblock of which only a part was written has a bad checksum; it is never taken for a good one."""
     from lamella.errors import CorruptError
 

@@ -91,7 +91,7 @@ def test_waiting_writer_goes_on_when_the_pool_grows() -> None:
     assert_clean(metadata)
 
 
-def test_low_water_mark_is_told_once() -> None:
+def test_low_water_mark_is_reported_once() -> None:
     _, data, pool = new_pool(data=16 * CHUNK, options=PoolOptions(low_water_chunks=4, error_if_no_space=True))
     told: list[int] = []
     pool.on_low_water = lambda which: told.append(which.status().used_data)

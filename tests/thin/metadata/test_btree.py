@@ -191,7 +191,7 @@ def test_key_order(entries: list[tuple[int, int]], reason: str) -> None:
     assert bool(problems.fatal_count) == bool(reason)
 
 
-def test_thin_nodes_are_told_but_not_fatal() -> None:
+def test_thin_nodes_are_reported_but_not_fatal() -> None:
     image = Image()
     root = image.node([(0, image.node(_leaf(0, 83))), (1000, image.node(_leaf(1000, 84)))], flags=INTERNAL)
     _, problems = image.look(root)

@@ -84,7 +84,7 @@ def test_dockers_own_pool_is_sound(docker_store: DockerStores, mode: str, fs: st
 
 @pytest.mark.parametrize("letter", ["a", "c"])
 @pytest.mark.parametrize("what", sorted(DAMAGED))
-def test_damage_is_told_with_place_and_reason(
+def test_damage_is_reported_with_place_and_reason(
     fixture_dir: Callable[[str], Path], letter: str, what: str
 ) -> None:
     path = _fixture(fixture_dir, letter, f"damaged/{what}")

@@ -49,7 +49,7 @@ def _leaky(fixture_dir: Callable[[str], Path], letter: str) -> bytes:
 
 
 @pytest.mark.parametrize("letter", ["a", "c"])
-def test_leaks_are_given_back(
+def test_leaks_are_freed(
     fixture_dir: Callable[[str], Path], tool: Callable[[str], str], tmp_path: Path, letter: str
 ) -> None:
     before = _leaky(fixture_dir, letter)
@@ -105,7 +105,7 @@ def test_counts_above_two_and_many_bitmaps(tool: Callable[[str], str], tmp_path:
     assert dumped(path.read_bytes()) == before
 
 
-def test_no_room_is_told_and_nothing_written(tool: Callable[[str], str], tmp_path: Path) -> None:
+def test_no_room_is_reported_and_nothing_written(tool: Callable[[str], str], tmp_path: Path) -> None:
     text = xml({1: [(0, 0, 60_000, 1)]}, nr_data_blocks=400_000)
     content = restore(tool, text, tmp_path / "meta.bin").read_bytes()
     fields = superblock.unpack(content[:BLOCK_SIZE], name="it")
@@ -259,7 +259,7 @@ class Forgetful(MemoryDevice):
             super().write(offset, data)
 
 
-def test_what_the_device_does_not_keep_is_not_put_in_force(fixture_dir: Callable[[str], Path]) -> None:
+def test_what_the_device_does_not_keep_is_not_applied(fixture_dir: Callable[[str], Path]) -> None:
     leaky = MemoryDevice(content=_sound(fixture_dir, "a", "clean"))
     leak(leaky, data=9, metadata=3)
     whole = Forgetful(bytes(leaky.content), 0)

@@ -133,14 +133,14 @@ def test_lost_details_cost_no_mapping(fixture_dir: Callable[[str], Path], letter
 
 
 @pytest.mark.parametrize("letter", ["a", "c"])
-def test_nothing_left_is_told(fixture_dir: Callable[[str], Path], letter: str) -> None:
+def test_nothing_left_is_reported(fixture_dir: Callable[[str], Path], letter: str) -> None:
     target = MemoryDevice(4 << 20)
     with pytest.raises(CorruptError, match="no compatible roots found"):
         repair(MemoryDevice(content=_image(fixture_dir, f"{letter}/damaged/zeroed")), target)
     assert not any(target.content)
 
 
-def test_a_held_snapshot_is_let_go(fixture_dir: Callable[[str], Path]) -> None:
+def test_a_held_snapshot_is_released(fixture_dir: Callable[[str], Path]) -> None:
     content, _ = _repair(_image(fixture_dir, "a/held"))
     assert superblock.decode(content).held_root == 0
     assert dumped(content) == dumped(_image(fixture_dir, "a/held"))
@@ -437,7 +437,7 @@ def test_never_in_place(fixture_dir: Callable[[str], Path]) -> None:
         repair(device, device)
 
 
-def test_a_small_target_is_told(fixture_dir: Callable[[str], Path]) -> None:
+def test_a_small_target_is_reported(fixture_dir: Callable[[str], Path]) -> None:
     content = _image(fixture_dir, "c/clean")
     with pytest.raises(NoSpaceError, match="too small"):
         repair(MemoryDevice(content=content), MemoryDevice(40 * BLOCK_SIZE))

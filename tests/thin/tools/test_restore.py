@@ -346,7 +346,7 @@ def test_wrong_counts_of_mapped_blocks_are_corrected() -> None:
 
 @pytest.mark.parametrize("size", [BLOCK_SIZE, 10 * BLOCK_SIZE, 100 * BLOCK_SIZE])
 @pytest.mark.parametrize("blocks", [600, 50_000, 1 << 40])
-def test_a_small_target_is_told_the_size_it_needs(size: int, blocks: int) -> None:
+def test_a_small_target_is_reported_the_size_it_needs(size: int, blocks: int) -> None:
     text = _shared_xml(
         {"a": [(0, 0, 500, 1)]}, {1: ["a", (500, 500, blocks - 500, 1)], 2: ["a"], 3: []}, blocks
     )
