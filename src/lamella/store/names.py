@@ -22,7 +22,7 @@ _ADJECTIVES = """
     humble jolly keen kind lively loyal lucid lucky mellow merry mild modest neat nimble noble patient
     plain polite proud quick quiet ready robust serene sharp silent silver sleek smart snug sober solid
     spry stable steady sunny swift tidy tranquil true vivid warm wise witty young
-""".split()
+"""
 _NOUNS = """
     acorn alder anchor arch aspen badger basalt beacon beech birch bridge brook canyon cedar cliff clover
     comet coral cove crane creek delta dune eagle elm ember falcon fern finch fjord flint forest fox
@@ -30,7 +30,7 @@ _NOUNS = """
     lake lark laurel ledge lichen linden lynx maple marble marsh meadow mesa moss mountain oak opal
     orchard osprey otter pebble pine plover pond poplar prairie quartz raven reef ridge river robin rowan
     slate sparrow spruce summit swan thistle tide trail valley violet walnut willow wren
-""".split()
+"""
 
 
 class AmbiguousNameError(UsageError):
@@ -48,7 +48,7 @@ def new_id() -> str:
 def new_name(taken: Callable[[str], bool]) -> str:
     """An ``adjective_noun`` that is not *taken*, with a digit behind it if need be, as Docker has them."""
     for attempt in range(6):
-        made = f"{random.choice(_ADJECTIVES)}_{random.choice(_NOUNS)}"
+        made = f"{random.choice(_ADJECTIVES.split())}_{random.choice(_NOUNS.split())}"
         if attempt > 1:
             made += str(random.randrange(10))
         if not taken(made):
