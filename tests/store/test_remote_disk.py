@@ -250,7 +250,7 @@ def test_a_server_that_stays_away(server: Server, tmp_path: Path, monkeypatch: p
     plain = nbd.NbdDevice.__init__
 
     def impatient(self: nbd.NbdDevice, uri: str, **words: object) -> None:
-        plain(self, uri, **{**words, "patience": 0.2})  # type: ignore[arg-type]  # as it came
+        plain(self, uri, **{**words, "timeout": 0.2})  # type: ignore[arg-type]  # as it came
 
     monkeypatch.setattr(nbd.NbdDevice, "__init__", impatient)
     server.kill()
