@@ -12,7 +12,6 @@ from lamella._version import __version__
 from lamella.cli.command_table import COMMANDS, DM, DM_NAMES, LVM, LVM_NAMES, THIN_TOOL_NAMES, THIN_TOOLS
 from lamella.cli.process import Terminated, discard_output, prepare
 from lamella.errors import LamellaError, MissingError
-from lamella.remedies import hint_of
 
 INTERNAL_ERROR = 70
 BROKEN_PIPE = 141
@@ -169,6 +168,8 @@ def _overview() -> str:
 
 
 def _explain(error: LamellaError) -> None:
+    from lamella.remedies import hint_of
+
     bold, red, plain = ("\x1b[1m", "\x1b[31m", "\x1b[0m") if _coloured() else ("", "", "")
     print(f"{bold}lamella: {red}error:{plain} {error.message}", file=sys.stderr)
     if hint := hint_of(error):

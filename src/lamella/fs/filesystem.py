@@ -12,8 +12,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lamella.fs.layer import apply_layer
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
@@ -91,5 +89,7 @@ class FileSystem(ABC):
         progress: Callable[[int], None] | None = None,
     ) -> LayerStats:
         """Apply a layer's uncompressed tar, as :func:`lamella.fs.layer.apply_layer` says."""
+        from lamella.fs.layer import apply_layer  # with the reader of tar: only few commands need it
+
         tree = self.tree(device, watcher=recorder)
         return apply_layer(tree, stream, recorder=recorder, progress=progress)

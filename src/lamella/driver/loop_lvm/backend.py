@@ -16,7 +16,6 @@ from lamella.block.system import explaining
 from lamella.closing import on_error
 from lamella.driver.backend import PoolBackend, PoolDevices
 from lamella.driver.device_names import pool_name
-from lamella.driver.stack_node import Node
 from lamella.errors import BusyError, CorruptError, LamellaError, NotFoundError
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from lamella.devicemapper.table import ThinPool
     from lamella.driver.backend import DeviceTree
     from lamella.driver.options import Options
+    from lamella.driver.stack_node import Node
     from lamella.thin.format.superblock import Superblock
     from lamella.thin.status import PoolStatus
 
@@ -242,10 +242,13 @@ class LoopLvm(PoolBackend):
         return []
 
     def structure(self, devices: PoolDevices, status: PoolStatus) -> tuple[list[Node], list[Node]]:
+        from lamella.driver.stack_node import Node
+
         files = [
             Node("file", str(self.data), devices.data.size, _allocated(self.data), "data"),
             Node("file", str(self.metadata), devices.metadata.size, _allocated(self.metadata), "metadata"),
         ]
+
         return files, files
 
     def names(self) -> dict[str, str]:
