@@ -21,8 +21,7 @@ def replacing(path: Path, *, temporary: Path | None = None, mode: int = 0o666) -
     """
     fresh = temporary or temporary_name(path)
     try:
-        opener = lambda name, flags: os.open(name, flags, mode)  # noqa: E731
-        with open(fresh, "wb", buffering=1 << 18, opener=opener) as file:
+        with open(fresh, "wb", 1 << 18, opener=lambda name, flags: os.open(name, flags, mode)) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
