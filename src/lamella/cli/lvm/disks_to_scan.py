@@ -24,6 +24,7 @@ from lamella.lvm.session.devices_file import (
     disks_of_machine,
     read_devices_file,
 )
+from lamella.store.default_root import default_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,14 +35,8 @@ if TYPE_CHECKING:
 
 def state_root(args: Arguments) -> Path:
     """``--root``, ``$LAMELLA_ROOT``, or the default place of a store."""
-    named = args.text("root") or os.environ.get("LAMELLA_ROOT")
-    if named:
-        return Path(named).absolute()
-    if os.geteuid() == 0:
-        return Path("/var/lib/lamella")
-    from platformdirs import user_data_path
-
-    return user_data_path("lamella", appauthor=False)
+    named = args.text("root")
+    return Path(named).absolute() if named else default_root()
 
 
 def is_explicit(args: Arguments) -> bool:
