@@ -228,3 +228,10 @@ def test_completion_loads_little() -> None:
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_every_shared_option_is_offered_before_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["__complete", "--"]) == 0
+    offered = [line.partition("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    shared = ["--root", "--engine", "--wait", "--quiet", "--verbose", "--debug"]
+    assert offered == [*shared, "--version", "--help"]

@@ -56,6 +56,13 @@ def command_parser(name: str) -> Parser:
     return parser
 
 
+def shared_options() -> Parser:
+    """A parser of the options alone that all commands share, which may also stand before a command."""
+    parser = Parser(prog="lamella", add_help=False)
+    _shared(parser)
+    return parser
+
+
 def _shared(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("shared options")
     group.add_argument("--root", metavar="DIR", type=_folder, default=None, help="the store's folder")

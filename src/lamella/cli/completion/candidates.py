@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
-from lamella.cli.parsing import TAKES_VALUE, command_parser
+from lamella.cli.parsing import TAKES_VALUE, command_parser, shared_options
 
 if TYPE_CHECKING:
     import argparse
@@ -23,15 +23,8 @@ if TYPE_CHECKING:
 
 FILES: Candidate = (":files", "")
 FOLDERS: Candidate = (":folders", "")
-GLOBAL_OPTIONS = {
-    "--root": "the store's folder",
-    "--engine": "what maps blocks",
-    "--wait": "seconds to wait for the store",
-    "--quiet": "show no progress",
-    "--version": "print the version",
-    "--help": "list the commands",
-}
-ENGINES = ("auto", "user", "kernel")
+PROGRAM_OPTIONS = {"--version": "print the version", "--help": "list the commands"}
+"""Those that stand alone; the others before a command are the shared options of all commands."""
 DEVICES = Path("/dev/mapper")
 
 
@@ -53,9 +46,11 @@ def _offered(before: Sequence[str], current: str) -> Iterable[Candidate]:
         at += 2 if before[at] in TAKES_VALUE else 1
     root = _root(before)
     if at > len(before):  # the last word is a shared option that takes a value
-        return _shared_value(before[-1])
+        return _by_parser(shared_options(), before[-1:], current, root)
     if at == len(before):
-        return GLOBAL_OPTIONS.items() if current.startswith("-") else _commands()
+        if not current.startswith("-"):
+            return _commands()
+        return [*_by_parser(shared_options(), [], current, root), *PROGRAM_OPTIONS.items()]
     name, rest = before[at], before[at + 1 :]
     if name == "help":
         return [] if rest else _commands()
@@ -78,12 +73,6 @@ def _root(before: Sequence[str]) -> Path | None:
         if word.startswith("--root="):
             return Path(word.partition("=")[2])
     return None
-
-
-def _shared_value(option: str) -> Iterable[Candidate]:
-    if option == "--root":
-        return [FOLDERS]
-    return [(engine, "") for engine in ENGINES] if option == "--engine" else []
 
 
 def _commands() -> Iterator[Candidate]:
