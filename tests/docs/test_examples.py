@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from scripts.reference.commands import all_pages
 
+from lamella.cli.command_line import split_command
 from lamella.cli.command_table import LVM, LVM_NAMES
 from lamella.cli.lvm.syntax.grammar import find_command
 from lamella.cli.lvm.syntax.parse import parse as parse_lvm
@@ -139,7 +140,7 @@ def test_each_example_is_run_or_parsed() -> None:
 
 @pytest.mark.parametrize("example", sorted(KERNEL | NETWORK))
 def test_arguments_are_those_of_the_command(example: str) -> None:
-    assert parse(example.split()[1:]).run
+    assert parse(*split_command(example.split()[1:])).run
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -204,7 +204,7 @@ def test_no_store(tmp_path: Path, read_only: bool) -> None:
 
 def test_engines(root: Path) -> None:
     Store.open(root, read_only=True, engine="user").close()
-    with pytest.raises(UnsupportedError, match="no engine 'steam'"):
+    with pytest.raises(UsageError, match="no engine 'steam'"):
         Store.open(root, engine="steam")
 
 
@@ -224,7 +224,7 @@ def test_the_engine_is_what_was_asked_for_or_set_up(root: Path, monkeypatch: pyt
     Store.setup(root, engine="user").close()
     assert [chosen(), chosen("kernel")] == ["user", "kernel"]
     monkeypatch.setenv("LAMELLA_ENGINE", "steam")
-    with pytest.raises(UnsupportedError, match="LAMELLA_ENGINE"):
+    with pytest.raises(UsageError, match="LAMELLA_ENGINE"):
         chosen()
 
 

@@ -9,6 +9,7 @@ import signal
 import sys
 
 from lamella._version import __version__
+from lamella.cli.command_line import split_command
 from lamella.cli.command_table import COMMANDS, DM, DM_NAMES, LVM, LVM_NAMES, THIN_TOOL_NAMES, THIN_TOOLS
 from lamella.cli.process import Terminated, discard_output, prepare
 from lamella.errors import LamellaError, MissingError
@@ -29,13 +30,14 @@ def main(argv: list[str] | None = None) -> int:
         bare = os.path.basename(sys.argv[0])
         if bare in THIN_TOOL_NAMES or bare in LVM_NAMES or bare in DM_NAMES:
             arguments = [bare, *arguments]
-    arguments = _command_first(arguments)
-    lvm_alone = argv is None and bool(arguments) and arguments[0] in LVM_NAMES
-    if lvm_alone:
-        gc.disable()  # a short-lived process with many small objects and hardly any cycles
+    lvm_alone = False
     try:
+        before, command, rest = split_command(arguments)
+        lvm_alone = argv is None and command in LVM_NAMES
+        if lvm_alone:
+            gc.disable()  # a short-lived process with many small objects and hardly any cycles
         try:
-            code = _dispatch(arguments)
+            code = _dispatch(before, command, rest)
         finally:
             sys.stdout.flush()  # even after --help, which leaves with SystemExit
         if lvm_alone:
@@ -83,48 +85,38 @@ def main(argv: list[str] | None = None) -> int:
         return INTERNAL_ERROR
 
 
-def _command_first(arguments: list[str]) -> list[str]:
-    """``--root DIR lvs`` as ``lvs --root DIR``: the parsers of LVM2's and dmsetup's commands expect that."""
-    at = 0
-    while at + 2 < len(arguments) and arguments[at] in ("--root", "--engine"):
-        at += 2
-    if not at or (arguments[at] not in LVM_NAMES and arguments[at] not in DM_NAMES):
-        return arguments
-    return [arguments[at], *arguments[:at], *arguments[at + 1 :]]
-
-
-def _dispatch(arguments: list[str]) -> int:
+def _dispatch(before: list[str], command: str, rest: list[str]) -> int:
     if os.environ.get("LAMELLA_LOG"):
         from lamella.cli.log_output import configure
 
         configure()
-    if arguments and arguments[0] in THIN_TOOL_NAMES:
+    if command in THIN_TOOL_NAMES:
         from lamella.cli.thin import tools
 
-        return tools.main(arguments[0], arguments[1:])
-    if arguments and arguments[0] in LVM_NAMES:
+        return tools.main(command, [*before, *rest])
+    if command in LVM_NAMES:
         from lamella.cli.lvm import main_lvm
 
-        return main_lvm(arguments[0], arguments[1:])
-    if arguments and arguments[0] in DM_NAMES:
+        return main_lvm(command, [*before, *rest])
+    if command in DM_NAMES:
         from lamella.cli.dmsetup import main_dmsetup
 
-        return main_dmsetup(arguments[1:])
-    if arguments and arguments[0] == "__complete":
+        return main_dmsetup([*before, *rest])
+    if command == "__complete":
         from lamella.cli.completion import main_complete
 
-        return main_complete(arguments[1:])
-    if arguments[:1] in (["--version"], ["-V"]):
+        return main_complete(rest)
+    if command in ("--version", "-V"):
         print(f"lamella {__version__}")
         return 0
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        if len(arguments) == 2 and arguments[0] == "help":
-            return _dispatch([arguments[1], "--help"])
+    if command in ("", "-h", "--help", "help"):
+        if rest and rest[0] != "help" and not rest[0].startswith("-"):
+            return _dispatch([], rest[0], ["--help"])
         print(_overview())
         return 0
     from lamella.cli.parsing import parse
 
-    args = parse(arguments)
+    args = parse(before, command, rest)
     if args.verbose or args.debug:
         from lamella.cli.log_output import configure
 

@@ -7,11 +7,11 @@ The reference, the man pages and the completion scripts are made from these pars
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from lamella.cli.arguments import Parser, closest
 from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
 from lamella.errors import UsageError
 
@@ -21,22 +21,16 @@ if TYPE_CHECKING:
     from lamella.store import Store
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser that raises :class:`UsageError`."""
+def parse(before: Sequence[str], name: str, rest: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line of *name*; ``args.run(args)`` carries it out. Raises :class:`UsageError`.
 
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}", hint=f"see '{self.prog} --help'")
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Parse a whole command line; ``args.run(args)`` carries it out. Raises :class:`UsageError`."""
-    before, name, rest = _split(arguments)
+    *before* are the shared options in front of the name, *rest* is what follows it.
+    """
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, [*COMMANDS, *DM_NAMES, *THIN_TOOL_NAMES, *LVM_NAMES], n=1)
-        meant = f"did you mean '{near[0]}'? " if near else ""
+        near = closest(name, [*COMMANDS, *DM_NAMES, *THIN_TOOL_NAMES, *LVM_NAMES])
+        meant = f"did you mean '{near}'? " if near else ""
         raise UsageError(f"there is no command {name!r}", hint=f"{meant}'lamella --help' lists them all")
-    parser = command_parser(name)
-    return parser.parse_args([*rest, *before] if "--" not in rest else [*before, *rest])
+    return command_parser(name).read(rest, before)
 
 
 def command_parser(name: str) -> Parser:
@@ -103,20 +97,6 @@ def _seconds(text: str) -> float:
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
     return value
-
-
-TAKES_VALUE = ("--root", "--engine", "--wait")
-"""The shared options that take a value."""
-
-
-def _split(arguments: list[str]) -> tuple[list[str], str, list[str]]:
-    """Shared options given before the command, the command's name, and the rest."""
-    at = 0
-    while at < len(arguments) and arguments[at].startswith("-"):
-        at += 2 if arguments[at] in TAKES_VALUE else 1
-    if at >= len(arguments):
-        raise UsageError("no command was given", hint="'lamella --help' lists them")
-    return arguments[:at], arguments[at], arguments[at + 1 :]
 
 
 def open_store(args: argparse.Namespace, *, read_only: bool = False) -> Store:

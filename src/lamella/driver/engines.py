@@ -28,7 +28,7 @@ ENGINES = ("auto", "user", "kernel")
 def asked_for(engine: str, configured: str = "") -> str:
     """The engine that was asked for: for "auto", the environment decides, and then the store's settings.
 
-    Raises :class:`UnsupportedError` for an unknown name.
+    Raises :class:`UsageError` for an unknown name.
     """
     for where, name in (
         ("", engine),
@@ -36,7 +36,7 @@ def asked_for(engine: str, configured: str = "") -> str:
         (" (config.toml)", configured),
     ):
         if name and name not in ENGINES:
-            raise UnsupportedError(f"there is no engine {name!r}{where}", hint=f"known: {', '.join(ENGINES)}")
+            raise UsageError(f"there is no engine {name!r}{where}", hint=f"known: {', '.join(ENGINES)}")
         if name and name != "auto":
             return name
     return "auto"

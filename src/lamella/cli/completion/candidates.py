@@ -11,8 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lamella.cli.command_line import TAKES_VALUE
 from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
-from lamella.cli.parsing import TAKES_VALUE, command_parser, shared_options
+from lamella.cli.parsing import command_parser, shared_options
 
 if TYPE_CHECKING:
     import argparse
