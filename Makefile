@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 PYTEST_ARGS ?=
 
-.PHONY: help quickstart test-tools test coverage guest test-guest fixtures power-cuts guest-shell lint types check lock dist \
+.PHONY: help quickstart test-tools test coverage guest test-guest fixtures power-cuts lvm-sessions guest-shell lint types check lock dist \
 	docs benchmarks benchmarks-guest clean
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test-guest   run the tests that need a real kernel, in a guest"
 	@echo "make fixtures     make tests/fixtures again in that guest, into build/fixtures"
 	@echo "make power-cuts   kill such a guest while it works, and check what is left (LAMELLA_ROUNDS=2)"
+	@echo "make lvm-sessions run random sessions by LVM2 and by Lamella, and list what differs (SEEDS=0-99)"
 	@echo "make guest-shell  a prompt in that guest"
 	@echo "make check        lint, types, layers, unused code"
 	@echo "make docs         build the documentation site"
@@ -69,6 +70,12 @@ power-cuts: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
 	@sh scripts/system-packages.sh qemu
 	$(PYTHON) -m scripts.power_cuts
+
+# As root: both work on loop devices.
+SEEDS ?= 0-99
+lvm-sessions: $(VENV)/.dev
+	@sh scripts/system-packages.sh test
+	$(PYTHON) -m tests.lvm.differential --seeds $(SEEDS)
 
 guest-shell: guest
 	@$(PYTHON) -m scripts.guest shell

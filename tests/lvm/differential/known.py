@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Differences that stay. Each is explained in docs/reference/lvm-commands.md, "What differs from LVM2"."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.lvm.differential.compare import Result
+
+
+@dataclass(frozen=True)
+class Known:
+    """A step is excused if every pattern given is found: in the words, in what the real one said, in what we
+    said.
+
+    *explained* is a part of the sentence in the documentation; "" for what only the missing device-mapper
+    of the machine makes differ.
+    """
+
+    explained: str
+    words: str = ""
+    real: str = ""
+    ours: str = ""
+
+    def fits(self, words: str, real: Result, ours: Result) -> bool:
+        """Whether this explains the step."""
+        return bool(
+            re.search(self.words, words)
+            and re.search(self.real, real.said)
+            and re.search(self.ours, ours.said)
+        )
+
+
+KNOWN = (
+    Known("", real=r"without using device-mapper kernel driver"),
+    Known("", real=r"requires? activation|Device-mapper is not|Cannot activate|compiled without activation"),
+)
+
+
+def explanation(words: Sequence[str], real: Result, ours: Result) -> Known | None:
+    """The known difference that explains the step, or None."""
+    line = " ".join(words)
+    return next((known for known in KNOWN if known.fits(line, real, ours)), None)

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is on the disks before a session."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tests.lvm.differential.programs import ours, real
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.lvm.differential.disks import Disks
+
+
+def empty(disks: Disks) -> None:
+    """Nothing."""
+
+
+def orphans(disks: Disks) -> None:
+    """Physical volumes in no group, of several kinds."""
+    a, b, c, *_ = disks.devices
+    _real(disks, f"pvcreate {a}", f"pvcreate --pvmetadatacopies 2 {b}", f"pvcreate --pvmetadatacopies 0 {c}")
+
+
+def volumes(disks: Disks) -> None:
+    """A group of linear and striped volumes with tags, and one spare disk."""
+    a, b, c, d, _e = disks.devices
+    _real(
+        disks,
+        f"vgcreate vg {a} {b} {c}",
+        "lvcreate -L8m -n a vg --addtag t1",
+        "lvcreate -i2 -L16m -n b vg",
+        "lvcreate -l7 -n lv1 vg -pr",
+        "vgchange --addtag t2 vg",
+        f"pvchange --addtag t1 {b}",
+        f"pvcreate {d}",
+    )
+
+
+def two(disks: Disks) -> None:
+    """Two groups, one without spare space."""
+    a, b, c, *_ = disks.devices
+    _real(
+        disks,
+        f"vgcreate -s1m vg {a} {b}",
+        f"vgcreate -s8m other {c}",
+        "lvcreate -L8m -n a vg",
+        "lvcreate -l100%FREE -n a other",
+        "vgchange --setautoactivation n other",
+    )
+
+
+def thin(disks: Disks) -> None:
+    """A thin pool with volumes and snapshots (the real one creates none without device-mapper)."""
+    a, b, c, *_ = disks.devices
+    _ours(
+        disks,
+        f"vgcreate vg {a} {b} {c}",
+        "lvcreate -T -L64m -n pool vg",
+        "lvcreate -V100m -T vg/pool -n a",
+        "lvcreate -V8m -T vg/pool -n b",
+        "lvcreate -s vg/a -n snap",
+        "lvcreate -L8m -n lin vg",
+    )
+
+
+def partial(disks: Disks) -> None:
+    """A group with a physical volume that is not there, below two of its volumes."""
+    a, b, c, *_ = disks.devices
+    _real(
+        disks,
+        f"vgcreate vg {a} {b} {c}",
+        f"lvcreate -L8m -n a vg {a}",
+        f"lvcreate -L8m -n b vg {b}",
+        f"lvcreate -i2 -L16m -n lv1 vg {b} {c}",
+    )
+    _wipe(disks, 1)
+
+
+def lost_unused(disks: Disks) -> None:
+    """A group with an unused physical volume that is not there."""
+    a, b, c, *_ = disks.devices
+    _real(disks, f"vgcreate vg {a} {b} {c}", f"lvcreate -L8m -n a vg {a}")
+    _wipe(disks, 2)
+
+
+def returned(disks: Disks) -> None:
+    """A physical volume that was away while its group changed."""
+    a, b, c, *_ = disks.devices
+    _real(disks, f"vgcreate vg {a} {b} {c}", f"lvcreate -L8m -n a vg {b}")
+    kept = disks.content()
+    _wipe(disks, 1)
+    _real(disks, "vgchange --addtag t1 vg")
+    now = disks.content()
+    runs = list(now.disks)
+    runs[1] = kept.disks[1]
+    disks.put_back(type(now)(tuple(runs), now.files), now)
+
+
+def removed_meanwhile(disks: Disks) -> None:
+    """A physical volume that was away while its group was reduced."""
+    a, b, c, *_ = disks.devices
+    _real(disks, f"vgcreate vg {a} {b} {c}", f"lvcreate -L8m -n a vg {a}")
+    kept = disks.content()
+    _wipe(disks, 2)
+    _real(disks, "vgreduce --removemissing vg")
+    now = disks.content()
+    runs = list(now.disks)
+    runs[2] = kept.disks[2]
+    disks.put_back(type(now)(tuple(runs), now.files), now)
+
+
+def duplicates(disks: Disks) -> None:
+    """Two disks with the same physical volume."""
+    a, b, *_ = disks.devices
+    _real(disks, f"vgcreate vg {a} {b}", f"lvcreate -L8m -n a vg {a}")
+    now = disks.content()
+    runs = list(now.disks)
+    runs[2] = runs[0]
+    disks.put_back(type(now)(tuple(runs), now.files), now)
+
+
+def same_names(disks: Disks) -> None:
+    """Two groups of one name."""
+    a, b, c, *_ = disks.devices
+    _real(disks, f"vgcreate vg {a}", "lvcreate -L8m -n a vg")
+    first = disks.content()
+    _wipe(disks, 0)
+    _real(disks, f"vgcreate vg {b} {c}", "lvcreate -L8m -n b vg")
+    now = disks.content()
+    runs = list(now.disks)
+    runs[0] = first.disks[0]
+    disks.put_back(type(now)(tuple(runs), now.files), now)
+
+
+def others(disks: Disks) -> None:
+    """Groups of another host, an exported one, a read-only one."""
+    a, b, c, d, _e = disks.devices
+    _real(
+        disks,
+        f'vgcreate --systemid host1 foreign {a} --config local/extra_system_ids=["host1"]',
+        f"vgcreate vg {b}",
+        "vgexport vg",
+        f"vgcreate other {c}",
+        "lvcreate -L8m -n a other",
+        f"vgcreate g3 {d}",
+        "lvcreate -L8m -n a g3",
+    )
+
+
+def few_areas(disks: Disks) -> None:
+    """A group with metadata on one of its disks only, and one area that is ignored."""
+    a, b, c, *_ = disks.devices
+    _real(
+        disks,
+        f"pvcreate --pvmetadatacopies 0 {a}",
+        f"pvcreate --pvmetadatacopies 2 {b}",
+        f"pvcreate --metadataignore y {c}",
+        f"vgcreate vg {a} {b} {c}",
+        "lvcreate -L8m -n a vg",
+    )
+
+
+STARTS: tuple[Callable[[Disks], None], ...] = (
+    empty, orphans, volumes, volumes, volumes, two, thin, thin, partial, lost_unused, returned,
+    removed_meanwhile, duplicates, same_names, others, few_areas,
+)  # fmt: skip
+
+
+def _real(disks: Disks, *lines: str) -> None:
+    for line in lines:
+        answer = real([*line.split(), "-y"] if re.match("lvcreate", line) else line.split(), disks.around)
+        assert answer.code == 0, (line, answer)
+
+
+def _ours(disks: Disks, *lines: str) -> None:
+    for line in lines:
+        answer = ours(line.split(), disks.around)
+        assert answer.code == 0, (line, answer)
+
+
+def _wipe(disks: Disks, number: int) -> None:
+    now = disks.content()
+    runs = list(now.disks)
+    runs[number] = ()
+    disks.put_back(type(now)(tuple(runs), now.files), now)
