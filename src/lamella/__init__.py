@@ -7,11 +7,9 @@ and :class:`lamella.Volume` are the thin pool below it. They are loaded when the
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
 from lamella._version import __version__
 
+TYPE_CHECKING = False  # typing's, without importing it: this is loaded before the program heeds signals
 if TYPE_CHECKING:
     from lamella.store.store import Store
     from lamella.thin.engine.pool import Pool
@@ -29,6 +27,8 @@ _PLACES = {
 def __getattr__(name: str) -> object:
     if name not in _PLACES:
         raise AttributeError(f"module 'lamella' has no attribute {name!r}")
+    from importlib import import_module
+
     found = getattr(import_module(_PLACES[name]), name)
     globals()[name] = found
     return found

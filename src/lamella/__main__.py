@@ -3,6 +3,6 @@
 
 import sys
 
-from lamella.cli.main import main
+from lamella.cli.start import main
 
 sys.exit(main())

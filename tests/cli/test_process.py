@@ -18,6 +18,8 @@ from lamella.cli.main import main
 from tests.support.images import write_docker_archive
 
 LAMELLA = [sys.executable, "-m", "lamella"]
+NOTICING = [sys.executable, "-X", "dev", "-W", "ignore", "-m", "lamella"]
+"""Errors while something is closed are printed, as Python does by itself from 3.13 on."""
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +55,66 @@ OUTPUTS = (
 def test_output_that_cannot_be_written(
     base: list[str], command: list[str], redirection: str, code: int, reason: str
 ) -> None:
-    done = _redirected([*base, *command], redirection)
+    done = _redirected([*NOTICING, *base[len(LAMELLA) :], *command], redirection)
     assert done.returncode == code, done
     assert done.stderr.startswith(f"lamella: error: cannot write to the standard output: {reason}\n")
     assert "Exception" not in done.stderr
+
+
+STREAMS = (
+    "--help",
+    "help ps",
+    "completion bash",
+    "info",
+    "info --json",
+    "images",
+    "images -q",
+    "ps",
+    "df",
+    "map --tree",
+    "inspect sample",
+    "ls web",
+    "ls -lR web",
+    "cat web:/etc/hostname",
+    "check",
+    "setup loop-lvm --plan",
+    "activate --print-unit",
+    "export web",
+    "export web -o /dev/stdout",
+    "save sample",
+    "save --format oci-archive sample",
+    "save -o /dev/stdout sample",
+    "cp web:/etc -",
+    "tag sample other",
+    "lvs --help",
+    "dmsetup ls",
+)
+
+
+@pytest.mark.parametrize("line", STREAMS)
+def test_a_closed_pipe_ends_a_command_silently(base: list[str], line: str) -> None:
+    """As SIGPIPE ends any program: bash reports 141 then, and nobody says anything."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [*NOTICING, *base[len(LAMELLA) :], *line.split()]
+    if line.startswith(("lvs", "--help", "help")):
+        command = [*NOTICING, *line.split()]
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writing)
+    silent = line.startswith("tag")  # prints nothing, so it never learns of the pipe
+    assert (done.returncode, done.stderr) == (0 if silent else 141, "")
+
+
+def test_errors_that_nobody_reads_keep_their_exit_code(base: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([*base, "inspect", "nobody"], stderr=writing, check=False)
+    finally:
+        os.close(writing)
+    assert done.returncode == 3
 
 
 @pytest.mark.parametrize(("command", "code"), [(["load"], 9), (["cp", "-", "web:/"], 13)])
@@ -148,6 +206,56 @@ def test_signals_undo_the_unfinished_step(base: list[str], tmp_path: Path, numbe
     assert subprocess.run([*base, "df", "--json"], check=True, capture_output=True).stdout == before
 
 
+INTERRUPTED_AT = """
+import os, signal, sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "MODULE":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from lamella.cli.start import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "silent"),
+    [
+        ("lamella.cli.main", True),
+        ("lamella.cli.command_table", True),
+        ("lamella.errors", True),
+        ("argparse", False),
+        ("lamella.cli.commands.df", False),
+        ("sqlite3", False),
+        ("numpy", False),
+    ],
+)
+def test_an_interrupt_shows_no_traceback(base: list[str], module: str, silent: bool) -> None:
+    """However early it comes: bash reports 130 for an exit by SIGINT as for the exit code 130."""
+    code = INTERRUPTED_AT.replace("MODULE", module)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *base[len(LAMELLA) :], "df"], capture_output=True, text=True, check=False
+    )
+    if silent:
+        assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+    else:
+        assert done.returncode == 130
+        assert done.stderr == "lamella: interrupted; the interrupted operation was rolled back\n"
+
+
+def test_an_ignored_interrupt_stays_ignored() -> None:
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); import lamella.cli.start;"
+        "from lamella.cli.process import prepare; prepare(); print(repr(signal.getsignal(2)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert b"SIG_IGN" in done.stdout
+
+
 def test_nohup_is_heeded() -> None:
     code = (
         "import signal; from lamella.cli.process import prepare; prepare();print(repr(signal.getsignal(1)))"
@@ -170,7 +278,7 @@ def test_too_little_memory_is_no_fault(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def broken(arguments: list[str]) -> int:
+    def broken(before: list[str], name: str, rest: list[str]) -> int:
         raise failure
 
     monkeypatch.setattr("lamella.cli.parsing.parse", broken)

@@ -125,8 +125,13 @@ def explain(error: OSError, doing: str, name: str) -> LamellaError:
 
 @contextmanager
 def explaining(doing: str, name: str) -> Iterator[None]:
-    """Raise an ``OSError`` of the block as what :func:`explain` makes of it."""
+    """Raise an ``OSError`` of the block as what :func:`explain` makes of it.
+
+    Not that a pipe's reader is gone: who writes to a pipe that was closed ends silently, as by SIGPIPE.
+    """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise explain(error, doing, name) from error

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 
 from lamella._version import __version__
 from lamella.cli.command_line import split_command
@@ -25,13 +26,13 @@ def main(argv: list[str] | None = None) -> int:
     is that tool.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    if argv is None:
-        prepare()
-        bare = os.path.basename(sys.argv[0])
-        if bare in THIN_TOOL_NAMES or bare in LVM_NAMES or bare in DM_NAMES:
-            arguments = [bare, *arguments]
     lvm_alone = False
     try:
+        if argv is None:
+            prepare()
+            bare = os.path.basename(sys.argv[0])
+            if bare in THIN_TOOL_NAMES or bare in LVM_NAMES or bare in DM_NAMES:
+                arguments = [bare, *arguments]
         before, command, rest = split_command(arguments)
         lvm_alone = argv is None and command in LVM_NAMES
         if lvm_alone:
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Terminated) else signal.SIGINT
         what = "terminated" if isinstance(error, Terminated) else "interrupted"
-        print(f"lamella: {what}; the interrupted operation was rolled back", file=sys.stderr)
+        _say(f"lamella: {what}; the interrupted operation was rolled back")
         return 128 + number
     except BrokenPipeError:
         discard_output()
@@ -77,10 +78,9 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("LAMELLA_DEBUG"):
             raise
-        print(
+        _say(
             f"lamella: internal error: {type(error).__name__}: {error}\n"
-            "  This is a bug in Lamella. Run again with LAMELLA_DEBUG=1 and report the output.",
-            file=sys.stderr,
+            "  This is a bug in Lamella. Run again with LAMELLA_DEBUG=1 and report the output."
         )
         return INTERNAL_ERROR
 
@@ -163,9 +163,13 @@ def _explain(error: LamellaError) -> None:
     from lamella.remedies import hint_of
 
     bold, red, plain = ("\x1b[1m", "\x1b[31m", "\x1b[0m") if _coloured() else ("", "", "")
-    print(f"{bold}lamella: {red}error:{plain} {error.message}", file=sys.stderr)
-    if hint := hint_of(error):
-        print(f"  {hint}", file=sys.stderr)
+    hint = hint_of(error)
+    _say(f"{bold}lamella: {red}error:{plain} {error.message}" + (f"\n  {hint}" if hint else ""))
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # nobody reads it any more; the exit code still says that it failed
+        print(text, file=sys.stderr)
 
 
 def _coloured() -> bool:

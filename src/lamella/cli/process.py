@@ -28,6 +28,8 @@ class Terminated(KeyboardInterrupt):
 def prepare() -> None:
     """Call once, before anything is opened."""
     _open_standard_streams()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as lamella.cli.start has left it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in ENDING_SIGNALS:
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup's ignored SIGHUP stays ignored
             signal.signal(number, _terminate)

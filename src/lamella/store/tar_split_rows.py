@@ -18,19 +18,26 @@ PIECE = 256 << 10
 
 
 class SplitWriter(io.RawIOBase):
-    """Writes rows inside the open transaction. :meth:`close` writes the last one."""
+    """Writes rows inside the open transaction. :meth:`close` writes the last one.
+
+    The first failure is raised. What is written after it is discarded, as the transaction will be rolled
+    back: buffers above flush once more when they are closed, by then without a database.
+    """
 
     def __init__(self, state: State, chain_id: str) -> None:
         self._connection = state.connection
         self._chain_id = chain_id
         self._pending = bytearray()
         self._piece = 0
+        self._failed = False
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Buffer, /) -> int:
         view = memoryview(data).cast("B")
+        if self._failed:
+            return len(view)
         self._pending += view
         while len(self._pending) >= PIECE:
             self._put(bytes(self._pending[:PIECE]))
@@ -38,16 +45,23 @@ class SplitWriter(io.RawIOBase):
         return len(view)
 
     def _put(self, piece: bytes) -> None:
-        self._connection.execute(
-            "INSERT INTO tar_split VALUES (?, ?, ?)", (self._chain_id, self._piece, piece)
-        )
+        try:
+            self._connection.execute(
+                "INSERT INTO tar_split VALUES (?, ?, ?)", (self._chain_id, self._piece, piece)
+            )
+        except BaseException:
+            self._failed = True
+            raise
         self._piece += 1
 
     def close(self) -> None:
-        if not self.closed and self._pending:
-            self._put(bytes(self._pending))
-            self._pending.clear()
-        super().close()
+        rest = b"" if self.closed or self._failed else bytes(self._pending)
+        self._pending.clear()
+        try:
+            if rest:
+                self._put(rest)
+        finally:
+            super().close()  # else the collector closes it once more
 
 
 class SplitReader(io.RawIOBase):

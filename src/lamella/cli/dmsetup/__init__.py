@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli.process import discard_output
 from lamella.errors import LamellaError
 from lamella.remedies import hint_of
 
@@ -64,9 +63,6 @@ def main_dmsetup(argv: Sequence[str]) -> int:
         hint = hint_of(error)
         next_step = f"  {hint}\n" if hint else ""
         sys.stderr.write(f"{error.message}\n{next_step}Command failed.\n")
-        return FAILED
-    except BrokenPipeError:
-        discard_output()
         return FAILED
     return 0
 
