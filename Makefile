@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 PYTEST_ARGS ?=
 
-.PHONY: help quickstart test-tools test coverage guest test-guest fixtures power-cuts lvm-sessions guest-shell lint types check lock dist \
+.PHONY: help quickstart test-tools test coverage guest test-guest fixtures power-cuts fuzz lvm-sessions guest-shell lint types check lock dist \
 	docs benchmarks benchmarks-guest clean
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make fixtures     make tests/fixtures again in that guest, into build/fixtures"
 	@echo "make power-cuts   kill such a guest while it works, and check what is left (LAMELLA_ROUNDS=2)"
 	@echo "make lvm-sessions run random sessions by LVM2 and by Lamella, and list what differs (SEEDS=0-99)"
+	@echo "make fuzz         try changed inputs on every parser (LAMELLA_ROUNDS=10000 for each; FUZZ names some)"
 	@echo "make guest-shell  a prompt in that guest"
 	@echo "make check        lint, types, layers, unused code"
 	@echo "make docs         build the documentation site"
@@ -76,6 +77,10 @@ SEEDS ?= 0-99
 lvm-sessions: $(VENV)/.dev
 	@sh scripts/system-packages.sh test
 	$(PYTHON) -m tests.lvm.differential --seeds $(SEEDS)
+
+FUZZ ?=
+fuzz: test-tools
+	$(PYTHON) -m scripts.fuzz $(FUZZ)
 
 guest-shell: guest
 	@$(PYTHON) -m scripts.guest shell

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tars of layers, image archives and layouts, and the JSON documents in them."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.fuzz.mutate import mutate_json
+from scripts.fuzz.target import Target
+from tests.support.images import (
+    SAMPLE_LAYERS,
+    Sample,
+    compact,
+    make_tar,
+    write_docker_archive,
+    write_oci_archive,
+)
+
+from lamella.errors import LamellaError
+from lamella.fs.tar.read import read_tar
+from lamella.fs.tar.split import TarSplitWriter, reassemble
+from lamella.images.archive import open_archive
+from lamella.images.config import parse_config
+from lamella.images.manifest import parse_manifest
+from lamella.images.platform import Platform
+from lamella.images.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+
+def reseal_tar(data: bytearray) -> None:
+    """Make the checksum of each header right, as far as the sizes in them lead."""
+    place = 0
+    while place + 512 <= len(data):
+        header = data[place : place + 512]
+        if not any(header):
+            return
+        header[148:156] = b" " * 8
+        data[place + 148 : place + 156] = b"%06o\0 " % sum(header)
+        digits = bytes(header[124:136]).strip(b" \0")
+        size = int(digits, 8) if digits and not digits.strip(b"01234567") else 0
+        place += 512 - (-size // 512) * 512
+
+
+def _tars() -> list[bytes]:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for kind, name, link in (
+            (tarfile.DIRTYPE, "d", ""),
+            (tarfile.REGTYPE, "d/" + "n" * 150, ""),
+            (tarfile.LNKTYPE, "d/h", "d/" + "n" * 150),
+            (tarfile.SYMTYPE, "d/s", "/t" * 100),
+            (tarfile.CHRTYPE, "d/c", ""),
+            (tarfile.FIFOTYPE, "d/f", ""),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.uid = kind, link, 1 << 30
+            tar.addfile(info)
+    info = tarfile.TarInfo("x\u00e4" * 60)
+    info.size = 5
+    info.pax_headers = {"SCHILY.xattr.user.a": "b", "mtime": "1.5", "GNU.sparse.major": "1", "path": "p" * 90}
+    sparse = tarfile.TarInfo("sparse")
+    content = b"1\n0\n5\n".ljust(512, b"\0") + b"hello"
+    sparse.size = len(content)
+    sparse.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "real",
+        "GNU.sparse.realsize": "4096",
+    }
+    odd = io.BytesIO()
+    with tarfile.open(fileobj=odd, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "g"}) as tar:
+        tar.addfile(sparse, io.BytesIO(content))
+        info.pax_headers.pop("GNU.sparse.major")
+        tar.addfile(info, io.BytesIO(b"hello"))
+    return [*SAMPLE_LAYERS, out.getvalue(), odd.getvalue(), make_tar({})]
+
+
+class _Stream:
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+
+    def readinto(self, target: memoryview, /) -> int:
+        return self._file.readinto(target)
+
+
+def _read_tar(data: bytes) -> object:
+    kinds = []
+    buffer = memoryview(bytearray(1 << 16))
+    for entry, payload in read_tar(_Stream(data)):
+        kinds.append(entry.kind.value)
+        if payload is not None:
+            while payload.read_into(buffer):
+                pass
+    return tuple(kinds[:20])
+
+
+def _split_tars() -> list[bytes]:
+    """Records of tars, as the store keeps them."""
+    found = []
+    for tar in SAMPLE_LAYERS:
+        out = io.BytesIO()
+        with TarSplitWriter(out) as split:
+            for _, payload in read_tar(_Stream(tar), recorder=split):
+                if payload is not None:
+                    while payload.read_into(memoryview(bytearray(4096))):
+                        pass
+        found.append(out.getvalue())
+    return found
+
+
+def _reassemble(data: bytes) -> object:
+    class Nothing:
+        def write(self, data: bytes, /) -> None: ...
+
+    def file(path: bytes, offset: int, length: int, /) -> list[bytes]:
+        return [bytes(min(length, 1 << 16))]
+
+    return reassemble(io.BytesIO(data), file, Nothing())
+
+
+def _archives() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        docker, oci = Path(folder, "docker.tar"), Path(folder, "oci.tar")
+        write_docker_archive(docker)
+        found = [docker.read_bytes()]
+        write_docker_archive(docker, style="modern")
+        write_oci_archive(oci)
+        found += [docker.read_bytes(), oci.read_bytes()]
+        write_oci_archive(oci, as_index=True)
+        found += [oci.read_bytes()]
+        return [*found, _legacy_archive()]
+
+
+def _legacy_archive() -> bytes:
+    low, high = "1" * 64, "2" * 64
+    return make_tar(
+        {
+            f"{low}/json": compact({"id": low, "container_config": {"Cmd": ["sh"]}}),
+            f"{low}/layer.tar": SAMPLE_LAYERS[0],
+            f"{high}/json": compact({"id": high, "parent": low, "os": "linux", "architecture": "amd64"}),
+            f"{high}/layer.tar": SAMPLE_LAYERS[1],
+            "repositories": compact({"old": {"1": high, "2": low}}),
+        }
+    )
+
+
+def _open_archive(data: bytes) -> object:
+    descriptor = os.memfd_create("archive", 0)
+    try:
+        os.write(descriptor, data)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        with open_archive(descriptor) as source:
+            for image in source.images():
+                for layer in image.layers:
+                    with layer.open(max_size=1 << 26) as stream:
+                        stream.verify()
+            return source.kind, len(source.images())
+    finally:
+        os.close(descriptor)
+
+
+def _change_member(random: Random, data: bytes) -> bytes:
+    """Change one JSON document inside an archive, at its place and with its size in the header put right."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            members = [
+                (info, (tar.extractfile(info) or io.BytesIO()).read()) for info in tar if info.size < 1 << 20
+            ]
+    except (tarfile.TarError, OSError, KeyError, ValueError, RecursionError):
+        return data
+    documents = [number for number, (_, content) in enumerate(members) if content[:1] in (b"{", b"[")]
+    if not documents:
+        return data
+    chosen = random.choice(documents)
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for number, (info, content) in enumerate(members):
+            changed = mutate_json(random, content) if number == chosen else content
+            info.size = len(changed) if info.isreg() else 0
+            try:
+                tar.addfile(info, io.BytesIO(changed) if info.isreg() else None)
+            except (ValueError, OSError):
+                return data
+    return out.getvalue()
+
+
+def _documents() -> list[bytes]:
+    samples = [Sample(), Sample(docker_types=True)]
+    found = []
+    for sample in samples:
+        found += [sample.config, compact(sample.manifest()[0])]
+        entry = {
+            "mediaType": sample.manifest_type(),
+            "digest": sample.image_id,
+            "size": 7,
+            "platform": sample.platform(),
+        }
+        found.append(
+            compact({"schemaVersion": 2, "manifests": [entry, {**entry, "annotations": {"a": "b"}}]})
+        )
+    return found
+
+
+def _read_document(data: bytes) -> object:
+    ends: list[object] = []
+    readers: list[Callable[[], object]] = [
+        lambda: parse_manifest(data, "the manifest"),
+        lambda: parse_config(data, "the configuration"),
+    ]
+    for reader in readers:
+        try:
+            ends.append(type(reader()).__name__)
+        except LamellaError as error:
+            ends.append(str(error)[:40])
+    return tuple(ends)
+
+
+def _read_name(data: bytes) -> object:
+    text = data.decode("utf-8", "surrogateescape")
+    ends = []
+    for reader in (Reference.parse, Platform.parse):
+        try:
+            read = reader(text)
+            assert reader(str(read)) == read
+            ends.append(type(read).__name__)
+        except LamellaError as error:
+            ends.append(type(error).__name__)
+    return tuple(ends)
+
+
+_PAX = (
+    b"path= linkpath= size= mtime= SCHILY.xattr. GNU.sparse.map= GNU.sparse.offset= GNU.sparse.numbytes= uid="
+)
+_JSON = (
+    b'{ } [ ] "size": "digest": "sha256: sha512: null 1e999 "mediaType": "config" "manifests" \\u0000 \\ud800'
+)
+_NAMES = b"docker.io/ localhost: @sha256: :latest index.docker.io/library/ [::1]:5 linux/amd64 /arm/v8 .. __"
+_NAME_SEEDS = [b"debian", b"a.b:5000/c/d:1@sha256:" + b"0" * 64, b"linux/arm/v7", b"x/y__z-w:T", b"arm64"]
+
+TARGETS = [
+    Target("tar", _tars, _read_tar, words=tuple(_PAX.split()), reseal=reseal_tar),
+    Target("tar-split", _split_tars, _reassemble),
+    Target(
+        "archive",
+        _archives,
+        _open_archive,
+        words=tuple(_JSON.split()),
+        mutate=_change_member,
+        reseal=reseal_tar,
+    ),
+    Target("image-documents", _documents, _read_document, words=tuple(_JSON.split()), mutate=mutate_json),
+    Target("names", lambda: list(_NAME_SEEDS), _read_name, words=tuple(_NAMES.split())),
+]
