@@ -175,15 +175,17 @@ def test_what_is_lost_is_reported_by_name(boxed: Path) -> None:
     assert_sound(boxed)
 
 
-def test_without_its_base_device_nothing_takes_the_pools_place(boxed: Path) -> None:
+def test_a_pool_with_none_of_the_stores_devices_is_not_swapped_in(boxed: Path) -> None:
     with pool_devices(boxed) as devices:
         with Pool.open(devices.metadata, devices.data, options=PoolOptions(zero=False)) as pool:
-            pool.delete(min(pool.devices()))
+            pool.create_thin(77)
+            for number in set(pool.devices()) - {77}:
+                pool.delete(number)
         devices.metadata.write(_place(devices.metadata, "data space map") * BLOCK_SIZE, NOISE)
         devices.metadata.flush()
     damaged = metadata_of(boxed)
     done = Store.repair(boxed, agree=yes)
-    assert "base device" in done.refusal
+    assert "none of this store's devices" in done.refusal
     assert done.kept == ""
     assert metadata_of(boxed) == damaged
 

@@ -367,7 +367,9 @@ def test_a_lost_device_is_reported(root: Path) -> None:
     with pool_devices(root) as devices, lamella.Pool.open(devices.metadata, devices.data) as pool:
         pool.delete(number)
     with Store.open(root, read_only=True) as store:
-        assert any(f"lacks the thin device {number}" in problem for problem in store.check().problems)
+        assert any(
+            f"thin device {number} is not in the pool" in problem for problem in store.check().problems
+        )
 
 
 def test_a_store_open_for_reading_is_not_written(root: Path) -> None:

@@ -101,9 +101,12 @@ def _seconds(text: str) -> float:
 
 def open_store(args: argparse.Namespace, *, read_only: bool = False) -> Store:
     """The store that the shared options name. Raises :class:`lamella.errors.NotFoundError` and others."""
+    from lamella.cli.output import print_warnings
     from lamella.store import Store
 
-    return Store.open(args.root, read_only=read_only, wait=args.wait, engine=args.engine)
+    store = Store.open(args.root, read_only=read_only, wait=args.wait, engine=args.engine)
+    store.on_warning = lambda warning: print_warnings([warning])
+    return store
 
 
 def open_with_kernel_engine(args: argparse.Namespace) -> Store:

@@ -15,7 +15,7 @@ from lamella.closing import on_error
 from lamella.driver import base_device, engines, transactions
 from lamella.driver.open_devices import OpenDevices
 from lamella.driver.state import BASE, Device
-from lamella.errors import ExistsError, NoSpaceError, ReadOnlyError, UsageError
+from lamella.errors import CorruptError, ExistsError, NoSpaceError, ReadOnlyError, UsageError
 from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.format.space_map import MAX_METADATA_BLOCKS
 from lamella.units import human_size
@@ -100,6 +100,20 @@ class DeviceSet(OpenDevices):
         base = Device(BASE, self.engine.free_device_id(), options.base_size, 0, initialized=True)
         self.engine.create(base, None, fill)
 
+    def make_base_anew(self) -> None:
+        """Replace the base device, which is damaged, by a new one of its size, with the same UUID."""
+        old = self.get(BASE)
+        uuid = self.state.pool().base_uuid
+        same = self.filesystem.uuid_args(uuid)
+        log.info("the base device is damaged (%s): making it anew", self.damage(BASE))
+
+        def fill(volume: ThinVolume) -> None:
+            self.filesystem.make(volume, [*self.options.mkfs_args, *same])
+
+        base = Device(BASE, self.engine.free_device_id(), old.size, 0, initialized=True)
+        self.engine.create(base, None, fill, self.engine.retire(old))
+        self.retry_deletions()
+
     def verify_base(self) -> None:
         """Raise :class:`CorruptError` unless the pool's base device is the one that this store recorded."""
         base_device.verify(self.pool, self.filesystem, self.state, self.backend)
@@ -156,6 +170,12 @@ class DeviceSet(OpenDevices):
         device. If anything fails, the pool and ``state.db`` are as they were, and the error goes on.
         """
         origin = self.get(parent)
+        damage = self.damage(parent)
+        if damage:
+            raise CorruptError(
+                f"device {parent}, of which a snapshot is wanted, is damaged: {damage}",
+                hint="load or pull the image again, which unpacks the layer anew; see: lamella check",
+            )
         if self.state.device(name) is not None:
             raise ExistsError(f"devmapper: device {name} already exists", hint="choose another name")
         size = origin.size if size is None else size

@@ -55,6 +55,18 @@ class OpenDevices:
             raise NotFoundError(f"devmapper: Unknown device {name}", hint="see: lamella check")
         return device
 
+    def damage(self, name: str) -> str:
+        """What is missing of device *name*, in words; "" for one that is whole, as far as is known.
+
+        A repair records what it could not save; other programs may have deleted the thin device.
+        """
+        device = self.state.device(name)
+        if device is None:
+            return "it is not in state.db"
+        if device.damage or self.pool.has_device(device.device_id):
+            return device.damage
+        return f"thin device {device.device_id} is not in the pool"
+
     @property
     def filesystem(self) -> FileSystem:
         """What is in all devices, and how it is read and written."""

@@ -39,7 +39,7 @@ APPLICATION_ID = 0x4C6D6C61
 
 OWNER = "driver"
 POSITION = 0
-VERSION = 1
+VERSION = 2
 
 TABLES = """
 CREATE TABLE pool (
@@ -63,11 +63,17 @@ CREATE TABLE devices (
     size INTEGER NOT NULL,
     transaction_id INTEGER NOT NULL,
     initialized INTEGER NOT NULL,
-    deleted INTEGER NOT NULL
+    deleted INTEGER NOT NULL,
+    damage TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
+
+def _add_damage(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE devices ADD COLUMN damage TEXT NOT NULL DEFAULT ''")
+
+
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _add_damage}
 """From a version to the step that makes the next one of it, inside a transaction."""
 
 

@@ -35,7 +35,7 @@ from lamella.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lamella.driver.schema import Schema
@@ -52,7 +52,10 @@ _NEWER = "use the newer Lamella that wrote it"
 
 @dataclass(frozen=True)
 class Device:
-    """One named thin device: what Docker keeps as a JSON file per device. *size* is in bytes."""
+    """One named thin device: what Docker keeps as a JSON file per device. *size* is in bytes.
+
+    *damage*: what a repair of the pool could not save of it, in words; empty if nothing is missing.
+    """
 
     hash: str
     device_id: int
@@ -60,6 +63,7 @@ class Device:
     transaction_id: int
     initialized: bool = False
     deleted: bool = False
+    damage: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ class State(Closing):
     def open(cls, path: Path, *schemas: Schema, read_only: bool = False) -> State:
         """Open an existing file and bring older tables, the driver's and those of *schemas*, up to date.
 
+        With *read_only* that is done in a copy in memory, and the file stays as it is.
         Raises :class:`NotFoundError`, :class:`CorruptError` (not ours, truncated, damaged) or
         :class:`UnsupportedError` (made by a newer Lamella).
         """
@@ -137,9 +142,9 @@ class State(Closing):
     def _open(cls, path: Path, schemas: Sequence[Schema], *, read_only: bool) -> State:
         connection = _connect(path, read_only=read_only)
         state = cls(path, connection, read_only=read_only)
-        with on_error(connection.close), state._explained("open"):
+        with on_error(lambda: state.connection.close()), state._explained("open"):
             state._check_versions([schema, *schemas])
-            if connection.execute("SELECT count(*) FROM pool").fetchone()[0] != 1:
+            if state.connection.execute("SELECT count(*) FROM pool").fetchone()[0] != 1:
                 raise CorruptError(f"{path} lacks its pool record", hint=_RESTORE)
         return state
 
@@ -153,10 +158,13 @@ class State(Closing):
         for each in schemas:
             self._check_version(each, schema.unpacked(packed, each))
             known |= 0xFF << 8 * each.POSITION
+        older = any(schema.unpacked(packed, each) < each.VERSION for each in schemas)
         if packed - 1 & ~known:
             raise UnsupportedError(
                 f"{self.path} has version {packed}, with tables that this Lamella does not know", hint=_NEWER
             )
+        if older and self.read_only:
+            self._move_to_memory()
         for each in schemas:
             self._migrate(each)
 
@@ -168,12 +176,15 @@ class State(Closing):
                 f"versions up to {tables.VERSION}",
                 hint=_NEWER,
             )
-        if version < tables.VERSION and self.read_only:
-            raise UnsupportedError(
-                f"{self.path} has {tables.OWNER} tables of version {version}, which must be brought to "
-                f"version {tables.VERSION} first",
-                hint="run any command that writes to the store once, such as: lamella tag",
-            )
+
+    def _move_to_memory(self) -> None:
+        """Go on with a copy, for a reader of older tables."""
+        copy = sqlite3.connect(":memory:", isolation_level=None)
+        copy.row_factory = sqlite3.Row
+        with on_error(copy.close):
+            self.connection.backup(copy)
+        self.connection.close()
+        self.connection = copy
 
     def _migrate(self, tables: Schema) -> None:
         """Take the *tables* to their present version, each step in a transaction of its own."""
@@ -185,9 +196,14 @@ class State(Closing):
             step = tables.MIGRATIONS.get(version)
             if step is None:
                 raise CorruptError(f"{self.path} has the unknown version {version}", hint=_RESTORE)
-            with self.transaction():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
                 step(self.connection)
                 self.connection.execute(f"PRAGMA user_version = {packed + (1 << 8 * tables.POSITION)}")
+                self.connection.execute("COMMIT")
+            finally:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close the file, with the last lazy transaction written. Closing twice is harmless."""
@@ -332,9 +348,9 @@ class State(Closing):
     def put_device(self, device: Device) -> None:
         """Add a device, or replace the one of that name, inside a transaction."""
         self.connection.execute(
-            "INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET "
+            "INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET "
             "device_id = excluded.device_id, size = excluded.size, transaction_id = excluded.transaction_id, "
-            "initialized = excluded.initialized, deleted = excluded.deleted",
+            "initialized = excluded.initialized, deleted = excluded.deleted, damage = excluded.damage",
             (
                 device.hash,
                 device.device_id,
@@ -342,12 +358,19 @@ class State(Closing):
                 device.transaction_id,
                 int(device.initialized),
                 int(device.deleted),
+                device.damage,
             ),
         )
 
     def mark_deleted(self, name: str) -> None:
         """Mark a device for deletion, inside a transaction."""
         self.connection.execute("UPDATE devices SET deleted = 1 WHERE hash = ?", (name,))
+
+    def set_damage(self, damage: Mapping[str, str]) -> None:
+        """Record what is missing of devices, by name, inside a transaction; "" is nothing."""
+        self.connection.executemany(
+            "UPDATE devices SET damage = ? WHERE hash = ?", [(what, name) for name, what in damage.items()]
+        )
 
     def drop_device(self, name: str) -> None:
         """Remove a device's row, inside a transaction."""
@@ -362,6 +385,7 @@ def _device(row: sqlite3.Row) -> Device:
         transaction_id=row["transaction_id"],
         initialized=bool(row["initialized"]),
         deleted=bool(row["deleted"]),
+        damage=row["damage"],
     )
 
 

@@ -49,6 +49,10 @@ class FileSystem(ABC):
         """Make one as large as *device*. Its root belongs to root, with mode 0755 and the time 0."""
 
     @abstractmethod
+    def uuid_args(self, uuid: str) -> list[str]:
+        """Arguments of :meth:`make` for one with that UUID."""
+
+    @abstractmethod
     def condition(self, device: BlockDevice) -> Condition:
         """Raises :class:`lamella.errors.NotFoundError` without one, ``CorruptError`` for a damaged one."""
 

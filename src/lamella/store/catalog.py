@@ -108,6 +108,15 @@ class Catalog:
         """Add one. Its device and its parent must exist."""
         self._state.connection.execute("INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?)", astuple(layer))
 
+    def move_layer(self, layer: Layer) -> str:
+        """Give a layer that exists the device and the sizes of *layer*; returns the device that it had."""
+        old = self.device_of(layer.chain_id)
+        self._state.connection.execute(
+            "UPDATE layers SET device = ?, size = ?, tar_size = ? WHERE chain_id = ?",
+            (layer.device, layer.size, layer.tar_size, layer.chain_id),
+        )
+        return old
+
     def drop_unused_layers(self, top: str | None) -> list[Layer]:
         """Remove *top* and those layers below it that nothing else uses; returns them, top first."""
         dropped: list[Layer] = []

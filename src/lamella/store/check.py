@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lamella.errors import LamellaError
 from lamella.remedies import worded
+from lamella.store.damaged import findings, users_of
 from lamella.store.pool_health import health
 from lamella.store.results import StoreCheck
 from lamella.thin.health import Severity
@@ -15,7 +16,7 @@ from lamella.thin.tools.check import CheckOptions
 from lamella.thin.tools.check import check as check_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lamella.block import BlockDevice
     from lamella.driver.backend import PoolBackend
@@ -50,7 +51,7 @@ def check(
         with devices.pool.metadata_view() as view:
             _check_pool(view.device, found, snapshot=view.snapshot)
         _check_record(state, catalog, devices, found)
-        _check_file_systems(state, devices, found, progress)
+        _check_file_systems(state, devices, users_of(catalog), found, progress)
     progress.done()
     return found
 
@@ -113,15 +114,13 @@ def _check_record(state: State, catalog: Catalog, devices: DeviceSet, found: Sto
                 f"transaction {note.transaction_id}; the next command that writes completes or undoes it",
             )
         )
-    unknown, lost = devices.unknown_devices()
+    unknown, _ = devices.unknown_devices()
     found.problems.extend(
         f"the pool has the thin device {number}, which is not in {state.path.name}" for number in unknown
     )
-    found.problems.extend(
-        f"the pool lacks the thin device {device.device_id}, which {state.path.name} calls {device.hash}"
-        for device in lost
-        if not device.deleted
-    )
+    problems, advice = findings(catalog, devices)
+    found.problems.extend(problems)
+    found.advice.extend(advice)
     unused = catalog.unused_tops()
     if unused and note is None:
         found.looked_at.append(("unused", f"{len(unused)} layers; the next command that writes removes them"))
@@ -130,25 +129,28 @@ def _check_record(state: State, catalog: Catalog, devices: DeviceSet, found: Sto
     found.looked_at.append(("contents", f"{images} images, {layers} layers, {containers} containers"))
 
 
-def _check_file_systems(state: State, devices: DeviceSet, found: StoreCheck, progress: Progress) -> None:
+def _check_file_systems(
+    state: State, devices: DeviceSet, users: Mapping[str, list[str]], found: StoreCheck, progress: Progress
+) -> None:
     wanted = state.pool().base_uuid
     present = devices.pool.devices()
     looked = 0
     for device in state.devices(deleted=False):
-        if device.device_id not in present:
+        if device.device_id not in present or device.damage:
             continue
+        whose = ", ".join(users.get(device.hash, [f"device {device.hash}"]))
         looked += 1
         progress.advance(1)
         try:
             with devices.volume(device.hash) as volume:
                 left = devices.filesystem.condition(volume)
         except LamellaError as error:
-            found.problems.append(f"device {device.hash}: {error.message}")
+            found.problems.append(f"{whose}: {error.message}")
             continue
         if left.uuid != wanted:
             found.problems.append(
-                f"device {device.hash}: its file system has the UUID {left.uuid}, the base device's {wanted}"
+                f"{whose}: its file system has the UUID {left.uuid}, the base device's {wanted}"
             )
         if left.errors:
-            found.problems.append(f"device {device.hash}: a kernel has found errors in its file system")
+            found.problems.append(f"{whose}: a kernel has found errors in its file system")
     found.looked_at.append(("file systems", f"{looked} of {devices.filesystem.kind}"))

@@ -7,6 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 from lamella import logs
+from lamella.driver.state import BASE
 from lamella.fs.tar.split import TarSplitWriter, reassemble
 from lamella.images.chain import chain_id
 from lamella.store.catalog import Layer
@@ -71,9 +72,14 @@ class Layers:
 
         *size* is that of the new device in bytes, by default the parent's. The layer becomes visible when
         the whole stream was read, and with that verified, and everything is durable. On any error
-        the pool and ``state.db`` are unchanged.
+        the pool and ``state.db`` are unchanged. A layer that is there, damaged, gets the new device.
         """
         chain = chain_id(parent, diff_id)
+        damaged = self._catalog.layer(chain)
+        if damaged is not None:
+            size = self._size_of(damaged.device, parent)
+        if parent is None and self._devices.damage(BASE):
+            self._devices.make_base_anew()
         name = new_id()
         counted = _Counted(stream)
         content = 0
@@ -81,6 +87,8 @@ class Layers:
 
         def fill(volume: ThinVolume) -> None:
             nonlocal content
+            if damaged is not None:
+                self._state.connection.execute("DELETE FROM tar_split WHERE chain_id = ?", (chain,))
             with io.BufferedWriter(SplitWriter(self._state, chain)) as rows, TarSplitWriter(rows) as split:
                 stats = self._devices.filesystem.apply_layer(
                     volume, counted, recorder=split, progress=progress.advance
@@ -90,10 +98,26 @@ class Layers:
             content = stats.bytes_written
 
         def record(_: sqlite3.Connection, device: Device) -> None:
-            self._catalog.add_layer(Layer(chain, diff_id, parent, device.hash, content, counted.position))
+            made = Layer(chain, diff_id, parent, device.hash, content, counted.position)
+            if damaged is None:
+                self._catalog.add_layer(made)
+            else:
+                self._state.mark_deleted(self._catalog.move_layer(made))
 
         self._devices.add(name, self._catalog.device_of(parent), size=size, fill=fill, record=record)
+        if damaged is not None:
+            self._devices.retry_deletions()
         return Layer(chain, diff_id, parent, name, content, counted.position)
+
+    def _size_of(self, device: str, parent: str | None) -> int:
+        """Bytes for the device that replaces *device*: as many, but no fewer than its parent has."""
+        old, below = self._state.device(device), self._devices.get(self._catalog.device_of(parent))
+        return max(old.size if old else 0, below.size)
+
+    def is_whole(self, chain: str) -> bool:
+        """Whether the layer is there, with nothing of it missing."""
+        layer = self._catalog.layer(chain)
+        return layer is not None and not self._devices.damage(layer.device)
 
     def drop_unused(self) -> None:
         """Remove layers that no image and no container uses, as an interrupted load leaves them."""

@@ -36,7 +36,8 @@ class Loader:
         """Unpack the layers that are new, and make all the images visible together at the end.
 
         *also* are names that the images get in addition to those of the source. A layer that is in the store
-        is not opened. If anything fails, everything is undone.
+        is not opened, unless it is damaged: then it is unpacked anew. If anything fails, everything is
+        undone, except for damaged layers that are whole again.
         """
         offered = source.images()
         for image in offered:
@@ -45,7 +46,7 @@ class Loader:
             chain: layer
             for image in offered
             for chain, layer in zip(image.chain_ids, image.layers, strict=True)
-            if self._catalog.layer(chain) is None
+            if not self._layers.is_whole(chain)
         }
         try:
             source.prefetch(list(wanted.values()), progress)
@@ -67,7 +68,7 @@ class Loader:
         size = 0
         for chain, blob in zip(image.chain_ids, image.layers, strict=True):
             layer = self._catalog.layer(chain)
-            if layer is None:
+            if layer is None or not self._layers.is_whole(chain):
                 with blob.open() as stream:  # waits for a download and reports its progress
                     progress.start(_title(blob), None)
                     layer = self._layers.unpack(parent, blob.diff_id, stream, progress)

@@ -9,13 +9,16 @@ Leaked space is not damage; it is freed in place (:mod:`lamella.store.repair_in_
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lamella import logs
 from lamella.block import SECTOR, FileDevice
 from lamella.block.system import explaining
 from lamella.driver import backends, options
+from lamella.driver.state import State
 from lamella.errors import BusyError, CorruptError, ExistsError
+from lamella.store import schema
 from lamella.store.config import Config
 from lamella.store.lock import Lock
 from lamella.store.repair_in_place import copy_repaired, repair_in_place
@@ -28,12 +31,11 @@ from lamella.thin.tools.leak_repair import clear_needs_check
 from lamella.thin.tools.repair import repair as repair_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from lamella.driver.backend import PoolBackend, PoolDevices
     from lamella.driver.options import Options
-    from lamella.driver.state import State
     from lamella.progress import Progress
     from lamella.store.root import Root
     from lamella.thin.tools.check import CheckReport
@@ -178,10 +180,28 @@ class _Run:
             if found.refusal or not agree(found):
                 return found
             devices.close()  # closing twice is harmless
-            found.kept = self.backend.replace_metadata(target)
+            with self._marked(found.damage):
+                found.kept = self.backend.replace_metadata(target)
             return found
         finally:
             target.unlink(missing_ok=True)
+
+    @contextmanager
+    def _marked(self, damage: Mapping[str, str]) -> Iterator[None]:
+        """Mark in ``state.db`` what is not whole, before the block: a crash may leave a mark too many."""
+        if not damage:
+            yield
+            return
+        before = {device.hash: device.damage for device in self.state.devices() if device.hash in damage}
+        with State.open(self.place.state, schema) as state:
+            with state.transaction():
+                state.set_damage(damage)
+            try:
+                yield
+            except BaseException:
+                with state.transaction():
+                    state.set_damage(before)
+                raise
 
     def _target(self) -> Path:
         if self.to is not None:

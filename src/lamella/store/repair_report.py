@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from lamella.driver.state import BASE
 from lamella.store.catalog import Catalog
+from lamella.store.damaged import users_of
 
 if TYPE_CHECKING:
     from lamella.driver.state import State
@@ -53,6 +53,8 @@ class Repair:
     """What has leaked; None where the reference counts were not compared."""
     given_back: bool = False
     """Whether it was freed."""
+    damage: dict[str, str] = field(default_factory=dict)
+    """What is missing of devices of the store, by their names: what replacing the metadata marks."""
 
     def lines(self) -> list[str]:
         """As text, in the order in which things happened."""
@@ -72,7 +74,7 @@ class Repair:
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON."""
-        shown = {key: value for key, value in vars(self).items() if key != "leaks"}
+        shown = {key: value for key, value in vars(self).items() if key not in ("leaks", "damage")}
         return {**shown, "leaked": self.leaks.as_dict() if self.leaks is not None else None}
 
 
@@ -87,7 +89,7 @@ def add_losses(found: Repair, state: State, repaired: RepairReport, checked: Che
     *checked* is the check of the repaired metadata.
     """
     names = _names(state)
-    known = {device.device_id: device for device in state.devices()}
+    known = {device.device_id: device for device in state.devices(deleted=False)}
     note = state.note()
     pending = {number for _, number in note.devices} if note else set()
     reported = set()
@@ -96,21 +98,25 @@ def add_losses(found: Repair, state: State, repaired: RepairReport, checked: Che
         line = f"{names.get(outcome.dev_id, 'an unused device')}: {outcome}"
         if outcome.saved < outcome.expected:
             found.lost.append(line)
+            if outcome.dev_id in known:
+                what = f"a repair saved {outcome.saved} of its {outcome.expected} chunks"
+                found.damage[known[outcome.dev_id].hash] = what
         else:
             found.remarks.append(f"doubtful: {line}")
     for number, device in known.items():
-        if number in checked.devices or number in pending or device.deleted:
+        if number in checked.devices or number in pending:
             continue
         if number not in reported:
             found.lost.append(f"{names.get(number, device.hash)}: thin device {number} is gone")
-        if device.hash == BASE:
-            found.refusal = "the base device is lost, and a store cannot be opened without it"
+        found.damage[device.hash] = "a repair found nothing of it"
+    if not set(known) & set(checked.devices):
+        found.refusal = "it has none of this store's devices"
     if repaired.searched:
         found.remarks.append(
             "doubtful: the superblock did not refer to the device lists; the newest ones found were "
             "used, and the last changes before the damage may be missing"
         )
-    unknown = sorted(set(checked.devices) - set(known) - pending)
+    unknown = sorted(set(checked.devices) - {device.device_id for device in state.devices()} - pending)
     if unknown:
         shown = ", ".join(map(str, unknown[:SHOWN]))
         found.remarks.append(f"also found: thin devices that are not in state.db ({shown})")
@@ -118,15 +124,7 @@ def add_losses(found: Repair, state: State, repaired: RepairReport, checked: Che
 
 def _names(state: State) -> dict[int, str]:
     """What uses each thin device, by its id: the base device, images, containers."""
-    catalog = Catalog(state)
-    users: dict[str, list[str]] = {BASE: ["the base device"]}
-    for image in catalog.images():
-        references = catalog.references(image.id)
-        shown = str(references[0]) if references else image.id.removeprefix("sha256:")[:12]
-        for layer in catalog.chain(image.top):
-            users.setdefault(layer.device, []).append(f"image {shown}")
-    for container in catalog.containers():
-        users.setdefault(container.device, []).append(f"container {container.name}")
+    users = users_of(Catalog(state))
     return {
         device.device_id: ", ".join(users[device.hash]) for device in state.devices() if device.hash in users
     }

@@ -13,6 +13,7 @@ from lamella.closing import Closing
 from lamella.errors import BusyError, LamellaError, NotFoundError, ReadOnlyError, UsageError
 from lamella.progress import QUIET
 from lamella.store.catalog import Container
+from lamella.store.damaged import require_whole, require_whole_container, require_whole_layers
 from lamella.store.names import AmbiguousNameError
 from lamella.store.opening import Opened, remove_kernel_devices
 from lamella.store.root import Root, default_root
@@ -53,6 +54,8 @@ class Store(Closing):
         self._state = opened.state
         self._catalog = opened.catalog
         self.read_only = opened.read_only
+        self.on_warning: Callable[[str], object] | None = None
+        """Called with what a user should know about what is being read: that some of it is damaged."""
 
     # -- setting up, opening, closing, tearing down ----------------------------------------------
 
@@ -314,6 +317,9 @@ class Store(Closing):
         """
         from lamella.store.save import save
 
+        for name in names:
+            image = self._catalog.find_image(name)
+            require_whole_layers(self._catalog, self.devices, image, "cannot save", name)
         save(self._catalog, self._layers, names, out, format, progress)
 
     def tag(self, source: str, target: str) -> None:
@@ -379,6 +385,7 @@ class Store(Closing):
         if activate:
             self.devices.activate_pool()  # raises with the user engine, before anything is created
         found = self._catalog.find_image(image)
+        require_whole(self._catalog, self.devices, found.top, "cannot create a container from", image)
         made = containers.plan(self._catalog, found, image, name)
         self.devices.add(
             made.device,
@@ -434,7 +441,11 @@ class Store(Closing):
             ) from error
 
     def _tree_device(self, name: str) -> str:
-        return self._device_of(self._find(name))
+        device = self._device_of(self._find(name))
+        damage = self.devices.damage(device)
+        if damage and self.on_warning is not None:
+            self.on_warning(f"{name} is damaged, and what is lost reads as zeros or is missing: {damage}")
+        return device
 
     # -- device-mapper and mounts ----------------------------------------------------------------
 
@@ -453,7 +464,7 @@ class Store(Closing):
         return mount(
             self._root,
             self.devices,
-            self._device_of(thing),
+            self._tree_device(name),
             name=name,
             identity=thing.id.removeprefix("sha256:"),
             folder=folder,
@@ -550,6 +561,8 @@ class Store(Closing):
         from lamella.store.diff import container_changes
 
         found = self._catalog.find_container(container)
+        require_whole(self._catalog, self.devices, found.top, "cannot compare with its image", container)
+        self._tree_device(found.id)
         return container_changes(self.devices, self._catalog.device_of(found.top), found.device)
 
     def commit(
@@ -569,6 +582,9 @@ class Store(Closing):
         from lamella.store.commit import commit
 
         self._writable()
+        require_whole_container(
+            self._catalog, self.devices, self._catalog.find_container(container), "cannot commit"
+        )
         return commit(
             self._state,
             self._catalog,

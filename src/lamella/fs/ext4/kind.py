@@ -31,6 +31,9 @@ class Ext4(FileSystem):
         with self.tree(device) as tree:
             tree.put(Entry(b"", Kind.DIRECTORY, 0o755))
 
+    def uuid_args(self, uuid: str) -> list[str]:
+        return ["-U", uuid]
+
     def condition(self, device: BlockDevice) -> Condition:
         from lamella.fs.ext4.superblock import check_superblock
 

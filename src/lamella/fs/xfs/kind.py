@@ -82,6 +82,9 @@ class Xfs(FileSystem):
         with self.tree(device) as tree:
             tree.put(Entry(b"", Kind.DIRECTORY, 0o755))
 
+    def uuid_args(self, uuid: str) -> list[str]:
+        return ["-m", f"uuid={uuid}"]
+
     def condition(self, device: BlockDevice) -> Condition:
         found = read_superblock(device)
         return Condition(found.uuid, found.needs_repair, not is_clean(device, found))

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a repair of the pool could not save is marked, refused, named, and unpacked anew by the next load."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lamella.cli.main import main
+from lamella.driver.state import BASE, State
+from lamella.errors import CorruptError, LamellaError
+from lamella.store import Store, schema
+from lamella.thin.engine.pool import Pool, PoolOptions
+from lamella.thin.format.checksum import BLOCK_SIZE
+from lamella.thin.metadata.reader import Metadata
+from tests.support.images import SAMPLE_LAYERS, Sample, write_oci_layout
+from tests.support.registry import running_registry
+from tests.support.stores import assert_sound, assert_sound_for_real_tools, pool_devices, yes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOISE = bytes(range(256)) * (BLOCK_SIZE // 256)
+
+
+def _devices(root: Path) -> dict[str, int]:
+    """Thin device ids: of the base, of the layers from the lowest as "0" and so on, and of containers."""
+    with closing(State.open(root / "state.db", schema, read_only=True)) as state:
+        found = {BASE: state.device(BASE)}
+        rows = {row["parent"]: row for row in state.rows("SELECT * FROM layers")}
+        parent, number = None, 0
+        while parent in rows:
+            found[str(number)] = state.device(rows[parent]["device"])
+            parent, number = rows[parent]["chain_id"], number + 1
+        for row in state.rows("SELECT * FROM containers"):
+            found[row["name"]] = state.device(row["device"])
+    return {name: device.device_id for name, device in found.items() if device is not None}
+
+
+def _lose(root: Path, *names: str) -> None:
+    """Overwrite the mappings of these devices, which they share with no other, and repair the pool."""
+    numbers = _devices(root)
+    with pool_devices(root) as devices:
+        found = Metadata.open(devices.metadata)
+        for name in names:
+            devices.metadata.write(found.roots[numbers[name]] * BLOCK_SIZE, NOISE)
+        devices.metadata.flush()
+    assert Store.repair(root, agree=yes).kept
+
+
+def _delete(root: Path, *names: str) -> None:
+    """Delete the thin devices as another program would."""
+    numbers = _devices(root)
+    with (
+        pool_devices(root) as devices,
+        Pool.open(devices.metadata, devices.data, options=PoolOptions(zero=False)) as pool,
+    ):
+        for name in names:
+            pool.delete(numbers[name])
+
+
+def _image(store: Store, name: str) -> tuple[bytes, str]:
+    """All files of *name*, and the digest of what saving it writes."""
+    tree, saved = io.BytesIO(), io.BytesIO()
+    store.export(name, tree)
+    store.save([name], saved)
+    return tree.getvalue(), hashlib.sha256(saved.getvalue()).hexdigest()
+
+
+@pytest.fixture
+def boxed(root: Path) -> Path:
+    """A store with a container, which has a file of its own, and mappings that no other device shares."""
+    with Store.open(root) as store:
+        store.create("sample", name="box")
+        path = root.parent / "hello"
+        path.write_bytes(b"hello" * 100_000)
+        store.copy_in("box", path, b"/hello")
+    return root
+
+
+@pytest.mark.parametrize("how", [_lose, _delete])
+@pytest.mark.parametrize("lost", [("2",), ("1",), ("0",), ("0", "2"), ("0", "1", "2")])
+def test_a_lost_layer_is_unpacked_anew(
+    boxed: Path, lost: tuple[str, ...], how: object, sample_layout: Path, tmp_path: Path
+) -> None:
+    assert callable(how)
+    with Store.open(boxed, read_only=True) as store:
+        whole = _image(store, "sample")
+        changes = store.diff("box")
+    how(boxed, *lost)
+    with Store.open(boxed) as store:
+        problems = store.check().problems
+        assert len(problems) == len(lost)
+        assert all(problem.startswith("image sample:latest: ") for problem in problems)
+        assert all("load or pull the image again" in problem for problem in problems)
+        assert "lamella load -i ARCHIVE" in store.check().advice
+        with pytest.raises(CorruptError, match="cannot save sample: its layer"):
+            store.save(["sample"], io.BytesIO())
+        if "2" in lost:
+            for refused in (
+                lambda: store.create("sample"),
+                lambda: store.diff("box"),
+                lambda: store.commit("box", "mine:1"),
+            ):
+                with pytest.raises(CorruptError, match="is damaged"):
+                    refused()
+            assert [each.name for each in store.containers()] == ["box"]
+        assert [image.references for image in store.load(sample_layout)] == [["sample:latest"]]
+    with Store.open(boxed) as store:
+        assert store.check().problems == []
+        assert _image(store, "sample") == whole
+        assert store.diff("box") == changes
+        store.create("sample", name="new")
+        assert store.diff("new") == []
+        store.commit("box", "mine:1")
+        store.create("mine:1", name="third")
+        with store.tree("third") as tree:
+            assert b"".join(tree.read(b"/hello")) == b"hello" * 100_000
+    assert_sound(boxed)
+    assert_sound_for_real_tools(boxed, tmp_path)
+
+
+@pytest.mark.loop_lvm
+def test_a_layer_of_an_image_that_was_removed_by_force_is_unpacked_anew(
+    boxed: Path, sample_layout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _lose(boxed, "2")
+    assert main(["--root", str(boxed), "rmi", "-f", "sample"]) == 0
+    assert main(["--root", str(boxed), "check"]) == 6
+    assert "a layer of container box" in capsys.readouterr().out
+    assert main(["--root", str(boxed), "load", "-i", str(sample_layout)]) == 0
+    assert main(["--root", str(boxed), "create", "--name", "new", "sample"]) == 0
+    assert main(["--root", str(boxed), "ls", "new:/"]) == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == ["bin", "etc", "new"]
+    assert main(["--root", str(boxed), "check"]) == 0
+
+
+@pytest.mark.loop_lvm
+def test_a_lost_layer_is_pulled_again(boxed: Path, tmp_path: Path, sample_layout: Path) -> None:
+    with running_registry(tmp_path / "registry") as registry:
+        name = registry.push(f"oci:{sample_layout}:latest", "me/sample:1")
+        with Store.open(boxed) as store:
+            store.pull(name, insecure_registry=True)
+        _lose(boxed, "1", "2")
+        with Store.open(boxed) as store:
+            assert f"lamella pull {store.images()[0].references[0]}" in store.check().advice
+            store.pull(name, insecure_registry=True)
+            assert store.check().problems == []
+            store.create("sample", name="new")
+
+
+@pytest.mark.loop_lvm
+def test_a_load_that_fails_leaves_the_mark(boxed: Path, tmp_path: Path, sample_layout: Path) -> None:
+    _lose(boxed, "2")
+    broken = Sample()
+    layout = write_oci_layout(tmp_path / "layout", [broken])
+    manifest, _ = broken.manifest()
+    (layout / "blobs/sha256" / manifest["layers"][2]["digest"].partition(":")[2]).write_bytes(b"")
+    with Store.open(boxed) as store:
+        before = store.check().problems
+        with pytest.raises(LamellaError):
+            store.load(layout)
+        assert store.check().problems == before
+        store.load(sample_layout)
+        assert store.check().problems == []
+
+
+@pytest.mark.parametrize("how", [_lose, _delete])
+def test_a_lost_base_device_is_made_anew_by_the_next_lowest_layer(
+    boxed: Path, how: object, tmp_path: Path
+) -> None:
+    assert callable(how)
+    _lose(boxed, BASE)
+    if how is _delete:
+        _delete(boxed, BASE)
+    with Store.open(boxed) as store:
+        (problem,) = store.check().problems
+        assert problem.startswith("the base device: ")
+        store.create("sample", name="new")  # of a layer, which has its own mappings
+        layers = [SAMPLE_LAYERS[2], SAMPLE_LAYERS[0]]
+        store.load(write_oci_layout(tmp_path / "layout", [Sample(layers=layers, references=["other:1"])]))
+        assert store.check().problems == []
+        store.create("other:1", name="third")
+    assert_sound(boxed)
+    assert_sound_for_real_tools(boxed, tmp_path)
+
+
+def test_a_damaged_container_is_named_and_can_be_read_and_removed(
+    boxed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _lose(boxed, "box")
+    assert main(["--root", str(boxed), "check"]) == 6
+    said = capsys.readouterr().out
+    assert "PROBLEM: container box: a repair saved 0 of its" in said
+    assert "next: lamella cp box:/ FOLDER\nnext: lamella rm box" in said
+    assert main(["--root", str(boxed), "commit", "box", "mine:1"]) == CorruptError.exit_code
+    assert "lamella cp box:/ FOLDER" in capsys.readouterr().err
+    assert main(["--root", str(boxed), "ls", "box:/"]) != 0
+    assert "WARNING: box is damaged" in capsys.readouterr().err
+    assert main(["--root", str(boxed), "rm", "box"]) == 0
+    assert main(["--root", str(boxed), "check"]) == 0
+
+
+def test_marks_of_a_swap_that_fails_are_removed(boxed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lamella.driver import backends
+
+    numbers = _devices(boxed)
+    with pool_devices(boxed) as devices:
+        root = Metadata.open(devices.metadata).roots[numbers["box"]]
+        devices.metadata.write(root * BLOCK_SIZE, NOISE)
+        devices.metadata.flush()
+    mode = "loop-lvm" if (boxed / "pool/metadata").exists() else "direct-lvm"
+
+    def fail(*_: object) -> None:
+        raise CorruptError("no swap today")
+
+    monkeypatch.setattr(type(backends.backend(mode, boxed)), "replace_metadata", fail)
+    with pytest.raises(CorruptError, match="no swap today"):
+        Store.repair(boxed, agree=yes)
+    with closing(State.open(boxed / "state.db", schema, read_only=True)) as state:
+        assert {device.damage for device in state.devices()} == {""}
