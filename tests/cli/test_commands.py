@@ -56,6 +56,33 @@ def test_quickstart_can_be_run_again(lamella: Callable[..., str]) -> None:
         assert before[key] == after[key]
 
 
+def test_quickstart_keeps_what_a_user_put_into_its_containers(
+    lamella: Callable[..., str], tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("hours of work")
+    lamella("cp", mine, "quickstart-a:/mine")
+    lamella("cp", mine, "quickstart-a:/etc/changed-by-quickstart")
+    again = lamella("quickstart")
+    assert "quickstart-a exists already, and is kept as it is" in again
+    assert lamella("cat", "quickstart-a:/mine") == "hours of work"
+    assert lamella("cat", "quickstart-a:/etc/changed-by-quickstart") == "hours of work"
+    lamella("rm", "quickstart-a")
+    assert "A /etc/changed-by-quickstart" in lamella("quickstart")
+
+
+def test_quickstart_leaves_containers_of_another_image_alone(lamella: Callable[..., str]) -> None:
+    lamella("rm", "quickstart-b")
+    lamella("commit", "quickstart-a", "other:1")
+    lamella("create", "--name", "quickstart-b", "other:1")
+    before = lamella("inspect", "quickstart-b")
+    assert "quickstart-a2 and quickstart-b2" in lamella("quickstart")
+    assert lamella("inspect", "quickstart-b") == before
+    lamella("rm", "quickstart-b", "quickstart-a2", "quickstart-b2")
+    lamella("rmi", "other:1")
+    lamella("quickstart")
+
+
 def test_info(lamella: Callable[..., str], root: Path) -> None:
     lines = lamella("info").splitlines()
     assert lines[:3] == ["Containers: 2", "Images: 1", "Storage Driver: devicemapper"]

@@ -2,22 +2,25 @@
 """From nothing to containers on a thin pool: creates a store, unpacks a layered image, shows copy-on-write.
 
 Without IMAGE nothing is fetched: a small layered image is made from this Python's own standard
-library. Running it again recreates its two containers and keeps everything else.
+library. Running it again keeps everything, also what is in its two containers.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import shutil
 import sys
 import tarfile
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.cli.output import progress, show_name
 from lamella.cli.parsing import open_or_set_up, short_id
+from lamella.errors import NotFoundError
 from lamella.units import human_size
 
 if TYPE_CHECKING:
@@ -33,9 +36,9 @@ example:
 
 CONTAINERS = ("quickstart-a", "quickstart-b")
 NEXT = (
-    ("ls -l quickstart-a:/etc", "look around in a container"),
+    ("ls -l {container}:/etc", "look around in a container"),
     ("info", "state and usage of the pool"),
-    ("commit quickstart-a mine:1", "create an image from the changes"),
+    ("commit {container} mine:1", "create an image from the changes"),
     ("save -o mine.tar mine:1", "an archive that docker and skopeo read"),
     ("pull debian:12", "a real image"),
     ("check", "verify every checksum and reference count"),
@@ -64,28 +67,24 @@ def run(args: argparse.Namespace) -> int:
         image = _unpack(store, args)
         _use(store)
 
-        print(
-            f"3. Two containers, {CONTAINERS[0]} and {CONTAINERS[1]}: a snapshot each, which copies nothing."
-        )
-        existing = {container.name for container in store.containers()}
-        for name in CONTAINERS:
-            if name in existing:
-                store.remove_container(name)
-            store.create(image, name=name)
+        first, second = _names(store, image)
+        print(f"3. Two containers, {first} and {second}: a snapshot each, which copies nothing.")
+        _create(store, image, (first, second))
         _use(store)
 
-        print(f"4. Changes in {CONTAINERS[0]}: only the chunks that they write are copied.")
-        _change(store, CONTAINERS[0])
-        for change in store.diff(CONTAINERS[0]):
+        print(f"4. Changes in {first}: only the chunks that they write are copied.")
+        _change(store, first)
+        for change in store.diff(first):
             print(f"     {change.kind} /{show_name(change.path)}")
-        print(f"   {CONTAINERS[1]} is unchanged: {len(store.diff(CONTAINERS[1]))} changes.")
+        changes = len(store.diff(second))
+        print(f"   {second} {'has' if changes else 'is unchanged:'} {changes} changes.")
         _use(store)
 
     program = sys.argv[0] if shutil.which("lamella") is None else "lamella"
     program += f" --root {args.root}" if args.root else ""
     print("\nWhat to try next:")
     for command, meaning in NEXT:
-        print(f"  {program} {command:<30} {meaning}")
+        print(f"  {program} {command.format(container=first):<30} {meaning}")
     return 0
 
 
@@ -109,8 +108,32 @@ def _unpack(store: Store, args: argparse.Namespace) -> str:
     return image.references[0] if image.references else image.id
 
 
+def _names(store: Store, image: str) -> tuple[str, str]:
+    """The names of the two containers of *image*; with a number, where one of another image has the name."""
+    identity = store.inspect(image)["Id"]
+    existing = {container.name: container.image_id for container in store.containers()}
+    for number in itertools.count(1):
+        first, second = (f"{name}{number}" if number > 1 else name for name in CONTAINERS)
+        if all(existing.get(name, identity) == identity for name in (first, second)):
+            return first, second
+    raise AssertionError("numbers do not end")
+
+
+def _create(store: Store, image: str, names: tuple[str, str]) -> None:
+    """Create those that are missing; what a user has in the others stays there."""
+    existing = {container.name for container in store.containers()}
+    for name in names:
+        if name in existing:
+            print(f"   {name} exists already, and is kept as it is.")
+        else:
+            store.create(image, name=name)
+
+
 def _change(store: Store, container: str) -> None:
-    """Add a file, as ``cp`` would."""
+    """Add a file, as ``cp`` would, unless the container has it."""
+    with store.tree(container) as tree, suppress(NotFoundError):
+        tree.stat(b"/" + ADDED)
+        return
     content = b"Only this container has this file.\n"
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
