@@ -149,3 +149,15 @@ def test_colours_only_on_a_terminal() -> None:
 )
 def test_name_and_path(text: str, relative: bool, expected: tuple[str, bytes]) -> None:
     assert name_and_path(text, relative=relative) == expected
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no archive"])
+def test_load_looks_at_its_input_before_it_makes_a_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    archive = tmp_path / "a.tar"
+    if content is not None:
+        archive.write_bytes(content)
+    assert main(["--root", str(tmp_path / "root"), "load", str(archive)]) == (3 if content is None else 9)
+    assert str(archive) in capsys.readouterr().err
+    assert not (tmp_path / "root").exists()

@@ -177,9 +177,10 @@ def test_progress_and_closing_early(tmp_path: Path, server: Server) -> None:
     seen: list[object] = []
 
     class Record:
-        def start(self, what: str, total: int | None) -> None:
-            assert what.startswith("downloading ")
+        def start(self, what: str, total: int | None, *, unit: str = "bytes", had: int = 0) -> None:
+            assert what.endswith(": downloading")
             seen.append(("start", total))
+            seen.append(had)
 
         def advance(self, amount: int) -> None:
             seen.append(amount)

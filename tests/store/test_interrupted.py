@@ -28,7 +28,7 @@ class Interrupting:
     def __init__(self, after: int) -> None:
         self.left = after
 
-    def start(self, what: str, total: int | None) -> None:
+    def start(self, what: str, total: int | None, *, unit: str = "bytes", had: int = 0) -> None:
         pass
 
     def advance(self, amount: int) -> None:

@@ -168,7 +168,10 @@ def _explain(error: LamellaError) -> None:
 
 
 def _say(text: str) -> None:
+    lines = sys.modules.get("lamella.cli.progress_line")
     with suppress(OSError):  # nobody reads it any more; the exit code still says that it failed
+        if lines is not None:
+            lines.leave()
         print(text, file=sys.stderr)
 
 

@@ -1,23 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Output: tables, JSON, warnings, ages, and a progress bar on a terminal."""
+"""Output: tables, JSON, warnings and ages."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sys
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lamella.printable import printable
-from lamella.units import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from lamella.progress import Progress
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -73,56 +67,3 @@ def age(moment: datetime) -> str:
                 return f"About a{'n' if unit == 'hour' else ''} {unit} ago"
             return f"{count} {unit}{'' if count == 1 else 's'} ago"
     return "long ago"
-
-
-class TerminalProgress:
-    """A bar on standard error that is rewritten in place; each finished task leaves one line."""
-
-    _INTERVAL = 0.1
-
-    def __init__(self) -> None:
-        self._what = ""
-        self._total: int | None = None
-        self._count = 0
-        self._shown = 0.0
-        self._started = 0.0
-
-    def start(self, what: str, total: int | None) -> None:
-        self._what, self._total, self._count = what, total, 0
-        self._started = time.monotonic()
-        self._shown = 0.0
-        self._draw()
-
-    def advance(self, amount: int) -> None:
-        self._count += amount
-        if time.monotonic() - self._shown >= self._INTERVAL:
-            self._draw()
-
-    def done(self) -> None:
-        took = time.monotonic() - self._started
-        self._write(f"{self._what}: {human_size(self._count)} in {took:.1f} s", end="\n")
-
-    def _draw(self) -> None:
-        self._shown = time.monotonic()
-        if self._total:
-            part = min(1.0, self._count / self._total)
-            bar = ("#" * round(part * 24)).ljust(24)
-            tail = f"[{bar}] {part:4.0%} of {human_size(self._total)}"
-        else:
-            tail = human_size(self._count)
-        self._write(f"{self._what}: {tail}", end="")
-
-    @staticmethod
-    def _write(text: str, end: str) -> None:
-        width = shutil.get_terminal_size().columns
-        sys.stderr.write(f"\r\x1b[K{text[: width - 1]}{end}")
-        sys.stderr.flush()
-
-
-def progress(quiet: bool) -> Progress:
-    """The progress bar if standard error is a terminal, else no output."""
-    from lamella.progress import QUIET
-
-    if quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        return QUIET
-    return TerminalProgress()

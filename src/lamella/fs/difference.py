@@ -16,9 +16,10 @@ from lamella.errors import UnsupportedError
 from lamella.fs.entry import Entry, Kind, show
 from lamella.fs.reader import N
 from lamella.fs.tar.write import Out, TarWriter
+from lamella.progress import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from lamella.fs.pair import Pair
     from lamella.fs.reader import TreeReader
@@ -92,11 +93,18 @@ def write_layer(pair: Pair[N], out: Out) -> int:
     return count
 
 
-def write_tree(reader: TreeReader[N], out: Out, path: bytes = b"") -> int:
+def _ignore(amount: int) -> None:
+    """Report nothing."""
+
+
+def write_tree(
+    reader: TreeReader[N], out: Out, path: bytes = b"", *, advance: Callable[[int], None] = _ignore
+) -> int:
     """Write the tree below *path* (a directory, or one file) as a plain tar; returns its entries.
 
     Names are relative to *path*, which comes first as ``./``; a file gets its own name. Sockets are left
-    out. A further name of a file is a hard link to the first one in the tree.
+    out. A further name of a file is a hard link to the first one in the tree. *advance* gets the number of
+    bytes of each piece of a file that was written.
     """
     real, top = reader.resolve(path)
     lead = len(real) + 1 if real else 0
@@ -113,12 +121,23 @@ def write_tree(reader: TreeReader[N], out: Out, path: bytes = b"") -> int:
             if first is not name and inode.kind is not Kind.DIRECTORY:
                 writer.add(reader.link_entry(name, inode, first))
             else:
-                _add(writer, reader, reader.entry(name, inode), inode)
+                entry = reader.entry(name, inode)
+                _add(writer, reader, entry, inode, advance)
     return count
 
 
-def _add(writer: TarWriter, reader: TreeReader[N], entry: Entry, inode: N) -> None:
-    writer.add(entry, reader.data(inode) if entry.kind is Kind.FILE and entry.size else ())
+def tree_size(reader: TreeReader[N], path: bytes = b"") -> int:
+    """Bytes of the files that :func:`write_tree` writes."""
+    real, top = reader.resolve(path)
+    inodes = {inode.number: inode for _, inode in reader.walk_inodes(real, top)}
+    return sum(inode.size for inode in inodes.values() if inode.kind is Kind.FILE)
+
+
+def _add(
+    writer: TarWriter, reader: TreeReader[N], entry: Entry, inode: N, advance: Callable[[int], None] = _ignore
+) -> None:
+    chunks = counted(reader.data(inode), advance) if entry.kind is Kind.FILE and entry.size else ()
+    writer.add(entry, chunks)
 
 
 def _add_marker(writer: TarWriter, folder: bytes, name: bytes) -> None:

@@ -112,8 +112,8 @@ class Downloader:
 
     def _wait(self, job: _Job) -> None:
         # Progress is told here, in the thread that waits: others have their own tasks to tell of.
-        seen = 0
-        self._progress.start(f"downloading {(job.layer.digest or '').partition(':')[2][:12]}", job.layer.size)
+        seen = job.received
+        self._progress.start(f"{job.layer.label}: downloading", job.layer.size, had=seen)
         while not job.done.wait(POLL):
             seen, last = job.received, seen
             self._progress.advance(seen - last)

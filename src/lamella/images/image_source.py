@@ -45,6 +45,11 @@ class LayerBlob:
         """The layer's name in errors."""
         return f"the layer {self.digest or self.diff_id}"
 
+    @property
+    def label(self) -> str:
+        """The layer's name in reports of progress, the same while it is downloaded and unpacked."""
+        return f"layer {(self.diff_id or self.digest or '').partition(':')[2][:12]}"
+
     def open(self, *, max_size: int | None = None) -> LayerStream:
         """The uncompressed tar as a verifying stream (see :class:`~lamella.images.stream.LayerStream`).
 

@@ -12,8 +12,10 @@ from lamella.block.system import explain
 from lamella.errors import LamellaError
 from lamella.images.content import READ_SIZE, OpenFile
 from lamella.images.decompress import MAGIC_SIZE, Output, bad_stream, decompressor, format_errors, sniff
+from lamella.progress import Upward
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from lamella.progress import Progress
@@ -26,16 +28,20 @@ class _DescriptorInput:
         self._descriptor = descriptor
         self._name = name
         self._ahead = ahead
+        self.position = 0
+        """Bytes that were read so far."""
 
     def read(self, size: int = -1, /) -> bytes:
         size = size if size > 0 else READ_SIZE
         if self._ahead:
             data, self._ahead = self._ahead[:size], self._ahead[size:]
-            return data
-        try:
-            return os.read(self._descriptor, size)
-        except OSError as error:
-            raise explain(error, "read", self._name) from error
+        else:
+            try:
+                data = os.read(self._descriptor, size)
+            except OSError as error:
+                raise explain(error, "read", self._name) from error
+        self.position += len(data)
+        return data
 
     def readinto(self, target: memoryview, /) -> int:
         data = self.read(len(target))
@@ -63,7 +69,11 @@ def readable_anywhere(descriptor: int, name: str, folder: Path | None, progress:
         if regular:
             os.lseek(descriptor, 0, os.SEEK_SET)
         source = _DescriptorInput(descriptor, name, b"" if regular else start)
-        return _copy(decompressor(kind, source), kind, name, folder, progress)
+        progress.start("archive: reading", os.fstat(descriptor).st_size if regular else None)
+        read = Upward(progress, lambda: source.position)
+        copy = _copy(decompressor(kind, source), kind, name, folder, read.report)
+        progress.done()
+        return copy
     finally:
         os.close(descriptor)
 
@@ -75,7 +85,7 @@ def _read_start(descriptor: int) -> bytes:
     return start
 
 
-def _copy(output: Output, kind: str, name: str, folder: Path | None, progress: Progress) -> OpenFile:
+def _copy(output: Output, kind: str, name: str, folder: Path | None, report: Callable[[], None]) -> OpenFile:
     errors = format_errors()
     where = f"a temporary copy in {folder or tempfile.gettempdir()}"
     try:
@@ -85,7 +95,6 @@ def _copy(output: Output, kind: str, name: str, folder: Path | None, progress: P
     except OSError as error:
         raise explain(error, "make", where) from error
     with copy:
-        progress.start(f"Reading {name}", None)
         while True:
             try:
                 data = output.read(1 << 20)
@@ -99,10 +108,10 @@ def _copy(output: Output, kind: str, name: str, folder: Path | None, progress: P
                 copy.write(data)
             except OSError as error:
                 raise explain(error, "write", where) from error
-            progress.advance(len(data))
+            report()
+        report()
         try:
             copy.flush()
-            progress.done()
             return OpenFile(name, os.dup(copy.fileno()))
         except OSError as error:
             raise explain(error, "write", where) from error

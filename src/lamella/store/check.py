@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from lamella.errors import LamellaError
 from lamella.remedies import worded
 from lamella.store.damaged import findings, users_of
+from lamella.store.metadata_progress import check_reporting
 from lamella.store.pool_health import health
 from lamella.store.results import StoreCheck
 from lamella.thin.health import Severity
 from lamella.thin.tools.check import CheckOptions
-from lamella.thin.tools.check import check as check_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +35,6 @@ def check(
 ) -> StoreCheck:
     """Examine everything and change nothing; damage is listed, not raised."""
     found = StoreCheck([], [])
-    progress.start("check", None)
     wrong = state.integrity_problems()
     found.problems.extend(wrong)
     found.looked_at.append(("record", f"{state.path}, {'damaged' if wrong else 'sound'}"))
@@ -45,18 +44,17 @@ def check(
         devices = open_devices()
     except LamellaError as error:
         found.problems.append(error.message)
-        _check_unopened(backend, found)
+        _check_unopened(backend, found, progress)
     else:
         _check_state(devices, found)
         with devices.pool.metadata_view() as view:
-            _check_pool(view.device, found, snapshot=view.snapshot)
+            _check_pool(view.device, found, progress, snapshot=view.snapshot)
         _check_record(state, catalog, devices, found)
         _check_file_systems(state, devices, users_of(catalog), found, progress)
-    progress.done()
     return found
 
 
-def _check_unopened(backend: PoolBackend, found: StoreCheck) -> None:
+def _check_unopened(backend: PoolBackend, found: StoreCheck, progress: Progress) -> None:
     """The pool's own check, of a pool that the driver refuses to open."""
     try:
         devices = backend.open(read_only=True)
@@ -65,7 +63,7 @@ def _check_unopened(backend: PoolBackend, found: StoreCheck) -> None:
             found.problems.append(error.message)
         return
     with devices:
-        _check_pool(devices.metadata, found)
+        _check_pool(devices.metadata, found, progress)
 
 
 def _check_state(devices: DeviceSet, found: StoreCheck) -> None:
@@ -80,8 +78,10 @@ def _check_state(devices: DeviceSet, found: StoreCheck) -> None:
         found.looked_at.append(("state", f"the pool {state.summary}"))
 
 
-def _check_pool(metadata: BlockDevice, found: StoreCheck, *, snapshot: bool = False) -> None:
-    report = check_metadata(metadata, CheckOptions(snapshot=snapshot))
+def _check_pool(
+    metadata: BlockDevice, found: StoreCheck, progress: Progress, *, snapshot: bool = False
+) -> None:
+    report = check_reporting(metadata, progress, "check: metadata", CheckOptions(snapshot=snapshot))
     if snapshot:
         what = "the pool is active in device-mapper: reference counts are checked only while it is inactive"
         found.looked_at.append(("held", f"{what} (lamella deactivate)"))
@@ -134,18 +134,18 @@ def _check_file_systems(
 ) -> None:
     wanted = state.pool().base_uuid
     present = devices.pool.devices()
-    looked = 0
-    for device in state.devices(deleted=False):
-        if device.device_id not in present or device.damage:
-            continue
+    wanted_devices = [
+        each for each in state.devices(deleted=False) if each.device_id in present and not each.damage
+    ]
+    progress.start("check: file systems", len(wanted_devices), unit="file systems")
+    for device in wanted_devices:
         whose = ", ".join(users.get(device.hash, [f"device {device.hash}"]))
-        looked += 1
-        progress.advance(1)
         try:
             with devices.volume(device.hash) as volume:
                 left = devices.filesystem.condition(volume)
         except LamellaError as error:
             found.problems.append(f"{whose}: {error.message}")
+            progress.advance(1)
             continue
         if left.uuid != wanted:
             found.problems.append(
@@ -153,4 +153,6 @@ def _check_file_systems(
             )
         if left.errors:
             found.problems.append(f"{whose}: a kernel has found errors in its file system")
-    found.looked_at.append(("file systems", f"{looked} of {devices.filesystem.kind}"))
+        progress.advance(1)
+    progress.done()
+    found.looked_at.append(("file systems", f"{len(wanted_devices)} of {devices.filesystem.kind}"))

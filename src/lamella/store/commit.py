@@ -18,6 +18,7 @@ from lamella.images.chain import chain_id
 from lamella.images.digest import digest_of
 from lamella.images.platform import Platform
 from lamella.images.reference import Reference
+from lamella.progress import Upward
 from lamella.store.catalog import Image, now
 from lamella.store.containers import run_config
 from lamella.store.diff import open_pair
@@ -26,7 +27,7 @@ from lamella.store.images import document
 from lamella.store.results import time_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from io import BufferedRandom
     from pathlib import Path
     from typing import Any
@@ -90,20 +91,24 @@ def _layer(
 ) -> Layer | None:
     """The layer of the container's changes; None if there are none."""
     with _spool(scratch) as spool:
-        hashing = _Hashing(spool, scratch)
+        progress.start("changes", None)
+        hashing = _Hashing(spool, scratch, progress.advance)
         with open_pair(devices, catalog.device_of(container.top), container.device) as pair:
             write_layer(pair, hashing)
         diff_id = hashing.digest()
+        progress.done()
         if diff_id == EMPTY_LAYER:
             return None
         known = catalog.layer(chain_id(container.top, diff_id))
         if known is not None:
             return known
         spool.seek(0)
-        progress.start(f"layer {diff_id[7:19]}", os.fstat(spool.fileno()).st_size)
+        progress.start(f"layer {diff_id[7:19]}: unpacking", os.fstat(spool.fileno()).st_size)
+        read = Upward(progress, spool.tell)
         # As large as the container, so that its files fit.
         size = devices.get(container.device).size
-        made = layers.unpack(container.top, diff_id, spool, progress, size=size)
+        made = layers.unpack(container.top, diff_id, spool, read.report, size=size)
+        read.report()
         progress.done()
         return made
 
@@ -118,8 +123,9 @@ def _spool(folder: Path) -> BufferedRandom:
 class _Hashing:
     """A spool file with the digest of its content."""
 
-    def __init__(self, file: BufferedRandom, folder: Path) -> None:
+    def __init__(self, file: BufferedRandom, folder: Path, advance: Callable[[int], None]) -> None:
         self._file = file
+        self._advance = advance
         self._folder = folder
         self._hash = hashlib.sha256()
 
@@ -129,6 +135,7 @@ class _Hashing:
             self._file.write(data)
         except OSError as error:
             raise explain(error, "write a temporary file in", str(self._folder)) from error
+        self._advance(len(data))
 
     def digest(self) -> str:
         with explaining("write a temporary file in", str(self._folder)):

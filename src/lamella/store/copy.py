@@ -17,15 +17,18 @@ from lamella.errors import NotFoundError, UsageError
 from lamella.fs.entry import Entry, Kind, show
 from lamella.fs.tar.read import read_tar
 from lamella.fs.tar.write import TarWriter
-from lamella.store.host_files import HostPayload, host_entries, write_host_tree
+from lamella.progress import QUIET, CountedStream, counted
+from lamella.store.host_files import HostPayload, host_entries, host_size, write_host_tree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import BinaryIO
 
     from lamella.driver.device_set import DeviceSet
     from lamella.fs.filesystem import FileSystem
     from lamella.fs.layer import ChangingTree, FilePayload
     from lamella.fs.reader import TreeReader
+    from lamella.progress import Progress
     from lamella.thin.interface import ThinVolume
 
 
@@ -37,17 +40,31 @@ def copy_in(
     path: bytes,
     *,
     keep_owner: bool,
+    progress: Progress = QUIET,
 ) -> None:
     """Copy a file, folder or tar stream to *path* of the container *name*; all of it or nothing."""
     with devices.volume(device, read_only=False) as volume:
         if isinstance(source, str | os.PathLike):
-            _copy_host_in(devices.filesystem, volume, name, os.fsencode(source), path, keep_owner=keep_owner)
+            place = os.fsencode(source)
+            progress.start(f"to {name}", None if progress is QUIET else host_size(place))
+            _copy_host_in(
+                devices.filesystem, volume, name, place, path, progress.advance, keep_owner=keep_owner
+            )
         else:
-            _copy_tar_in(devices.filesystem, volume, name, source, path)
+            progress.start(f"to {name}", None)
+            _copy_tar_in(devices.filesystem, volume, name, CountedStream(source, progress.advance), path)
+    progress.done()
 
 
 def _copy_host_in(
-    filesystem: FileSystem, volume: ThinVolume, name: str, source: bytes, path: bytes, *, keep_owner: bool
+    filesystem: FileSystem,
+    volume: ThinVolume,
+    name: str,
+    source: bytes,
+    path: bytes,
+    advance: Callable[[int], None],
+    *,
+    keep_owner: bool,
 ) -> None:
     contents_only, follow = _is_contents(source), _asserts_directory(source)
     with explaining("read", show(source)):
@@ -62,14 +79,14 @@ def _copy_host_in(
                 continue  # a directory that is there keeps its attributes
             moved = _moved(entry, target)
             if entry.kind is Kind.FILE and entry.stored:
-                with HostPayload(where, entry) as payload:
+                with HostPayload(where, entry, advance) as payload:
                     _put(tree, moved, payload)
             else:
                 _put(tree, moved, None)
 
 
 def _copy_tar_in(
-    filesystem: FileSystem, volume: ThinVolume, name: str, stream: BinaryIO, path: bytes
+    filesystem: FileSystem, volume: ThinVolume, name: str, stream: CountedStream, path: bytes
 ) -> None:
     with filesystem.reader(volume) as reader:
         target, inode = reader.resolve(path)
@@ -143,7 +160,12 @@ def _place(
 
 
 def copy_out(
-    devices: DeviceSet, device: str, name: str, path: bytes, target: str | os.PathLike[str] | BinaryIO
+    devices: DeviceSet,
+    device: str,
+    name: str,
+    path: bytes,
+    target: str | os.PathLike[str] | BinaryIO,
+    progress: Progress = QUIET,
 ) -> None:
     """Copy *path* of the container or image *name* to *target* here, or as a tar stream into *target*."""
     with devices.volume(device) as volume, devices.filesystem.reader(volume) as reader:
@@ -157,11 +179,15 @@ def copy_out(
         is_directory = inode.kind is Kind.DIRECTORY
         base = real.rpartition(b"/")[2]
         contents_only = _is_contents(path) or not real
+        size = None if progress is QUIET else sum(e.stored for e in reader.walk(real) if e.kind is Kind.FILE)
         if isinstance(target, str | os.PathLike):
             place, existing = _place_here(os.fsencode(target), base, is_directory, contents_only)
-            write_host_tree(reader, real, place, into_existing=existing)
+            progress.start(f"from {name}", size)
+            write_host_tree(reader, real, place, into_existing=existing, advance=progress.advance)
         else:
-            _write_tar(reader, real, b"" if contents_only else base, target)
+            progress.start(f"from {name}", size)
+            _write_tar(reader, real, b"" if contents_only else base, target, progress.advance)
+        progress.done()
 
 
 def _place_here(target: bytes, base: bytes, is_directory: bool, contents_only: bool) -> tuple[bytes, bool]:
@@ -183,7 +209,9 @@ def _place_here(target: bytes, base: bytes, is_directory: bool, contents_only: b
     return target.rstrip(b"/") or b"/", False
 
 
-def _write_tar(reader: TreeReader[Any], real: bytes, base: bytes, out: BinaryIO) -> None:
+def _write_tar(
+    reader: TreeReader[Any], real: bytes, base: bytes, out: BinaryIO, advance: Callable[[int], None]
+) -> None:
     """*real* and what is below it as a tar in which it is called *base*."""
     with TarWriter(out) as tar:
         for entry in reader.walk(real):
@@ -192,7 +220,7 @@ def _write_tar(reader: TreeReader[Any], real: bytes, base: bytes, out: BinaryIO)
             moved = replace(entry, path=_join(base, entry.path[len(real) :].lstrip(b"/")))
             if entry.kind is Kind.HARDLINK:
                 moved.target = _join(base, entry.target[len(real) :].lstrip(b"/"))
-            tar.add(moved, reader.read(entry.path) if entry.kind is Kind.FILE else ())
+            tar.add(moved, counted(reader.read(entry.path), advance) if entry.kind is Kind.FILE else ())
 
 
 def _join(head: bytes, tail: bytes) -> bytes:

@@ -13,9 +13,10 @@ from lamella.block.system import data_ranges, explain
 from lamella.closing import Closing
 from lamella.errors import BadInputError, UsageError
 from lamella.fs.entry import KINDS, Entry, Kind, show
+from lamella.progress import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from lamella.fs.reader import TreeReader
 
@@ -27,10 +28,11 @@ _NO_XATTRS = (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL)
 
 
 class HostPayload(Closing):
-    """A file's stored bytes, read piece by piece."""
+    """A file's stored bytes, read piece by piece; *advance* gets the number of bytes of each piece."""
 
-    def __init__(self, path: bytes, entry: Entry) -> None:
+    def __init__(self, path: bytes, entry: Entry, advance: Callable[[int], None]) -> None:
         self._path = path
+        self._advance = advance
         self._pieces = iter(entry.data if entry.data is not None else [(0, entry.size)])
         self._offset = self._left = 0
         try:
@@ -56,11 +58,28 @@ class HostPayload(Closing):
             done += got
             self._offset += got
             self._left -= got
+        self._advance(done)
         return done
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+
+
+def host_size(top: bytes) -> int:
+    """Bytes of the files at and below *top*; what cannot be read counts as nothing."""
+    total = 0
+    waiting = [top]
+    while waiting:
+        with contextlib.suppress(OSError):
+            where = waiting.pop()
+            found = os.stat(where) if where is top else os.lstat(where)
+            if stat.S_ISDIR(found.st_mode):
+                with os.scandir(where) as below:
+                    waiting += [entry.path for entry in below]
+            elif stat.S_ISREG(found.st_mode):
+                total += min(found.st_size, found.st_blocks * 512)
+    return total
 
 
 def host_entries(top: bytes, *, follow: bool, keep_owner: bool) -> Iterator[tuple[Entry, bytes]]:
@@ -134,8 +153,17 @@ def _xattrs(where: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def write_host_tree(reader: TreeReader[Any], source: bytes, target: bytes, *, into_existing: bool) -> None:
+def write_host_tree(
+    reader: TreeReader[Any],
+    source: bytes,
+    target: bytes,
+    *,
+    into_existing: bool,
+    advance: Callable[[int], None],
+) -> None:
     """Write *source* of a container's tree as *target*, which its parent is there for.
+
+    *advance* gets the number of bytes of each piece of a file.
 
     *into_existing*: *target* is a directory already, and keeps its attributes. Everything belongs to
     whoever runs this; modes and times are kept.
@@ -148,7 +176,8 @@ def write_host_tree(reader: TreeReader[Any], source: bytes, target: bytes, *, in
         if not below and into_existing:
             continue
         try:
-            _write(reader, entry, where, os.path.join(target, entry.target[len(base) :].lstrip(b"/")))
+            link_target = os.path.join(target, entry.target[len(base) :].lstrip(b"/"))
+            _write(reader, entry, where, link_target, advance)
         except OSError as error:
             raise explain(error, "write", show(where)) from error
         if entry.kind is Kind.DIRECTORY:
@@ -161,7 +190,9 @@ def write_host_tree(reader: TreeReader[Any], source: bytes, target: bytes, *, in
             raise explain(error, "write", show(where)) from error
 
 
-def _write(reader: TreeReader[Any], entry: Entry, where: bytes, link_target: bytes) -> None:
+def _write(
+    reader: TreeReader[Any], entry: Entry, where: bytes, link_target: bytes, advance: Callable[[int], None]
+) -> None:
     present = _kind_here(where)
     if entry.kind is Kind.DIRECTORY:
         if present is None:
@@ -189,7 +220,7 @@ def _write(reader: TreeReader[Any], entry: Entry, where: bytes, link_target: byt
     elif entry.kind in _NODES:
         os.mknod(where, _NODES[entry.kind] | 0o600, os.makedev(entry.major, entry.minor))
     elif entry.kind is Kind.FILE:
-        _write_file(reader, entry, where)
+        _write_file(reader, entry, where, advance)
     else:
         return  # a socket: nothing without its program
     if entry.kind is not Kind.SYMLINK:
@@ -198,13 +229,13 @@ def _write(reader: TreeReader[Any], entry: Entry, where: bytes, link_target: byt
     os.utime(where, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
 
 
-def _write_file(reader: TreeReader[Any], entry: Entry, where: bytes) -> None:
+def _write_file(reader: TreeReader[Any], entry: Entry, where: bytes, advance: Callable[[int], None]) -> None:
     descriptor = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "wb") as file:
         file.truncate(entry.size)
         for offset, length in entry.data if entry.data is not None else [(0, entry.size)]:
             file.seek(offset)
-            for piece in reader.read(entry.path, offset, length):
+            for piece in counted(reader.read(entry.path, offset, length), advance):
                 file.write(piece)
 
 

@@ -16,11 +16,11 @@ from lamella.store.tar_split_rows import SplitReader, SplitWriter
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
     from typing import Protocol
 
     from lamella.driver.device_set import DeviceSet
     from lamella.driver.state import Device, State
-    from lamella.progress import Progress
     from lamella.store.catalog import Catalog
     from lamella.thin.interface import ThinVolume
 
@@ -64,13 +64,14 @@ class Layers:
         parent: str | None,
         diff_id: str,
         stream: TarStream,
-        progress: Progress,
+        report: Callable[[int], None],
         *,
         size: int | None = None,
     ) -> Layer:
         """Unpack one layer upon the chain *parent*, and record it.
 
-        *size* is that of the new device in bytes, by default the parent's. The layer becomes visible when
+        *report* is called as the work goes on, with bytes of the tar that were dealt with since. *size* is
+        that of the new device in bytes, by default the parent's. The layer becomes visible when
         the whole stream was read, and with that verified, and everything is durable. On any error
         the pool and ``state.db`` are unchanged. A layer that is there, damaged, gets the new device.
         """
@@ -90,9 +91,7 @@ class Layers:
             if damaged is not None:
                 self._state.connection.execute("DELETE FROM tar_split WHERE chain_id = ?", (chain,))
             with io.BufferedWriter(SplitWriter(self._state, chain)) as rows, TarSplitWriter(rows) as split:
-                stats = self._devices.filesystem.apply_layer(
-                    volume, counted, recorder=split, progress=progress.advance
-                )
+                stats = self._devices.filesystem.apply_layer(volume, counted, recorder=split, progress=report)
                 while counted.readinto(memoryview(bytearray(1 << 16))):
                     pass
             content = stats.bytes_written

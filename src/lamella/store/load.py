@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lamella import logs
 from lamella.errors import LamellaError
+from lamella.progress import Upward
 from lamella.store.catalog import Image, now
-from lamella.units import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lamella.driver.state import State
-    from lamella.images.image_source import ImageSource, LayerBlob, SourceImage
+    from lamella.images.image_source import ImageSource, SourceImage
     from lamella.images.reference import Reference
     from lamella.progress import Progress
     from lamella.store.catalog import Catalog
@@ -70,8 +71,10 @@ class Loader:
             layer = self._catalog.layer(chain)
             if layer is None or not self._layers.is_whole(chain):
                 with blob.open() as stream:  # waits for a download and reports its progress
-                    progress.start(_title(blob), None)
-                    layer = self._layers.unpack(parent, blob.diff_id, stream, progress)
+                    progress.start(f"{blob.label}: unpacking", blob.size)
+                    read = Upward(progress, partial(getattr, stream, "taken"))
+                    layer = self._layers.unpack(parent, blob.diff_id, stream, read.report)
+                    read.report()
                     progress.done()
                 source.release(blob)
             else:
@@ -80,11 +83,6 @@ class Loader:
             parent = chain
         created = image.parsed.created
         return Image(image.config_digest, image.config, parent, created, size, len(image.layers), now())
-
-
-def _title(blob: LayerBlob) -> str:
-    size = f" ({human_size(blob.size)})" if blob.size else ""
-    return f"layer {blob.diff_id.partition(':')[2][:12]}{size}"
 
 
 def _check_config(image: SourceImage) -> None:

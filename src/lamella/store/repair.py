@@ -21,6 +21,7 @@ from lamella.errors import BusyError, CorruptError, ExistsError
 from lamella.store import schema
 from lamella.store.config import Config
 from lamella.store.lock import Lock
+from lamella.store.metadata_progress import MetadataReading, check_reporting
 from lamella.store.repair_in_place import copy_repaired, repair_in_place
 from lamella.store.repair_report import Repair, add_losses
 from lamella.store.set_up_state import open_state
@@ -78,11 +79,10 @@ class _Run:
         self.progress = progress
 
     def run(self, agree: Callable[[Repair], bool]) -> Repair:
-        self.progress.start("repair", None)
         devices = self._open(read_only=True)
         try:
             self._check_sizes(devices)
-            report = check_metadata(devices.metadata)
+            report = check_reporting(devices.metadata, self.progress, "repair: checking")
             log.info("check of %s: %d problems", devices.metadata.name, len(report.problems))
             if not report.ok and not report.only_space_maps:
                 return self._repair_damaged(devices, report, agree)
@@ -94,7 +94,6 @@ class _Run:
                 return found
         finally:
             devices.close()
-            self.progress.done()
         return self._repair_in_place(report, agree)
 
     def _open(self, *, read_only: bool) -> PoolDevices:
@@ -221,9 +220,12 @@ class _Run:
         )  # for a superblock that is gone
         with FileDevice.create(target, devices.metadata.size) as file:
             known = {device.device_id for device in self.state.devices()}
-            repaired = repair_metadata(devices.metadata, file, fallback=fallback, expected=known)
+            reading = MetadataReading(devices.metadata, self.progress)
+            reading.start("repair: collecting", report)
+            repaired = repair_metadata(reading.device, file, fallback=fallback, expected=known)
+            reading.done()
             file.flush()
-            checked = check_metadata(file)
+            checked = check_reporting(file, self.progress, "repair: checking the result")
             if not checked.ok:
                 raise CorruptError(
                     f"the repaired metadata of {devices.metadata.name} is not sound: {checked.problems[0]}",

@@ -57,14 +57,11 @@ def save(
         )
         for image, references in wanted.values()
     ]
-    distinct = {layer.diff_id: layer.tar_size for chain in chains.values() for layer in chain}
     target = Path(out) if isinstance(out, str | os.PathLike) else out
-    progress.start("save", sum(distinct.values()))
     if format == "docker-archive":
         write_docker_archive(images, target)
     else:
         write_oci_layout(images, target, format == "oci-archive")
-    progress.done()
 
 
 def _reference(catalog: Catalog, image: Image, name: str) -> Reference | None:
@@ -78,7 +75,9 @@ def _reference(catalog: Catalog, image: Image, name: str) -> Reference | None:
 
 
 def _pack(layers: Layers, layer: Layer, progress: Progress, sink: Sink) -> None:
+    progress.start(f"layer {layer.diff_id.partition(':')[2][:12]}: packing", layer.tar_size)
     layers.pack(layer, _WithProgress(sink, progress))
+    progress.done()
 
 
 class _WithProgress:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lamella.driver.device_set import DeviceSet
     from lamella.driver.stack_node import Node
     from lamella.fs.difference import Change
+    from lamella.images.image_source import ImageSource
     from lamella.progress import Progress
     from lamella.store.catalog import Image
     from lamella.store.grow import Growth
@@ -264,20 +265,42 @@ class Store(Closing):
         return [summary(self._catalog, image) for image in self._catalog.images()]
 
     def load(
-        self, path: Place = None, *, platform: str | None = None, progress: Progress = QUIET
+        self, path: Place | ImageSource = None, *, platform: str | None = None, progress: Progress = QUIET
     ) -> list[ImageSummary]:
         """Unpack the images of a docker-archive, oci-archive or OCI layout; None reads standard input.
 
+        Instead of a path it takes what :meth:`open_archive` returned; the caller closes that.
         Every digest is verified before anything is visible; an error undoes everything. Raises
         :class:`lamella.errors.BadInputError`, :class:`lamella.errors.NoSpaceError` and others.
         """
-        from lamella.images.archive import open_archive
+        from lamella.images.image_source import ImageSource
         from lamella.store.images import summary
 
         self._writable()
-        with open_archive(path, platform=platform, spool_folder=self._root.make_scratch()) as source:
-            loaded = self._loader.load(source, progress)
+        if isinstance(path, ImageSource):
+            loaded = self._loader.load(path, progress)
+        else:
+            with self.open_archive(path, root=self.root, platform=platform, progress=progress) as source:
+                loaded = self._loader.load(source, progress)
         return [summary(self._catalog, image) for image in loaded]
+
+    @classmethod
+    def open_archive(
+        cls,
+        path: Place = None,
+        *,
+        root: Place = None,
+        platform: str | None = None,
+        progress: Progress = QUIET,
+    ) -> ImageSource:
+        """Read and verify what an archive says that it holds, for :meth:`load`; None reads standard input.
+
+        No store is opened, and there need not be one at *root*. Close it after. Raises as :meth:`load`.
+        """
+        from lamella.images.archive import open_archive
+
+        folder = Root.at(root).make_scratch() if cls.exists(root) else None
+        return open_archive(path, platform=platform, spool_folder=folder, progress=progress)
 
     def pull(
         self,
@@ -538,6 +561,7 @@ class Store(Closing):
         path: bytes,
         *,
         keep_owner: bool = False,
+        progress: Progress = QUIET,
     ) -> None:
         """Copy a file, a folder, or the content of a tar stream into a container, as ``docker cp`` does.
 
@@ -548,13 +572,15 @@ class Store(Closing):
 
         self._writable()
         device = self._catalog.find_container(container).device
-        copy_in(self.devices, device, container, source, path, keep_owner=keep_owner)
+        copy_in(self.devices, device, container, source, path, keep_owner=keep_owner, progress=progress)
 
-    def copy_out(self, name: str, path: bytes, target: str | os.PathLike[str] | BinaryIO) -> None:
+    def copy_out(
+        self, name: str, path: bytes, target: str | os.PathLike[str] | BinaryIO, *, progress: Progress = QUIET
+    ) -> None:
         """Copy a file or a folder out of a container or an image, to a local path or as a tar stream."""
         from lamella.store.copy import copy_out
 
-        copy_out(self.devices, self._tree_device(name), name, path, target)
+        copy_out(self.devices, self._tree_device(name), name, path, target, progress)
 
     def diff(self, container: str) -> list[Change]:
         """The differences between a container and its image: kind "A", "C" or "D", and the path."""
@@ -599,9 +625,11 @@ class Store(Closing):
             progress=progress,
         )
 
-    def export(self, name: str, out: str | os.PathLike[str] | BinaryIO) -> None:
+    def export(
+        self, name: str, out: str | os.PathLike[str] | BinaryIO, *, progress: Progress = QUIET
+    ) -> None:
         """Write the whole tree of a container or an image as one tar."""
-        from lamella.fs.difference import write_tree
+        from lamella.fs.difference import tree_size, write_tree
         from lamella.images.output import output
 
         with (
@@ -609,7 +637,9 @@ class Store(Closing):
             self.devices.filesystem.reader(volume) as reader,
             output(out) as file,
         ):
-            write_tree(reader, file)
+            progress.start(f"from {name}", None if progress is QUIET else tree_size(reader))
+            write_tree(reader, file, advance=progress.advance)
+            progress.done()
 
     # -- the pool --------------------------------------------------------------------------------
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import print_json, progress
+from lamella.cli.output import print_json
 from lamella.cli.parsing import add_json, open_store
+from lamella.cli.progress_line import progress
 from lamella.errors import CorruptError
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.cli.parsing import name_and_path, open_store
+from lamella.cli.progress_line import progress
 from lamella.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ def run(args: argparse.Namespace) -> int:
         name, path = name_and_path(args.target, relative=True)
         with open_store(args) as store:
             source = sys.stdin.buffer if args.source == "-" else args.source
-            store.copy_in(name, source, path, keep_owner=args.archive)
+            store.copy_in(name, source, path, keep_owner=args.archive, progress=progress(args.quiet))
     else:
         name, path = name_and_path(args.source, relative=True)
         with open_store(args, read_only=True) as store:
-            store.copy_out(name, path, sys.stdout.buffer if args.target == "-" else Path(args.target))
+            target = sys.stdout.buffer if args.target == "-" else Path(args.target)
+            store.copy_out(name, path, target, progress=progress(args.quiet))
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.cli.parsing import open_store
+from lamella.cli.progress_line import progress
 from lamella.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,5 +29,5 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None and sys.stdout.isatty():
         raise UsageError("export has nowhere to write to", hint="name a file with -o, or redirect the output")
     with open_store(args, read_only=True) as store:
-        store.export(args.container, args.output or sys.stdout.buffer)
+        store.export(args.container, args.output or sys.stdout.buffer, progress=progress(args.quiet))
     return 0

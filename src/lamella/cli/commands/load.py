@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import progress
 from lamella.cli.parsing import open_or_set_up
+from lamella.cli.progress_line import progress
 from lamella.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,8 +35,14 @@ def run(args: argparse.Namespace) -> int:
     source = args.file or args.input
     if source == Path("-"):
         source = None
-    with open_or_set_up(args) as store:
-        images = store.load(source, platform=args.platform, progress=progress(args.quiet))
+    from lamella.store import Store
+
+    line = progress(args.quiet)
+    with (
+        Store.open_archive(source, root=args.root, platform=args.platform, progress=line) as archive,
+        open_or_set_up(args) as store,
+    ):
+        images = store.load(archive, progress=line)
         for image in images:
             for name in image.references or ():
                 print(f"Loaded image: {name}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import progress
 from lamella.cli.parsing import open_or_set_up
+from lamella.cli.progress_line import progress
 
 if TYPE_CHECKING:
     import argparse

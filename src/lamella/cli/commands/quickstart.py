@@ -18,8 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import progress, show_name
+from lamella.cli.output import show_name
 from lamella.cli.parsing import open_or_set_up, short_id
+from lamella.cli.progress_line import progress
 from lamella.errors import NotFoundError
 from lamella.units import human_size
 

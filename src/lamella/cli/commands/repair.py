@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import print_json, progress
+from lamella.cli.output import print_json
 from lamella.cli.parsing import add_json
+from lamella.cli.progress_line import progress
 from lamella.errors import CorruptError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import progress
 from lamella.cli.parsing import open_store
+from lamella.cli.progress_line import progress
 from lamella.errors import UsageError
 
 if TYPE_CHECKING:

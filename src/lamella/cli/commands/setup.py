@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import progress
+from lamella.cli.progress_line import progress
 from lamella.errors import UsageError
 
 if TYPE_CHECKING:

@@ -254,16 +254,10 @@ class _Parser:
         self.at = found.end()
         return Bare(found[0])
 
-    def real(self, digits: str) -> float:
-        value = float(digits)
-        if value in (float("inf"), float("-inf")):
-            raise self.fail("Failed to read float token.")
-        return value
-
     def number(self, digits: str) -> Scalar:
         try:
             if "." in digits:
-                return self.real(digits)
+                return float(digits)
             plain = digits.lstrip("+-")
             # As C's strtoll reads it with base 0: a leading 0 means octal.
             value = int(plain, 8) if len(plain) > 1 and plain[0] == "0" else int(plain)
@@ -278,11 +272,6 @@ class _Parser:
 def quote(text: str) -> str:
     """*text* in double quotes, with ``"`` and backslash escaped."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def write_key(key: str) -> str:
-    """*key* as it may stand before a value or a section: in quotes where it is not one plain word."""
-    return key if _KEY.fullmatch(key) else quote(key)
 
 
 def write_value(value: Value, *, separator: str = ", ") -> str:
@@ -303,7 +292,7 @@ def write_nodes(section: Section, indent: int = 0) -> list[str]:
     lines = []
     space = "\t" * min(indent, 5)
     for key, value in section.items():
-        name = quote(key) if any(mark in key for mark in '#"!') else write_key(key)
+        name = quote(key) if any(mark in key for mark in '#"!') else key
         if isinstance(value, dict):
             lines.append(f"{space}{name} {{")
             lines += write_nodes(value, indent + 1)

@@ -19,6 +19,7 @@ from lamella.lvm.format.segments import ThinPoolSegment, ThinSegment
 from lamella.lvm.operations.logical_volumes import (
     check_new_name,
     check_volume_count,
+    forget_lv,
     free_name,
     new_lv,
     remove_lv,
@@ -29,8 +30,8 @@ from lamella.lvm.operations.thin_messages import (
     check_own,
     live_status,
     queue_create,
+    queue_delete,
     send_messages,
-    unqueue_or_delete,
 )
 from lamella.lvm.report.units import human
 from lamella.thin.format.limits import MAX_DEVICE_ID
@@ -188,7 +189,7 @@ def _carry_out(session: Session, found: FoundGroup, pool_lv: LogicalVolume, lv: 
         pool, status = pool_lv.thin_pool, live_status(session, found, pool_lv)
         assert pool is not None
         if status is not None and pool.messages and status.transaction_id != pool.transaction_id:
-            found.group.forget_lv(lv)
+            forget_lv(found.group, lv)
             pool.messages.remove(("create", lv.name))
             pool.transaction_id -= not pool.messages
             session.commit(found, [pool_lv.name])
@@ -223,8 +224,13 @@ def remove_thin(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply
             check_own(session, found, pool_lv)
         send_messages(session, found, pool_lv)
     session.deactivate(found, [lv.name])
-    group.forget_lv(lv)
-    unqueue_or_delete(pool, lv.name, thin.device_id)
+    forget_lv(group, lv)
+    if ("create", lv.name) in pool.messages:
+        pool.messages.remove(("create", lv.name))
+        if not pool.messages:
+            pool.transaction_id -= 1
+    else:
+        queue_delete(pool, thin.device_id)
     session.commit(found, ())
     if apply:
         send_messages(session, found, pool_lv)
@@ -250,16 +256,16 @@ def remove_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> 
     _refuse_external_origins(group, thins)
     session.deactivate(found, [*(lv.name for lv in thins), pool_lv.name])
     for lv in thins:
-        group.forget_lv(lv)
+        forget_lv(group, lv)
     if thins:
         segment.messages = []
         session.commit(found, ())
-    group.forget_lv(pool_lv)
+    forget_lv(group, pool_lv)
     for name in (segment.data, segment.metadata):
-        group.forget_lv(group.lvs[name])
+        forget_lv(group, group.lvs[name])
     spare = spare_of(group)
     if spare is not None and not pool_metadata_names(group):
-        group.forget_lv(spare)
+        forget_lv(group, spare)
     session.commit(found, ())
 
 
