@@ -9,7 +9,7 @@ from lamella.cli.lvm.errors import Failed
 from lamella.cli.lvm.names import volume_name
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.errors import LamellaError, NotFoundError
-from lamella.lvm.operations.logical_volumes import check_removable, forget_lv
+from lamella.lvm.operations.logical_volumes import check_removable
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -73,7 +73,7 @@ def remove_named(context: Context, found: FoundGroup, names: list[str], *, asked
             if lv.thin is None and lv.thin_pool is None:
                 check_removable(group, lv)
                 _deactivate(context, found, lv, asked)
-                forget_lv(group, lv)
+                group.forget_lv(lv)
                 plain.append(name)
                 continue
             _finish(context, found, plain)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import group_name, volume_name
-from lamella.lvm.format.names import is_valid_name, reserved_reason
+from lamella.lvm.format.names import is_valid_name, longest_volume_name, reserved_reason
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -44,6 +44,8 @@ def _names(context: Context) -> tuple[str, str, str]:
                 f'Logical volume names must have the same volume group ("{group}" or "{named.vg}")'
             )
     old, new = (named.lv or named.vg for named in (old_named, new_named))
+    if len(new) > (longest := longest_volume_name(group) + 1):
+        raise BadCommand(f'New logical volume name "{new}" may not exceed {longest} characters.')
     if not is_valid_name(new):
         raise BadCommand(f'New logical volume name "{new}" is invalid')
     if reason := reserved_reason(new):

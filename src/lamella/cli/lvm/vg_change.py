@@ -13,7 +13,7 @@ from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile
 from lamella.errors import LamellaError, UnsupportedError, UsageError
 from lamella.lvm.format.ids import is_uuid, with_dashes, without_dashes
 from lamella.lvm.format.model import RESIZEABLE
-from lamella.lvm.format.names import is_valid_name
+from lamella.lvm.format.names import MAX_GROUP_PATH, is_valid_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,8 @@ def vgrename(context: Context) -> None:
         old = with_dashes(without_dashes(old))
     if not is_valid_name(new):
         raise Failed(f'{INVALID}\nNew volume group name "{new}" is invalid.')
+    if len(new) > MAX_GROUP_PATH:
+        raise Failed(f"New volume group path exceeds maximum length of {MAX_GROUP_PATH}!")
     if old == new:
         raise Failed("Old and new volume group names must differ")
     with context.session.all_locked():

@@ -15,7 +15,8 @@ from lamella.block.device import SECTOR
 from lamella.errors import CorruptError
 from lamella.lvm.format.fast_path import Plain, build, take_plain
 from lamella.lvm.format.group_checks import check_extents, check_references
-from lamella.lvm.format.model import HistoricalVolume, LogicalVolume, VolumeGroup
+from lamella.lvm.format.history import HistoricalVolume
+from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 from lamella.lvm.format.names import is_valid_name
 from lamella.lvm.format.physical_volume import PhysicalVolume
 from lamella.lvm.format.section_values import (
@@ -357,8 +358,10 @@ def _thin(segment: ThinSegment, body: Section, where: str) -> ThinSegment:
 
 
 def _historical(name: str, body: Section) -> HistoricalVolume:
+    if not is_valid_name(name):
+        raise CorruptError(f"Invalid historical logical volume name {name!r}.")
     return HistoricalVolume(
-        name=text_value(body, "name", name),
+        name=name,
         uuid=uuid_value(body, f"Couldn't read uuid for removed logical volume {name}."),
         creation_time=number_value(body, "creation_time", 0),
         removal_time=number_value(body, "removal_time", 0),
@@ -367,6 +370,6 @@ def _historical(name: str, body: Section) -> HistoricalVolume:
         extra={
             key: value
             for key, value in body.items()
-            if key not in ("name", "id", "creation_time", "removal_time", "origin", "descendants")
+            if key not in ("id", "creation_time", "removal_time", "origin", "descendants")
         },
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lamella.lvm.format.group_reader import CONTENTS
 from lamella.lvm.format.model import WRITE, WRITE_LOCKED, LogicalVolume, VolumeGroup
 from lamella.lvm.format.segments import Segment, StripedSegment, ThinPoolSegment, ThinSegment
-from lamella.lvm.format.text import quote, write_nodes, write_value
+from lamella.lvm.format.text import quote, write_key, write_nodes, write_value
 from lamella.lvm.format.text_lines import Compact, Readable, size_comment
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _group(out: Compact, group: VolumeGroup) -> None:
         pv.name = f"pv{number}"
     locked = WRITE_LOCKED in group.flags
     out.open(f"{group.name} {{")
-    out.line(f'id = "{group.uuid}"')
+    out.line(f"id = {quote(group.uuid)}")
     out.line(f"seqno = {group.seqno}")
     out.line(f"format = {quote(group.format)}", "# informational")
     _flags(out, group.status, _VG_STATUS, group.flags, _VG_FLAGS, locked)
@@ -128,13 +128,13 @@ def _group(out: Compact, group: VolumeGroup) -> None:
         for old in group.historical:
             out.blank()
             out.open(f"{old.name} {{")
-            out.line(f'id = "{old.uuid}"')
+            out.line(f"id = {quote(old.uuid)}")
             if old.creation_time:
                 _stamp(out, "creation_time", old.creation_time)
             if old.removal_time:
                 _stamp(out, "removal_time", old.removal_time)
             if old.origin:
-                out.line(f'origin = "{old.origin}"')
+                out.line(f"origin = {quote(old.origin)}")
             if old.descendants:
                 out.line(f"descendants = {write_value(list(old.descendants))}")
             _extra(out, old.extra)
@@ -146,7 +146,7 @@ def _group(out: Compact, group: VolumeGroup) -> None:
 def _pv(out: Compact, pv: PhysicalVolume, extent_sectors: int) -> None:
     out.blank()
     out.open(f"{pv.name} {{")
-    out.line(f'id = "{pv.uuid}"')
+    out.line(f"id = {quote(pv.uuid)}")
     out.line(f"device = {quote(pv.device)}", "# Hint only")
     out.blank()
     if pv.device_id_type and pv.device_id:
@@ -236,7 +236,7 @@ def _lv(out: Compact, lv: LogicalVolume, extent_sectors: int, locked: bool) -> N
             return
     out.blank()
     out.open(f"{lv.name} {{")
-    out.line(f'id = "{lv.uuid}"')
+    out.line(f"id = {quote(lv.uuid)}")
     _flags(out, lv.status, _LV_STATUS, lv.flags, _LV_FLAGS, locked)
     _tags(out, lv.tags)
     if lv.creation_time:
@@ -295,12 +295,12 @@ def _segment(out: Compact, number: int, segment: Segment, extent_sectors: int) -
     elif isinstance(segment, ThinPoolSegment):
         _pool(out, segment)
     elif isinstance(segment, ThinSegment):
-        out.line(f'thin_pool = "{segment.pool}"')
+        out.line(f"thin_pool = {quote(segment.pool)}")
         out.line(f"transaction_id = {segment.transaction_id}")
         out.line(f"device_id = {segment.device_id}")
         for key in ("external_origin", "origin", "merge"):
             if name := getattr(segment, key):
-                out.line(f'{key} = "{name}"')
+                out.line(f"{key} = {quote(name)}")
         _extra(out, segment.extra)
     elif segment.kind in _KNOWN_TYPES or segment.kind.startswith("raid"):
         _kept(out, segment, extent_sectors)
@@ -312,8 +312,8 @@ def _segment(out: Compact, number: int, segment: Segment, extent_sectors: int) -
 
 
 def _pool(out: Compact, segment: ThinPoolSegment) -> None:
-    out.line(f'metadata = "{segment.metadata}"')
-    out.line(f'pool = "{segment.data}"')
+    out.line(f"metadata = {quote(segment.metadata)}")
+    out.line(f"pool = {quote(segment.data)}")
     out.line(f"transaction_id = {segment.transaction_id}")
     out.sized(f"chunk_size = {segment.chunk_sectors}", segment.chunk_sectors)
     out.line(f"discards = {quote(segment.discards)}")
@@ -325,7 +325,7 @@ def _pool(out: Compact, segment: ThinPoolSegment) -> None:
         if number == 1:
             out.blank()
         out.open(f"message{number} {{")
-        out.line(f'{verb} = "{what}"' if isinstance(what, str) else f"{verb} = {what}")
+        out.line(f"{verb} = {quote(what) if isinstance(what, str) else what}")
         out.close()
     _extra(out, segment.extra)
 
@@ -346,7 +346,7 @@ def _kept(out: Compact, segment: Segment, extent_sectors: int) -> None:
                 out.blank()
         else:
             comment = "# linear" if key == "stripe_count" and segment.kind == "raid0" and value == 1 else ""
-            out.line(f"{key} = {write_value(value)}", comment)
+            out.line(f"{write_key(key)} = {write_value(value)}", comment)
 
 
 def _current(segment: Segment, key: str, value: Value | Section) -> Value | Section:
@@ -362,11 +362,12 @@ def _current(segment: Segment, key: str, value: Value | Section) -> Value | Sect
 def _areas(out: Compact, key: str, segment: Segment) -> None:
     if key in ("stripes", "mirrors"):
         pairs = [
-            f'"{area.pv.name if area.pv is not None else area.lv}", {area.extent}' for area in segment.mapped
+            f"{quote(area.pv.name if area.pv is not None else area.lv)}, {area.extent}"
+            for area in segment.mapped
         ]
     else:
         listed = segment.extra[key]
-        items = [f'"{item}"' for item in listed] if isinstance(listed, list) else []
+        items = [write_value(item) for item in listed] if isinstance(listed, list) else []
         width = 2 if key == "raids" and len(items) % 2 == 0 else 1
         pairs = [", ".join(items[at : at + width]) for at in range(0, len(items), width)]
     out.blank()
@@ -403,7 +404,7 @@ def _flags(
 def _words(words: tuple[str, ...], order: tuple[str, ...]) -> str:
     ordered = [word for word in order if word in words]
     ordered += [word for word in dict.fromkeys(words) if word not in order]
-    return "[" + ", ".join(f'"{word}"' for word in ordered) + "]"
+    return "[" + ", ".join(quote(word) for word in ordered) + "]"
 
 
 def _quoted(out: Compact, key: str, value: str) -> None:
@@ -414,7 +415,7 @@ def _quoted(out: Compact, key: str, value: str) -> None:
 
 def _tags(out: Compact, tags: list[str]) -> None:
     if tags:
-        out.line("tags = [" + ", ".join(f'"{tag}"' for tag in tags) + "]")
+        out.line("tags = [" + ", ".join(quote(tag) for tag in tags) + "]")
 
 
 def _extra(out: Compact, extra: Section) -> None:
@@ -422,11 +423,11 @@ def _extra(out: Compact, extra: Section) -> None:
         if key == "reshape_count":
             continue
         if isinstance(value, dict):
-            out.open(f"{key} {{")
+            out.open(f"{write_key(key)} {{")
             _extra(out, value)
             out.close()
         else:
-            out.line(f"{key} = {write_value(value)}")
+            out.line(f"{write_key(key)} = {write_value(value)}")
 
 
 def _plain(out: Compact, nodes: Section) -> None:

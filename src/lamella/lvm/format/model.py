@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 from lamella.block.device import SECTOR
 from lamella.block.ranges import gaps
 from lamella.errors import NotFoundError, UsageError
+from lamella.lvm.format import history
 from lamella.lvm.format.physical_volume import EXPORTED
 from lamella.lvm.format.segments import ThinPoolSegment, ThinSegment
 
 if TYPE_CHECKING:
+    from lamella.lvm.format.history import HistoricalVolume
     from lamella.lvm.format.physical_volume import PhysicalVolume
     from lamella.lvm.format.segments import Segment
     from lamella.lvm.format.text import Section
@@ -90,19 +92,6 @@ class LogicalVolume:
         """The thin volume's segment, if this is one."""
         first = self.segments[0] if self.segments else None
         return first if isinstance(first, ThinSegment) else None
-
-
-@dataclass(slots=True, eq=False)
-class HistoricalVolume:
-    """A removed thin volume that LVM still remembers (``metadata/record_lvs_history``)."""
-
-    name: str
-    uuid: str
-    creation_time: int = 0
-    removal_time: int = 0
-    origin: str = ""
-    descendants: list[str] = field(default_factory=list)
-    extra: Section = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -276,3 +265,20 @@ class VolumeGroup:
         for volume in self.lvs.values():
             for segment in volume.segments:
                 segment.rename(old, new)
+        history.rename(self.historical, old, new)
+
+    def forget_lv(self, lv: LogicalVolume) -> None:
+        """Remove *lv* from the group, and from what names it without being built on it."""
+        del self.lvs[lv.name]
+        for other in self.lvs.values():
+            thin = other.thin
+            if thin is not None:
+                thin.origin = "" if thin.origin == lv.name else thin.origin
+                thin.merge = "" if thin.merge == lv.name else thin.merge
+        history.forget(self.historical, lv.name)
+
+    def drop_old_history(self) -> list[str]:
+        """Remove the records of removed volumes that no volume descends from, as LVM2 does; their names."""
+        dropped = history.without_descendants(self.historical)
+        self.historical = [record for record in self.historical if record not in dropped]
+        return [record.name for record in dropped]

@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 
 MAX_NAME = 127
+MAX_GROUP_PATH = 121
+"""Longest name that vgrename gives a group."""
 MAX_TAG = 1023
 _NAME = re.compile(r"[a-zA-Z0-9_.+-]+")
 _TAG = re.compile(r"[a-zA-Z0-9_.+\-/=!:&#]+")
@@ -44,6 +46,18 @@ def name_problem(name: str, what: str = "name") -> str:
     if not _NAME.fullmatch(name):
         return f'{what.capitalize()} "{name}" has a character other than [a-zA-Z0-9+_.-]'
     return ""
+
+
+def longest_volume_name(group: str) -> int:
+    """How long the name of a volume in *group* may be, hidden ones included. Authority: vg_validate."""
+    return MAX_NAME - len(group) - 3
+
+
+def length_problem(group: str, name: str) -> str:
+    """Why a volume of *group* cannot have a name as long as *name*, with LVM's message; "" if it can."""
+    if len(name) <= longest_volume_name(group):
+        return ""
+    return f'LV name "{group}/{name}" length {len(group) + len(name) + 3} is not supported.'
 
 
 def is_valid_name(name: str) -> bool:

@@ -108,7 +108,7 @@ class Segment:
 
 REFERENCE_KEYS = (
     "cache_pool", "origin", "cow_store", "merging_store", "data", "metadata", "mirror_log", "writecache",
-    "vdo_pool", "integrity_meta_dev", "external_origin", "thin_pool", "pool", "merge",
+    "vdo_pool", "meta_dev", "external_origin", "thin_pool", "pool", "merge",
 )  # fmt: skip
 """Keys of segments (of all types) whose value names another logical volume."""
 

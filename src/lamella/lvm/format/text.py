@@ -254,10 +254,16 @@ class _Parser:
         self.at = found.end()
         return Bare(found[0])
 
+    def real(self, digits: str) -> float:
+        value = float(digits)
+        if value in (float("inf"), float("-inf")):
+            raise self.fail("Failed to read float token.")
+        return value
+
     def number(self, digits: str) -> Scalar:
         try:
             if "." in digits:
-                return float(digits)
+                return self.real(digits)
             plain = digits.lstrip("+-")
             # As C's strtoll reads it with base 0: a leading 0 means octal.
             value = int(plain, 8) if len(plain) > 1 and plain[0] == "0" else int(plain)
@@ -272,6 +278,11 @@ class _Parser:
 def quote(text: str) -> str:
     """*text* in double quotes, with ``"`` and backslash escaped."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def write_key(key: str) -> str:
+    """*key* as it may stand before a value or a section: in quotes where it is not one plain word."""
+    return key if _KEY.fullmatch(key) else quote(key)
 
 
 def write_value(value: Value, *, separator: str = ", ") -> str:
@@ -292,7 +303,7 @@ def write_nodes(section: Section, indent: int = 0) -> list[str]:
     lines = []
     space = "\t" * min(indent, 5)
     for key, value in section.items():
-        name = quote(key) if any(mark in key for mark in '#"!') else key
+        name = quote(key) if any(mark in key for mark in '#"!') else write_key(key)
         if isinstance(value, dict):
             lines.append(f"{space}{name} {{")
             lines += write_nodes(value, indent + 1)

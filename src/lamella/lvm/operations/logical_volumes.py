@@ -17,8 +17,8 @@ from lamella.block.device import SECTOR
 from lamella.errors import BusyError, ExistsError, LamellaError, NoSpaceError, UnsupportedError, UsageError
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import READ, VISIBLE, WRITE, LogicalVolume, VolumeGroup
-from lamella.lvm.format.names import name_problem, reserved_reason
-from lamella.lvm.format.segments import StripedSegment, merged
+from lamella.lvm.format.names import length_problem, name_problem, reserved_reason
+from lamella.lvm.format.segments import StripedSegment, ThinPoolSegment, ThinSegment, merged
 from lamella.lvm.operations.allocation import allocate
 from lamella.lvm.operations.lv_changes import dm_major, users_of_pool
 from lamella.lvm.operations.lv_wipe import wipe_lv
@@ -83,6 +83,7 @@ def check_new_name(group: VolumeGroup, name: str) -> None:
         )
     if reason := reserved_reason(name):
         raise UsageError(reason, hint="LVM uses such names for the parts of volumes")
+    check_length(group, name)
     if name in group.lvs:
         raise ExistsError(
             f'Logical Volume "{name}" already exists in volume group "{group.name}"',
@@ -93,6 +94,12 @@ def check_new_name(group: VolumeGroup, name: str) -> None:
             f'historical Logical Volume "{name}" already exists in volume group "{group.name}"',
             hint="choose another name",
         )
+
+
+def check_length(group: VolumeGroup, name: str) -> None:
+    """Raise unless a volume of the group, or a part of one, may have so long a name."""
+    if problem := length_problem(group.name, name):
+        raise UsageError(problem, hint="choose a shorter name: also that of a hidden part counts")
 
 
 def check_volume_count(group: VolumeGroup, more: int = 1) -> None:
@@ -120,15 +127,13 @@ def new_lv(session: Session, name: str, *, writable: bool = True, visible: bool 
 def require_simple(group: VolumeGroup, lv: LogicalVolume, doing: str) -> None:
     """Raise :class:`UnsupportedError` for a volume that is, or is part of, something only LVM2 changes."""
     for segment in lv.segments:
-        if not isinstance(segment, StripedSegment):
+        if not isinstance(segment, StripedSegment) or any(area.pv is None for area in segment.mapped):
             raise UnsupportedError(
                 f"cannot {doing} {group.name}/{lv.name}: it is of type {segment.kind}",
                 hint="Lamella reads such volumes but leaves changes to LVM2",
             )
     for user, segment, _role in group.users().get(lv.name, ()):
-        if segment.kind in ("snapshot", "mirror", "cache", "cache-pool", "writecache", "vdo", "vdo-pool") or (
-            segment.kind.startswith("raid") or segment.kind == "integrity"
-        ):
+        if not isinstance(segment, StripedSegment | ThinSegment | ThinPoolSegment):
             raise UnsupportedError(
                 f"cannot {doing} {group.name}/{lv.name}: {user.name} ({segment.kind}) is built on it",
                 hint="Lamella reads such volumes but leaves changes to LVM2",
@@ -185,7 +190,7 @@ def create_lv(
             raise BusyError("Aborting. Failed to wipe start of new LV.", hint="wipefs it, or answer y")
         session.activate(found, [name])
     except LamellaError:
-        forget_lv(group, lv)
+        group.forget_lv(lv)
         session.commit(found, ())
         raise
     return lv
@@ -235,53 +240,63 @@ def rename_lv(session: Session, found: FoundGroup, lv: LogicalVolume, new: str) 
     """Give a volume another name, and its hidden parts with it."""
     group = found.group
     check_new_name(group, new)
-    if not group.is_visible(lv):
+    if "LOCKED" in lv.status and lv.visible:
+        raise BusyError(f"Cannot rename locked LV {lv.name}", hint="finish pvmove")
+    if not group.is_visible(lv) and lv.kind != "cache-pool":
         raise UsageError(
             f'Cannot rename internal LV "{lv.name}".', hint="rename the volume that it is part of"
         )
-    if "LOCKED" in lv.status:
-        raise BusyError(f"Cannot rename locked LV {lv.name}", hint="finish pvmove")
     old = lv.name
-    for part in _hidden_parts(group, lv):
-        if part.name.startswith(old + "_"):
-            group.rename_lv(part, new + part.name[len(old) :])
+    parts = [part for part in _hidden_parts(group, lv) if part.name.startswith(old + "_")]
+    for name in (new + part.name[len(old) :] for part in parts):
+        if name in group.lvs:
+            raise ExistsError(
+                f'Logical Volume "{name}" already exists in volume group "{group.name}"',
+                hint="choose another name",
+            )
+        check_length(group, name)
+    for part in parts:
+        group.rename_lv(part, new + part.name[len(old) :])
     group.rename_lv(lv, new)
     session.commit(found, users_of_pool(group, lv))
 
 
 def _hidden_parts(group: VolumeGroup, lv: LogicalVolume) -> list[LogicalVolume]:
-    """All hidden volumes that *lv* is mapped to, at any depth."""
+    """All hidden volumes that *lv* is mapped to, at any depth, and the virtual origin of a snapshot."""
     parts: list[LogicalVolume] = []
+    origin = group.snapshot_origin(lv)
+    if origin is not None and not origin.visible:
+        parts.append(origin)
     todo = [lv]
     while todo:
         for segment in todo.pop().segments:
+            if isinstance(segment, ThinSegment):
+                continue
             for role, name in segment.references():
                 part = group.lvs.get(name)
-                if role in ("message", "thin_pool") or part is None or part.visible or part in parts:
+                if role in _NOT_PARTS or part is None or part.visible or part in parts:
                     continue
                 parts.append(part)
                 todo.append(part)
     return parts
 
 
+_NOT_PARTS = ("message", "cache_pool", "vdo_pool", "writecache")
+"""Roles of volumes that have a name of their own, whatever the volume that uses them is called."""
+
+
 def check_removable(group: VolumeGroup, lv: LogicalVolume) -> None:
     """Raise LVM2's errors for a volume that something else still needs."""
     full = f"{group.name}/{lv.name}"
     for user, segment, role in group.users().get(lv.name, ()):
+        if isinstance(segment, ThinSegment) and role in ("origin", "merge"):
+            continue  # a snapshot does without the volume that it was taken of
         if role == "external_origin":
             raise BusyError(
                 f"Can't remove external origin logical volume {full}.",
                 hint=f"remove the thin volume {user.name} first",
             )
-        if role in ("metadata", "pool", "data") and segment.kind in ("thin-pool", "cache-pool"):
-            raise UsageError(
-                f"Can't remove logical volume {full} used by a pool.", hint=f"remove {user.name} instead"
-            )
-        if segment.kind == "snapshot" or role in ("area", "metadata_area"):
-            raise UnsupportedError(
-                f"Can't remove logical volume {full}: {user.name} ({segment.kind}) is built on it",
-                hint="Lamella leaves snapshots of the old kind, raids and caches to LVM2",
-            )
+        raise _used_by(full, user, segment.kind, role)
     if "LOCKED" in lv.status:
         raise BusyError(f"Can't remove locked logical volume {full}.", hint="finish pvmove")
     for segment in lv.segments:
@@ -292,19 +307,28 @@ def check_removable(group: VolumeGroup, lv: LogicalVolume) -> None:
             )
 
 
-def forget_lv(group: VolumeGroup, lv: LogicalVolume) -> None:
-    """Remove a volume from the group and from what refers to it as an origin. Does not commit."""
-    del group.lvs[lv.name]
-    for other in group.lvs.values():
-        thin = other.thin
-        if thin is not None:
-            thin.origin = "" if thin.origin == lv.name else thin.origin
-            thin.merge = "" if thin.merge == lv.name else thin.merge
+def _used_by(full: str, user: LogicalVolume, kind: str, role: str) -> LamellaError:
+    """The error for the removal of a part of *user*: LVM2's where it has one."""
+    said = ""
+    if role in ("metadata", "pool", "data") and kind in ("thin-pool", "cache-pool"):
+        said = f"Can't remove logical volume {full} used by a pool."
+    elif role == "mirror_log":
+        said = f"Can't remove logical volume {full} used as mirror log."
+    elif kind == "mirror" and "PVMOVE" not in user.status:
+        said = f"Can't remove logical volume {full} used by a mirror."
+    elif kind.startswith("raid"):
+        said = f"Can't remove logical volume {full} used as RAID device."
+    if said:
+        return UsageError(said, hint=f"remove {user.name} instead")
+    return UnsupportedError(
+        f"Can't remove logical volume {full}: {user.name} ({kind}) is built on it",
+        hint="Lamella leaves snapshots of the old kind, raids and caches to LVM2",
+    )
 
 
 def remove_lv(session: Session, found: FoundGroup, lv: LogicalVolume) -> None:
     """Deactivate and remove a linear or striped volume."""
     check_removable(found.group, lv)
     session.deactivate(found, [lv.name])
-    forget_lv(found.group, lv)
+    found.group.forget_lv(lv)
     session.commit(found, ())

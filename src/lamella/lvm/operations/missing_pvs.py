@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from lamella.errors import CorruptError, UsageError
 from lamella.lvm.format.model import MISSING, VolumeGroup
+from lamella.lvm.format.segments import ThinSegment
+from lamella.lvm.operations.thin_messages import unqueue_or_delete
 from lamella.lvm.operations.volume_groups import detach_pv
 
 if TYPE_CHECKING:
@@ -41,18 +43,7 @@ def remove_missing(session: Session, found: FoundGroup, *, force: bool = False) 
             session.note("missing", said, level="error")
         session.note("missing", "WARNING: Proceeding to remove empty missing PVs.")
     elif partial:
-        for name in sorted(partial):
-            segment = group.lvs[name].segments[0]
-            if segment.kind.startswith("raid") or segment.kind == "mirror":
-                raise CorruptError(
-                    f"volume {group.name}/{name} is a {segment.kind} with a missing disk",
-                    hint="repair it with LVM2: lvconvert --repair",
-                )
-        session.deactivate(found, sorted(partial))
-        for name in sorted(partial):
-            session.note("missing", f"WARNING: Removing partial LV {group.name}/{name}.")
-            del group.lvs[name]
-        _drop_thin_messages(group)
+        _remove_partial(session, found, partial)
     removed = [pv for pv in gone if not group.used_ranges(pv)]
     for pv in removed:
         detach_pv(found, pv)
@@ -66,15 +57,55 @@ def remove_missing(session: Session, found: FoundGroup, *, force: bool = False) 
     return True
 
 
-def _drop_thin_messages(group: VolumeGroup) -> None:
-    for lv in group.lvs.values():
-        pool = lv.thin_pool
-        if pool is not None:
-            pool.messages = [
-                (verb, what)
-                for verb, what in pool.messages
-                if not (verb == "create" and isinstance(what, str) and what not in group.lvs)
-            ]
+def _remove_partial(session: Session, found: FoundGroup, partial: set[str]) -> None:
+    """Remove these volumes, all that is built on them, and hidden parts that nothing uses any more.
+
+    An origin whose old-style snapshot is lost stays. Thin devices of removed volumes are deleted from a pool
+    that stays when its messages are sent next.
+    """
+    group = found.group
+    lost = [group.lvs[name] for name in _all_lost(group, partial)]
+    for lv in lost:
+        kind = lv.segments[0].kind
+        if kind.startswith("raid") or kind == "mirror":
+            raise CorruptError(
+                f"volume {group.name}/{lv.name} is a {kind} with a missing disk",
+                hint="repair it with LVM2: lvconvert --repair",
+            )
+    session.deactivate(found, [lv.name for lv in lost])
+    shown = [lv for lv in lost if group.is_visible(lv)]
+    for lv in shown:
+        session.note("missing", f"WARNING: Removing partial LV {group.name}/{lv.name}.")
+    for lv in lost:
+        thin = lv.thin
+        pool_lv = group.lvs[thin.pool] if thin is not None else None
+        if thin is not None and pool_lv is not None and pool_lv not in lost:
+            assert pool_lv.thin_pool is not None
+            unqueue_or_delete(pool_lv.thin_pool, lv.name, thin.device_id)
+    for lv in lost:
+        group.forget_lv(lv)
+    for lv in sorted(shown, key=lambda lv: lv.thin_pool is not None):
+        session.note("missing", f'Logical volume "{lv.name}" successfully removed.', level="print")
+
+
+def _all_lost(group: VolumeGroup, partial: set[str]) -> list[str]:
+    """*partial* and what cannot stay without it, in the group's order."""
+    users = group.users()
+    lost = set(partial)
+    before = -1
+    while len(lost) != before:
+        before = len(lost)
+        for name in list(lost):
+            for user, segment, role in users.get(name, ()):
+                if role != "message" and not (
+                    isinstance(segment, ThinSegment) and role in ("origin", "merge")
+                ):
+                    lost.add(user.name)
+        for lv in group.lvs.values():
+            above = users.get(lv.name, ())
+            if not lv.visible and above and all(user.name in lost for user, _segment, _role in above):
+                lost.add(lv.name)
+    return [name for name in group.lvs if name in lost]
 
 
 def restore_missing(session: Session, found: FoundGroup, pv: PhysicalVolume) -> None:

@@ -42,6 +42,11 @@ def swap_metadata(session: Session, found: FoundGroup, pool_lv: LogicalVolume, o
         raise UsageError(f"{group.name}/{old.name} is the pool's metadata already", hint="give another")
     if not group.is_visible(other):
         raise UsageError(f"Can't convert internal LV {group.name}/{other.name}.", hint="give another")
+    if group.users().get(other.name):
+        raise BusyError(
+            f"Pool metadata LV {group.name}/{other.name} is of an unsupported type.",
+            hint="another volume is built on it: lvs -a shows which",
+        )
     session.deactivate(found, [other.name])
     inside, outside = old.name, other.name
     group.rename_lv(other, "pvmove_tmeta")

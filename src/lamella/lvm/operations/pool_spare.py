@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.lvm.format.segments import merged
 from lamella.lvm.operations.allocation import allocate
-from lamella.lvm.operations.logical_volumes import forget_lv, free_name, new_lv
+from lamella.lvm.operations.logical_volumes import free_name, new_lv
 from lamella.lvm.operations.lv_resize import GrowRequest, grow_extents
 from lamella.lvm.operations.lv_wipe import clear_lv
 from lamella.lvm.operations.thin_sizes import MAX_SPARE
@@ -60,7 +60,7 @@ def ensure_spare(
     spare = spare_of(group)
     if not extents:
         if spare is not None:
-            forget_lv(group, spare)
+            group.forget_lv(spare)
         return
     extents = min(extents, -(-MAX_SPARE // group.extent_sectors))
     if spare is not None:

@@ -69,6 +69,18 @@ def queue_delete(segment: ThinPoolSegment, device_id: int) -> None:
     segment.messages.append(("delete", device_id))
 
 
+def unqueue_or_delete(segment: ThinPoolSegment, name: str, device_id: int) -> None:
+    """Queue the deletion of the thin device of volume *name*, or drop the queued creation of it. Does not
+    commit.
+    """
+    if ("create", name) not in segment.messages:
+        queue_delete(segment, device_id)
+        return
+    segment.messages.remove(("create", name))
+    if not segment.messages:
+        segment.transaction_id -= 1
+
+
 def _raise_id(segment: ThinPoolSegment) -> None:
     if not segment.messages:
         segment.transaction_id += 1

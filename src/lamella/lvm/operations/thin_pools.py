@@ -16,6 +16,7 @@ from lamella.lvm.format.model import VISIBLE, WRITE, LogicalVolume
 from lamella.lvm.format.segments import Area, StripedSegment, ThinPoolSegment, merged
 from lamella.lvm.operations.allocation import allocate
 from lamella.lvm.operations.logical_volumes import (
+    check_length,
     check_new_name,
     check_volume_count,
     free_name,
@@ -94,6 +95,7 @@ def create_pool(
         check_new_name(group, name)
     check_volume_count(group)
     sizes = request.sizes(group, extents, session.say)
+    check_length(group, f"{name or free_name(group)}_tmeta")
     ensure_spare(session, found, sizes.metadata_extents, request.ranges, wanted=request.spare)
     name = name or free_name(group)
     result = allocate(
@@ -149,6 +151,7 @@ def convert_to_pool(
     if metadata is not None:
         _check_given_metadata(found, data, metadata, request)
     sizes = request.sizes(group, data.extents, session.say, metadata)
+    check_length(group, f"{data.name}_tmeta")
     if agree is not None:
         agree()
     active = session.is_active(found, data.name)

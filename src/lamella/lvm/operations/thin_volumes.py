@@ -19,7 +19,6 @@ from lamella.lvm.format.segments import ThinPoolSegment, ThinSegment
 from lamella.lvm.operations.logical_volumes import (
     check_new_name,
     check_volume_count,
-    forget_lv,
     free_name,
     new_lv,
     remove_lv,
@@ -30,8 +29,8 @@ from lamella.lvm.operations.thin_messages import (
     check_own,
     live_status,
     queue_create,
-    queue_delete,
     send_messages,
+    unqueue_or_delete,
 )
 from lamella.lvm.report.units import human
 from lamella.thin.format.limits import MAX_DEVICE_ID
@@ -189,7 +188,7 @@ def _carry_out(session: Session, found: FoundGroup, pool_lv: LogicalVolume, lv: 
         pool, status = pool_lv.thin_pool, live_status(session, found, pool_lv)
         assert pool is not None
         if status is not None and pool.messages and status.transaction_id != pool.transaction_id:
-            forget_lv(found.group, lv)
+            found.group.forget_lv(lv)
             pool.messages.remove(("create", lv.name))
             pool.transaction_id -= not pool.messages
             session.commit(found, [pool_lv.name])
@@ -224,13 +223,8 @@ def remove_thin(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply
             check_own(session, found, pool_lv)
         send_messages(session, found, pool_lv)
     session.deactivate(found, [lv.name])
-    forget_lv(group, lv)
-    if ("create", lv.name) in pool.messages:
-        pool.messages.remove(("create", lv.name))
-        if not pool.messages:
-            pool.transaction_id -= 1
-    else:
-        queue_delete(pool, thin.device_id)
+    group.forget_lv(lv)
+    unqueue_or_delete(pool, lv.name, thin.device_id)
     session.commit(found, ())
     if apply:
         send_messages(session, found, pool_lv)
@@ -256,16 +250,16 @@ def remove_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> 
     _refuse_external_origins(group, thins)
     session.deactivate(found, [*(lv.name for lv in thins), pool_lv.name])
     for lv in thins:
-        forget_lv(group, lv)
+        group.forget_lv(lv)
     if thins:
         segment.messages = []
         session.commit(found, ())
-    forget_lv(group, pool_lv)
+    group.forget_lv(pool_lv)
     for name in (segment.data, segment.metadata):
-        forget_lv(group, group.lvs[name])
+        group.forget_lv(group.lvs[name])
     spare = spare_of(group)
     if spare is not None and not pool_metadata_names(group):
-        forget_lv(group, spare)
+        group.forget_lv(spare)
     session.commit(found, ())
 
 

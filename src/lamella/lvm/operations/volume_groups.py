@@ -15,7 +15,7 @@ from lamella.errors import BusyError, CorruptError, ExistsError, NoSpaceError, U
 from lamella.lvm.disks.scan import FoundGroup
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import RESIZEABLE, VolumeGroup
-from lamella.lvm.format.names import name_problem
+from lamella.lvm.format.names import length_problem, name_problem
 from lamella.lvm.operations.physical_volumes import Confirm, PvOptions, change_tags, create_pv, never, new_pv
 from lamella.lvm.session.backup import remove_backup
 
@@ -266,6 +266,9 @@ def rename_group(session: Session, found: FoundGroup, new: str) -> None:
         raise UsageError("New VG name must differ from the old VG name.", hint="choose another name")
     if session.scan.named(new):
         raise ExistsError(f'New VG name "{new}" already exists', hint="choose another name")
+    for lv in group.lvs.values():
+        if problem := length_problem(new, lv.name):
+            raise UsageError(problem, hint="give the group a shorter name, or rename that volume first")
     old = group.name
     group.name = new
     session.commit(found)

@@ -293,7 +293,7 @@ class GroupView:
 
 
 PART_ROLES = (
-    "area", "metadata_area", "metadata", "pool", "data", "mirror_log", "vdo_pool", "integrity_meta_dev",
+    "area", "metadata_area", "metadata", "pool", "data", "mirror_log", "vdo_pool", "meta_dev",
 )  # fmt: skip
 """Roles in which one volume is a part of another."""
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from lamella import logs
 from lamella.errors import LamellaError, UsageError
 from lamella.lvm.disks.notice import Notice
+from lamella.lvm.format.group_checks import check_before_write
 from lamella.lvm.format.group_writer import write_compact
 from lamella.lvm.format.label import USED
 from lamella.lvm.format.metadata_area import IGNORED, AreaHeader, Slot, place_text
@@ -41,6 +42,7 @@ def commit_group(
     """Raise the group's sequence number and write it to all its good areas that are not ignored.
 
     *around* is entered before the last step and left after it. Raises before anything is committed:
+    :class:`~lamella.errors.CorruptError` for a group that could not be read again,
     :class:`~lamella.errors.NoSpaceError` if the text is too large, or the error of a disk or of *around*.
     Once the first area is committed, a failing disk is only reported.
     """
@@ -54,6 +56,7 @@ def commit_group(
             f"Aborting vg_write: No metadata areas to write to! (volume group {group.name})",
             hint="let pvchange --metadataignore n give it one, or vgck --updatemetadata repair one",
         )
+    check_before_write(group)
     group.seqno += 1
     text = write_compact(group, header).encode("utf-8", "surrogateescape") + b"\0"
     places: list[tuple[MetadataCopy, Slot]] = []

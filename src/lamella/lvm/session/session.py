@@ -268,6 +268,9 @@ class Session(Closing):
         if self.test:
             group.seqno += 1
             return
+        for name in group.drop_old_history():
+            said = f"Automatically removing historical logical volume {group.name}/-{name}."
+            self.note("history", said, level="print")
         self._archive(found)
         count = self._writes.get(group.uuid, 0) + 1
         self._writes[group.uuid] = count
