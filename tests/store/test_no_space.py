@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +16,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.errors import DeviceIOError, NoSpaceError, ReadOnlyError
+from lamella.fs.ext4.io_manager import Channel
 from lamella.remedies import hint_of
 from lamella.store import Store
 from lamella.thin.kernel.volume import KernelVolume
 from tests.support.images import Sample, make_tar, write_oci_layout
-from tests.support.stores import KERNEL, SMALL, assert_sound, fails, state_of, take_down
+from tests.support.stores import (
+    KERNEL,
+    SMALL,
+    assert_sound,
+    assert_sound_for_real_tools,
+    fails,
+    state_of,
+    take_down,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,6 +68,40 @@ def test_the_pools_data_is_full(tmp_path: Path) -> None:
     with Store.setup(root, storage_options=["dm.loopdatasize=64M"]) as store:
         store.load(layout)
     assert_sound(root)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("names", [1, 3000], ids=["one file", "many names"])
+def test_a_copy_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: int) -> None:
+    """The container is as it was: its entries, also where thousands of them have left ext4's cache before the
+    pool is full; and the chunks that it has to itself, which the copy would have changed."""
+    monkeypatch.setitem(Channel.__init__.__kwdefaults__, "cache_limit", 1 << 18)
+    root = tmp_path / "root"
+    with Store.setup(root, storage_options=[*SMALL, "dm.loopdatasize=12M"]) as store:
+        store.load(write_oci_layout(tmp_path / "one", [Sample(layers=[make_tar({"a": b"1"})])]))
+        store.create("sample", name="web")
+        mine = {f"mine/{number:05}": b"" for number in range(names)} | {"large": b"l" * (2 << 20)}
+        store.copy_in("web", io.BytesIO(make_tar(mine)), b"/")
+    before, tree = state_of(root), tree_of(root, "web")
+    theirs = [(tarfile.TarInfo(f"mine/{number:05}"), b"") for number in range(names)]
+    for info, _ in theirs:
+        info.mode = 0o600
+    archive = make_tar(members=theirs)[: 512 * names] + make_tar({"large": b"t", "z": os.urandom(16 << 20)})
+    error = fails(root, NoSpaceError, lambda store: store.copy_in("web", io.BytesIO(archive), b"/"))
+    assert "lamella" in str(hint_of(error))
+    assert state_of(root) == before
+    assert tree_of(root, "web") == tree
+    assert_sound(root)
+    assert_sound_for_real_tools(root, tmp_path)
+    with Store.open(root) as store:
+        store.copy_in("web", io.BytesIO(make_tar({"large": b"t"})), b"/")
+        assert store.info().state == "fine"
+
+
+def tree_of(root: Path, name: str) -> list[tuple[object, bytes]]:
+    """Every entry of a container, and its content."""
+    with Store.open(root, read_only=True) as store, store.tree(name) as tree:
+        return [(entry, b"".join(tree.read(entry.path)) if entry.stored else b"") for entry in tree.walk()]
 
 
 @pytest.fixture

@@ -67,8 +67,14 @@ def finish_interrupted(pool: ThinPool, state: State, *, discard: bool = False) -
     """Roll back or finish an interrupted transaction; whether there was one. Call :func:`compare` before.
 
     *discard* also discards the space of deleted devices, and what was never committed, on the data device.
-    Every step may be repeated, so an interruption in here does no harm.
+    Every step may be repeated, so an interruption in here does no harm. Raises :class:`BusyError` where a
+    transaction of this process is open, of which that note may be.
     """
+    if pool.in_transaction:
+        raise BusyError(
+            f"a transaction is open in the pool {pool.name}",
+            hint="wait until the operation that began it has ended",
+        )
     note = state.note()
     if note is None:
         return False
@@ -100,10 +106,13 @@ def creating(
     old = pool.transaction_id
     note = Note(old + 1, "create", ((device.hash, device.device_id),))
     made = replace(device, transaction_id=note.transaction_id)
-    with state.transaction():
-        state.set_note(note)
-    log.info("transaction %d begun: create device %d, %s", note.transaction_id, device.device_id, device.hash)
+    pool.begin(discard=discard)
     try:
+        with state.transaction():
+            state.set_note(note)
+        log.info(
+            "transaction %d begun: create device %d, %s", note.transaction_id, device.device_id, device.hash
+        )
         with state.transaction() as connection:
             yield made
             pool.set_transaction_id(old, note.transaction_id)

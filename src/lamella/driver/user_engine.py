@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
 from lamella.closing import on_error
 from lamella.driver.base_device import refuse_unformatted
 from lamella.driver.device_engine import DeviceEngine, DeviceUse
+from lamella.errors import LamellaError
 from lamella.thin.engine.pool import Pool, PoolOptions
 
 if TYPE_CHECKING:
@@ -72,19 +73,20 @@ class UserEngine(DeviceEngine):
 
     @contextmanager
     def writing(self, device: Device) -> Iterator[ThinVolume]:
-        volume = self.pool.open_volume(device.device_id, device.size, zero_fresh=True)
+        discard = self.options.discard_on_delete
+        self.pool.begin(discard=discard)
         try:
-            self._replay_journal(volume)
-            yield volume
-        except BaseException:
-            volume.close()
-            self.pool.abort()
-            if self.options.discard_on_delete:
-                self.pool.trim()
-            raise
-        else:
-            volume.close()
+            with self.pool.open_volume(device.device_id, device.size, zero_fresh=True) as volume:
+                self._replay_journal(volume)
+                yield volume
             self.pool.commit()
+        except BaseException:
+            # The error is what the caller must see. What cannot be rolled back now was never committed.
+            with suppress(LamellaError):
+                self.pool.abort()
+                if discard:
+                    self.pool.trim()
+            raise
 
     @contextmanager
     def replacing(self, device: Device, size: int) -> Iterator[ThinVolume]:

@@ -5,9 +5,10 @@ Two engines have this interface: :class:`lamella.thin.engine.pool.Pool`, which i
 :class:`lamella.thin.kernel.pool.KernelPool`, which talks to the kernel's thin-pool target. The
 operations are dm-thin's messages; the formats on the disk are the same.
 
-They differ in when a change is durable. In the user engine none is before :meth:`ThinPool.commit`, and
-:meth:`ThinPool.abort` rolls it back (``can_abort``). The kernel commits with every message, once a second,
-and with every flush of a volume; so a caller that must be able to roll back works on a snapshot.
+They differ in when a change is durable. In the user engine none is between :meth:`ThinPool.begin` and
+:meth:`ThinPool.commit`, and :meth:`ThinPool.abort` rolls it back (``can_abort``). The kernel commits with
+every message, once a second, and with every flush of a volume; so a caller that must be able to roll back
+works on a snapshot.
 """
 
 from __future__ import annotations
@@ -53,7 +54,11 @@ class ThinPool(Protocol):
 
     @property
     def can_abort(self) -> bool:
-        """Whether :meth:`abort` rolls back what was done since the last :meth:`commit`."""
+        """Whether :meth:`abort` rolls back what was done since :meth:`begin`."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether :meth:`begin` was called, and neither :meth:`commit` nor :meth:`abort` since."""
 
     @property
     def transaction_id(self) -> int:
@@ -110,11 +115,19 @@ class ThinPool(Protocol):
     def differing_ranges(self, dev_a: int, dev_b: int) -> Iterator[tuple[int, int]]:
         """(first chunk, length) of the chunks that two devices map differently, in order."""
 
+    def begin(self, *, discard: bool = False) -> None:
+        """Begin a transaction, which ends with :meth:`commit` or :meth:`abort`.
+
+        Where ``can_abort``, nothing is committed until then, and nothing that is committed is written to:
+        volumes that are written to get new chunks. With *discard* those replaced are discarded on the data
+        device after the commit. Raises ``BusyError`` where a transaction is open.
+        """
+
     def commit(self) -> None:
-        """Everything done so far is durable when this returns."""
+        """Everything done so far is durable when this returns, and the transaction has ended."""
 
     def abort(self) -> None:
-        """Forget everything since the last commit, where ``can_abort``; else do nothing."""
+        """End the transaction; where ``can_abort``, everything since the last commit is forgotten."""
 
     def trim(self) -> int:
         """Discard what the data device holds in free chunks; gives the number of bytes."""

@@ -30,13 +30,14 @@ def digest(content: bytes) -> str:
 class Work:
     """Random work on a pool, with every committed state marked in the recording.
 
-    Each device is snapshotted at its commit, so that nothing committed is written in place: then a crash
-    must show either of two states to the last byte.
+    Each device is snapshotted at its commit, or with *transactions* each commit begins a transaction, so that
+    nothing committed is written in place: then a crash must show either of two states to the last byte.
     """
 
-    def __init__(self, folder: Path, seed: int, options: PoolOptions) -> None:
+    def __init__(self, folder: Path, seed: int, options: PoolOptions, *, transactions: bool = False) -> None:
         self.chance = random.Random(seed)
         self.options = options
+        self.transactions = transactions
         metadata, data = MemoryDevice(1 << 20, name="metadata"), MemoryDevice(200 * CHUNK, name="data")
         Pool.create(metadata, data, chunk_size=CHUNK).close()
         self.recording = Recording(folder)
@@ -51,6 +52,8 @@ class Work:
 
     def commit(self) -> None:
         for dev_id in [dev_id for dev_id in self.model if dev_id not in self.frozen]:
+            if self.transactions:
+                break
             if self.chance.random() < 0.8:
                 self.pool.create_snap(self.next_id, dev_id)
                 self.model[self.next_id] = bytearray(self.model[dev_id])
@@ -64,6 +67,15 @@ class Work:
         self.recording.mark(("begun", state))
         self.pool.commit()
         self.recording.mark(("done", state))
+        if self.transactions:
+            self.pool.begin(discard=True)
+            self.committed = {dev_id: bytearray(data) for dev_id, data in self.model.items()}
+
+    def roll_back(self) -> None:
+        self.pool.abort()
+        self.pool.trim()
+        self.model = {dev_id: bytearray(data) for dev_id, data in self.committed.items()}
+        self.pool.begin(discard=True)
 
     def step(self) -> None:
         chance = self.chance
@@ -84,7 +96,10 @@ class Work:
             del self.model[gone]
             self.frozen.discard(gone)
         elif what < 0.3:
-            self.commit()
+            if self.transactions and chance.random() < 0.3:
+                self.roll_back()
+            else:
+                self.commit()
         else:
             dev_id = chance.choice(writable)
             offset = chance.randrange(SIZE)
@@ -109,10 +124,12 @@ def state_of(pool: Pool) -> State:
     return pool.transaction_id, found
 
 
-@pytest.mark.parametrize(("seed", "zero"), [(1, True), (2, False)])
-def test_crash_at_every_write(tmp_path: Path, seed: int, zero: bool) -> None:
-    work = Work(tmp_path, seed, PoolOptions(zero=zero))
-    for _ in range(80):
+@pytest.mark.parametrize(
+    ("seed", "zero", "transactions"), [(1, True, False), (2, False, False), (3, False, True), (4, True, True)]
+)
+def test_crash_at_every_write(tmp_path: Path, seed: int, zero: bool, transactions: bool) -> None:
+    work = Work(tmp_path, seed, PoolOptions(zero=zero), transactions=transactions)
+    for _ in range(200 if transactions else 80):
         work.step()
     chance = random.Random(seed)
     crashes = 0

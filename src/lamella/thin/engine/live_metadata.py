@@ -113,7 +113,7 @@ class LiveMetadata:
         self.maps = TreeWriter(
             self.blocks, metadata, MAPPING,
             retain=lambda values: data.retain(values >> TIME_BITS),
-            replaced=lambda values: self.free_data(values, discard=False),
+            replaced=lambda values: self.free_data(values, discard=self._discard_replaced),
             removed=lambda values: self.free_data(values, discard=self._discarding),
         )  # fmt: skip
         self.top = TreeWriter(
@@ -121,6 +121,9 @@ class LiveMetadata:
         )
         self.details = TreeWriter(self.blocks, metadata, DEVICE_DETAILS)
         self._discarding = False
+        self._discard_replaced = False
+        self._kept: dict[int, tuple[int, int]] = {}
+        self._created: set[int] = set()
         self._to_discard: list[Int64s] = []
         self._changed_maps: dict[int, Device] = {}
 
@@ -206,9 +209,42 @@ class LiveMetadata:
                 hint="choose another id",
             )
 
+    def keep_committed(self, device: Device, *, discard: bool) -> None:
+        """Until the commit, write to no chunk that *device* has now: as if it had just been snapshotted, each
+        is replaced instead. With *discard* the commit hands out what comes free by that.
+
+        What the next commit records of the device is as without this.
+        """
+        if device.dev_id in self._created or device.dev_id in self._kept:
+            return
+        if not self._kept:
+            self._next_time()
+        self._discard_replaced = discard
+        self._kept[device.dev_id] = device.snapshotted_time, self.time
+        device.snapshotted_time = self.time
+
+    def keep_no_longer(self) -> None:
+        """The end of what :meth:`keep_committed` began, before the commit."""
+        for dev_id, (before, since) in self._kept.items():
+            device = self.devices.get(dev_id)
+            # Unless a snapshot was taken meanwhile, what was mapped between the two times is not shared.
+            if device is not None and device.snapshotted_time == since:
+                device.snapshotted_time = before
+        self._kept = {}
+        self._discard_replaced = False
+
+    def _next_time(self) -> None:
+        if self.time >= TIME_MASK:
+            raise UnsupportedError(
+                f"the pool of {self.device.name} has had {self.time} snapshots, the format's limit",
+                hint="copy its devices to a new pool",
+            )
+        self.time += 1
+
     def _add(self, dev_id: int, root: int, details: DeviceDetails) -> None:
         self.mapping_root = self.top.put(self.mapping_root, dev_id, root).root
         self.details_root = self.details.put(self.details_root, dev_id, details).root
+        self._created.add(dev_id)
         self._superblock_changed = True
 
     def create_thin(self, dev_id: int) -> None:
@@ -220,17 +256,12 @@ class LiveMetadata:
         """A new device that shares all of *origin_id*'s mappings."""
         self._check_new(dev_id)
         origin = self.get(origin_id)
-        if self.time >= TIME_MASK:
-            raise UnsupportedError(
-                f"the pool of {self.device.name} has had {self.time} snapshots, the format's limit",
-                hint="copy its devices to a new pool",
-            )
+        self._next_time()
         root = self.map_of(origin).root
         if origin_id in self._changed_maps:
             self.flush_map(origin)
             root = self.map_of(origin).root
         self.metadata.retain((root,))
-        self.time += 1
         origin.snapshotted_time = self.time
         origin.changed = True
         self._add(dev_id, root, DeviceDetails(origin.mapped, self.transaction_id, self.time, self.time))
@@ -252,6 +283,7 @@ class LiveMetadata:
             device.map.forget()
         device.gone = True
         del self.devices[dev_id]
+        self._created.discard(dev_id)
         self._superblock_changed = True
 
     def set_transaction_id(self, old: int, new: int) -> None:
@@ -356,6 +388,11 @@ class LiveMetadata:
         """Free metadata blocks, without the reserve."""
         return max(self.metadata.free - self.reserve, 0)
 
+    @property
+    def allocatable_blocks(self) -> int:
+        """Those of them that need no commit first."""
+        return max(self.metadata.allocatable - self.reserve, 0)
+
     def blocks_needed(self, device: Device, pages: set[int], chunks: int) -> int:
         """A generous guess at the metadata blocks that the pending changes of all maps will take.
 
@@ -384,6 +421,7 @@ class LiveMetadata:
         leaves the committed state on disk as it was; the caller then has to :meth:`abort`.
         """
         self.flush_maps()
+        self.keep_no_longer()
         changed = sorted(
             (device for device in self.devices.values() if device.changed), key=lambda d: d.dev_id
         )
@@ -409,6 +447,7 @@ class LiveMetadata:
         self.device.flush()
         self.superblock = fields
         self._superblock_changed = False
+        self._created.clear()
         for device in changed:
             device.changed = False
         self.metadata.committed()

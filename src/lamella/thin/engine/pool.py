@@ -40,7 +40,8 @@ __all__ = ["DeviceDetails", "Pool", "PoolMode", "PoolOptions", "PoolStatus"]
 
 class Pool(PoolCore):
     """A thin pool that is open. Use :meth:`create` or :meth:`open`; as a context manager it commits at
-    the end, or aborts when the block fails."""
+    the end, or aborts when the block fails. From :meth:`begin` to the next :meth:`commit` or :meth:`abort` a
+    transaction is open; without one the pool also commits by itself, where that makes space."""
 
     can_abort = True
 
@@ -125,15 +126,20 @@ class Pool(PoolCore):
         return pool
 
     def close(self) -> None:
-        """Commit pending changes and close the pool; the devices stay open. Closing twice is harmless."""
+        """Commit pending changes and close the pool; the devices stay open. Closing twice is harmless.
+
+        A transaction that is open is rolled back: nobody has said that it is complete.
+        """
         with self.lock:
             if self.closed:
                 return
             try:
-                if self.mode < PoolMode.READ_ONLY:
+                if self.in_transaction:
+                    self.abort()
+                elif self.mode < PoolMode.READ_ONLY:
                     self.commit()
             finally:
-                self.closed = True
+                self.closed = self.stopped = True
                 self.changed_mode.notify_all()
 
     def __enter__(self) -> Self:
@@ -148,7 +154,7 @@ class Pool(PoolCore):
         with self.lock:
             if not self.closed and self.mode < PoolMode.READ_ONLY:
                 self.abort()
-            self.closed = True
+            self.closed = self.stopped = True
 
     # -- what it is ------------------------------------------------------------------------------
 
@@ -184,6 +190,7 @@ class Pool(PoolCore):
     @contextmanager
     def metadata_view(self) -> Iterator[MetadataView]:
         """The metadata device, what was done so far being committed."""
+        self.refuse_transaction("read the metadata")
         if not self.read_only:
             self.commit()
         yield MetadataView(self.metadata_device, snapshot=False)
@@ -263,6 +270,7 @@ class Pool(PoolCore):
 
     def reserve_metadata_snap(self) -> None:
         """Hold the metadata as it is now, for another program to read. Commits. One at a time."""
+        self.refuse_transaction("reserve a metadata snapshot")
         with self.changing("reserve a metadata snapshot"):
             if self.live.superblock.held_root:
                 raise BusyError(
@@ -297,6 +305,7 @@ class Pool(PoolCore):
                 hint="known: create_thin ID, create_snap ID ORIGIN, delete ID, set_transaction_id OLD NEW, "
                 "reserve_metadata_snap, release_metadata_snap",
             )
+        self.refuse_transaction(f"do {text!r}")
         action(*numbers)
         self.commit()
 
@@ -322,6 +331,8 @@ class Pool(PoolCore):
                     hint="give a multiple of 512",
                 )
             device = self.live.get(dev_id)
+            if not read_only:
+                self.keep_committed(device)
             device.opens += 1
             return Volume(
                 self,
@@ -386,7 +397,7 @@ class Pool(PoolCore):
                 live.extend_data(chunks)
             self.low_water_reported = False
             self.zeroed.forget()
-        if live.changed:
+        if live.changed and not self.in_transaction:
             self.commit()
         if grown and self.mode is PoolMode.OUT_OF_DATA_SPACE:
             self.set_writable()

@@ -81,12 +81,43 @@ class PoolCore:
         self.erroring = options.error_if_no_space
         self.low_water_reported = False
         self.closed = False
+        self.in_transaction = False
+        """Whether a caller's transaction is open, which nobody else commits."""
+        self._lost = False
+        self._discard_replaced = False
+        self.stopped = False
+        """Closed, or what is written now would be lost: the open transaction was rolled back already."""
         self.lock = threading.RLock()
         self.changed_mode = threading.Condition(self.lock)
         with self.lock:
             self.check_metadata_space()
 
     # -- the transaction -------------------------------------------------------------------------
+
+    def begin(self, *, discard: bool = False) -> None:
+        """Begin a transaction: what is done from here on becomes durable by :meth:`commit`, all together,
+        and :meth:`abort` takes all of it back. What was done before is committed first.
+
+        Until then nothing else commits, not even where that would make space (the operation then raises
+        :class:`NoSpaceError`), and no chunk of the committed state is written to: one that a volume writes to
+        is replaced by a copy. With *discard* those that were replaced are discarded after the commit.
+
+        An error that spoils the transaction rolls it back at once; every change raises until :meth:`abort`.
+        Raises :class:`BusyError` where a transaction is open.
+        """
+        with self.lock:
+            self.refuse_transaction("begin a transaction")
+            self.check_changeable("begin a transaction", PoolMode.READ_ONLY)
+            self.commit()
+            self.in_transaction = True
+            self._discard_replaced = discard
+            try:
+                for device in self.live.devices.values():
+                    if device.opens:
+                        self.live.keep_committed(device, discard=discard)
+            except BaseException:
+                self._end_transaction()
+                raise
 
     def commit(self) -> None:
         """Make everything written so far durable, data first. Cheap when nothing has changed.
@@ -96,33 +127,73 @@ class PoolCore:
         """
         with self.lock:
             self.check_usable()
+            self._check_not_lost("commit")
             if self.mode >= PoolMode.READ_ONLY:
                 return
-            if not self.live.changed:
-                self.flush_data()
-                return
             self.headroom = 0
-            with self.updating("commit"):
-                discards = self.live.commit(self.flush_data)
-            log.debug("pool metadata committed, transaction id %d", self.live.transaction_id)
-            self.zeroed.forget()
-            self._pass_down(discards)
-            self.check_metadata_space()
-            if self.mode is PoolMode.OUT_OF_DATA_SPACE and self.live.data.free:
-                self.set_writable()
+            if not self.live.changed:
+                self.live.keep_no_longer()
+                self.flush_data()
+            else:
+                with self.updating("commit"):
+                    discards = self.live.commit(self.flush_data)
+                log.debug("pool metadata committed, transaction id %d", self.live.transaction_id)
+                self.zeroed.forget()
+                self._pass_down(discards)
+                self.check_metadata_space()
+            self._end_transaction()
+            self._leave_out_of_data_space()
 
     def abort(self) -> None:
         """Forget everything since the last commit. Open volumes show the committed state."""
         with self.lock:
-            self.headroom = 0
             self.check_usable()
-            log.info("pool metadata: back to the last commit")
-            try:
-                self.live.abort()
-            except LamellaError:
-                self.set_mode(PoolMode.FAIL)
-                raise
-            self.zeroed.forget()
+            self._end_transaction()
+            self._go_back()
+
+    def _go_back(self) -> None:
+        self.headroom = 0
+        log.info("pool metadata: back to the last commit")
+        try:
+            self.live.abort()
+        except LamellaError:
+            self.set_mode(PoolMode.FAIL)
+            raise
+        self.zeroed.forget()
+        self._leave_out_of_data_space()
+
+    def _leave_out_of_data_space(self) -> None:
+        if self.mode is PoolMode.OUT_OF_DATA_SPACE and self.live.data.free:
+            self.set_writable()
+
+    def _end_transaction(self) -> None:
+        self.in_transaction = self._lost = self._discard_replaced = False
+        self.stopped = self.closed
+
+    def _lose_transaction(self) -> None:
+        """It was rolled back before its owner has ended it."""
+        if self.in_transaction:
+            self._lost = self.stopped = True
+
+    def _check_not_lost(self, doing: str) -> None:
+        if self._lost:
+            raise DeviceIOError(
+                f"cannot {doing}: the transaction of the pool of {self.name} failed and was rolled back",
+                hint="see the error before this one",
+            )
+
+    def refuse_transaction(self, doing: str) -> None:
+        """Raise :class:`BusyError` where a transaction is open, which *doing* would commit half of."""
+        if self.in_transaction:
+            raise BusyError(
+                f"cannot {doing}: a transaction is open in the pool of {self.name}",
+                hint="wait until the operation that began it has ended",
+            )
+
+    def keep_committed(self, device: Device) -> None:
+        """*device* is about to be written to."""
+        if self.in_transaction:
+            self.live.keep_committed(device, discard=self._discard_replaced)
 
     def flush_data(self) -> None:
         """Make the data device durable, if something was written to it."""
@@ -170,6 +241,7 @@ class PoolCore:
 
     def check_changeable(self, doing: str, limit: PoolMode = PoolMode.OUT_OF_METADATA_SPACE) -> None:
         self.check_usable()
+        self._check_not_lost(doing)
         if self.mode < limit:
             return
         if self.mode is PoolMode.OUT_OF_METADATA_SPACE:
@@ -200,12 +272,23 @@ class PoolCore:
 
     @contextmanager
     def updating(self, doing: str) -> Iterator[None]:
-        """Around changes of metadata: one that breaks off halfway is undone, and the pool goes read-only."""
+        """Around changes of metadata: one that breaks off halfway is undone, and the pool goes read-only.
+
+        A lack of space in a caller's transaction is no failure: that is rolled back, and the pool goes on.
+        """
         try:
             yield
         except (BusyError, ExistsError, NotFoundError, UnsupportedError, UsageError):
             raise  # refused before anything was changed
         except (CorruptError, DeviceIOError, NoSpaceError) as error:
+            if self.in_transaction and isinstance(error, NoSpaceError):
+                self._lose_transaction()
+                self._go_back()
+                if error.hint:  # not the metadata's space, but what the device lies on
+                    raise NoSpaceError(
+                        f"cannot {doing}: {error.message}", hint=error.hint, steps=error.steps
+                    ) from error
+                raise self._metadata_too_small(doing) from error
             if self.mode < PoolMode.READ_ONLY:
                 self._metadata_failed()
             state = "has failed" if self.mode is PoolMode.FAIL else "is read-only and needs a check now"
@@ -216,11 +299,19 @@ class PoolCore:
         except BaseException:
             # Interrupted halfway: what is in memory cannot be trusted, what is on disk can.
             if self.mode < PoolMode.READ_ONLY:
-                self.abort()
+                self._lose_transaction()
+                self._go_back()
             raise
+
+    def _metadata_too_small(self, doing: str) -> NoSpaceError:
+        return NoSpaceError(
+            f"cannot {doing}: the pool of {self.name} has too few free metadata blocks",
+            steps=[Remedy.GROW_METADATA],
+        )
 
     def _metadata_failed(self) -> None:
         """Back to the last committed transaction, and nothing more until a check."""
+        self._lose_transaction()
         try:
             self.live.abort()
         except LamellaError:
@@ -235,9 +326,13 @@ class PoolCore:
             return
 
     def make_room(self, blocks: int) -> None:
-        """Commit if fewer metadata blocks are free than *blocks*: it frees those of the old transaction."""
+        """Commit if fewer metadata blocks are free than *blocks*: it frees those of the old transaction.
+
+        Not in a caller's transaction, where what does not fit is refused.
+        """
         if (
-            self.live.free_blocks < blocks
+            not self.in_transaction
+            and self.live.allocatable_blocks < blocks
             and self.live.changed
             and self.mode < PoolMode.OUT_OF_METADATA_SPACE
         ):
@@ -258,7 +353,7 @@ class PoolCore:
     def check_writable(self, what: str) -> None:
         """Raise unless chunks that are mapped already may be written."""
         self.check_usable()
-        if self.mode is PoolMode.READ_ONLY:
+        if self.mode is PoolMode.READ_ONLY or self._lost:
             self.check_changeable(f"write to {what}")
 
     def check_provisioning(self, what: str) -> None:
@@ -269,26 +364,35 @@ class PoolCore:
         """*chunks* mappings of *device*, in *pages* of its map, are about to change: keep metadata blocks
         free for their leaves.
 
-        Raises :class:`Shortage` when there are not enough for so many at once; a single one is let through.
+        Raises :class:`Shortage` when there are not enough for so many at once; a single one is let through,
+        or refused by :class:`NoSpaceError` in a transaction that could not be committed with it.
         """
         live = self.live
-        room = live.free_blocks - live.blocks_needed(device, pages, chunks) - _ROOM
+        room = live.allocatable_blocks - live.blocks_needed(device, pages, chunks) - _ROOM
         if room >= 0:
             # Single writes may go on so far without looking again, here and at the low-water mark.
             spare = live.data.free - chunks - self.options.low_water_chunks
             self.headroom = max(min(room // 2 * LEAF_UNITS, spare), 0)
             return
-        self.commit()
-        self.check_changeable("write")
+        self.headroom = 0
+        if self.in_transaction:
+            # What is pending takes less than was guessed, as a rule; now it has taken it.
+            with self.updating("write"):
+                live.flush_maps()
+            if live.metadata.allocatable < _LEAST_FREE + 3 or live.allocatable_blocks < 3:
+                raise self._metadata_too_small("write")
+        else:
+            self.commit()
+            self.check_changeable("write")
         # Nothing is pending now, and a chunk changes its leaf and divides it at worst.
-        few = chunks <= max(1, (live.free_blocks - _ROOM // 2) // 3)
-        if not few and live.blocks_needed(device, pages, chunks) + _ROOM > live.free_blocks:
+        few = chunks <= max(1, (live.allocatable_blocks - _ROOM // 2) // 3)
+        if not few and live.blocks_needed(device, pages, chunks) + _ROOM > live.allocatable_blocks:
             raise Shortage
 
     def allocate(self, wanted: int) -> Int64s:
         """*wanted* free data chunks, each with one reference. Raises :class:`Shortage`."""
         if self.mode is PoolMode.OUT_OF_DATA_SPACE:
-            if self.live.changed:
+            if self.live.changed and not self.in_transaction:
                 self.commit()  # a discard may have made space; the kernel's timer does this
             if self.mode is PoolMode.OUT_OF_DATA_SPACE:
                 raise Shortage
@@ -302,11 +406,12 @@ class PoolCore:
             return self.live.data.allocate(wanted)
         except NoSpaceError:
             self.zeroed.forget()  # the search restarts at chunks that may have been written since
-            if not self.live.changed:
+            if not self.live.changed or (self.in_transaction and self.live.data.allocatable < wanted):
                 raise Shortage from None
-        # What this transaction freed can be used as soon as it is committed.
-        self.commit()
-        self.check_changeable("write")
+        if not self.in_transaction:
+            # What was freed can be used as soon as that is committed.
+            self.commit()
+            self.check_changeable("write")
         try:
             return self.live.data.allocate(wanted)
         except NoSpaceError:
@@ -326,7 +431,14 @@ class PoolCore:
             if self.mode is PoolMode.WRITE:
                 return
             self.erroring = True
+        held = 0
+        if self.in_transaction:
+            with self.updating(f"write to {what}"):
+                self.live.flush_maps()  # which releases what was replaced
+            held = self.live.data.held
+        until = f", {held} of them until this change is complete" if held else ""
         raise NoSpaceError(
-            f"cannot write to {what}: all {self.live.data.size} chunks of {self.data_device.name} are in use",
+            f"cannot write to {what}: all {self.live.data.size} chunks of {self.data_device.name} are in use"
+            f"{until}",
             steps=[Remedy.GROW_DATA],
         )

@@ -57,6 +57,9 @@ class SpaceMap(ABC):
 
     what: str
     """What an error message calls one of the counted blocks."""
+    searches_again: bool
+    """Whether a search that comes to the end begins anew. The caller of one that does not has to know that
+    what it gets then may have been written to."""
 
     def __init__(self, blocks: BlockStore, overflow: Tree, root: SpaceMapRoot) -> None:
         self.blocks = blocks
@@ -72,6 +75,8 @@ class SpaceMap(ABC):
         self._first = self._next = self._end = self._marked = 0
         self._runs: list[tuple[int, int]] = []
         self._candidates: list[int] | None = None
+        self._held = 0
+        self._reusable = False
 
     # -- the index, and pages --------------------------------------------------------------------
 
@@ -146,6 +151,16 @@ class SpaceMap(ABC):
         """Blocks with a count of zero; those freed since the last commit are among them."""
         return self.size - self.allocated
 
+    @property
+    def allocatable(self) -> int:
+        """Blocks that can be had before the next commit: free, and free at the last one too."""
+        return self.free - self._held
+
+    @property
+    def held(self) -> int:
+        """Blocks freed since the last commit, which keep their content until the next."""
+        return self._held
+
     def record_allocated(self) -> None:
         """Count the blocks that :meth:`allocate_one` has handed out since the last call."""
         start, end = self._marked, self._next
@@ -184,7 +199,8 @@ class SpaceMap(ABC):
         self.record_allocated()
         freed: list[Int64s] = []
         for number, places in self._by_page(blocks):
-            now = self._touch(number).now
+            page = self._touch(number)
+            now = page.now
             np.subtract.at(now, places, 1)
             left = now[places]
             if (left > _UNDERFLOW).any():
@@ -194,6 +210,10 @@ class SpaceMap(ABC):
             if len(gone):
                 self._allocated -= len(gone)
                 self._check_allocated()
+                assert page.base is not None
+                held = int(np.count_nonzero(page.base[gone]))
+                self._held += held
+                self._reusable |= held < len(gone)
                 freed.append(gone + number * ENTRIES_PER_BITMAP)
         if len(freed) == 1:
             return freed[0]
@@ -257,7 +277,13 @@ class SpaceMap(ABC):
     def _next_run(self) -> None:
         self.record_allocated()
         while not self._runs:
-            self._runs = self._search()
+            try:
+                self._runs = self._search()
+            except NoSpaceError:
+                # Behind the search lie blocks that were both allocated and freed since the last commit.
+                if not (self.searches_again and self._reusable):
+                    raise
+                self.restart_search()
         self._next, self._end = self._runs.pop()
         self._first = self._marked = self._next
 
@@ -300,6 +326,7 @@ class SpaceMap(ABC):
         self._first = self._next = self._end = self._marked = 0
         self._runs = []
         self._candidates = None
+        self._reusable = False
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -361,3 +388,4 @@ class SpaceMap(ABC):
         for page in self._dirty.values():
             page.base = None
         self._dirty.clear()
+        self._held = 0

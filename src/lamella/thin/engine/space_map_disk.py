@@ -40,6 +40,7 @@ class MetadataSpaceMap(SpaceMap):
     """Counts of the metadata device's own blocks."""
 
     what = "metadata block"
+    searches_again = True
 
     def __init__(self, blocks: BlockStore, root: SpaceMapRoot) -> None:
         self.overflow_writer = TreeWriter(blocks, self, REF_COUNT)
@@ -96,6 +97,7 @@ class DataSpaceMap(SpaceMap):
     """Counts of the data device's chunks."""
 
     what = "data block"
+    searches_again = False
 
     def __init__(self, blocks: BlockStore, metadata: MetadataSpaceMap, root: SpaceMapRoot) -> None:
         self.metadata = metadata

@@ -117,7 +117,7 @@ class Volume(ThinVolume):
             pool, device = self.pool, self.device
             with pool.lock:
                 live = pool.live
-                if pool.mode or pool.closed or self._closed or device.gone or live.budget.held > PAGE_LIMIT:
+                if pool.mode or pool.stopped or self._closed or device.gone or live.budget.held > PAGE_LIMIT:
                     self._check_open()
                     self._trim()
                 mapped = device.map or live.map_of(device)
@@ -237,7 +237,7 @@ class Volume(ThinVolume):
         with pool.lock:
             live = pool.live
             if (
-                pool.mode or pool.closed or self._closed or self.read_only or device.gone
+                pool.mode or pool.stopped or self._closed or self.read_only or device.gone
                 or live.budget.held > PAGE_LIMIT
             ):  # fmt: skip
                 self._check_writable()
@@ -410,10 +410,10 @@ class Volume(ThinVolume):
     # -- the rest ----------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Commit the pool, as a flush of a thin device does."""
+        """Commit the pool, as a flush of a thin device does. In a transaction its end does that."""
         with self.pool.lock:
             self._check_open()
-            if not self.read_only:
+            if not self.read_only and not self.pool.in_transaction:
                 self.pool.commit()
 
     def resize(self, size: int) -> None:

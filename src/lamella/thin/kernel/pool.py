@@ -47,6 +47,7 @@ class KernelPool(ActivePool):
     """A thin pool that the kernel runs; the parameters are those of :class:`ActivePool`."""
 
     can_abort = False
+    in_transaction = False
 
     _ids: set[int] | None = None
     _expected: int | None = None
@@ -194,6 +195,15 @@ class KernelPool(ActivePool):
 
     # -- the rest --------------------------------------------------------------------------------
 
+    def begin(self, *, discard: bool = False) -> None:
+        """Only note it: the kernel commits as it goes, and whoever must roll back works on a snapshot."""
+        if self.in_transaction:
+            raise BusyError(
+                f"a transaction is open in the pool {self.name}",
+                hint="wait until the operation that began it has ended",
+            )
+        self.in_transaction = True
+
     def commit(self) -> None:
         """Have the kernel commit. What lies in the page cache of a volume its own ``flush`` writes.
 
@@ -212,9 +222,11 @@ class KernelPool(ActivePool):
         if found.mode >= PoolMode.READ_ONLY:
             raise ReadOnlyError(f"the pool {self.name} {state}", steps=self._advice(found))
         self._expected, self._sent = None, False
+        self.in_transaction = False
 
     def abort(self) -> None:
-        """Nothing: the kernel commits as it goes."""
+        """End the transaction, and roll nothing back: the kernel commits as it goes."""
+        self.in_transaction = False
 
     def trim(self) -> int:
         """Nothing: the kernel discards what is freed by itself, or not at all."""
