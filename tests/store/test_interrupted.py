@@ -117,12 +117,14 @@ def test_a_reader_sees_the_decision_of_a_command_that_died(
 
 
 @pytest.mark.remote
-def test_a_half_made_device_that_a_flush_has_committed_is_taken_away(root: Path) -> None:
+def test_a_half_made_device_that_was_committed_is_taken_away(root: Path) -> None:
     before = state_of(root)
     died_while(
         root,
         lambda store: store.devices.add(
-            "f" * 64, "base", fill=lambda volume: (volume.write(0, b"x"), volume.flush(), die())
+            "f" * 64,
+            "base",
+            fill=lambda volume: (volume.write(0, b"x"), volume.flush(), store.devices.pool.commit(), die()),
         ),
     )
     with Store.open(root, read_only=True) as store:
