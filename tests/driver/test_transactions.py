@@ -72,20 +72,22 @@ def delete(pool: ThinPool, state: State) -> None:
 def test_creating_and_deleting(pool: ThinPool, state: State) -> None:
     make(pool, state, "one", 1)
     make(pool, state, "two", 2)
-    assert [d.transaction_id for d in state.devices()] == [1, 2]
-    assert pool.transaction_id == state.pool().transaction_id == 2
+    first, second = (d.transaction_id for d in state.devices())
+    assert 0 < first < second == pool.transaction_id == state.pool().transaction_id
+    assert {n: d.transaction_id for n, d in pool.devices().items()} == {1: first, 2: second}
     with state.transaction():
         state.mark_deleted("one")
     delete(pool, state)
     assert list(reopened(pool).devices()) == [2]
     assert [d.hash for d in state.devices()] == ["two"]
-    assert pool.transaction_id == state.pool().transaction_id == 3
+    assert second < pool.transaction_id == state.pool().transaction_id
     assert state.note() is None
     transactions.compare(reopened(pool), state)
 
 
 def test_a_failing_block_leaves_everything_as_it_was(pool: ThinPool, state: State) -> None:
     make(pool, state, "one", 1)
+    before = pool.transaction_id
 
     def fail() -> None:
         with transactions.creating(pool, state, Device("two", 2, 1 << 20, 0)):
@@ -97,18 +99,20 @@ def test_a_failing_block_leaves_everything_as_it_was(pool: ThinPool, state: Stat
         fail()
     assert list(reopened(pool).devices()) == [1]
     assert state.note() is None
-    assert pool.transaction_id == state.pool().transaction_id == 1
+    assert reopened(pool).transaction_id == state.pool().transaction_id
+    assert pool.transaction_id >= before
 
 
 @pytest.mark.parametrize("committed", ["nothing", "the device", "the device and the id"])
 def test_a_creation_cut_short_is_rolled_back(pool: ThinPool, state: State, committed: str) -> None:
     make(pool, state, "one", 1)
+    last = pool.transaction_id
     with state.transaction():
-        state.set_note(Note(2, "create", (("two", 2),)))
+        state.set_note(Note(last + 7, "create", (("two", 2),)))
     if committed != "nothing":
         pool.create_thin(2)
         if committed == "the device and the id":
-            pool.set_transaction_id(1, 2)
+            pool.set_transaction_id(last, last + 7)
         pool.commit()
     pool = reopened(pool)
     transactions.compare(pool, state)
@@ -125,17 +129,18 @@ def test_a_deletion_cut_short_is_finished(pool: ThinPool, state: State, committe
     make(pool, state, "two", 2)
     with state.transaction():
         state.mark_deleted("one")
-        state.set_note(Note(3, "delete", (("one", 1),)))
+        last = pool.transaction_id
+        state.set_note(Note(last + 7, "delete", (("one", 1),)))
     if committed:
         pool.delete(1)
-        pool.set_transaction_id(2, 3)
+        pool.set_transaction_id(last, last + 7)
         pool.commit()
     pool = reopened(pool)
     transactions.compare(pool, state)
     assert transactions.finish_interrupted(pool, state, discard=True)
     assert list(reopened(pool).devices()) == [2]
     assert [d.hash for d in state.devices()] == ["two"]
-    assert reopened(pool).transaction_id == state.pool().transaction_id == 3
+    assert reopened(pool).transaction_id == state.pool().transaction_id == last + 7
 
 
 def test_dying_while_settling_does_no_harm(
@@ -143,9 +148,10 @@ def test_dying_while_settling_does_no_harm(
 ) -> None:
     make(pool, state, "one", 1)
     with state.transaction():
-        state.set_note(Note(2, "create", (("two", 2),)))
+        last = pool.transaction_id
+        state.set_note(Note(last + 7, "create", (("two", 2),)))
     pool.create_thin(2)
-    pool.set_transaction_id(1, 2)
+    pool.set_transaction_id(last, last + 7)
     pool.commit()
 
     def die() -> None:
@@ -160,13 +166,13 @@ def test_dying_while_settling_does_no_harm(
     transactions.compare(pool, state)
     transactions.finish_interrupted(pool, state)
     assert list(pool.devices()) == [1]
-    assert pool.transaction_id == state.pool().transaction_id == 2
+    assert pool.transaction_id == state.pool().transaction_id == last + 7
 
 
 @pytest.mark.parametrize(
     ("in_pool", "noted"),
-    [(5, None), (0, None), (5, 2), (1, 3)],
-    ids=["ahead", "behind", "far ahead", "odd note"],
+    [(5, None), (0, None), (5, 2), (1, 1), (0, 3)],
+    ids=["ahead", "behind", "far ahead", "odd note", "behind with a note"],
 )
 def test_a_pool_that_another_program_changed_is_explained(
     pool: ThinPool, state: State, in_pool: int, noted: int | None
@@ -179,3 +185,16 @@ def test_a_pool_that_another_program_changed_is_explained(
     with pytest.raises(CorruptError, match=f"the pool is at transaction {in_pool}, but") as caught:
         transactions.compare(pool, state)
     assert "Nothing was changed" in str(caught.value.hint)
+
+
+def test_what_was_done_to_two_copies_differs_by_its_id(tmp_path: Path) -> None:
+    """Each is at its first transaction, and has a device 1; the ids tell the two apart."""
+    copies = []
+    for name in ("a.db", "b.db"):
+        pool = Pool.create(MemoryDevice(4 << 20), MemoryDevice(64 << 20), chunk_size=65536)
+        copies.append((pool, State.create(tmp_path / name)))
+        make(*copies[-1], "one", 1)
+    for pool, state in copies:
+        transactions.compare(pool, state)
+    with pytest.raises(CorruptError, match="one was changed without the other"):
+        transactions.compare(copies[0][0], copies[1][1])

@@ -16,7 +16,7 @@ MASKS = (
     (r"\b[0-9a-f]{64}\b", "ID"),
     (r"\b[0-9a-f]{12}\b", "ID"),
     (r"lamella [\d.]+ \(user", "lamella VERSION (user"),
-    (r"transaction \d+", "transaction N"),
+    (r"transaction \d+|TRANSACTION_ID=\d+", "transaction N"),
     (r"[ \t]+", " "),
 )
 """What differs from run to run, and what stands for it when outputs are compared."""

@@ -106,6 +106,8 @@ def open_store(args: argparse.Namespace, *, read_only: bool = False) -> Store:
 
     store = Store.open(args.root, read_only=read_only, wait=args.wait, engine=args.engine)
     store.on_warning = lambda warning: print_warnings([warning])
+    if read_only and store.mismatch:
+        print_warnings([store.mismatch])
     return store
 
 

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from lamella.closing import Closing
 from lamella.driver.device_names import pool_name
-from lamella.errors import UsageError
+from lamella.errors import LamellaError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,6 +113,16 @@ class PoolBackend(ABC):
         Raises :class:`lamella.errors.NotFoundError` where one is missing, and
         :class:`lamella.errors.BusyError` while the kernel uses them.
         """
+
+    def transaction_id(self) -> int | None:
+        """The pool's last transaction, or None where that cannot be read at this moment."""
+        from lamella.thin.format import superblock
+        from lamella.thin.format.checksum import BLOCK_SIZE
+
+        with suppress(LamellaError), self.open(read_only=True) as devices:
+            start = devices.metadata.read(0, min(BLOCK_SIZE, devices.metadata.size))
+            return superblock.unpack(start, name=devices.metadata.name, read_only=True).transaction_id
+        return None
 
     # -- the kernel's engine ---------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ Whatever moment the power goes or the process dies, opening finds one of four st
 ===========================  ==============================================================
 no note, ids equal           clean
 a note, pool's id unchanged  step 2 did not happen, or only half of it (a flush commits too)
-a note, pool's id one ahead  step 3 did not happen
+a note, pool's id is its     step 3 did not happen
 anything else                one of the two was changed externally: an error, nothing is changed
 ===========================  ==============================================================
 
@@ -20,12 +20,17 @@ In both cases with a note, the creation of a device is rolled back (the caller n
 device being deleted is deleted: it was marked, and so not visible any more, before.
 
 The kernel's pool cannot do step 2 in one commit: each message is one. A created device is then deleted where
-the user engine would abort; and the order of the messages (the device first, the transaction id last)
-leaves the same four states.
+the user engine would abort; the messages leave the same four states.
+
+A transaction's id is larger than the last one by a random number. So two copies of a store in which something
+was changed differ in their ids, and ``state.db`` of the one with the pool of the other is told
+(``docs/decisions/106-random-transaction-ids.md``). The id is set before a device is created, whose details
+then have it, as its row in ``state.db`` does.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -44,22 +49,37 @@ if TYPE_CHECKING:
 log = logs.logger(__name__)
 
 
+STEP = 1 << 31
+"""By up to how much a transaction id grows."""
+
+
+def next_id(last: int) -> int:
+    """The id of the transaction after *last*."""
+    return last + 1 + int.from_bytes(os.urandom(8)) % STEP
+
+
 def compare(pool: ThinPool, state: State) -> None:
     """Raise :class:`CorruptError` unless the pool and ``state.db`` belong together."""
+    compare_id(pool.transaction_id, state)
+
+
+def compare_id(in_pool: int, state: State) -> None:
+    """The same, for a pool that is at transaction *in_pool*."""
     stored = state.pool().transaction_id
     note = state.note()
     allowed = {stored} if note is None else {stored, note.transaction_id}
-    if (note is None or note.transaction_id == stored + 1) and pool.transaction_id in allowed:
+    if (note is None or note.transaction_id > stored) and in_pool in allowed:
         return
     if note is None:
         known = f"state.db ended with transaction {stored}"
     else:
         known = f"state.db ended with transaction {stored} and recorded transaction {note.transaction_id}"
     raise CorruptError(
-        f"the pool is at transaction {pool.transaction_id}, but {known}: one was changed without the other",
-        hint="if state.db or the pool's files were restored from a backup, restore the other to the same "
-        "moment. If another program used the pool, its devices are still in it: see thin_dump. Nothing was "
-        "changed",
+        f"the pool is at transaction {in_pool}, but {known}: one was changed without the other",
+        hint="if state.db or the pool is from a backup or from a copy of the store, restore the other from "
+        "the same. lamella repair refuses the two as well: what state.db calls one device may be another in "
+        "this pool. If another program used the pool, its devices are still in it: see thin_dump. Nothing "
+        "was changed",
     )
 
 
@@ -104,7 +124,7 @@ def creating(
     """
     finish_interrupted(pool, state, discard=discard)
     old = pool.transaction_id
-    note = Note(old + 1, "create", ((device.hash, device.device_id),))
+    note = Note(next_id(old), "create", ((device.hash, device.device_id),))
     made = replace(device, transaction_id=note.transaction_id)
     pool.begin(discard=discard)
     try:
@@ -114,8 +134,8 @@ def creating(
             "transaction %d begun: create device %d, %s", note.transaction_id, device.device_id, device.hash
         )
         with state.transaction() as connection:
-            yield made
             pool.set_transaction_id(old, note.transaction_id)
+            yield made
             pool.commit()
             state.put_device(made)
             state.set_pool(transaction_id=note.transaction_id, next_device_id=device.device_id)
@@ -138,7 +158,7 @@ def note_deletion(pool: ThinPool, state: State, devices: Sequence[Device]) -> No
 
     There may be no other note: call :func:`finish_interrupted` before, and :func:`delete` next.
     """
-    note = Note(pool.transaction_id + 1, "delete", tuple((d.hash, d.device_id) for d in devices))
+    note = Note(next_id(pool.transaction_id), "delete", tuple((d.hash, d.device_id) for d in devices))
     state.set_note(note)
     return note
 

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lamella.closing import on_error
-from lamella.driver import backends, engines, options
+from lamella.driver import backends, engines, options, transactions
+from lamella.errors import CorruptError
 from lamella.store.catalog import Catalog
 from lamella.store.config import Config
 from lamella.store.lock import Lock
@@ -111,6 +112,27 @@ class Opened:
         from lamella.store.layers import Layers
 
         return Layers(self.state, self.catalog, self.devices)
+
+    @cached_property
+    def mismatch(self) -> CorruptError | None:
+        """The error that says that the pool is not of the same moment as ``state.db``; None if it is.
+
+        None also where the pool cannot be read now: who opens it is told.
+        """
+        if self._devices is not None:
+            return None  # opening it compared them
+        for _ in range(3):
+            before = self.state.pool(), self.state.note()
+            in_pool = self.backend.transaction_id()
+            if in_pool is None:
+                return None
+            if before == (self.state.pool(), self.state.note()):  # no writer has come between
+                try:
+                    transactions.compare_id(in_pool, self.state)
+                except CorruptError as error:
+                    return error
+                return None
+        return None
 
     def close_devices(self) -> None:
         """Close the pool and its devices, if they are open."""

@@ -197,7 +197,7 @@ class Store(Closing):
         changed, if the store has images or containers, unless *force*; and if one of its devices is in use
         (with *force*, what is mounted in the store's folder is unmounted first).
         """
-        self._writable()
+        self._writable(matching=False)
         images, containers = len(self._catalog.images()), len(self._catalog.containers())
         if (images or containers) and not force:
             raise BusyError(
@@ -252,9 +252,16 @@ class Store(Closing):
 
         return Loader(self._state, self._catalog, self._layers)
 
-    def _writable(self) -> None:
+    def _writable(self, *, matching: bool = True) -> None:
         if self.read_only:
             raise ReadOnlyError(f"the store {self.root} is open for reading only", hint="open it for writing")
+        if matching and self._opened.mismatch is not None:
+            raise self._opened.mismatch
+
+    @property
+    def mismatch(self) -> str:
+        """Why the pool is not of the same moment as ``state.db``, so that nothing is changed; "" if it is."""
+        return self._opened.mismatch.message if self._opened.mismatch is not None else ""
 
     # -- images ----------------------------------------------------------------------------------
 

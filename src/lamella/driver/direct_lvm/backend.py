@@ -8,6 +8,7 @@ pool is taken over by Docker's rules (moby v24.0.9, ``deviceset.go``, ``checkThi
 from __future__ import annotations
 
 import contextlib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lamella.block import FileDevice
@@ -270,6 +271,21 @@ class DirectLvm(PoolBackend):
                 hint="use --engine kernel, or deactivate the pool: lamella deactivate",
             )
         return self._open(record, read_only=read_only)
+
+    def transaction_id(self) -> int | None:
+        from lamella.devicemapper.client import DeviceMapper
+        from lamella.thin.kernel.active_pool import ActivePool
+
+        record = self._record()
+        if record is None:
+            return None
+        if active_in(record.group_uuid, self.disks.environment.sys_block):
+            # What is on the disks is not read: pages of them may be older than what device-mapper wrote.
+            with suppress(LamellaError), DeviceMapper() as dm:
+                name = self.active(dm)
+                return ActivePool(dm, name).transaction_id if name is not None else None
+            return None
+        return super().transaction_id()
 
     # -- the kernel's engine ---------------------------------------------------------------------
 

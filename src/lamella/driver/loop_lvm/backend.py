@@ -88,6 +88,16 @@ class LoopLvm(PoolBackend):
         # The loop devices hold the locks.
         return self._both(lambda path: FileDevice(path, read_only=True, lock=False))
 
+    def transaction_id(self) -> int | None:
+        from lamella.thin.format import superblock
+        from lamella.thin.format.checksum import BLOCK_SIZE
+
+        # Through the file also where a loop device is on it, which goes through the same pages.
+        with suppress(LamellaError), FileDevice(self.metadata, read_only=True, lock=False) as file:
+            start = file.read(0, min(BLOCK_SIZE, file.size))
+            return superblock.unpack(start, name=str(self.metadata), read_only=True).transaction_id
+        return None
+
     def _both(self, opener: Callable[[Path], BlockDevice]) -> PoolDevices:
         metadata = opener(self.metadata)
         with on_error(metadata.close):

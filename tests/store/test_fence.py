@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``state.db`` and a pool of two moments, or of two copies: every command tells, and leaves them alone."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lamella.cli.main import main
+from lamella.errors import CorruptError
+from lamella.store import Store
+from tests.support.stores import metadata_of, state_of, take_down
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+READING_THE_RECORD = (["ps"], ["images"], ["inspect", "sample"])
+READING_THE_POOL = (["info"], ["df"], ["map"], ["ls", "sample:/"], ["check"], ["save", "-o", "OUT", "sample"])
+WRITING = (
+    ["create", "sample"], ["tag", "sample", "other:1"], ["rmi", "sample"], ["rm", "box"],
+    ["cp", "FILE", "box:/file"], ["commit", "box", "mine:1"], ["load", "-i", "LAYOUT"],
+    ["resize", "box", "+1G"],
+)  # fmt: skip
+
+
+def _with_a_container(root: Path) -> None:
+    with Store.open(root) as store:
+        store.create("sample", name="box")
+    take_down(root)
+
+
+def _assert_told(root: Path, layout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    take_down(root)
+    before, pool = state_of(root), metadata_of(root)
+    (tmp_path / "file").write_text("content")
+    places = {"FILE": str(tmp_path / "file"), "LAYOUT": str(layout), "OUT": str(tmp_path / "out.tar")}
+    for command in READING_THE_RECORD:
+        assert main(["--root", str(root), *command]) == 0
+        said = capsys.readouterr().err
+        assert "WARNING: the pool is at transaction " in said, command
+    for command in (*READING_THE_POOL, *WRITING):
+        argv = [places.get(word, word) for word in command]
+        assert main(["--root", str(root), *argv]) == CorruptError.exit_code, command
+        said = "".join(capsys.readouterr())
+        assert "one was changed without the other" in said, command
+        if command != ["check"]:
+            assert "lamella repair refuses the two as well" in said, command
+    assert main(["--root", str(root), "repair", "--yes"]) in (0, 6)
+    take_down(root)
+    assert (state_of(root), metadata_of(root)) == (before, pool)
+
+
+def test_one_half_of_a_copy(
+    root: Path,
+    copy_root: Callable[[Path, Path], Path],
+    sample_layout: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same was done to both copies, so that all their numbers but the transaction's are the same."""
+    take_down(root)
+    copied = copy_root(root, tmp_path / "copy")
+    for each in (root, copied):
+        _with_a_container(each)
+    shutil.copy(copied / "state.db", root / "state.db")
+    _assert_told(root, sample_layout, tmp_path, capsys)
+    assert main(["--root", str(root), "teardown", "--force"]) == 0
+
+
+@pytest.mark.parametrize("older", ["state.db", "pool"])
+def test_one_half_of_a_backup(
+    root: Path,
+    older: str,
+    copy_root: Callable[[Path, Path], Path],
+    sample_layout: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two transactions were made, the backup was restored, and two others were made."""
+    take_down(root)
+    backup = copy_root(root, tmp_path / "backup")
+    _with_a_container(root)
+    first = copy_root(root, tmp_path / "first")
+    newer, restored = (backup, first) if older == "pool" else (first, backup)
+    _with_a_container(backup)
+    shutil.copy(restored / "state.db", newer / "state.db")
+    _assert_told(newer, sample_layout, tmp_path, capsys)
+
+
+def test_a_store_of_consecutive_ids_gets_one_with_its_next_change(root: Path) -> None:
+    """As an older Lamella made them."""
+    with Store.open(root) as store:
+        pool, state = store.devices.pool, store.devices.state
+        last = pool.transaction_id
+        pool.set_transaction_id(last, 4)
+        pool.commit()
+        with state.transaction():
+            state.set_pool(transaction_id=4)
+    take_down(root)
+    with Store.open(root) as store:
+        assert not store.mismatch
+        store.create("sample", name="box")
+        assert store.devices.pool.transaction_id > 4
+        assert store.devices.pool.transaction_id == store.devices.state.pool().transaction_id
+        assert store.check().problems == []
