@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from lamella import clock
 from lamella.printable import printable
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def show_name(name: bytes) -> str:
 
 def age(moment: datetime) -> str:
     """How long ago, in words as ``docker images`` has them ("3 days ago")."""
-    seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
+    seconds = max(0, int((clock.utc() - moment).total_seconds()))
     if seconds < 1:
         return "Less than a second ago"
     for unit, length, limit in (

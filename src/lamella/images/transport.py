@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import urllib3
 
-from lamella import logs
+from lamella import clock, logs
 from lamella._version import __version__
 from lamella.errors import BadInputError, MissingError, NetworkError
 
@@ -248,7 +248,7 @@ def retry_after(value: str | None) -> float | None:
         date = email.utils.parsedate_to_datetime(value)
     except ValueError:
         return None
-    return max(0.0, date.timestamp() - time.time())
+    return max(0.0, date.timestamp() - clock.now())
 
 
 def discard(response: urllib3.BaseHTTPResponse) -> None:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
+from lamella import clock
 from lamella.driver.state import BASE
 from lamella.errors import NotFoundError, UsageError
 from lamella.images.reference import Reference
@@ -256,4 +256,4 @@ def stored_name(reference: Reference) -> str:
 
 def now() -> int:
     """Seconds since 1970."""
-    return int(time.time())
+    return int(clock.now())

@@ -8,9 +8,9 @@ import json
 import os
 import tempfile
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from lamella import clock
 from lamella.block.system import explain, explaining
 from lamella.errors import LamellaError, NotFoundError, UsageError
 from lamella.fs.difference import write_layer
@@ -164,7 +164,7 @@ def _document(
         base = {"architecture": here.architecture, "os": here.os}
         if here.variant:
             base["variant"] = here.variant
-    created = time_text(datetime.now(UTC))
+    created = time_text(clock.utc())
     step: dict[str, Any] = {"created": created, "created_by": _command(config)}
     if author:
         step["author"] = author

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from lamella import clock
 from lamella.errors import ExistsError
 from lamella.store import names
 from lamella.store.catalog import Container
@@ -44,7 +44,7 @@ def plan(catalog: Catalog, image: Image, image_name: str, name: str | None) -> C
         image_name=image_name,
         top=image.top,
         device=identity,
-        created=time_text(datetime.now(UTC)),
+        created=time_text(clock.utc()),
         config=json.dumps(config).encode(),
     )
 

@@ -232,6 +232,7 @@ class TestStructures:
             (2, b"\xff\xff", "a value is cut off"),
             (8, b"\xff\xff\xff\xff", "a value of 4294967295 bytes"),
             (4, b"\x02\0\0\0", "inode 2 does not hold its value"),
+            (16, b"\0", "a name with a NUL in it"),
         ):
             broken = Image(bytes(image.device.content))
             broken.change_inode(b"marked", start + offset, data)

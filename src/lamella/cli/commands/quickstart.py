@@ -13,11 +13,11 @@ import shutil
 import sys
 import tarfile
 import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lamella import clock
 from lamella.cli.output import show_name
 from lamella.cli.parsing import open_or_set_up, short_id
 from lamella.cli.progress_line import progress
@@ -139,7 +139,7 @@ def _change(store: Store, container: str) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         member = tarfile.TarInfo(ADDED.decode())
-        member.size, member.mode, member.mtime = len(content), 0o644, int(time.time())
+        member.size, member.mode, member.mtime = len(content), 0o644, int(clock.now())
         tar.addfile(member, io.BytesIO(content))
     buffer.seek(0)
     store.copy_in(container, buffer, b"/")

@@ -6,10 +6,9 @@ from __future__ import annotations
 import os
 import shlex
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lamella import logs
+from lamella import clock, logs
 from lamella.block import SECTOR, FileDevice
 from lamella.block.atomic_file import sync_directory
 from lamella.block.system import explaining
@@ -227,7 +226,7 @@ class LoopLvm(PoolBackend):
         return self.metadata.with_name("metadata.repaired")
 
     def replace_metadata(self, repaired: Path) -> str:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        stamp = clock.utc().strftime("%Y%m%dT%H%M%S")
         kept = self.metadata.with_name(f"metadata.damaged-{stamp}")
         number = 1
         with explaining("put the repaired metadata in place of", str(self.metadata)):

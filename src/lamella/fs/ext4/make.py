@@ -12,11 +12,11 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-import time
 import uuid as uuids
 from ctypes import byref
 from typing import TYPE_CHECKING, Any, Final
 
+from lamella import clock
 from lamella.closing import on_error
 from lamella.errors import ReadOnlyError, UsageError
 from lamella.fs.ext4 import library as ext2
@@ -178,7 +178,7 @@ def _new_handle(device: BlockDevice, channel: Channel, handle: Any, options: Mkf
     if block.feature_incompat & sb.INCOMPAT_CSUM_SEED:
         block.checksum_seed = crc32c(0xFFFFFFFF, identity.bytes)
     library.init_csum_seed(handle)
-    now = int(time.time())
+    now = int(clock.now())
     block.mkfs_time = block.lastcheck = block.wtime = now & 0xFFFFFFFF
     block.max_mnt_count = 0xFFFF  # never force a check at mount
     block.checkinterval = 0

@@ -7,9 +7,9 @@ inside its root, and the last name of a path is never followed.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
+from lamella import clock
 from lamella.closing import on_error
 from lamella.errors import ExistsError, NoSpaceError, NotFoundError
 from lamella.fs.attributes import with_acl_in_mode
@@ -54,7 +54,7 @@ class Tree(PathTree[Directory]):
         self._data = DataWriter(filesystem)
         self._discard = discard
         self._watcher = watcher
-        self._now = time.time_ns()
+        self._now = clock.now_ns()
         self._directories: dict[int, Directory] = {}
         self._touched: set[int] = set()
         self._held = 0

@@ -88,7 +88,10 @@ def _entries(
         prefix = _PREFIXES.get(index)
         if prefix is None:
             raise bad(f"the prefix {index} is unknown")
-        name = prefix + area[at + 16 : at + 16 + name_length]
+        own = area[at + 16 : at + 16 + name_length]
+        if b"\0" in own:  # refused by the kernel too: fs/ext4/xattr.c, check_xattrs, "bad e_name length"
+            raise bad("a name with a NUL in it")
+        name = prefix + own
         if size > XATTR_VALUE_LIMIT:
             raise bad(f"a value of {size} bytes")
         if value_inode:

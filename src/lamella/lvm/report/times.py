@@ -12,6 +12,8 @@ import calendar
 import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
+from lamella import clock
+
 _ABSOLUTE = re.compile(
     r"(?P<year>\d{4})(?:-(?P<month>\d{1,2})(?:-(?P<day>\d{1,2}))?)?"
     r"(?:[ T]+(?P<hour>\d{1,2})(?::(?P<minute>\d{2})(?::(?P<second>\d{2}))?)?)?"
@@ -24,7 +26,7 @@ _DAYS = tuple(name.lower() for name in calendar.day_name)
 
 def parse_period(text: str, now: datetime | None = None) -> tuple[int, int] | None:
     """(first, last) second since 1970 that *text* means; None if it means nothing."""
-    present = (now or datetime.now()).astimezone()
+    present = (now or clock.utc()).astimezone()
     word = " ".join(text.split()).lower()
     if not word:
         return None

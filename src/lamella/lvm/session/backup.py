@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lamella import clock
 from lamella.block import system
 from lamella.block.atomic_file import replacing
 from lamella.errors import LamellaError
@@ -123,7 +123,7 @@ def _archives(folder: Path, group_name: str) -> list[tuple[int, Path]]:
 
 def _expire(folder: Path, group_name: str, environment: Environment) -> None:
     archives = _archives(folder, group_name)
-    keep_from = time.time() - environment.retain_days * 86400
+    keep_from = clock.now() - environment.retain_days * 86400
     left = len(archives)
     for _number, path in archives:
         if left <= environment.retain_min:

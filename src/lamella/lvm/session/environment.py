@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lamella import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ LVM_RUN = Path("/run/lvm")
 
 
 def _now() -> int:
-    return int(time.time())
+    return int(clock.now())
 
 
 @dataclass(slots=True)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The present time, also on a clock that Python's own functions cannot read.
+
+``time.time`` and ``datetime.now`` count nanoseconds in 64 bits: from the year 2262 on the first raises
+OverflowError and the second stands still (CPython, ``Python/pytime.c``). clock_gettime(2) itself goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+_SECOND = 1_000_000_000
+
+
+def now_ns() -> int:
+    """Nanoseconds since 1970; from 2262 on to the microsecond."""
+    try:
+        return time.time_ns()
+    except OverflowError:
+        return round(time.clock_gettime(time.CLOCK_REALTIME) * 1e6) * 1000
+
+
+def now() -> float:
+    """Seconds since 1970."""
+    return now_ns() / _SECOND
+
+
+def utc() -> datetime:
+    """The present time in UTC; the last that a datetime can hold where it is later."""
+    try:
+        return datetime.fromtimestamp(now(), UTC)
+    except (ValueError, OverflowError):
+        return datetime.max.replace(tzinfo=UTC)
