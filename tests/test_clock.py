@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clock, also where CPython's own functions give up (``Python/pytime.c``: 64 bits of nanoseconds, 2262)."""
+"""The clock, also where CPython gives up: it counts nanoseconds in 64 bits (``Python/pytime.c``), to 2262."""
 
 from __future__ import annotations
 

@@ -36,6 +36,8 @@ DIGEST = f"sha256:{HEX}"
         ("HOST/name", "HOST", "name", "latest", "HOST/name:latest"),
         ("test.example.com/my-app__x.y:v1.0-rc_1", "test.example.com", "my-app__x.y", "v1.0-rc_1", None),
         ("a--b/c", "docker.io", "a--b/c", "latest", None),
+        ("docker.io/a.io/b", "docker.io", "a.io/b", "latest", "docker.io/a.io/b:latest"),
+        ("docker.io/localhost/b", "docker.io", "localhost/b", "latest", "docker.io/localhost/b:latest"),
     ],
 )
 def test_references_are_split_as_docker_splits_them(

@@ -20,7 +20,7 @@ IN_2426 = 14_400_410_400.5
 
 @pytest.mark.loop_lvm
 def test_all_that_takes_a_time_works(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ext4 stores times up to 2446 (Documentation/filesystems/ext4/inodes.rst), so files have the true one."""
+    """ext4 stores times up to 2446 (filesystems/ext4/inodes.rst in the kernel): files have it."""
 
     def fails() -> float:
         raise OverflowError("timestamp too large to convert to C _PyTime_t")

@@ -84,11 +84,15 @@ class Reference:
 
     @property
     def familiar_name(self) -> str:
-        """The name as Docker shows it: without ``docker.io/`` and ``library/``."""
+        """The name as Docker shows it: without ``docker.io/`` and ``library/``.
+
+        The whole name where that would be read as another one, with the first component taken for a host.
+        """
         if self.registry != DEFAULT_REGISTRY:
             return self.name
         short = self.repository.removeprefix(OFFICIAL_PREFIX)
-        return self.repository if "/" in short else short
+        short = self.repository if "/" in short else short
+        return short if _split_registry(short) == (self.registry, self.repository) else self.name
 
     def _suffix(self) -> str:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
