@@ -15,7 +15,16 @@ done
 [ -n "${python:-}" ] || { echo "Python 3.11 or later with its venv module is needed." >&2; exit 1; }
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 pip() {
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >"$venv/pip.log" 2>&1 && return
+    if grep -qiE 'NewConnectionError|NameResolutionError|name resolution|ConnectTimeout|ProxyError|unreachable' \
+        "$venv/pip.log"; then
+        echo "The Python packages of Lamella cannot be downloaded: the package index cannot be reached." >&2
+        echo "Connect to a network and try again; or name a mirror with PIP_INDEX_URL, or a folder that has" >&2
+        echo "them with PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER. What pip said: $venv/pip.log" >&2
+    else
+        cat "$venv/pip.log" >&2
+    fi
+    exit 1
 }
 if [ -z "${LAMELLA_UNLOCKED:-}" ]; then
     pip --require-hashes -r requirements/build.txt -r "requirements/${group:-run}.txt"

@@ -100,7 +100,8 @@ if ! command -v apt-get >/dev/null 2>&1; then
 fi
 
 export DEBIAN_FRONTEND=noninteractive
-$as_root apt-get update -q >/dev/null
+# Without a network, what an earlier update found may do.
+$as_root apt-get update -q >/dev/null 2>&1 || true
 packages=""
 for choice in $wanted; do
     packages="$packages $(known $(echo "$choice" | tr '|' ' '))"
@@ -116,4 +117,15 @@ if [ -n "$python_missing" ]; then
     fi
 fi
 echo "Installing:$packages"
-$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages >/dev/null
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages \
+    >"$log" 2>&1; then
+    if grep -qE 'Could not resolve|Could not connect|Temporary failure|Unable to fetch|Unable to locate' "$log"; then
+        echo "These packages cannot be downloaded:$packages" >&2
+        echo "Connect to a network and try again, or install them from another source." >&2
+    else
+        cat "$log" >&2
+    fi
+    exit 1
+fi

@@ -16,7 +16,9 @@ import lamella.errors
 from lamella.cli.command_table import COMMANDS
 from lamella.cli.main import main
 from lamella.cli.parsing import name_and_path
+from lamella.driver.options import known_options
 from lamella.errors import LamellaError
+from tests.support.images import write_docker_archive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,3 +163,71 @@ def test_load_looks_at_its_input_before_it_makes_a_store(
     assert main(["--root", str(tmp_path / "root"), "load", str(archive)]) == (3 if content is None else 9)
     assert str(archive) in capsys.readouterr().err
     assert not (tmp_path / "root").exists()
+
+
+def test_pull_makes_no_store_for_what_it_cannot_pull(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--root", str(tmp_path / "root"), "pull", "--insecure-registry", "127.0.0.1:1/x"]) == 11
+    assert "127.0.0.1:1" in capsys.readouterr().err
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("engine", ["kernle", ""])
+def test_an_engine_is_refused_alike_wherever_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], engine: str
+) -> None:
+    root = str(tmp_path / "root")
+    assert main(["--root", root, "setup", "--engine", "user", "--storage-opt", "dm.basesize=64M"]) == 0
+    monkeypatch.setenv("LAMELLA_ENGINE", engine)
+    assert main(["--root", root, "ps"]) == (2 if engine else 0)
+    monkeypatch.delenv("LAMELLA_ENGINE")
+    assert main(["--root", root, "ps", "--engine", engine]) == 2
+    assert "auto, user, kernel" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["mount", "web"], ["activate"], ["create", "--activate", "sample"]])
+@pytest.mark.parametrize("engine", [[], ["--engine", "user"], ["--engine", "kernel"]])
+def test_what_needs_the_kernel_never_advises_the_user_engine(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    argv: list[str],
+    engine: list[str],
+) -> None:
+    """It would be refused in turn: the advice went in a circle."""
+    root = str(tmp_path / "root")
+    assert main(["--root", root, "setup", "--engine", "user", "--storage-opt", "dm.basesize=64M"]) == 0
+    with lamella.Store.open(root, engine="user") as store:
+        store.load(write_docker_archive(tmp_path / "a.tar"))
+        store.create("sample", name="web")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    capsys.readouterr()
+    assert main(["--root", root, *argv, *engine]) in (2, 14)
+    hint = capsys.readouterr().err.splitlines()[1]
+    assert "use --engine user" not in hint
+    assert "root" in hint
+    assert "lamella ls, cat, cp and export" in hint
+
+
+def test_the_warning_about_loop_devices_needs_loop_devices(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The user engine attaches none."""
+    root = str(tmp_path / "root")
+    assert main(["--root", root, "setup", "--engine", "user", "--storage-opt", "dm.basesize=64M"]) == 0
+    assert main(["--root", root, "info", "--engine", "user"]) == 0
+    shown = capsys.readouterr()
+    assert "loopback" not in shown.out + shown.err
+
+
+@pytest.mark.parametrize("mode", ["loop-lvm", "direct-lvm"])
+def test_all_options_are_listed_where_one_is_unknown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: str
+) -> None:
+    argv = ["--root", str(tmp_path), "setup", mode, "--plan", "--storage-opt", "dm.basesise=3G"]
+    assert main([*argv, *([] if mode == "loop-lvm" else ["--storage-opt", "dm.thinpooldev=a/b"])]) == 2
+    shown = capsys.readouterr().err
+    assert "did you mean dm.basesize?" in shown
+    for option in known_options():
+        assert option in shown

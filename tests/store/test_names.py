@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lamella.errors import UsageError
+from lamella.store import Store
 from lamella.store.names import check_name, match_id, new_id, new_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_made_up_names_look_like_dockers_and_avoid_what_is_taken() -> None:
@@ -47,3 +52,24 @@ def test_short_ids() -> None:
     assert match_id("web", ids, "image") is None
     with pytest.raises(UsageError, match="multiple image IDs found with provided prefix: a"):
         match_id("a", ids, "image")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("web:/etc/hosts", ("web", b"/etc/hosts")),
+        ("web:etc/hosts", ("web", b"/etc/hosts")),
+        ("web:etc:hosts", ("web", b"/etc:hosts")),
+        ("web", ("web", b"/")),
+        ("web:", ("web", b"/")),
+        ("sample", ("sample", b"/")),
+        ("sample:latest", ("sample:latest", b"/")),
+        ("sample:latest:etc", ("sample:latest", b"/etc")),
+        ("sample:latest:/etc", ("sample:latest", b"/etc")),
+        ("nobody:etc", ("nobody", b"/etc")),
+    ],
+)
+def test_a_name_and_a_path_in_one_word(root: Path, text: str, expected: tuple[str, bytes]) -> None:
+    with Store.open(root) as store:
+        store.create("sample", name="web")
+        assert store.place(text) == expected

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.cli.arguments import Parser, closest
 from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
-from lamella.errors import UsageError
+from lamella.errors import LamellaError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lamella.store import Store
 
@@ -99,6 +100,9 @@ def _seconds(text: str) -> float:
     return value
 
 
+WITHOUT_NODES = "lamella ls, cat, cp and export reach the files without device-mapper"
+
+
 def open_store(args: argparse.Namespace, *, read_only: bool = False) -> Store:
     """The store that the shared options name. Raises :class:`lamella.errors.NotFoundError` and others."""
     from lamella.cli.output import print_warnings
@@ -111,14 +115,28 @@ def open_store(args: argparse.Namespace, *, read_only: bool = False) -> Store:
     return store
 
 
-def open_with_kernel_engine(args: argparse.Namespace) -> Store:
-    """The store with the kernel's engine, for what needs device nodes. Raises if that cannot be used."""
-    from lamella.errors import UsageError
+@contextmanager
+def open_with_kernel_engine(args: argparse.Namespace) -> Iterator[Store]:
+    """The store with the kernel's engine, for what needs device nodes. Raises if that cannot be used.
+
+    No error inside the block advises the user engine, with which there are no nodes.
+    """
     from lamella.store import Store
 
     if args.engine == "user":
-        raise UsageError("the user-space engine has no device nodes", hint="leave --engine user out, as root")
-    return Store.open(args.root, wait=args.wait, engine="kernel")
+        raise UsageError(
+            "the user-space engine has no device nodes",
+            hint=f"leave out --engine user, and run it as root; {WITHOUT_NODES}",
+        )
+    try:
+        with Store.open(args.root, wait=args.wait, engine="kernel") as store:
+            yield store
+    except LamellaError as error:
+        advice, user, _ = (error.hint or "").partition("use --engine user")
+        if user:
+            error.hint = f"{advice.removesuffix('or ').rstrip(' ;,') or 'run it on a kernel that can'}; "
+            error.hint += WITHOUT_NODES
+        raise
 
 
 def open_or_set_up(args: argparse.Namespace, storage_options: Sequence[str] = ()) -> Store:

@@ -8,6 +8,7 @@ case-insensitive, sizes are powers of 1024, and a key that Docker does not know 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
@@ -122,9 +123,7 @@ def parse(options: Iterable[str], mode: str = LOOP, *, partial: bool = False) ->
         if key in refused:
             raise UnsupportedError(f"{key} is not served by the {mode} mode: {refused[key]}", hint=hint)
         if key not in parsers:
-            raise UsageError(
-                f"devmapper: Unknown option {key}", hint=f"known are {', '.join(sorted(parsers))}"
-            )
+            raise UsageError(f"devmapper: Unknown option {key}", hint=f"{_meant(key)}known are {_listed()}")
         name, read = parsers[key]
         if name:
             parsed = read(key, value)
@@ -147,6 +146,20 @@ def parse(options: Iterable[str], mode: str = LOOP, *, partial: bool = False) ->
         if made.thin_pool_device and "dm.blkdiscard" not in given:
             made = replace(made, discard_on_delete=False)
     return made
+
+
+def _meant(key: str) -> str:
+    near = get_close_matches(key, known_options(), n=1, cutoff=0.75)
+    return f"did you mean {near[0]}? " if near else ""
+
+
+def _listed() -> str:
+    """All options, those of one mode only behind the others."""
+    both = sorted(set(_PARSERS) - set(_LOOP_ONLY))
+    return (
+        f"{', '.join(both)}; for loop-lvm also {', '.join(sorted(_LOOP_ONLY))}; for direct-lvm also "
+        f"{', '.join(sorted(_DIRECT_PARSERS))}"
+    )
 
 
 def _check_direct(made: Options, *, partial: bool) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -19,7 +20,6 @@ from lamella.store.opening import Opened, remove_kernel_devices
 from lamella.store.root import Root, default_root
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
     from typing import BinaryIO
 
@@ -309,6 +309,23 @@ class Store(Closing):
         folder = Root.at(root).make_scratch() if cls.exists(root) else None
         return open_archive(path, platform=platform, spool_folder=folder, progress=progress)
 
+    @classmethod
+    def look_up(cls, reference: str, *, insecure_registry: bool = False, platform: str | None = None) -> str:
+        """The digest of the manifest that a registry has for *reference*; raises as :meth:`pull` does.
+
+        Nothing is downloaded but the image's documents, and no store is needed.
+        """
+        from tempfile import TemporaryDirectory
+
+        from lamella.images.registry import RegistrySource
+
+        with (
+            TemporaryDirectory(prefix="lamella-") as folder,
+            RegistrySource(reference, Path(folder), insecure=insecure_registry, platform=platform) as source,
+        ):
+            source.images()
+            return source.digest
+
     def pull(
         self,
         reference: str,
@@ -560,6 +577,24 @@ class Store(Closing):
         from lamella.store.tree import Tree
 
         return Tree(self.devices, self._tree_device(name), name)
+
+    def place(self, text: str) -> tuple[str, bytes]:
+        """Name and absolute path that *text* stands for: ``NAME``, ``NAME:/PATH`` or ``NAME:PATH``.
+
+        In the last form the path begins at the root, and the longest name before a colon that there is
+        counts, so that ``debian:12:etc`` is a path in an image with a tag.
+        """
+        name, slash, tail = text.partition(":/")
+        if slash:
+            return name, b"/" + os.fsencode(tail)
+        end = len(text)
+        while end > 0:
+            with suppress(NotFoundError, UsageError):
+                self._find(text[:end])
+                return text[:end], b"/" + os.fsencode(text[end + 1 :])
+            end = text.rfind(":", 0, end)
+        name, _, tail = text.partition(":")
+        return name, b"/" + os.fsencode(tail)
 
     def copy_in(
         self,

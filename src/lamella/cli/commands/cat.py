@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli.parsing import name_and_path, open_store
+from lamella.cli.parsing import open_store
 
 if TYPE_CHECKING:
     import argparse
@@ -23,11 +24,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    name, first = name_and_path(args.name, args.path[0] if args.path else None)
-    paths = [first, *(path.encode("utf-8", "surrogateescape") for path in args.path[1:])]
-    with open_store(args, read_only=True) as store, store.tree(name) as tree:
-        for path in paths:
-            for piece in tree.read(path):
-                sys.stdout.buffer.write(piece)
+    with open_store(args, read_only=True) as store:
+        name, first = (args.name, None) if args.path else store.place(args.name)
+        with store.tree(name) as tree:
+            for path in [first] if first is not None else map(os.fsencode, args.path):
+                for piece in tree.read(path):
+                    sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
     return 0

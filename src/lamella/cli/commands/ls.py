@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lamella.cli.output import print_json, show_name
-from lamella.cli.parsing import add_json, name_and_path, open_store
+from lamella.cli.parsing import add_json, open_store
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from lamella.fs.entry import Entry
+    from lamella.store import Store
+    from lamella.store.tree import Tree
 
 EXAMPLE = """\
 example:
@@ -56,8 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    name, path = name_and_path(args.name, args.path)
-    with open_store(args, read_only=True) as store, store.tree(name) as tree:
+    with open_store(args, read_only=True) as store, _opened(store, args) as (tree, path):
         entries = tree.walk(path) if args.recursive else tree.ls(path)
         if args.json:
             print_json([_as_dict(entry) for entry in entries])
@@ -66,6 +69,13 @@ def run(args: argparse.Namespace) -> int:
             shown = show_name(entry.path if args.recursive else os.path.basename(entry.path))
             print(_long(entry, shown) if args.long else shown)
     return 0
+
+
+@contextmanager
+def _opened(store: Store, args: argparse.Namespace) -> Iterator[tuple[Tree, bytes]]:
+    name, path = store.place(args.name) if args.path is None else (args.name, os.fsencode(args.path))
+    with store.tree(name) as tree:
+        yield tree, path
 
 
 def _as_dict(entry: Entry) -> dict[str, object]:

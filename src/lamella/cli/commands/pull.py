@@ -27,6 +27,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from lamella.store import Store
+
+    if not Store.exists(args.root):
+        for name in args.image:  # a store is made only for what can be pulled
+            Store.look_up(name, insecure_registry=args.insecure_registry, platform=args.platform)
     with open_or_set_up(args) as store:
         for name in args.image:
             image = store.pull(

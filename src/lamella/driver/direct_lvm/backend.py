@@ -268,7 +268,7 @@ class DirectLvm(PoolBackend):
         if record.group_uuid and (names := active_in(record.group_uuid, self.disks.environment.sys_block)):
             raise BusyError(
                 f"the pool's volume group {record.group} is active in the kernel ({', '.join(names[:3])})",
-                hint="use --engine kernel, or deactivate the pool: lamella deactivate",
+                hint="as root use --engine kernel, or deactivate the pool: lamella deactivate",
             )
         return self._open(record, read_only=read_only)
 

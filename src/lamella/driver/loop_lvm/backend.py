@@ -76,7 +76,7 @@ class LoopLvm(PoolBackend):
             for loop in loops:
                 raise BusyError(
                     f"the pool is active in the kernel: {path} is attached to {loop.path}",
-                    hint="use --engine kernel, or deactivate the pool: lamella deactivate",
+                    hint="as root use --engine kernel, or deactivate the pool: lamella deactivate",
                 )
         return self._both(lambda path: self._opener(path, read_only=read_only))
 
@@ -278,7 +278,7 @@ class LoopLvm(PoolBackend):
         return found.f_bfree * found.f_frsize
 
     def warnings(self) -> list[str]:
-        return [WARNING]
+        return [WARNING] if self.engine == "kernel" else []  # only there it is on loop devices
 
 
 def _table(size: int, metadata: str, data: str, chunk: int) -> ThinPool:
