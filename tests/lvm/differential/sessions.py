@@ -101,7 +101,7 @@ def draw_line(draw: random.Random, values: Values, commands: Sequence[str] = ())
         options += draw.sample(accepted, min(len(accepted), 1))
     if draw.random() < 0.08:
         other = draw.choice(forms(command))
-        options += draw.sample(other.required + other.any_of + other.optional, 1)
+        options.append(draw.choice(other.required + other.any_of + other.optional + other.common))
     words = [command]
     for option in dict.fromkeys(options):
         words += _spelled(draw, values, command, option)
