@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tests.lvm.differential.there import UUID, look
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from tests.lvm.differential.disks import Content
     from tests.lvm.differential.programs import Answer
@@ -51,7 +51,7 @@ class Result:
             for name, text in content.files
             if name.startswith(("backup", "archive", "devices"))
         )
-        err = "\n".join(line for line in answer.err.split("\n") if not NOISE.search(line))
+        err = _once(line for line in answer.err.split("\n") if not NOISE.search(line))
         parts = (answer.out, err, look(devices).text, files)
         return cls(answer.code, *(_mask(part, known) for part in parts))
 
@@ -59,6 +59,15 @@ class Result:
     def said(self) -> str:
         """All that was printed."""
         return f"{self.out}\n{self.err}"
+
+
+def _once(lines: Iterable[str]) -> str:
+    """Each warning once: how often a group is read, and its warnings printed, is each program's own."""
+    kept: list[str] = []
+    for line in lines:
+        if not (line.startswith(("  WARNING: ", "  See vgck")) and line in kept):
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def _mask(text: str, known: Collection[str]) -> str:

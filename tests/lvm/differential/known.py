@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from tests.lvm.differential.compare import Result
 
@@ -26,9 +26,13 @@ class Known:
     words: str = ""
     real: str = ""
     ours: str = ""
+    parts: tuple[str, ...] = ()
+    """If given, only these parts of the results are excused."""
 
-    def fits(self, words: str, real: Result, ours: Result) -> bool:
-        """Whether this explains the step."""
+    def fits(self, words: str, real: Result, ours: Result, parts: Collection[str]) -> bool:
+        """Whether this explains the step, of which these *parts* differ."""
+        if self.parts and not set(parts) <= set(self.parts):
+            return False
         return bool(
             re.search(self.words, words)
             and re.search(self.real, real.said)
@@ -37,12 +41,15 @@ class Known:
 
 
 KNOWN = (
+    Known("", real=r"Cannot activate thin pool|Failed to update pool"),
+    Known("also before `vgremove`", words="^vgremove ", parts=("files",)),
     Known("", real=r"without using device-mapper kernel driver"),
     Known("", real=r"requires? activation|Device-mapper is not|Cannot activate|compiled without activation"),
 )
 
 
-def explanation(words: Sequence[str], real: Result, ours: Result) -> Known | None:
-    """The known difference that explains the step, or None."""
+def explanation(words: Sequence[str], real: Result, ours: Result, differs: Sequence[str]) -> Known | None:
+    """The known difference that explains the step, which *differs* in these lines; or None."""
     line = " ".join(words)
-    return next((known for known in KNOWN if known.fits(line, real, ours)), None)
+    parts = {one.partition(" ")[0] for one in differs}
+    return next((known for known in KNOWN if known.fits(line, real, ours, parts)), None)

@@ -33,6 +33,24 @@ COMMON_SHARE = 0.2
 """Of the options that are drawn, those that every command accepts."""
 
 
+def compare(disks: Disks, words: Sequence[str], now: Content) -> tuple[Content, list[str], Known | None, int]:
+    """Run one command by both from *now*, and leave what the real one made of the disks.
+
+    Returns that content, the lines that differ, why if that is known, and the real one's exit code.
+    """
+    there = look(disks.devices)
+    theirs = real(words, disks.around)
+    after = disks.content()
+    wanted = Result.of(theirs, disks.devices, after, there.uuids)
+    disks.put_back(now, after)
+    own = ours(words, disks.around)
+    own_after = disks.content()
+    got = Result.of(own, disks.devices, own_after, there.uuids)
+    disks.put_back(after, own_after)
+    found = differences(wanted, got)
+    return after, found, explanation(words, wanted, got, found) if found else None, theirs.code
+
+
 @dataclass(frozen=True)
 class Step:
     """One command line and what differed; *known* says why, if that is known."""
@@ -53,28 +71,17 @@ def run_session(
     """Run the session that *seed* stands for. *commands* and *start* limit what is drawn."""
     draw = random.Random(seed)
     begin = draw.choice([one for one in STARTS if not start or one.__name__ == start])
-    now = _begin(disks, begin)
+    now = put_start(disks, begin)
     for number in range(steps):
-        there = look(disks.devices)
-        words = draw_line(draw, Values(draw, there), commands)
-        theirs = real(words, disks.around)
-        after = disks.content()
-        wanted = Result.of(theirs, disks.devices, after, there.uuids)
-        disks.put_back(now, after)
-        own = ours(words, disks.around)
-        own_after = disks.content()
-        got = Result.of(own, disks.devices, own_after, there.uuids)
-        disks.put_back(after, own_after)
-        now = after
-        found = differences(wanted, got)
-        known = explanation(words, wanted, got) if found else None
-        yield Step(seed, number, begin.__name__, tuple(words), tuple(found), known, theirs.code)
+        words = draw_line(draw, Values(draw, look(disks.devices)), commands)
+        now, found, known, code = compare(disks, words, now)
+        yield Step(seed, number, begin.__name__, tuple(words), tuple(found), known, code)
 
 
 _CONTENTS: dict[tuple[str, str], Content] = {}
 
 
-def _begin(disks: Disks, begin: Callable[[Disks], None]) -> Content:
+def put_start(disks: Disks, begin: Callable[[Disks], None]) -> Content:
     """Put the start on the disks; made once for each set of disks."""
     key = (str(disks.folder), begin.__name__)
     if key not in _CONTENTS:

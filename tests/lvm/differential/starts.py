@@ -79,6 +79,21 @@ def partial(disks: Disks) -> None:
     _wipe(disks, 1)
 
 
+def partial_thin(disks: Disks) -> None:
+    """A thin pool whose data, or metadata, is on a physical volume that is not there."""
+    a, b, c, *_ = disks.devices
+    _ours(
+        disks,
+        f"vgcreate vg {a} {b} {c}",
+        f"lvcreate -T -L64m -n pool vg {a}",
+        "lvcreate -V100m -T vg/pool -n a",
+        f"lvcreate -T -L64m -n other --poolmetadataspare n vg {b}",
+        "lvcreate -V100m -T vg/other -n b",
+        f"lvcreate -L8m -n lin vg {c}",
+    )
+    _wipe(disks, 1)
+
+
 def lost_unused(disks: Disks) -> None:
     """A group with an unused physical volume that is not there."""
     a, b, c, *_ = disks.devices
@@ -165,7 +180,7 @@ def few_areas(disks: Disks) -> None:
 
 STARTS: tuple[Callable[[Disks], None], ...] = (
     empty, orphans, volumes, volumes, volumes, two, thin, thin, partial, lost_unused, returned,
-    removed_meanwhile, duplicates, same_names, others, few_areas,
+    partial_thin, removed_meanwhile, duplicates, same_names, others, few_areas,
 )  # fmt: skip
 
 

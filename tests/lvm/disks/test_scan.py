@@ -160,12 +160,11 @@ def test_a_disk_and_its_copy() -> None:
         f"WARNING: Not using device copy for PV {uuid}.",
         f"WARNING: PV {uuid} prefers device disk0 because device name matches previous.",
     ]
-    with (
-        session_on(disks) as session,
-        pytest.raises(BusyError, match="duplicate PV devices"),
-        session.editing("vg"),
-    ):
-        pass
+    with session_on(disks) as session, session.editing("vg") as found:
+        with pytest.raises(BusyError, match="duplicate PV devices"):
+            session.commit(found)
+        session.environment.changes_with_duplicates = True
+        session.commit(found)
     larger = {"larger": MemoryDevice(content=bytes(disks["disk0"].content) + bytes(4096), name="larger")}
     result = scan([], given={**larger, **memory_copy(disks)})
     assert result.groups[0].group.pvs[0].device == "disk0"

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm import settings
-from lamella.cli.lvm.console import Console
+from lamella.cli.lvm.console import Console, error_lines
 from lamella.cli.lvm.disks_to_scan import find_devices
-from lamella.cli.lvm.errors import Failed
-from lamella.errors import NotFoundError
+from lamella.cli.lvm.errors import Unusable
+from lamella.errors import LamellaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -98,16 +98,22 @@ class Context:
         """Every group on the disks that this host may access; the last found comes first, as with LVM2."""
         foreign = self.args.has("foreign")
         found = reversed(self.session.scan.groups)
-        return [each for each in found if foreign or not self.session.is_foreign(each.group)]
+        there = [each for each in found if foreign or not self.session.is_foreign(each.group)]
+        return [self.session.read(each) for each in there]
 
     @contextmanager
     def editing(self, name: str, **allowed: bool) -> Iterator[FoundGroup]:
-        """:meth:`Session.editing`, with LVM2's two lines where there is no such group."""
+        """:meth:`Session.editing`, with LVM2's last line where the group cannot be used or changed."""
+        from lamella.lvm.session.session import EXPORTED
+
         with ExitStack() as held:
             try:
                 found = held.enter_context(self.session.editing(name, **allowed))
-            except NotFoundError as error:
-                raise Failed(f"{error.message}\nCannot process volume group {name}") from error
+            except LamellaError as error:
+                if error.message == EXPORTED.format(name=name):
+                    raise
+                lines = (*error_lines(error), f"Cannot process volume group {name}")
+                raise Unusable("\n".join(lines)) from error
             yield found
 
     @cached_property

@@ -19,3 +19,7 @@ class Failed(LamellaError):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
+
+
+class Unusable(Failed):
+    """A group cannot be used, or not be changed. LVM2 then has no physical volumes of it either."""

@@ -44,7 +44,7 @@ def lvchange(context: Context) -> None:
             continue
         names = [lv.name for lv in lvs]
         try:
-            with context.session.editing(chosen.found.group.name) as found:
+            with context.editing(chosen.found.group.name, missing_ok=True) as found:
                 for name in names:
                     _change(context, found, found.group.lvs[name], profile)
         except LamellaError as error:

@@ -45,7 +45,7 @@ def _named(arguments: list[str]) -> dict[str, list[str]] | None:
 
 def _remove_from(context: Context, group: str, names: list[str]) -> None:
     try:
-        with context.editing(group) as found:
+        with context.editing(group, missing_ok=True) as found:
             for name in [name for name in names if name not in found.group.lvs]:
                 context.console.fail(f'Failed to find logical volume "{group}/{name}"')
             remove_named(context, found, list(dict.fromkeys(names)))

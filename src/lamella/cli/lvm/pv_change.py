@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
 from lamella.cli.lvm.disks_to_scan import remember_files
-from lamella.cli.lvm.errors import Failed
+from lamella.cli.lvm.errors import Failed, Unusable
 from lamella.cli.lvm.targets import choose_disks
 from lamella.errors import LamellaError, UsageError
 from lamella.lvm.report.units import human
@@ -56,7 +56,12 @@ def pvresize(context: Context) -> None:
     done = failed = 0
     with context.session.all_locked(keep_hints=True):
         for chosen in choose_disks(context, context.args.positionals):
-            if _resize(context, chosen, size):
+            try:
+                resized = _resize(context, chosen, size)
+            except Unusable as error:
+                _lost_with_group(context, chosen, error)
+                continue
+            if resized:
                 done += 1
                 context.console.print(f'Physical volume "{chosen.disk.path}" changed')
             else:
@@ -66,6 +71,13 @@ def pvresize(context: Context) -> None:
     )
     if failed:
         context.console.failures += 1
+
+
+def _lost_with_group(context: Context, chosen: ChosenDisk, error: Unusable) -> None:
+    """Report that the group cannot be changed, and so the disk, if it was named, not be found."""
+    context.console.fail_with(error)
+    if context.args.positionals:
+        context.console.warn(f'Failed to find physical volume "{chosen.disk.path}".')
 
 
 def _resize(context: Context, chosen: ChosenDisk, size: int) -> bool:
@@ -92,9 +104,11 @@ def _resize(context: Context, chosen: ChosenDisk, size: int) -> bool:
         if chosen.found is None:
             resize_pv(context.session, disk, None, size)
         else:
-            with context.session.editing(chosen.found.group.name) as found:
+            with context.editing(chosen.found.group.name) as found:
                 _leave_an_extent(found, disk, size or real)
                 resize_pv(context.session, disk, found, size)
+    except Unusable:
+        raise
     except LamellaError as error:
         context.console.warn_with(error)
         return False
@@ -120,6 +134,9 @@ def pvchange(context: Context) -> None:
         for chosen in choose_disks(context, arguments, select=True):
             try:
                 changed = _change(context, chosen)
+            except Unusable as error:
+                _lost_with_group(context, chosen, error)
+                continue
             except LamellaError as error:
                 context.console.fail_with(error)
                 context.console.warn(f"Physical volume {chosen.disk.path} not changed")
@@ -151,7 +168,7 @@ def _change(context: Context, chosen: ChosenDisk) -> bool:
         if allocatable is not None:
             raise UsageError(f"Allocatability not supported by orphan lvm2 format PV {disk.path}")
         return change_orphan(context.session, disk, new_identity=args.has("uuid"), metadata_ignore=ignore)
-    with context.session.editing(chosen.found.group.name) as found:
+    with context.editing(chosen.found.group.name) as found:
         assert disk.label is not None
         pv = next(pv for pv in found.group.pvs if pv.uuid == disk.label.uuid)
         changed = change_pv(

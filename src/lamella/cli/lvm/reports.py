@@ -182,7 +182,7 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
                 continue
             view.shown_pvs = [pv for pv in found.group.pvs if pv.uuid in keep]
         views.append(view)
-    orphans = [disk for disk in scan.orphans if every or disk in wanted]
+    orphans = [disk for disk in context.session.read_orphans() if every or disk in wanted]
     if orphans:
         views.append(orphan_view(orphans, context.sources))
     bare = []

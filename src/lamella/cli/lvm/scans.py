@@ -61,7 +61,7 @@ def pvscan(context: Context) -> None:
                 rows.append((pv.path, found, pv.uuid, size, free))
                 in_use += size
     if not only_exported:
-        for disk in context.session.scan.orphans:
+        for disk in context.session.read_orphans():
             if disk.label is None:
                 continue
             size = disk.label.device_size

@@ -226,5 +226,6 @@ def choose_disks(context: Context, arguments: list[str], *, select: bool = False
                 continue
             chosen.append(ChosenDisk(disk, found))
     if not (select and context.args.has("select")):
-        chosen += [ChosenDisk(disk, None) for disk in scan.orphans if not arguments or disk in wanted]
+        orphans = context.session.read_orphans()
+        chosen += [ChosenDisk(disk, None) for disk in orphans if not arguments or disk in wanted]
     return chosen

@@ -32,6 +32,9 @@ def vgcfgbackup(context: Context) -> None:
         raise Failed("Must specify %s in filename template to backup more than one VG to file.")
     for found in groups:
         name = found.group.name
+        if found.partial and not template:
+            context.console.fail("No backup taken: specify filename with -f to backup with missing PVs.")
+            continue
         if template:
             path = Path(template.replace("%s", name))
         elif (folder := _folders(context).backup_dir) is not None:

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from lamella.lvm.operations.group_changes import GroupChanges
 
 
+SAFE = ("addtag", "deltag", "metadataprofile", "profile", "detachprofile")
+"""What ``vgchange`` changes while a physical volume is missing."""
+CHANGES = (
+    "logicalvolume", "maxphysicalvolumes", "resizeable", "uuid", "physicalextentsize", "alloc",
+    "vgmetadatacopies", "setautoactivation", "systemid",
+)  # fmt: skip
+"""What it does not."""
+
+
 def vgrename(context: Context) -> None:
     """Rename a group, given by its name or UUID."""
     from lamella.lvm.operations.volume_groups import rename_group
@@ -41,7 +50,7 @@ def vgrename(context: Context) -> None:
         name = require_group(context.session, old).group.name
         if context.session.scan.named(new):
             raise Failed(f'New volume group "{new}" already exists')
-        with context.session.editing(old, exported_ok=True) as found:
+        with context.editing(old, exported_ok=True) as found:
             rename_group(context.session, found, new)
     context.console.print(f'Volume group "{name}" successfully renamed to "{new}"')
 
@@ -67,6 +76,8 @@ def vgimport(context: Context) -> None:
     from lamella.lvm.operations.group_export import import_group
 
     args = context.args
+    if args.has("force"):
+        context.console.warn("WARNING: Volume groups with missing PVs will be imported with --force.")
     for chosen in _groups_to_mark(context, exported_ok=True):
         if not chosen.group.exported and args.has("all"):
             continue
@@ -84,7 +95,7 @@ def _each(
     context: Context, name: str, change: Callable[[FoundGroup], None], word: str, **allowed: bool
 ) -> None:
     try:
-        with context.session.editing(name, **allowed) as found:
+        with context.editing(name, **allowed) as found:
             change(found)
     except LamellaError as error:
         context.console.fail_with(error)
@@ -110,6 +121,8 @@ def vgchange(context: Context) -> None:
         raise UnsupportedError(
             "Lock types need lvmlockd, which Lamella does not talk to.", hint="use LVM2 for shared groups"
         )
+    if not any(args.has(name) for name in (*SAFE, *CHANGES)):
+        raise BadCommand("Need one or more command options.")
     for chosen in choose_groups(context, args.positionals):
         if chosen.group.exported and not args.positionals:
             continue
@@ -122,7 +135,8 @@ def vgchange(context: Context) -> None:
 def _change(context: Context, name: str) -> None:
     from lamella.lvm.operations.group_changes import change_group
 
-    with context.session.editing(name) as found:
+    safe = not any(context.args.has(option) for option in CHANGES)
+    with context.editing(name, missing_ok=safe) as found:
         if not change_group(context.session, found, _changes(context, found)):
             context.session.commit(found, ())  # as LVM2, which writes tags whether they are new or not
     context.console.print(f'Volume group "{name}" successfully changed')
@@ -162,8 +176,6 @@ def _changes(context: Context, found: FoundGroup) -> GroupChanges:
 
 def _copies(context: Context) -> int | None:
     args = context.args
-    if args.has("pvmetadatacopies") and not args.has("vgmetadatacopies"):
-        return args.number("pvmetadatacopies")
     return metadata_copies(context) if args.has("vgmetadatacopies") else None
 
 

@@ -18,11 +18,9 @@ def vgck(context: Context) -> None:
         _update(context)
         return
     for found in choose_groups(context, context.args.positionals, exported_ok=False):
-        if found.missing:
-            count = len(found.missing)
-            context.console.fail(
-                f"The volume group is missing {count} physical volume{'' if count == 1 else 's'}."
-            )
+        if found.partial:
+            count = len(found.missing) + len(found.reappeared)
+            context.console.fail(f"The volume group is missing {count} physical volumes.")
         elif found.damaged or found.stale:
             context.console.failures += 1
 
@@ -32,5 +30,5 @@ def _update(context: Context) -> None:
 
     name = group_name(context.args.positionals[0])
     require_group(context.session, name)
-    with context.session.editing(name, missing_ok=True, exported_ok=True) as found:
+    with context.editing(name, missing_ok=True, exported_ok=True) as found:
         update_metadata(context.session, found)

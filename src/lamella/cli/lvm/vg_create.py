@@ -69,13 +69,14 @@ def vgextend(context: Context) -> None:
     restoring = args.has("restoremissing")
     with context.session.all_locked():
         require_group(context.session, name)
-        with context.session.editing(name, missing_ok=restoring) as found:
+        with context.editing(name, missing_ok=True) as found:
             if restoring:
                 for path in disks:
                     disk = context.session.scan.disk(path)
                     pv = found.group.pv_by_device(disk.path) if disk is not None else None
-                    if pv is None:
-                        raise Failed(f"WARNING: PV {path} not found in VG {name}\nNo PV has been restored.")
+                    if pv is None or pv not in found.reappeared:
+                        state = "not found in" if pv is None else "was not missing in"
+                        raise Failed(f"WARNING: PV {path} {state} VG {name}\nNo PV has been restored.")
                     restore_missing(context.session, found, pv)
             else:
                 extend_group(context.session, found, disks, pv_options(context), confirm=context.console.ask)

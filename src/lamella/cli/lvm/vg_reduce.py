@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.errors import Failed
+from lamella.cli.lvm.errors import Failed, Unusable
 from lamella.cli.lvm.names import group_name, require_group
 from lamella.cli.lvm.targets import choose_groups
 from lamella.errors import LamellaError
@@ -23,11 +23,15 @@ def vgreduce(context: Context) -> None:
     missing = args.has("removemissing")
     with context.session.all_locked():
         require_group(context.session, name)
-        with context.session.editing(name, missing_ok=missing) as found:
-            if missing:
-                _remove_missing(context, found)
-            else:
-                _reduce(context, found)
+        try:
+            with context.editing(name, missing_ok=missing) as found:
+                if missing:
+                    _remove_missing(context, found)
+                else:
+                    _reduce(context, found)
+        except Unusable as error:
+            gone = [f'Failed to find physical volume "{path}".' for path in args.positionals[1:]]
+            raise Failed("\n".join((error.message, *gone))) from error
 
 
 def _remove_missing(context: Context, found: FoundGroup) -> None:
@@ -38,7 +42,7 @@ def _remove_missing(context: Context, found: FoundGroup) -> None:
     if not remove_missing(context.session, found, force=force):
         context.console.print(f'Volume group "{name}" is already consistent.')
         return
-    if found.missing:
+    if found.partial:
         context.console.failures += 1
         return
     context.console.print(f"Wrote out consistent volume group {name}.")
@@ -93,9 +97,13 @@ def _remove(context: Context, name: str) -> None:
     from lamella.lvm.operations.volume_groups import remove_group
 
     force = context.args.has("force")
-    with context.session.editing(name, missing_ok=force) as found:
+    with context.editing(name, missing_ok=True) as found:
         count = len(found.group.visible_lvs())
+        gone = len(found.missing) + len(found.reappeared)
         if count and not force:
+            if gone and not context.args.has("yes"):
+                said = f"WARNING: {gone} physical volumes are currently missing from the system."
+                context.console.warn(said)
             question = (
                 f'Do you really want to remove volume group "{name}" containing {count} '
                 "logical volumes? [y/n]: "
@@ -104,5 +112,10 @@ def _remove(context: Context, name: str) -> None:
                 raise Failed(f'Volume group "{name}" not removed')
         if count:
             remove_all(context, found)
-        remove_group(context.session, found, force=force)
+        elif gone and not force and not context.args.has("yes"):
+            raise Failed(
+                f'Volume group "{name}" not found, is inconsistent or has PVs missing.\n'
+                "Consider vgreduce --removemissing if metadata is inconsistent."
+            )
+        remove_group(context.session, found, force=True)
     context.console.print(f'Volume group "{name}" successfully removed')

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from lamella.lvm.format.physical_volume import PhysicalVolume
 
 
+ORPHAN_NOTICE = "used"
+"""The kind of notices about physical volumes that belong to no group."""
+
+
 @dataclass(slots=True, eq=False)
 class FoundGroup(Noting):
     """A volume group together with its disks."""
@@ -135,6 +139,17 @@ class Scan(Noting):
             if disk.path == path:
                 return disk
         return next((disk for disk in self.disks if same_file(disk.path, path)), None)
+
+    def scan_notices(self) -> list[Notice]:
+        """What LVM2 says when it looks at the disks, whatever the command then reads."""
+        said: list[Notice] = []
+        for disk in self.disks:
+            said += disk.notices
+        return said + [notice for notice in self.notices if notice.kind != ORPHAN_NOTICE]
+
+    def orphan_notices(self) -> list[Notice]:
+        """What LVM2 says when it reads the physical volumes that belong to no group."""
+        return [notice for notice in self.notices if notice.kind == ORPHAN_NOTICE]
 
     def all_notices(self) -> list[Notice]:
         """Those of the disks, of the whole, and of each group, in LVM2's order."""
@@ -329,10 +344,9 @@ def _assemble(result: Scan, usable: dict[str, Disk], system_id: str) -> None:
             continue
         result.orphans.append(disk)
         if disk.label is not None and disk.label.used:
-            result.note(
-                "used", f"WARNING: PV {disk.path} is marked in use but no VG was found using it.", disk.path
-            )
-            result.note("used", f"WARNING: PV {disk.path} might need repairing.", disk.path)
+            line = f"WARNING: PV {disk.path} is marked in use but no VG was found using it."
+            result.note(ORPHAN_NOTICE, line, disk.path)
+            result.note(ORPHAN_NOTICE, f"WARNING: PV {disk.path} might need repairing.", disk.path)
     _same_names(result)
 
 
@@ -388,6 +402,8 @@ def _check_disks(found: FoundGroup, foreign: bool) -> None:
                 line = f"WARNING: VG {group.name} is missing PV {pv.uuid}{hint}."
                 found.note("missing", line)
         elif MISSING in pv.flags or MISSING in pv.status:
+            line = f"WARNING: VG {group.name} was previously updated while PV {pv.device} was missing."
+            found.note("reappeared", line, pv.device)
             if used[pv.uuid]:
                 found.reappeared.append(pv)
                 line = f"WARNING: VG {group.name} was missing PV {pv.device} {pv.uuid}."

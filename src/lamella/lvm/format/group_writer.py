@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lamella.lvm.format.group_reader import CONTENTS
-from lamella.lvm.format.model import WRITE, WRITE_LOCKED, LogicalVolume, VolumeGroup
+from lamella.lvm.format.model import MISSING, WRITE, WRITE_LOCKED, LogicalVolume, VolumeGroup
 from lamella.lvm.format.segments import Segment, StripedSegment, ThinPoolSegment, ThinSegment
 from lamella.lvm.format.text import quote, write_key, write_nodes, write_value
 from lamella.lvm.format.text_lines import Compact, Readable, size_comment
@@ -147,12 +147,14 @@ def _pv(out: Compact, pv: PhysicalVolume, extent_sectors: int) -> None:
     out.blank()
     out.open(f"{pv.name} {{")
     out.line(f"id = {quote(pv.uuid)}")
-    out.line(f"device = {quote(pv.device)}", "# Hint only")
+    out.line(f"device = {quote(pv.path)}", "# Hint only")
     out.blank()
     if pv.device_id_type and pv.device_id:
         out.line(f"device_id_type = {quote(pv.device_id_type)}")
         out.line(f"device_id = {quote(pv.device_id)}")
-    _flags(out, pv.status, _PV_STATUS, pv.flags, _PV_FLAGS, False)
+    # What is missing now is not to be used as it is when it returns.
+    flags = [*pv.flags, MISSING] if pv.missing and MISSING not in pv.flags else pv.flags
+    _flags(out, pv.status, _PV_STATUS, flags, _PV_FLAGS, False)
     _tags(out, pv.tags)
     out.sized(f"dev_size = {pv.dev_sectors}", pv.dev_sectors)
     out.line(f"pe_start = {pv.pe_start}")

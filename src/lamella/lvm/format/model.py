@@ -157,7 +157,7 @@ class VolumeGroup:
 
     def pv_by_device(self, path: str) -> PhysicalVolume | None:
         """The physical volume found at *path*."""
-        return next((pv for pv in self.pvs if pv.device == path), None)
+        return next((pv for pv in self.pvs if pv.device == path and not pv.missing), None)
 
     def find_lv(self, name: str) -> LogicalVolume:
         """The volume called *name*. Raises :class:`NotFoundError` with LVM2's message."""

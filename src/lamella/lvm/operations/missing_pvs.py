@@ -49,9 +49,6 @@ def remove_missing(session: Session, found: FoundGroup, *, force: bool = False) 
         detach_pv(found, pv)
     if not group.pvs:
         raise UsageError("Volume Groups must always contain at least one PV.", hint=f"vgremove {group.name}")
-    for pv in group.pvs:
-        if pv.missing and MISSING not in pv.flags:
-            pv.flags.append(MISSING)
     found.reappeared = [pv for pv in found.reappeared if pv in group.pvs]
     session.commit(found)
     return True

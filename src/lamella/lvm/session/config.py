@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from lamella.lvm.format.text import Section, Value
 
 DEFAULTS: dict[str, int | float | str | list[str]] = {
-    "config/profile_dir": "/etc/lvm/profile",
     "devices/filter": ["a|.*|"],
     "devices/global_filter": ["a|.*|"],
     "devices/use_devicesfile": 0,
@@ -34,6 +33,7 @@ DEFAULTS: dict[str, int | float | str | list[str]] = {
     "devices/pv_min_size": 2048,
     "devices/issue_discards": 0,
     "devices/allow_mixed_block_sizes": 0,
+    "devices/allow_changes_with_duplicate_pvs": 0,
     "allocation/maximise_cling": 1,
     "allocation/use_blkid_wiping": 1,
     "allocation/wipe_signatures_when_zeroing_new_lvs": 1,
@@ -45,9 +45,7 @@ DEFAULTS: dict[str, int | float | str | list[str]] = {
     "allocation/zero_metadata": 1,
     "allocation/physical_extent_size": 4096,
     "backup/backup": 1,
-    "backup/backup_dir": "/etc/lvm/backup",
     "backup/archive": 1,
-    "backup/archive_dir": "/etc/lvm/archive",
     "backup/retain_min": 10,
     "backup/retain_days": 30,
     "global/test": 0,
@@ -90,6 +88,9 @@ DEFAULTS: dict[str, int | float | str | list[str]] = {
     "log/silent": 0,
 }
 """Sizes are in KiB, as in ``lvm.conf``; an absent ``*_cols`` or ``*_sort`` is the report's own."""
+
+IN_FOLDER = {"config/profile_dir": "profile", "backup/backup_dir": "backup", "backup/archive_dir": "archive"}
+"""Settings whose default is a folder in :func:`config_folder`."""
 
 SECTIONS = frozenset(
     (
@@ -188,6 +189,8 @@ class Config:
 
     def _value(self, path: str) -> Value | Section | None:
         found = self.find(path)
+        if found is None and path in IN_FOLDER:
+            return str(config_folder() / IN_FOLDER[path])
         return DEFAULTS.get(path) if found is None else found  # type: ignore[return-value]  # list[str] is one
 
     def number(self, path: str) -> int:

@@ -47,6 +47,8 @@ class Environment:
     """How many archives of a group to keep at least, and for how many days."""
     system_id: str = ""
     """This host's system ID; groups that carry another one are foreign."""
+    changes_with_duplicates: bool = False
+    """Whether a group may change while one of its physical volumes is on two devices."""
     pv_min_size: int = 2 << 20
     sys_block: Path = Path("/sys/block")
     now: Callable[[], int] = _now
@@ -99,6 +101,7 @@ class Environment:
         self.retain_min = config.number("backup/retain_min")
         self.retain_days = config.number("backup/retain_days")
         self.pv_min_size = config.number("devices/pv_min_size") * 1024
+        self.changes_with_duplicates = config.flag("devices/allow_changes_with_duplicate_pvs")
         self.system_id = configured_system_id(config)
 
     def foreign_group(self, group: VolumeGroup) -> str:

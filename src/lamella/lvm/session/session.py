@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from lamella.lvm.session.environment import Environment
 
 
+EXPORTED = "Volume group {name} is exported"
+
+
 class Session(Closing):
     """The disks that a command may use, and what was found on them.
 
@@ -63,6 +66,8 @@ class Session(Closing):
         self._writers: dict[str, BlockDevice] = {}
         """Disks that are open for writing, over all scans."""
         self._global_held = False
+        self._read: set[str] = set()
+        """UUIDs of the groups whose notices were said; "" for those of orphans."""
         self._archived: set[str] = set()
         self._before: dict[str, tuple[str, str]] = {}
         self._changed: dict[str, VolumeGroup] = {}
@@ -112,12 +117,29 @@ class Session(Closing):
             system_id=self.environment.system_id,
         )
         if not again:
-            for notice in self._scan.all_notices():
+            for notice in self._scan.scan_notices():
                 self.say(notice)
         return self._scan
 
+    def read(self, found: FoundGroup) -> FoundGroup:
+        """Say what is wrong with the group, once; as LVM2 does for the groups that a command reads."""
+        if found.group.uuid not in self._read:
+            self._read.add(found.group.uuid)
+            for notice in found.notices:
+                self.say(notice)
+        return found
+
+    def read_orphans(self) -> list[Disk]:
+        """The physical volumes that belong to no group; says, once, what is wrong with them."""
+        scan = self.scan
+        if "" not in self._read:
+            self._read.add("")
+            for notice in scan.orphan_notices():
+                self.say(notice)
+        return scan.orphans
+
     def find(self, name: str) -> FoundGroup:
-        """The group called *name* (or with that UUID). Raises :class:`NotFoundError`."""
+        """The group called *name* (or with that UUID), read. Raises :class:`NotFoundError`."""
         found = self.scan.named(name) or [each for each in self.scan.groups if each.group.uuid == name]
         if not found:
             raise NotFoundError(
@@ -131,7 +153,7 @@ class Session(Closing):
                     hint="give the UUID: vgrename UUID NEWNAME, or use fewer devices",
                 )
             found = own
-        return found[0]
+        return self.read(found[0])
 
     def find_disk(self, path: str) -> Disk:
         """The disk at *path*, scanned or not yet. Raises if it cannot be opened."""
@@ -225,7 +247,7 @@ class Session(Closing):
                 self.environment.foreign_group(group), hint="only the host that owns the group may change it"
             )
         if group.exported and not exported_ok:
-            raise ReadOnlyError(f"Volume group {group.name} is exported", hint="vgimport it first")
+            raise ReadOnlyError(EXPORTED.format(name=group.name), hint="vgimport it first")
 
     def _check_change(
         self, found: FoundGroup, missing_ok: bool, read_only_ok: bool, unknown_ok: bool
@@ -245,6 +267,10 @@ class Session(Closing):
                         f"Cannot change VG {group.name} with unknown segments in it!",
                         hint=f"logical volume {lv.name} was made by a newer LVM2; change it with that",
                     )
+
+    def _refuse_duplicates(self, group: VolumeGroup) -> None:
+        if self.environment.changes_with_duplicates:
+            return
         doubled = {disk.label.uuid for disk in self.scan.duplicates if disk.label is not None}
         if any(pv.uuid in doubled for pv in group.pvs):
             raise BusyError(
@@ -263,8 +289,10 @@ class Session(Closing):
         """Write the group as it now is. The first commit of a command archives the metadata before it.
 
         *changed* are the volumes whose tables in the kernel have to be reloaded; None: all active ones.
+        Raises :class:`BusyError` where a physical volume of the group is there twice.
         """
         group = found.group
+        self._refuse_duplicates(group)
         if self.test:
             group.seqno += 1
             return

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Single command lines, each by LVM2 and by us on the same disks: exit code, output, metadata and backups.
+
+``{0}`` to ``{4}`` are the disks, ``{etc}`` is the folder of settings. Commands joined by ``;;`` follow each
+other; each line begins with what is on the disks at the start (``starts.py``).
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import missing
+from tests.lvm.differential import starts
+from tests.lvm.differential.disks import Disks
+from tests.lvm.differential.programs import VERSION, real_version
+from tests.lvm.differential.sessions import compare, put_start
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LINES = {
+    "a missing physical volume": (
+        starts.partial,
+        """\
+vgs ;; pvs ;; lvs ;; vgck vg
+lvremove -y vg/b ;; vgs ;; vgremove vg ;; vgremove -y vg ;; vgs
+lvremove -y vg ;; vgremove vg ;; vgremove -y vg
+vgremove vg
+vgextend vg {3} ;; vgs ;; lvcreate -l1 vg
+vgchange --addtag t vg ;; pvs ;; vgchange -x n vg
+vgchange --metadataprofile thin-generic vg
+vgchange --pvmetadatacopies 1 vg
+lvchange --addtag x vg
+lvchange -pr vg/a
+lvrename vg/a vg/x
+lvextend -l+1 vg/a
+vgrename vg other
+vgexport vg
+vgimport -f vg
+vgcfgbackup vg
+vgcfgbackup -f {etc}/backup/x vg
+vgextend --restoremissing vg {1}
+vgreduce vg {0}
+pvchange --addtag t {0}
+pvresize {0}
+""",
+    ),
+    "a physical volume that was missing": (
+        starts.returned,
+        """\
+vgs ;; pvs -a ;; vgdisplay
+vgck vg ;; vgck --updatemetadata vg ;; vgck vg
+vgchange --addtag t vg ;; vgextend --restoremissing vg {1} ;; vgextend --restoremissing vg {1}
+lvremove -y vg ;; vgs
+vgreduce --removemissing vg
+""",
+    ),
+    "two copies of a physical volume": (
+        starts.duplicates,
+        """\
+vgs
+vgchange --addtag t vg
+vgchange --addtag t --config devices/allow_changes_with_duplicate_pvs=1 vg ;; vgs
+""",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disks]:
+    version = real_version()
+    if not version:
+        missing("the program lvm (LVM2)")
+    if version != VERSION:
+        pytest.skip(f"our messages are those of LVM2 {VERSION}, and {version} is here")
+    made = Disks(tmp_path_factory.mktemp("disks"))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_lines_are_answered_as_by_lvm2(name: str, disks: Disks) -> None:
+    start, lines = LINES[name]
+    failed = []
+    for line in lines.splitlines():
+        now = put_start(disks, start)
+        for one in line.split(" ;; "):
+            words = shlex.split(one.format(*disks.devices, etc=disks.etc))
+            now, differs, known, _code = compare(disks, words, now)
+            if differs and known is None:
+                failed.append("\n    ".join((one, *differs)))
+    assert not failed, "\n".join(failed)
