@@ -81,9 +81,9 @@ def kept(target: Target) -> list[bytes]:
 
 
 def fuzz(target: Target, rounds: int, *, seed: int = 0, seconds: float = 0.0) -> Report:
-    """Try the seeds, what is kept, and *rounds* changed inputs, or until *seconds* have passed if given.
+    """Try the seeds, what is kept, the large inputs, and *rounds* changed inputs.
 
-    The same *seed* and *rounds* try the same inputs, as long as nothing hangs.
+    With *seconds*, no longer than that. The same *seed* and *rounds* try the same inputs, if nothing hangs.
     """
     report = Report()
     until = time.monotonic() + seconds if seconds else 0.0
@@ -165,9 +165,9 @@ class _Child:
             os.chdir(folder)
             tempfile.tempdir = folder
             self._folder = os.path.realpath(folder)
-            inputs = [*self._target.seeds(), *kept(self._target)]
+            pool = [*self._target.seeds(), *kept(self._target)]
+            inputs = pool + (self._target.large() if self._target.large is not None else [])
             self._limit()
-            pool = list(inputs)
             for number in range(first, len(inputs) + rounds):
                 if until and time.monotonic() > until:
                     break

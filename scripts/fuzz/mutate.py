@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -122,4 +123,4 @@ def _replace(random: Random, at: Any, key: Any) -> None:
     elif kind == 3 and isinstance(value, int):
         at[key] = value + random.choice((-1, 1, 1 << 31, 1 << 63))
     else:
-        at[key] = random.choice(_TREES)
+        at[key] = copy.deepcopy(random.choice(_TREES))

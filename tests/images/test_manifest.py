@@ -99,7 +99,7 @@ def test_what_is_wrong_is_named(path: str, value: Any, why: str) -> None:
     [
         ("config.mediaType", "application/vnd.cncf.helm.config.v1+json", "not a container image"),
         ("layers.0.mediaType", "application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "is encrypted"),
-        ("layers.0.mediaType", "text/plain", "unknown type"),
+        ("layers.0.mediaType", "text/plain", "is of the type 'text/plain'"),
         ("mediaType", "text/plain", "unknown type"),
         ("schemaVersion", 1, "schema 1"),
     ],

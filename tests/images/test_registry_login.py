@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lamella.errors import BadInputError, LamellaError, NetworkError
+from lamella.images.authorization import parse_challenges
 from lamella.images.credentials import ANONYMOUS, Credentials
 from tests.images.fake_registry import PASSWORD, REFRESH, USER, Server, body, fake_registry, status
 from tests.images.pulling import pull
@@ -102,3 +103,39 @@ def test_redirects_to_a_storage_carry_no_secret(tmp_path: Path, server: Server, 
         assert all(
             "Authorization" in asked.headers for asked in server.behaviour.asked if "/blobs/" in asked.path
         )
+
+
+@pytest.mark.parametrize(
+    ("header", "challenges"),
+    [
+        (
+            'Bearer realm="h://a?x=1,y=2",service="s"',
+            [("bearer", {"realm": "h://a?x=1,y=2", "service": "s"})],
+        ),
+        (
+            'Bearer realm="h://a/, Basic b",service=s',
+            [("bearer", {"realm": "h://a/, Basic b", "service": "s"})],
+        ),
+        (
+            'Basic realm="here, there", Bearer realm=x',
+            [("basic", {"realm": "here, there"}), ("bearer", {"realm": "x"})],
+        ),
+        ('Negotiate, BEARER REALM = "a\\"b" , scope = c', [("bearer", {"realm": 'a"b', "scope": "c"})]),
+        ("Negotiate YWJjZA==, Basic", [("basic", {})]),
+        ('Bearer realm="open', [("bearer", {"realm": "open"})]),
+        ('Bearer realm="one",realm="two"', [("bearer", {"realm": "one"})]),
+        ("", []),
+        ('=",=", realm="x"', []),
+    ],
+)
+def test_challenges_are_read_as_rfc_9110_writes_them(header: str, challenges: list[Any]) -> None:
+    """Section 11.6.1: what is quoted may hold commas and the names of schemes."""
+    assert [(found.scheme, found.parameters) for found in parse_challenges(header)] == challenges
+
+
+def test_a_token_service_whose_address_holds_a_comma(tmp_path: Path, server: Server) -> None:
+    challenge = f'Bearer realm="{server.url}/token?a=1,Basic 2",service="x"'
+    server.behaviour.auth = "bearer"
+    server.behaviour.faults = [("/v2/$", status(401, WWW_Authenticate=challenge))]
+    pull(server, tmp_path / "dl")
+    assert server.behaviour.paths("/token")[0].startswith("/token?a=1,Basic%202&service=x")

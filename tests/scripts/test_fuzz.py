@@ -26,7 +26,9 @@ def test_changed_input_is_read_or_refused(name: str) -> None:
     target = targets()[name]
     report = fuzz(target, ROUNDS)
     assert not report.faults, "\n".join(f"{fault.what}\n{fault.detail}" for fault in report.faults.values())
-    assert report.inputs == ROUNDS + len(target.seeds()) + len(kept(target))
+    assert report.inputs == ROUNDS + len(target.seeds()) + len(kept(target)) + (
+        len(target.large()) if target.large is not None else 0
+    )
 
 
 def _fails(data: bytes) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
 import tempfile
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING
 from scripts.fuzz.mutate import mutate_json
 from scripts.fuzz.target import Target
 from tests.support.images import (
+    OCI,
     SAMPLE_LAYERS,
     Sample,
     compact,
     make_tar,
+    naming,
+    sha256,
     write_docker_archive,
     write_oci_archive,
 )
@@ -152,6 +156,58 @@ def _legacy_archive() -> bytes:
     )
 
 
+def _large_archives() -> list[bytes]:
+    """Archives in which many names lead to one thing, or many things to one another."""
+    config = Sample().config
+    name = Sample().image_id.partition(":")[2] + ".json"
+    layers = {f"{number}/layer.tar": layer for number, layer in enumerate(SAMPLE_LAYERS)}
+    tagged = {"Config": name, "RepoTags": [f"e{n}:1" for n in range(20_000)], "Layers": list(layers)}
+    same = [{"Config": "c", "RepoTags": [f"e{n}:1"], "Layers": list(layers)} for n in range(5_000)]
+    big = json.loads(config)
+    big["config"]["Labels"] = {f"label{n}": "x" for n in range(20_000)}
+    padded = compact(big)
+    found = [
+        make_tar({**layers, name: config, "manifest.json": compact([tagged])}),
+        make_tar({**layers, "c": padded, "manifest.json": compact(same)}),
+    ]
+    ids = [f"{number:064x}" for number in range(120)]
+    legacy: dict[str, bytes | None] = {}
+    for number, layer_id in enumerate(ids):
+        parent = {"parent": ids[number - 1]} if number else {}
+        legacy |= {
+            f"{layer_id}/json": compact({"id": layer_id, **parent}),
+            f"{layer_id}/layer.tar": make_tar({}),
+        }
+    tops = {f"r{number}": dict.fromkeys(map(str, range(100)), ids[-1]) for number in range(200)}
+    found.append(make_tar({**legacy, "repositories": compact(tops)}))
+    return [*found, _large_layout()]
+
+
+def _large_layout() -> bytes:
+    """A layout with 2,000 names for one list of 2,000 manifests."""
+    blobs: dict[str, bytes | None] = {}
+
+    def put(data: bytes) -> dict[str, object]:
+        digest = sha256(data)
+        blobs["blobs/sha256/" + digest.partition(":")[2]] = data
+        return {"digest": digest, "size": len(data)}
+
+    config = put(Sample(layers=[]).config)
+    manifests = []
+    for number in range(2_000):
+        described = {"schemaVersion": 2, "config": {"mediaType": f"{OCI}.config.v1+json", **config}}
+        body = compact({**described, "layers": [], "annotations": {"number": str(number)}})
+        platform = {"os": "linux", "architecture": f"a{number}" if number else Platform.here().architecture}
+        manifests.append({"mediaType": f"{OCI}.manifest.v1+json", **put(body), "platform": platform})
+    inner = {
+        "mediaType": f"{OCI}.index.v1+json",
+        **put(compact({"schemaVersion": 2, "manifests": manifests})),
+    }
+    names = [{**inner, "annotations": naming(f"docker.io/e{number}/x:1")} for number in range(2_000)]
+    blobs["index.json"] = compact({"schemaVersion": 2, "manifests": names})
+    return make_tar(blobs)
+
+
 def _open_archive(data: bytes) -> object:
     descriptor = os.memfd_create("archive", 0)
     try:
@@ -252,6 +308,7 @@ TARGETS = [
         "archive",
         _archives,
         _open_archive,
+        large=_large_archives,
         words=tuple(_JSON.split()),
         mutate=_change_member,
         reseal=reseal_tar,

@@ -30,8 +30,13 @@ DEFAULT_LIFETIME = 60
 EARLY = 5
 """Seconds before its end at which a token is not used any more."""
 
-_CHALLENGE = re.compile(r"(?:^|,)\s*(Basic|Bearer)(?=\s|$)", re.IGNORECASE)
-_PARAMETER = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\"]+))")
+_BLANK = re.compile(r"[\s,]*")
+_TOKEN = re.compile(r"[^\s,=\"]+")
+_EQUALS = re.compile(r"\s*=\s*")
+_QUOTED = re.compile(r"[^\"\\]*")
+_BARE = re.compile(r"[^\s,]*")
+HEADER_LIMIT = 64 << 10
+"""Most characters of a ``WWW-Authenticate`` header that are looked at; http.client takes lines of 64 KiB."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,50 @@ class Challenge:
 
 
 def parse_challenges(header: str) -> list[Challenge]:
-    """The Basic and Bearer challenges of a header (several headers: joined by commas)."""
-    starts = [(found.start(1), found.end(1), found[1].lower()) for found in _CHALLENGE.finditer(header)]
+    """The Basic and Bearer challenges of a header (several headers: joined by commas).
+
+    RFC 9110, section 11: a scheme, then ``name=value`` pairs with commas between them. What is quoted may
+    hold commas and the names of schemes. Takes time in proportion to the header.
+    """
+    header = header[:HEADER_LIMIT]
     found: list[Challenge] = []
-    for number, (_, end, scheme) in enumerate(starts):
-        rest = header[end : starts[number + 1][0] if number + 1 < len(starts) else len(header)]
-        parameters = {
-            match[1].lower(): re.sub(r"\\(.)", r"\1", match[2]) if match[2] is not None else match[3]
-            for match in _PARAMETER.finditer(rest)
-        }
-        found.append(Challenge(scheme, parameters))
-    return found
+    at, end = 0, len(header)
+    while (at := _end(_BLANK, header, at)) < end:
+        after = _end(_TOKEN, header, at)
+        if after == at:  # a stray quote or equals sign
+            at += 1
+            continue
+        word, equals = header[at:after].lower(), _end(_EQUALS, header, after)
+        at = after
+        if equals == after:
+            found.append(Challenge(word, {}))
+        else:
+            value, at = _value(header, equals)
+            if found:
+                found[-1].parameters.setdefault(word, value)
+    return [challenge for challenge in found if challenge.scheme in ("basic", "bearer")]
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Where the match of *pattern* at *at* ends; *at* where there is none."""
+    found = pattern.match(text, at)
+    return found.end() if found else at
+
+
+def _value(header: str, at: int) -> tuple[str, int]:
+    """A parameter's value, quoted or bare, and where it ends."""
+    if header[at : at + 1] != '"':
+        after = _end(_BARE, header, at)
+        return header[at:after], after
+    pieces: list[str] = []
+    at += 1
+    while True:
+        after = _end(_QUOTED, header, at)
+        pieces.append(header[at:after])
+        if header[after : after + 1] != "\\":
+            return "".join(pieces), after + 1
+        pieces.append(header[after + 1 : after + 2])
+        at = after + 2
 
 
 class Authorizer:

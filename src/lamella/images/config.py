@@ -42,10 +42,6 @@ def parse_config(data: bytes, what: str, *, layers: int | None = None) -> ImageC
     diff_ids = tuple(
         check_digest(text, f"{what}: layer {number}") for number, text in enumerate(root.texts("diff_ids"))
     )
-    if layers is not None and layers != len(diff_ids):
-        raise BadInputError(
-            f"{what} does not match its manifest: {len(diff_ids)} diff ids, but {layers} layers"
-        )
     filled = sum(not entry.flag("empty_layer") for entry in document.children("history"))
     if filled > len(diff_ids):
         raise BadInputError(
@@ -57,4 +53,15 @@ def parse_config(data: bytes, what: str, *, layers: int | None = None) -> ImageC
         document.text("architecture") or Platform.here().architecture,
         document.text("variant"),
     )
-    return ImageConfig(platform, diff_ids, document.text("created"), document)
+    parsed = ImageConfig(platform, diff_ids, document.text("created"), document)
+    if layers is not None:
+        check_layers(parsed, what, layers)
+    return parsed
+
+
+def check_layers(parsed: ImageConfig, what: str, layers: int) -> None:
+    """Raise :class:`BadInputError` unless the configuration called *what* is of an image with *layers*."""
+    if layers != len(parsed.diff_ids):
+        raise BadInputError(
+            f"{what} does not match its manifest: {len(parsed.diff_ids)} diff ids, but {layers} layers"
+        )

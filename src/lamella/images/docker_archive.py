@@ -8,10 +8,11 @@ Docker 25 on the same tar is an OCI layout too; the layers' names are then ``blo
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamella.errors import BadInputError, NotFoundError, UsageError
-from lamella.images.config import parse_config
+from lamella.images.config import check_layers, parse_config
 from lamella.images.content import read_whole
 from lamella.images.digest import digest_of
 from lamella.images.image_source import LayerBlob, SourceImage
@@ -22,6 +23,7 @@ from lamella.images.strict_json import CONFIG_LIMIT, MANIFEST_LIMIT, Document, p
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from lamella.images.config import ImageConfig
     from lamella.images.content import Piece
     from lamella.images.platform import Platform
     from lamella.images.tar_index import TarIndex
@@ -41,12 +43,15 @@ def archive_images(index: TarIndex, wanted: Platform | None) -> list[SourceImage
     if not entries:
         raise BadInputError(f"{index.what} contains no images")
     images: dict[str, SourceImage] = {}
+    names: dict[str, dict[Reference, None]] = {}
+    configs: dict[str, _Config] = {}
     for number, entry in enumerate(entries):
         assert isinstance(entry, dict)
-        image = _read_image(index, Document(entry, f"{what}, image {number}"))
-        known = images.setdefault(image.config_digest, image)
-        if known is not image:
-            known.references += [name for name in image.references if name not in known.references]
+        image = _read_image(index, Document(entry, f"{what}, image {number}"), configs)
+        images.setdefault(image.config_digest, image)
+        names.setdefault(image.config_digest, {}).update(dict.fromkeys(image.references))
+    for digest, image in images.items():
+        image.references = list(names[digest])
     return for_platform(list(images.values()), wanted, index.what)
 
 
@@ -63,10 +68,37 @@ def for_platform(images: list[SourceImage], wanted: Platform | None, what: str) 
     return images
 
 
-def _read_image(index: TarIndex, entry: Document) -> SourceImage:
+@dataclass(frozen=True)
+class _Config:
+    """A configuration's bytes, their digest, and what they say."""
+
+    data: bytes
+    digest: str
+    parsed: ImageConfig
+
+
+def _read_image(index: TarIndex, entry: Document, configs: dict[str, _Config]) -> SourceImage:
+    """One image of ``manifest.json``; *configs* are those read so far, by their names."""
     config_name = entry.text("Config")
     if not config_name:
         raise BadInputError(f"{entry.what} names no configuration")
+    found = configs.get(config_name)
+    if found is None:
+        found = configs[config_name] = _read_config(index, config_name)
+    names = entry.texts("Layers")
+    check_layers(found.parsed, _config_name(config_name), len(names))
+    layers = [
+        _layer(index, name, diff_id) for name, diff_id in zip(names, found.parsed.diff_ids, strict=True)
+    ]
+    references = parse_tags(entry.texts("RepoTags"), entry.what)
+    return SourceImage(references, found.data, found.digest, found.parsed, layers)
+
+
+def _config_name(name: str) -> str:
+    return f"the configuration {name[:200]!r}"
+
+
+def _read_config(index: TarIndex, config_name: str) -> _Config:
     piece = index.piece(config_name)
     if piece is None:
         raise BadInputError(f"{index.what} does not have the configuration {config_name[:200]!r}")
@@ -78,11 +110,7 @@ def _read_image(index: TarIndex, entry: Document) -> SourceImage:
             f"{piece.name} does not have the digest it should have: "
             f"sha256:{named[1]} expected, {digest} found"
         )
-    names = entry.texts("Layers")
-    parsed = parse_config(config, f"the configuration {config_name[:200]!r}", layers=len(names))
-    layers = [_layer(index, name, diff_id) for name, diff_id in zip(names, parsed.diff_ids, strict=True)]
-    references = parse_tags(entry.texts("RepoTags"), entry.what)
-    return SourceImage(references, config, digest, parsed, layers)
+    return _Config(config, digest, parse_config(config, _config_name(config_name)))
 
 
 def _layer(index: TarIndex, name: str, diff_id: str) -> LayerBlob:
@@ -100,12 +128,10 @@ def _layer(index: TarIndex, name: str, diff_id: str) -> LayerBlob:
 
 def parse_tags(tags: Iterable[str], what: str) -> list[Reference]:
     """References in an archive; a bad one is the archive's fault."""
-    found: list[Reference] = []
+    found: dict[Reference, None] = {}
     for tag in tags:
         try:
-            reference = Reference.parse(tag)
+            found[Reference.parse(tag)] = None
         except UsageError as error:
             raise BadInputError(f"{what}: {error.message}") from error
-        if reference not in found:
-            found.append(reference)
-    return found
+    return list(found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamella.errors import BadInputError
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from lamella.images.strict_json import Json
     from lamella.images.tar_index import TarIndex
 
+DEPTH_LIMIT = 125
+"""Most layers of an image: Docker's own (moby, ``layer/layer_store.go``, maxLayerDepth)."""
 _ID = re.compile(r"[0-9a-f]{64}")
 _TOP_KEYS = (
     "architecture",
@@ -41,51 +44,67 @@ _TOP_KEYS = (
 )
 
 
+@dataclass(frozen=True)
+class _Layer:
+    """One layer: its ``json``, where its tar lies, and the tar's digest."""
+
+    document: Document
+    data: Piece
+    diff_id: str
+
+
 def legacy_images(index: TarIndex, wanted: Platform | None) -> list[SourceImage]:
     """Every image that ``repositories`` names. Reads all layers once, as their digests are not recorded."""
     piece = index.piece("repositories")
     assert piece is not None
     what = f"repositories in {index.what}"
     document = Document.parse(read_whole(piece, MANIFEST_LIMIT), what)
-    tops: dict[str, list[Reference]] = {}
+    tops: dict[str, list[str]] = {}
     for repository in document.members:
         tags = document.child(repository)
         for tag in tags.members:
-            tops.setdefault(tags.text(tag), []).extend(parse_tags([f"{repository}:{tag}"], what))
+            tops.setdefault(tags.text(tag), []).append(f"{repository}:{tag}")
     if not tops:
         raise BadInputError(f"{index.what} contains no images")
-    diff_ids: dict[str, str] = {}
-    images = [_read_image(index, top, references, diff_ids) for top, references in tops.items()]
+    known: dict[str, _Layer] = {}
+    images = [_read_image(index, top, parse_tags(names, what), known) for top, names in tops.items()]
     return for_platform(images, wanted, index.what)
 
 
 def _read_image(
-    index: TarIndex, top: str, references: list[Reference], diff_ids: dict[str, str]
+    index: TarIndex, top: str, references: list[Reference], known: dict[str, _Layer]
 ) -> SourceImage:
-    chain: dict[str, tuple[Document, Piece]] = {}
+    """The image whose topmost layer is *top*; *known* are the layers read so far, by their ids."""
+    chain: dict[str, _Layer] = {}
     layer_id = top
-    while layer_id:
+    while layer_id or not chain:
         if not _ID.fullmatch(layer_id):
             raise BadInputError(f"{index.what}: {layer_id[:100]!r} is not the id of a layer")
         if layer_id in chain:
             raise BadInputError(f"{index.what}: the layers below {top} form a cycle")
-        described, data = index.piece(f"{layer_id}/json"), index.piece(f"{layer_id}/layer.tar")
-        if described is None or data is None:
-            raise BadInputError(f"{index.what} does not have the layer {layer_id}")
-        document = Document.parse(read_whole(described, CONFIG_LIMIT), f"{layer_id}/json in {index.what}")
-        chain[layer_id] = document, data
-        if layer_id not in diff_ids:
-            with LayerStream(data) as stream:
-                stream.verify()
-            assert stream.diff_id is not None
-            diff_ids[layer_id] = stream.diff_id
-        layer_id = document.text("parent")
-    lowest_first = list(reversed(chain))
-    names = [diff_ids[layer_id] for layer_id in lowest_first]
-    config = _make_config([chain[layer_id][0] for layer_id in lowest_first], names)
+        if len(chain) == DEPTH_LIMIT:
+            raise BadInputError(f"{index.what}: max depth exceeded: {top} has over {DEPTH_LIMIT} layers")
+        if layer_id not in known:
+            known[layer_id] = _read_layer(index, layer_id)
+        chain[layer_id] = known[layer_id]
+        layer_id = chain[layer_id].document.text("parent")
+    lowest_first = list(reversed(chain.values()))
+    names = [layer.diff_id for layer in lowest_first]
+    config = _make_config([layer.document for layer in lowest_first], names)
     parsed = parse_config(config, f"the configuration of {top}", layers=len(names))
-    layers = [_layer(chain[layer_id][1], diff_ids[layer_id]) for layer_id in lowest_first]
+    layers = [_layer(layer.data, layer.diff_id) for layer in lowest_first]
     return SourceImage(references, config, digest_of(config), parsed, layers)
+
+
+def _read_layer(index: TarIndex, layer_id: str) -> _Layer:
+    described, data = index.piece(f"{layer_id}/json"), index.piece(f"{layer_id}/layer.tar")
+    if described is None or data is None:
+        raise BadInputError(f"{index.what} does not have the layer {layer_id}")
+    document = Document.parse(read_whole(described, CONFIG_LIMIT), f"{layer_id}/json in {index.what}")
+    with LayerStream(data) as stream:
+        stream.verify()
+    assert stream.diff_id is not None
+    return _Layer(document, data, stream.diff_id)
 
 
 def _layer(piece: Piece, diff_id: str) -> LayerBlob:

@@ -43,6 +43,8 @@ _LAYER_BASES = (DOCKER_LAYER, OCI_LAYER, *_FOREIGN)
 _COMPRESSION_SUFFIXES = ("", ".gzip", "+gzip", ".zstd", "+zstd")
 LAYER_TYPES = frozenset(base + suffix for base in _LAYER_BASES for suffix in _COMPRESSION_SUFFIXES)
 
+_ARTIFACT = "it may be a chart, a plugin, a signature or another artifact kept in a registry"
+
 ATTESTATION = "vnd.docker.reference.type"
 """Annotation of manifests that speak about another one (BuildKit's provenance); no image."""
 NAME_ANNOTATION = "io.containerd.image.name"
@@ -111,10 +113,24 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Index:
-    """A list of manifests (or further lists): one image for several platforms, or several images."""
+    """A list of manifests (or further lists): one image for several platforms, or several images.
+
+    ``others`` are the media types of the entries that are neither, which have to be ignored (OCI image
+    specification, ``image-index.md``: "MUST NOT generate an error").
+    """
 
     media_type: str
     manifests: tuple[Descriptor, ...]
+    others: tuple[str, ...] = ()
+
+    def holds_no_image(self, what: str) -> NotAnImageError:
+        """The error for the index called *what*, whose entries are all something else."""
+        kinds = ", ".join(sorted({repr(kind[:100]) for kind in self.others})[:5])
+        return NotAnImageError(f"{what} holds no image: its entries are of the types {kinds}")
+
+
+class NotAnImageError(UnsupportedError):
+    """A manifest of something else that is kept beside images: a signature, an SBOM, a chart."""
 
 
 def parse_manifest(data: bytes, what: str, media_type: str = "") -> Manifest | Index:
@@ -149,8 +165,19 @@ def parse_manifest(data: bytes, what: str, media_type: str = "") -> Manifest | I
     if is_list != (actual in INDEX_TYPES):
         raise BadInputError(f"{what} does not hold what its type {actual} says")
     if is_list:
-        return Index(actual, tuple(Descriptor.read(child) for child in document.children("manifests")))
+        return _read_index(document, actual)
     return _read_manifest(document, actual)
+
+
+def _read_index(document: Document, media_type: str) -> Index:
+    manifests, others = [], []
+    for child in document.children("manifests"):
+        kind = child.text("mediaType")
+        if kind in ("", *MANIFEST_TYPES, *INDEX_TYPES, *SCHEMA1):
+            manifests.append(Descriptor.read(child))
+        else:
+            others.append(kind)
+    return Index(media_type, tuple(manifests), tuple(others))
 
 
 def _read_manifest(document: Document, media_type: str) -> Manifest:
@@ -159,23 +186,33 @@ def _read_manifest(document: Document, media_type: str) -> Manifest:
         raise BadInputError(f"{what} has no configuration")
     config = Descriptor.read(document.child("config"))
     if config.media_type not in CONFIG_TYPES:
-        raise UnsupportedError(
+        raise NotAnImageError(
             f"{what} is not a container image: its configuration is of the type {config.media_type[:100]!r}",
-            hint="it may be a chart, a plugin, a signature or another artifact kept in a registry",
+            hint=_ARTIFACT,
         )
     layers = tuple(Descriptor.read(child) for child in document.children("layers"))
     for layer in layers:
-        if layer.media_type not in LAYER_TYPES and layer.media_type:
-            encrypted = layer.media_type.endswith("+encrypted")
-            raise UnsupportedError(
-                f"{what}: the layer {layer.digest} "
-                + ("is encrypted" if encrypted else f"is of the unknown type {layer.media_type[:100]!r}")
+        if layer.media_type in LAYER_TYPES or not layer.media_type:
+            continue
+        if not layer.media_type.startswith(_LAYER_BASES):
+            raise NotAnImageError(
+                f"{what} is not a container image: its layer {layer.digest} is of the type "
+                f"{layer.media_type[:100]!r}",
+                hint=_ARTIFACT,
             )
+        encrypted = layer.media_type.endswith("+encrypted")
+        raise UnsupportedError(
+            f"{what}: the layer {layer.digest} "
+            + ("is encrypted" if encrypted else f"is of the unknown type {layer.media_type[:100]!r}")
+        )
     return Manifest(media_type, config, layers)
 
 
-def choose(candidates: list[tuple[Descriptor, Platform]], wanted: Platform) -> list[Descriptor]:
+def choose(
+    candidates: list[tuple[Descriptor, Platform]], wanted: Platform
+) -> list[tuple[Descriptor, Platform]]:
     """Those of *candidates* that suit the platform *wanted*, the best first (the order kept among equals)."""
-    ranked = [(rank, item) for item, platform in candidates if (rank := wanted.rank(platform)) is not None]
-    ranked.sort(key=lambda pair: pair[0])
-    return [item for _, item in ranked]
+    ranks = {platform: wanted.rank(platform) for platform in {platform for _, platform in candidates}}
+    ranked = [(rank, pair) for pair in candidates if (rank := ranks[pair[1]]) is not None]
+    ranked.sort(key=lambda item: item[0])
+    return [pair for _, pair in ranked]

@@ -18,10 +18,11 @@ from lamella.images.manifest import (
     REF_NAME_ANNOTATION,
     Descriptor,
     Index,
+    NotAnImageError,
     parse_manifest,
 )
 from lamella.images.reference import Reference
-from lamella.images.resolve import Resolver
+from lamella.images.resolve import Known, Resolver
 from lamella.images.strict_json import MANIFEST_LIMIT, Document
 
 if TYPE_CHECKING:
@@ -92,19 +93,28 @@ def layout_images(content: Content, wanted: Platform | None) -> list[SourceImage
     assert isinstance(index, Index)
     blobs = LayoutBlobs(content)
     images: dict[str, SourceImage] = {}
-    groups = _groups(index)
-    for name, descriptors in groups:
-        resolver = Resolver(blobs, wanted, f"{content.what}" + (f" ({name})" if name else ""))
-        resolved = resolver.resolve_group(descriptors)
+    names: dict[str, dict[Reference, None]] = {}
+    shared = Known()
+    refused: NotAnImageError | None = None
+    for name, descriptors in _groups(index):
+        resolver = Resolver(blobs, wanted, f"{content.what}" + (f" ({name[:300]})" if name else ""), shared)
+        try:
+            resolved = resolver.resolve_group(descriptors)
+        except NotAnImageError as error:  # a signature or an SBOM lies beside the images
+            refused = refused or error
+            continue
         references, tag = _naming(name, what)
-        known = images.get(resolved.manifest.config.digest)
-        if known is None:
-            images[resolved.manifest.config.digest] = resolved.image(references, blobs.fetch, tag)
-        else:
-            known.references += [reference for reference in references if reference not in known.references]
-            known.tag = known.tag or tag
+        key = resolved.manifest.config.digest
+        if key not in images:
+            images[key] = resolved.image([], blobs.fetch, tag)
+        names.setdefault(key, {}).update(dict.fromkeys(references))
+        images[key].tag = images[key].tag or tag
+    if not images and index.others and refused is None:
+        raise index.holds_no_image(content.what)
     if not images:
-        raise BadInputError(f"{content.what} contains no images")
+        raise refused or BadInputError(f"{content.what} contains no images")
+    for key, image in images.items():
+        image.references = list(names[key])
     return list(images.values())
 
 

@@ -10,7 +10,15 @@ from lamella.errors import BadInputError, NotFoundError, UnsupportedError
 from lamella.images.config import ImageConfig, parse_config
 from lamella.images.digest import verify_bytes
 from lamella.images.image_source import LayerBlob, SourceImage
-from lamella.images.manifest import OCI_INDEX, Descriptor, Index, Manifest, choose, parse_manifest
+from lamella.images.manifest import (
+    OCI_INDEX,
+    Descriptor,
+    Index,
+    Manifest,
+    NotAnImageError,
+    choose,
+    parse_manifest,
+)
 from lamella.images.platform import Platform
 from lamella.images.strict_json import CONFIG_LIMIT, MANIFEST_LIMIT
 
@@ -20,6 +28,8 @@ if TYPE_CHECKING:
 
 LIST_LIMIT = 5000
 """Most manifests looked at for one image."""
+TOTAL_LIMIT = 20 * LIST_LIMIT
+"""Most manifests looked at for all images of one place; one that several names lead to counts for each."""
 
 
 class Documents(Protocol):
@@ -54,11 +64,23 @@ class Resolved:
         )
 
 
+class Known:
+    """What was read so far, shared by the resolvers of one place: each document is read and parsed once."""
+
+    def __init__(self) -> None:
+        self.parsed: dict[tuple[str, str, int], Manifest | Index] = {}
+        self.resolved: dict[tuple[str, str, int], Resolved] = {}
+        self.visited = 0
+
+
 class Resolver:
     """Finds images in *documents*; *wanted* None means this machine's platform where there is a choice."""
 
-    def __init__(self, documents: Documents, wanted: Platform | None, what: str) -> None:
+    def __init__(
+        self, documents: Documents, wanted: Platform | None, what: str, known: Known | None = None
+    ) -> None:
         self._documents = documents
+        self._known = known or Known()
         self._explicit = wanted
         self._wanted = wanted or Platform.here()
         self._what = what
@@ -69,10 +91,10 @@ class Resolver:
         Errors: :class:`NotFoundError` where no manifest suits the platform (it lists those that are
         there) or the blob is missing, :class:`BadInputError` where something is malformed or wrong.
         """
-        body = self._verified(top, MANIFEST_LIMIT, "manifest")
-        if body is None:
+        found = self._parsed(top, "manifest")
+        if found is None:
             raise BadInputError(f"{self._what} does not have the manifest {top.digest}")
-        return self.resolve_body(top, body)
+        return self._resolve_found(top, found)
 
     def resolve_group(self, entries: list[Descriptor]) -> Resolved:
         """The image that several entries of one name stand for, as if they were a list of their own."""
@@ -88,7 +110,9 @@ class Resolver:
 
     def resolve_body(self, top: Descriptor, body: bytes) -> Resolved:
         """As :meth:`resolve`, with the verified bytes of *top* at hand."""
-        found = parse_manifest(body, f"the manifest {top.digest}", top.media_type)
+        return self._resolve_found(top, parse_manifest(body, f"the manifest {top.digest}", top.media_type))
+
+    def _resolve_found(self, top: Descriptor, found: Manifest | Index) -> Resolved:
         if isinstance(found, Manifest):
             resolved = self._with_config(top, found)
             self._check_platform(resolved.parsed.platform)
@@ -98,23 +122,37 @@ class Resolver:
     def _choose(self, index: Index) -> Resolved:
         available: list[Platform] = []
         candidates: list[tuple[Descriptor, Platform]] = []
-        ready: dict[str, Resolved] = {}
-        for descriptor in self._flatten(index):
+        refused: NotAnImageError | None = None
+        manifests, others = self._flatten(index)
+        for descriptor in manifests:
             platform = descriptor.platform
             if platform is None or not platform.os:
-                resolved = self._single(descriptor)
+                try:
+                    resolved = self._single(descriptor)
+                except NotAnImageError as error:  # something about an image, or with nothing to do with one
+                    refused = refused or error
+                    continue
                 if resolved is None:
                     continue
-                ready[descriptor.digest] = resolved
                 platform = resolved.parsed.platform
             candidates.append((descriptor, platform))
             available.append(platform)
-        missing = False
-        for descriptor in choose(candidates, self._wanted):
-            chosen = ready.get(descriptor.digest) or self._single(descriptor)
+        missing, no_image = False, None
+        for descriptor, platform in choose(candidates, self._wanted):
+            if no_image is not None and platform != no_image:
+                break  # never another platform's image in place of what is not one
+            try:
+                chosen = self._single(descriptor)
+            except NotAnImageError as error:
+                refused, no_image = refused or error, platform
+                continue
             if chosen is not None:
                 return chosen
             missing = True
+        if refused is not None and (no_image is not None or not available):
+            raise refused
+        if others and not available:
+            raise Index(index.media_type, (), tuple(others)).holds_no_image(self._what)
         listed = ", ".join(sorted({str(platform) for platform in available})) or "none"
         why = "its content is not included" if missing else "no manifest in its list suits it"
         raise NotFoundError(
@@ -122,9 +160,10 @@ class Resolver:
             hint="choose one of these with --platform" if available else None,
         )
 
-    def _flatten(self, index: Index) -> list[Descriptor]:
-        """All manifests of *index* and the indexes in it, each once, without attestations."""
+    def _flatten(self, index: Index) -> tuple[list[Descriptor], list[str]]:
+        """All manifests of *index* and the indexes in it, each once, no attestations; and other types."""
         found: list[Descriptor] = []
+        others = list(index.others)
         seen: set[str] = set()
         waiting = list(reversed(index.manifests))
         while waiting:
@@ -132,24 +171,35 @@ class Resolver:
             if descriptor.digest in seen or descriptor.is_attestation:
                 continue
             seen.add(descriptor.digest)
-            if len(seen) > LIST_LIMIT:
-                raise BadInputError(f"{self._what} has more than {LIST_LIMIT} manifests in its lists")
+            self._known.visited += 1
+            if len(seen) > LIST_LIMIT or self._known.visited > TOTAL_LIMIT:
+                most = LIST_LIMIT if len(seen) > LIST_LIMIT else TOTAL_LIMIT
+                raise BadInputError(f"{self._what} has more than {most} manifests in its lists")
             if not descriptor.is_index:
                 found.append(descriptor)
                 continue
-            body = self._verified(descriptor, MANIFEST_LIMIT, "index")
-            if body is None:
-                continue
-            inner = parse_manifest(body, f"the index {descriptor.digest}", descriptor.media_type)
+            inner = self._parsed(descriptor, "index")
             if isinstance(inner, Index):
                 waiting += reversed(inner.manifests)
+                others += inner.others
+        return found, others
+
+    def _parsed(self, descriptor: Descriptor, kind: str) -> Manifest | Index | None:
+        """The verified and parsed document; None where the place does not have it."""
+        key = descriptor.digest, descriptor.media_type, descriptor.size
+        found = self._known.parsed.get(key)
+        if found is None:
+            body = self._verified(descriptor, MANIFEST_LIMIT, kind)
+            if body is None:
+                return None
+            found = parse_manifest(body, f"the {kind} {descriptor.digest}", descriptor.media_type)
+            self._known.parsed[key] = found
         return found
 
     def _single(self, descriptor: Descriptor) -> Resolved | None:
-        body = self._verified(descriptor, MANIFEST_LIMIT, "manifest")
-        if body is None:
+        manifest = self._parsed(descriptor, "manifest")
+        if manifest is None:
             return None
-        manifest = parse_manifest(body, f"the manifest {descriptor.digest}", descriptor.media_type)
         if not isinstance(manifest, Manifest):
             raise BadInputError(
                 f"the manifest {descriptor.digest} is a list, but its descriptor says it is not"
@@ -159,12 +209,17 @@ class Resolver:
         return resolved
 
     def _with_config(self, descriptor: Descriptor, manifest: Manifest) -> Resolved:
+        key = descriptor.digest, descriptor.media_type, descriptor.size
+        known = self._known.resolved.get(key)
+        if known is not None:
+            return known
         config = self._verified(manifest.config, CONFIG_LIMIT, "configuration")
         if config is None:
             raise BadInputError(f"{self._what} does not have the configuration {manifest.config.digest}")
         what = f"the configuration {manifest.config.digest}"
         parsed = parse_config(config, what, layers=len(manifest.layers))
-        return Resolved(descriptor, manifest, config, parsed)
+        found = self._known.resolved[key] = Resolved(descriptor, manifest, config, parsed)
+        return found
 
     def _verified(self, descriptor: Descriptor, limit: int, kind: str) -> bytes | None:
         what = f"the {kind} {descriptor.digest}"

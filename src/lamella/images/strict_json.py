@@ -41,7 +41,7 @@ class Document:
         return self.members.get(name) is not None
 
     def _wrong(self, name: str, wanted: str, value: Json) -> NoReturn:
-        raise BadInputError(f"{self.what}: {name!r} should be {wanted} but is {_kind(value)}")
+        raise BadInputError(f"{self.what}: {name[:100]!r} should be {wanted} but is {_kind(value)}")
 
     def text(self, name: str, default: str = "") -> str:
         value = self.members.get(name)
@@ -53,7 +53,7 @@ class Document:
             try:
                 value.encode()
             except UnicodeEncodeError as error:  # half a surrogate pair: not valid text
-                raise BadInputError(f"{self.what}: {name!r} is not valid text") from error
+                raise BadInputError(f"{self.what}: {name[:100]!r} is not valid text") from error
         return value
 
     def number(self, name: str, default: int = 0) -> int:
@@ -79,7 +79,7 @@ class Document:
             value = {}
         if not isinstance(value, dict):
             self._wrong(name, "an object", value)
-        return Document(value, f"{self.what}, {name!r}")
+        return Document(value, f"{self.what}, {name[:100]!r}")
 
     def children(self, name: str) -> list[Document]:
         """A list of objects."""

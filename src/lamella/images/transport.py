@@ -240,15 +240,14 @@ def backoff(attempt: int) -> float:
 
 def retry_after(value: str | None) -> float | None:
     """Seconds asked for by a ``Retry-After`` header: a number, or a date."""
-    if not value:
+    if not value or len(value) > 100:
         return None
     if value.strip().isdecimal():
         return float(value)
     try:
-        date = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - clock.now())
+    except (ValueError, OverflowError, TypeError, IndexError):  # the module raises each for some text
         return None
-    return max(0.0, date.timestamp() - clock.now())
 
 
 def discard(response: urllib3.BaseHTTPResponse) -> None:
