@@ -5,13 +5,15 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 PYTEST_ARGS ?=
 
-.PHONY: help quickstart test-tools test coverage guest test-guest fixtures power-cuts fuzz lvm-sessions guest-shell lint types check lock dist \
+.PHONY: help quickstart test-tools test coverage mutants guest test-guest fixtures power-cuts fuzz lvm-sessions \
+	guest-shell lint types check lock dist \
 	docs benchmarks benchmarks-guest clean
 
 help:
 	@echo "make quickstart   set up, then unpack an image into a thin pool and show copy-on-write"
 	@echo "make test         set up (system packages too, as root), then run the tests"
 	@echo "make coverage     the same, and report the coverage"
+	@echo "make mutants      make small mistakes where one loses data, and see whether the tests notice (hours)"
 	@echo "make test-guest   run the tests that need a real kernel, in a guest"
 	@echo "make fixtures     make tests/fixtures again in that guest, into build/fixtures"
 	@echo "make power-cuts   kill such a guest while it works, and check what is left (LAMELLA_ROUNDS=2)"
@@ -54,6 +56,14 @@ coverage: test-tools
 	COVERAGE_CORE=$$($(PYTHON) -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
 		$(PYTHON) -m pytest -n 2 -m "not guest" $(COVER:%=--cov=%) --cov-report=term --cov-report=xml:build/coverage.xml \
 		$(PYTEST_ARGS)
+
+mutants:
+	@sh scripts/system-packages.sh run
+	@sh scripts/make-venv.sh $(VENV)-mutation mutation
+	@sh scripts/system-packages.sh test
+	$(VENV)-mutation/bin/python -m scripts.lost_flushes
+	$(VENV)-mutation/bin/mutmut run
+	$(VENV)-mutation/bin/mutmut results
 
 guest: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
@@ -122,4 +132,4 @@ dist:
 	$(VENV)-release/bin/twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) $(VENV)-docs $(VENV)-release build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf $(VENV) $(VENV)-docs $(VENV)-mutation $(VENV)-release build dist mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info

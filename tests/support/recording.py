@@ -102,14 +102,15 @@ class Recording:
             device, kind, offset, length, place = self._journal[number * 5 : number * 5 + 5]
             if kind == _MARK:
                 finished.append(self.marks[offset])
-                continue
-            if kind == _FLUSH:
+                if not any(pending):
+                    continue  # what the flush before it left has been tried
+            elif kind == _FLUSH:
                 for event in pending[device]:
                     self._apply(device, event)
                 pending[device] = []
             else:
                 pending[device].append((kind, offset, length, place))
-            if number % every and kind != _FLUSH:
+            if number % every and kind not in (_FLUSH, _MARK):
                 continue
             yield self._crash(f"after event {number}, nothing lost", pending, finished)
             if not any(pending):

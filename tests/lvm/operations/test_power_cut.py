@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.block import FileDevice
+from lamella.block import FileDevice, MemoryDevice
+from lamella.errors import BusyError
 from lamella.lvm.disks.scan import Scan, scan
+from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.format.group_reader import read_group
+from lamella.lvm.format.group_writer import Header
+from lamella.lvm.operations.extent_ranges import parse_pv_ranges
 from lamella.lvm.operations.group_changes import GroupChanges, change_group
 from lamella.lvm.operations.group_restore import restore_group, update_metadata
 from lamella.lvm.operations.logical_volumes import LvRequest, create_lv, rename_lv
 from lamella.lvm.operations.lv_changes import LvChanges, change_lv
 from lamella.lvm.operations.lv_resize import resize_lv
-from lamella.lvm.operations.physical_volumes import change_pv, create_pv, remove_pv, resize_pv
+from lamella.lvm.operations.physical_volumes import PvOptions, change_pv, create_pv, remove_pv, resize_pv
 from lamella.lvm.operations.pool_resize import resize_pool
+from lamella.lvm.operations.pv_orphan import change_orphan
 from lamella.lvm.operations.thin_messages import opened_pool
 from lamella.lvm.operations.thin_pools import PoolRequest, convert_to_pool, create_pool
 from lamella.lvm.operations.thin_volumes import ThinRequest, create_snapshot, create_thin, remove_any
@@ -29,7 +34,9 @@ from lamella.lvm.operations.volume_groups import (
     remove_group,
     rename_group,
 )
+from lamella.lvm.session.commit import commit_group
 from lamella.lvm.session.session import Session
+from tests.lvm.crash_invariants import check_areas
 from tests.lvm.memory_groups import environment, find_lv, group_on, session_on, text_of
 from tests.support.recording import Recording
 
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
 
     from lamella.block import BlockDevice
     from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.label import Label
 
     Operation = Callable[[Session, FoundGroup], object]
 
@@ -53,9 +61,12 @@ def shown(found: Scan) -> str:
 
 @contextmanager
 def recorded(
-    folder: Path, prepare: Callable[[dict[str, BlockDevice]], None], *, subsets: int = 2
+    folder: Path, prepare: Callable[[dict[str, BlockDevice]], None], *, subsets: int = 2, held: bool = True
 ) -> Iterator[tuple[Recording, dict[str, BlockDevice], set[str]]]:
-    """Disks as *prepare* leaves them, being recorded; and the set of states that a crash may show."""
+    """Disks as *prepare* leaves them, being recorded; and the set of states that a crash may show.
+
+    What the body did is durable once the body has ended. *held* is :func:`check_areas`'s.
+    """
     plain: dict[str, BlockDevice] = {
         name: FileDevice.create(folder / name, 24 << 20) for name in (*DISKS, "spare")
     }
@@ -64,11 +75,15 @@ def recorded(
     disks = recording.wrap_all(plain, atomic=512)
     states = {shown(scan([], given=plain))}
     yield recording, disks, states
-    states.add(shown(scan([], given=plain)))
+    last = shown(scan([], given=plain))
+    states.add(last)
+    recording.mark(last)
     count = 0
     for crash in recording.crashes(random.Random(1), subsets=subsets):
         state = shown(scan([], given=crash.devices))
         assert state in states, crash.what
+        assert not crash.finished or state == last, f"not durable: {crash.what}"
+        check_areas(crash.devices, crash.what, held=held)
         count += 1
     assert count > 2
     recording.close()
@@ -126,7 +141,8 @@ OPERATIONS: dict[str, Operation] = {
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_group_is_the_old_one_or_the_new_one(tmp_path: Path, name: str) -> None:
-    with recorded(tmp_path, full_group) as (_recording, disks, states), session_on(disks) as session:
+    held = name != "reduce group"  # the disk that leaves keeps the text before
+    with recorded(tmp_path, full_group, held=held) as (_, disks, states), session_on(disks) as session:
         committing(session, states)
         with session.all_locked(), session.editing("vg") as found:
             if name == "reduce group":
@@ -152,6 +168,96 @@ def test_with_a_single_metadata_area(tmp_path: Path, name: str) -> None:
             OPERATIONS[name](session, found)
 
 
+def used_disks(tmp_path: Path) -> tuple[Recording, dict[str, BlockDevice]]:
+    """A group on disks with old contents. Only the first has a metadata area, and is flushed by a commit."""
+    plain: dict[str, BlockDevice] = {f"disk{n}": MemoryDevice(8 << 20, name=f"disk{n}") for n in range(3)}
+    group_on({"disk0": plain["disk0"]})
+    with session_on(plain) as session, session.all_locked(), session.editing("vg") as found:
+        extend_group(session, found, ["disk1", "disk2"], PvOptions(metadata_copies=0))
+    for name in ("disk1", "disk2"):
+        plain[name].write(1 << 20, b"\xee" * (6 << 20))
+        plain[name].write((1 << 20) + 1080, b"\x53\xef")  # ext4's magic, where a volume will begin
+    recording = Recording(tmp_path)
+    return recording, recording.wrap_all(plain, atomic=512)
+
+
+@pytest.mark.parametrize(("stripes", "zero"), [(1, True), (2, True), (1, False), (2, False)])
+def test_a_new_volume_is_wiped_when_lvcreate_ends(tmp_path: Path, stripes: int, zero: bool) -> None:
+    """lvcreate(8): -W wipes signatures, -Z zeroes the start."""
+    recording, disks = used_disks(tmp_path)
+    with session_on(disks) as session, session.editing("vg") as found:
+        ranges = parse_pv_ranges(found, ["disk1", "disk2"], lambda notice: None)
+        request = LvRequest(4, "new", stripes=stripes, stripe_size=4096, ranges=ranges, zero=zero)
+        create_lv(session, found, request, yes=True)
+    recording.mark("created")
+    checked = 0
+    for crash in recording.crashes(random.Random(3), subsets=3):
+        if crash.finished:
+            found = scan([], given=crash.devices).groups[0]
+            start = open_lv(found, "new", read_only=True).read(0, 4096)
+            assert start[1080:1082] == b"\0\0", crash.what
+            assert not zero or not any(start), crash.what
+            checked += 1
+    assert checked
+    recording.close()
+
+
+@pytest.mark.parametrize("convert", [False, True])
+def test_a_new_pool_has_cleared_metadata_at_every_moment(tmp_path: Path, convert: bool) -> None:
+    """What the extents held must not pass for a pool's metadata: the kernel formats a pool only on zeros."""
+    recording, disks = used_disks(tmp_path)
+    with session_on(disks) as session, session.editing("vg") as found:
+        ranges = parse_pv_ranges(found, ["disk1", "disk2"], lambda notice: None)
+        request = PoolRequest(ranges=ranges, spare=False)
+        if convert:
+            for name in ("data", "meta"):
+                create_lv(session, found, LvRequest(16, name, ranges=ranges, zero=False), yes=True)
+            convert_to_pool(session, found, find_lv(found, "data"), find_lv(found, "meta"), request)
+        else:
+            create_pool(session, found, "data", 16, request)
+    checked = 0
+    for crash in recording.crashes(random.Random(4), subsets=3):
+        for found in scan([], given=crash.devices).groups:
+            if "data_tmeta" in found.group.lvs:
+                device = open_lv(found, "data_tmeta", read_only=True)
+                assert not any(device.read(0, device.size)), crash.what
+                checked += 1
+    assert checked > 2
+    recording.close()
+
+
+def test_a_failed_activation_leaves_no_precommitted_text(tmp_path: Path) -> None:
+    """vg_revert: once the command has reported the error, no header refers to the text it gave up."""
+    plain: dict[str, BlockDevice] = {name: FileDevice.create(tmp_path / name, 24 << 20) for name in DISKS}
+    group_on(plain, copies=2)
+    recording = Recording(tmp_path)
+    disks = recording.wrap_all(plain, atomic=512)
+
+    @contextmanager
+    def failing() -> Iterator[None]:
+        raise BusyError("cannot suspend", hint="")
+        yield
+
+    with session_on(disks) as session, session.editing("vg") as found:
+        before = text_of(found.group)
+        found.group.lvs.clear()
+        with pytest.raises(BusyError):
+            commit_group(found, Header("", "", "", 0), lambda notice: None, failing())
+    recording.mark("reported")
+    checked = 0
+    for crash in recording.crashes(random.Random(5), subsets=3):
+        found = scan([], given=crash.devices)
+        assert text_of(found.groups[0].group) == before
+        if crash.finished:
+            for disk in found.disks:
+                for copy in disk.copies:
+                    assert copy.header is not None
+                    assert copy.header.precommitted.empty, crash.what
+            checked += 1
+    assert checked
+    recording.close()
+
+
 def test_creating_a_group(tmp_path: Path) -> None:
     with recorded(tmp_path, lambda disks: None) as (_recording, disks, states), session_on(disks) as session:
         committing(session, states)
@@ -170,22 +276,51 @@ def test_restoring_a_group(tmp_path: Path) -> None:
 
 
 def test_physical_volumes_are_whole_or_not_there(tmp_path: Path) -> None:
-    """pvcreate, pvresize and pvremove: the label is the old one, none, or the new one."""
+    """pvcreate, pvresize, pvchange and pvremove: the label is the old one or, at the end, the new one."""
     recording = Recording(tmp_path)
     plain = FileDevice.create(tmp_path / "disk", 8 << 20)
     disks: dict[str, BlockDevice] = {"disk": recording.wrap(plain, "disk", atomic=512)}
-    allowed: list[object] = [None]
+    labels: list[Label | None] = [None]
+
+    def done() -> None:
+        labels.append(scan([], given=disks).disks[0].label)
+        recording.mark(labels[-1])
+
     with session_on(disks) as session, session.all_locked():
-        disk = create_pv(session, "disk")
-        allowed.append(disk.label)
-        allowed.append(scan([], given=disks).disks[0].label)
+        disk = create_pv(session, "disk", PvOptions(metadata_copies=2))
+        done()
         resize_pv(session, disk, None, 4 << 20)
-        allowed.append(scan([], given=disks).disks[0].label)
+        done()
+        change_orphan(session, disk, new_identity=True, metadata_ignore=True)
+        done()
         remove_pv(session, "disk")
+        done()
     for crash in recording.crashes(random.Random(1), subsets=3):
         found = scan([], given=crash.devices)
-        assert found.disks[0].label in allowed
+        step = len(crash.finished)
+        assert found.disks[0].label in labels[step : step + 2], crash.what
         assert [str(notice) for notice in found.all_notices()] == []
+    recording.close()
+
+
+def test_a_disk_created_again_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    """pvcreate -ff on a group's disk: its areas are emptied only when its old label is gone."""
+    plain = {"disk": FileDevice.create(tmp_path / "disk", 8 << 20)}
+    group_on(plain)
+    recording = Recording(tmp_path)
+    disks: dict[str, BlockDevice] = {"disk": recording.wrap(plain["disk"], "disk", atomic=512)}
+    old = scan([], given=plain).disks[0].label
+    assert old is not None
+    with session_on(disks) as session, session.all_locked():
+        create_pv(session, "disk", PvOptions(force=2, yes=True), confirm=lambda question: True)
+    new = scan([], given=plain).disks[0].label
+    recording.mark(new)
+    for crash in recording.crashes(random.Random(1), subsets=5):
+        found = scan([], given=crash.devices)
+        label = found.disks[0].label
+        assert label in (old, None, new), crash.what
+        assert (label == old) == bool(found.groups), crash.what
+        assert label == new or not crash.finished, crash.what
     recording.close()
 
 

@@ -174,6 +174,25 @@ def test_torn_superblocks_are_reported(tmp_path: Path) -> None:
         Pool.open(metadata, data)
 
 
+def test_needs_check_is_durable_once_the_pool_is_read_only(tmp_path: Path) -> None:
+    """The kernel writes the flag before it reports the pool's mode (dm-thin.c, abort_transaction)."""
+    metadata = MemoryDevice(1 << 20, name="metadata")
+    data = MemoryDevice(100 * CHUNK, name="data")
+    Pool.create(metadata, data, chunk_size=CHUNK).close()
+    recording = Recording(tmp_path)
+    pool = Pool.open(recording.wrap(metadata, "metadata"), data)
+    pool.live.set_needs_check()
+    recording.mark("set")
+    checked = 0
+    for crash in recording.crashes(random.Random(1), subsets=3):
+        fields = check(crash.devices["metadata"]).superblock
+        assert fields is not None
+        assert fields.needs_check or not crash.finished, crash.what
+        checked += bool(crash.finished)
+    assert checked
+    recording.close()
+
+
 def test_recorder_keeps_little_in_memory(tmp_path: Path) -> None:
     """What the recorder itself promises: contents lie in files, and a flush makes only its device durable."""
     one = FileDevice.create(tmp_path / "one", 1 << 20)

@@ -34,6 +34,5 @@ def change_orphan(
         disk.label.uuid = new_uuid()
         changed = True
     if changed and not session.test:
-        disk.writer.flush()
         disk.write_label()
     return changed or metadata_ignore is not None
