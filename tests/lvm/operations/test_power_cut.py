@@ -295,7 +295,7 @@ def test_physical_volumes_are_whole_or_not_there(tmp_path: Path) -> None:
         done()
         remove_pv(session, "disk")
         done()
-    for crash in recording.crashes(random.Random(1), subsets=3):
+    for crash in recording.crashes(random.Random(1), subsets=12):
         found = scan([], given=crash.devices)
         step = len(crash.finished)
         assert found.disks[0].label in labels[step : step + 2], crash.what

@@ -14,10 +14,12 @@ from lamella.lvm.disks.scan import scan
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.format.segments import Segment
 from lamella.lvm.operations.logical_volumes import LvRequest, create_lv
+from lamella.lvm.operations.physical_volumes import PvOptions
 from lamella.lvm.operations.pv_move import MoveRequest, move_extents
 from lamella.lvm.operations.thin_messages import opened_pool
 from lamella.lvm.operations.thin_pools import create_pool
 from lamella.lvm.operations.thin_volumes import ThinRequest, create_thin
+from lamella.lvm.operations.volume_groups import extend_group
 from lamella.lvm.session.session import Session
 from tests.lvm.memory_groups import EXTENT, environment, find_lv, group_on, memory_disks, session_on, text_of
 from tests.lvm.oracle import Answer, Loops, ours, real
@@ -38,10 +40,16 @@ def noise(seed: int, length: int) -> bytes:
     return random.Random(seed).randbytes(length)
 
 
-def filled(disks: Mapping[str, BlockDevice]) -> None:
-    """A linear, a striped and a half-filled volume, and a thin pool with a thin volume in it."""
-    group_on(disks)
-    with session_on(disks) as session, session.editing("vg") as found:
+def filled(disks: Mapping[str, BlockDevice], *, areas: int = 3) -> None:
+    """A linear, a striped and a half-filled volume, and a thin pool with a thin volume in it.
+
+    The first *areas* disks have a metadata area.
+    """
+    names = list(disks)
+    group_on({name: disks[name] for name in names[:areas]})
+    with session_on(disks) as session, session.all_locked(), session.editing("vg") as found:
+        if names[areas:]:
+            extend_group(session, found, names[areas:], PvOptions(metadata_copies=0))
         first = [(found.group.pvs[0], [(0, found.group.pvs[0].pe_count)])]
         create_lv(session, found, LvRequest(9, "lin", ranges=first))
         create_lv(session, found, LvRequest(6, "str", stripes=2))
@@ -170,9 +178,11 @@ def _of(move: MoveRequest) -> tuple[PhysicalVolume, Sequence[tuple[int, int]]]:
     return move.source, move.runs
 
 
-def test_a_power_cut_leaves_the_old_group_or_the_new_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("areas", [1, 3])
+def test_a_power_cut_leaves_the_old_group_or_the_new_one(tmp_path: Path, areas: int) -> None:
+    """A commit flushes disks with metadata areas only: what is copied to the others is durable before it."""
     plain: dict[str, BlockDevice] = dict(memory_disks(3))
-    filled(plain)
+    filled(plain, areas=areas)
     recording = Recording(tmp_path)
     disks = recording.wrap_all(plain, atomic=512)
     with session_on(disks) as session, session.editing("vg") as found:
