@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -233,16 +233,15 @@ def test_a_failed_activation_leaves_no_precommitted_text(tmp_path: Path) -> None
     recording = Recording(tmp_path)
     disks = recording.wrap_all(plain, atomic=512)
 
-    @contextmanager
-    def failing() -> Iterator[None]:
-        raise BusyError("cannot suspend", hint="")
-        yield
+    class Failing(nullcontext[None]):
+        def __enter__(self) -> None:
+            raise BusyError("cannot suspend", hint="")
 
     with session_on(disks) as session, session.editing("vg") as found:
         before = text_of(found.group)
         found.group.lvs.clear()
         with pytest.raises(BusyError):
-            commit_group(found, Header("", "", "", 0), lambda notice: None, failing())
+            commit_group(found, Header("", "", "", 0), lambda notice: None, Failing())
     recording.mark("reported")
     checked = 0
     for crash in recording.crashes(random.Random(5), subsets=3):
