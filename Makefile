@@ -5,9 +5,8 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 PYTEST_ARGS ?=
 
-.PHONY: help quickstart test-tools test coverage mutants guest test-guest fixtures power-cuts fuzz lvm-sessions \
-	guest-shell lint types check lock dist \
-	docs benchmarks benchmarks-guest clean
+.PHONY: help quickstart test-tools test coverage mutants guest test-guest fixtures power-cuts crash-cuts fuzz \
+	lvm-sessions guest-shell lint types check lock dist docs benchmarks benchmarks-guest clean
 
 help:
 	@echo "make quickstart   set up, then unpack an image into a thin pool and show copy-on-write"
@@ -19,6 +18,7 @@ help:
 	@echo "make power-cuts   kill such a guest while it works, and check what is left (LAMELLA_ROUNDS=2)"
 	@echo "make lvm-sessions run random sessions by LVM2 and by Lamella, and list what differs (SEEDS=0-99)"
 	@echo "make fuzz         try changed inputs on every parser (LAMELLA_ROUNDS=10000 for each; FUZZ names some)"
+	@echo "make crash-cuts   cut the user engine's writes off after each one (LAMELLA_ROUNDS=1)"
 	@echo "make guest-shell  a prompt in that guest"
 	@echo "make check        lint, types, layers, unused code"
 	@echo "make docs         build the documentation site"
@@ -91,6 +91,9 @@ lvm-sessions: $(VENV)/.dev
 FUZZ ?=
 fuzz: test-tools
 	$(PYTHON) -m scripts.fuzz $(FUZZ)
+
+crash-cuts: test-tools
+	$(PYTHON) -m scripts.crash_cuts
 
 guest-shell: guest
 	@$(PYTHON) -m scripts.guest shell

@@ -2,7 +2,8 @@
 """kill -9 at random moments: what was finished stays, what was not is gone without a trace.
 
 Every round forks a process that has everything imported already, kills it after a random time, and
-looks at the store. Set LAMELLA_KILLS for another number of rounds in every mode.
+looks at the store: its records, every file of its containers, and every file system that has changed. Set
+LAMELLA_KILLS for another number of rounds in every mode, and LAMELLA_SEED for other ones.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lamella.errors import NotFoundError
 from lamella.store import Store
+from tests.support.cut_stores import Looker
 from tests.support.images import Sample, make_tar, write_oci_layout
 from tests.support.stores import assert_sound, assert_sound_for_real_tools, disks_of, set_up
 
@@ -30,13 +33,19 @@ KILLS = {"loop-lvm": 200, "direct-lvm": 60}
 PER_STORE = 20
 """Rounds after which a fresh store begins, so that not all of them see an old one."""
 
-Action = tuple[str, str]
+COPIED = 24
+"""Files that each copy into a container replaces; each has the number of that copy in every byte."""
+LARGEST = 96 << 20
+"""Bytes up to which a container is extended."""
+
+Action = tuple[str, str, int]
+"""What is done, to which image or container, and the number of the round."""
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path, mode: str) -> None:
     rounds = int(os.environ.get("LAMELLA_KILLS") or KILLS[mode])
-    chance = random.Random(20_241)
+    chance = random.Random(int(os.environ.get("LAMELLA_SEED") or 20_241))
     filler = [chance.randbytes(40_000) for _ in range(12)]
     layouts = {
         f"image{n}": write_oci_layout(
@@ -59,7 +68,7 @@ def test_killed_at_random_moments(tmp_path: Path, mode: str) -> None:
     # and down until about half of them are over before they are killed.
     longest: dict[str, float] = {}
     root = tmp_path / "none"
-    truth = Truth()
+    truth = Truth(tmp_path)
     for round_ in range(rounds):
         if round_ % PER_STORE == 0:
             if root.exists():
@@ -69,8 +78,8 @@ def test_killed_at_random_moments(tmp_path: Path, mode: str) -> None:
                     disk.unlink(missing_ok=True)
             root = tmp_path / f"root{round_}"
             set_up(root, mode).close()
-            truth = Truth()
-        action = truth.choose(chance, list(layouts))
+            truth = Truth(tmp_path)
+        action = truth.choose(chance, list(layouts), round_)
         kind = action[0]
         child, done = begin(partial(carry_out, root, layouts, action))
         begun = time.monotonic()
@@ -117,7 +126,10 @@ def begin(work: Callable[[], None]) -> tuple[int, int]:
 
 
 def carry_out(root: Path, layouts: dict[str, Path], action: Action) -> None:
-    kind, name = action
+    kind, name, number = action
+    if kind == "grow":
+        Store.grow(root, data="+4M", metadata="+4M")
+        return
     with Store.open(root) as store:
         if kind == "load":
             store.load(layouts[name])
@@ -126,30 +138,51 @@ def carry_out(root: Path, layouts: dict[str, Path], action: Action) -> None:
         elif kind == "create":
             store.create(name, name=f"c-{name}")
             store.copy_in(f"c-{name}", io.BytesIO(make_tar({f"c-{name}": b"m" * 200_000})), b"/")
+        elif kind == "copy":
+            store.copy_in(name, io.BytesIO(make_tar(copied(number))), b"/")
+        elif kind == "resize":
+            store.resize(name, 3 << 20, more=True)
         elif kind == "commit":
             store.commit(name, f"from-{name}")
         elif kind == "rm":
             store.remove_container(name)
 
 
-class Truth:
-    """What has to be in the store: names of images and of containers, and which of these have their file."""
+def copied(number: int) -> dict[str, bytes | None]:
+    """The files of copy *number*: always the same ones, of other sizes."""
+    return {
+        f"copied/{n:02}": bytes([number % 251]) * (1 + (n * 7919 * number) % 60_000) for n in range(COPIED)
+    }
 
-    def __init__(self) -> None:
+
+class Truth:
+    """What has to be in the store: names of images and of containers, which of these have their file, what
+    was last copied into each, and how large it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.looker = Looker(folder)
         self.images: set[str] = set()
         self.containers: set[str] = set()
         self.filled: set[str] = set()
+        self.copies: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}
+        self.grown = 0
 
-    def choose(self, chance: random.Random, layouts: list[str]) -> Action:
+    def choose(self, chance: random.Random, layouts: list[str], number: int) -> Action:
         actions = [("load", name) for name in layouts if name not in self.images] * 2
         actions += [("rmi", name) for name in self.images]
         actions += [("create", name) for name in self.images if f"c-{name}" not in self.containers]
         actions += [("commit", name) for name in self.containers] * 2
+        actions += [("copy", name) for name in self.containers] * 4
+        actions += [("resize", name) for name, size in self.sizes.items() if size < LARGEST]
         actions += [("rm", name) for name in self.containers]
-        return chance.choice(actions)
+        actions += [("grow", "")] if self.grown < 4 else []
+        kind, name = chance.choice(actions)
+        self.grown += kind == "grow"
+        return kind, name, number
 
     def after(self, action: Action) -> tuple[set[str], set[str]]:
-        kind, name = action
+        kind, name, _ = action
         images, containers = set(self.images), set(self.containers)
         if kind == "load":
             images.add(name)
@@ -181,8 +214,44 @@ class Truth:
             if finished and action[0] == "create":
                 self.filled.add(f"c-{action[1]}")
             self.filled &= self.containers
+            self.copies = {name: which for name, which in self.copies.items() if name in self.containers}
             for name in self.containers:
+                doing = action[0] if action[1] == name else ""
                 changes = {str(change) for change in store.diff(name)}
+                self._compare_copy(store, name, doing, action[2], finished=finished)
+                if name in self.copies:
+                    names = [f"copied/{n:02}" for n in range(COPIED)]
+                    changes -= {"A /copied", *(f"A /{each}" for each in names)}
                 assert changes == {f"A /{name}"} or (changes == set() and name not in self.filled)
                 if changes:
                     self.filled.add(name)
+            self._compare_sizes(store, action, finished=finished)
+            self.looker.forget()
+            self.looker.check_file_systems(store)
+
+    def _compare_copy(self, store: Store, name: str, doing: str, number: int, *, finished: bool) -> None:
+        """All files are those of the last copy, or all those of the one that was killed."""
+        with store.tree(name) as tree:
+            try:
+                names = [entry.path for entry in tree.ls(b"/copied")]
+            except NotFoundError:
+                names = []
+            found = {path.decode(): b"".join(tree.read(path)) for path in names}
+        allowed = [number] if doing == "copy" and finished else [self.copies.get(name)]
+        if doing == "copy" and not finished:
+            allowed.append(number)
+        contents = [copied(which) if which is not None else {} for which in allowed]
+        assert found in contents, (name, doing, finished)
+        which = allowed[contents.index(found)]
+        if which is not None:
+            self.copies[name] = which
+
+    def _compare_sizes(self, store: Store, action: Action, *, finished: bool) -> None:
+        sizes = {container.name: container.size for container in store.containers()}
+        for name, size in sizes.items():
+            if action[:2] == ("resize", name):
+                larger = self.sizes[name] + (3 << 20)
+                assert size in ({larger} if finished else {self.sizes[name], larger})
+            else:
+                assert size == self.sizes.get(name, size)
+        self.sizes = sizes

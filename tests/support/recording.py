@@ -10,8 +10,9 @@
         crash.finished                                     # the marks that had been reached
 
 A flush makes what was written to *its* device before it durable. Of what a device was given after its
-last flush, a crash keeps any part, in any order, in pieces of a sector (or of *atomic* bytes). A crash
-device holds in memory only what was written to it; contents are read from the recording's files.
+last flush, a crash keeps any part, in any order, in pieces of a sector (or of *atomic* bytes). A file that
+has grown has its old size until then, and nothing behind that. A crash device holds in memory only what was
+written to it; contents are read from the recording's files.
 """
 
 from __future__ import annotations
@@ -22,24 +23,29 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lamella.block import BlockDevice, FileDevice
+from lamella.block.ranges import merged
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import Any
 
     from typing_extensions import Buffer
 
 BLOCK = 4096
-_WRITE, _ZERO, _FLUSH, _MARK = range(4)
+_WRITE, _ZERO, _FLUSH, _MARK, _RESIZE = range(5)
 
 
 class Recording:
     """A log of the writes, discards and flushes of some devices in order; kept in *folder*."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, watch: Callable[[], object] | None = None) -> None:
+        """*watch* is asked at each event for what else there is then; a crash has it as ``beside``."""
         self.folder = folder
+        self._watch = watch
+        self._beside: list[object] = []
+        self._beside_at = array("q")
         self.labels: list[str] = []
         self.atomic: list[int] = []
         self.marks: list[Any] = []
@@ -47,6 +53,7 @@ class Recording:
         self._spool = os.open(folder / "spool", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         self._spooled = 0
         self._images: list[FileDevice] = []
+        self._now: object = None
         self.recording = True
 
     def wrap(self, device: BlockDevice, label: str, *, atomic: int = BLOCK) -> RecordingDevice:
@@ -78,6 +85,11 @@ class Recording:
             os.pwrite(self._spool, data, place)
             self._spooled += length
         self._journal.extend((device, kind, offset, length, place))
+        if self._watch is not None:
+            found = self._watch()
+            if not self._beside or found != self._beside[-1]:
+                self._beside.append(found)
+            self._beside_at.append(len(self._beside) - 1)
 
     def mark(self, value: Any) -> None:
         """Note that *value* is durable: from now on it has to survive every crash."""
@@ -100,6 +112,8 @@ class Recording:
         finished: list[Any] = []
         for number in range(self.events):
             device, kind, offset, length, place = self._journal[number * 5 : number * 5 + 5]
+            if self._beside:
+                self._now = self._beside[self._beside_at[number]]
             if kind == _MARK:
                 finished.append(self.marks[offset])
                 if not any(pending):
@@ -130,6 +144,10 @@ class Recording:
     def _apply(self, device: int, event: tuple[int, int, int, int]) -> None:
         kind, offset, length, place = event
         image = self._images[device]
+        if kind == _RESIZE:
+            image.resize(length)
+            return
+        length = min(length, image.size - offset)
         if kind == _ZERO:
             image.write_zeros(offset, length)
             return
@@ -147,7 +165,7 @@ class Recording:
             at = offset
             while at < offset + length:
                 end = min((at // atomic + 1) * atomic, offset + length)
-                if kind == _ZERO:
+                if kind in (_ZERO, _RESIZE):
                     end = offset + length
                 if chance.random() < share:
                     kept.append((kind, at, end - at, place + at - offset))
@@ -163,7 +181,7 @@ class Recording:
             for event in events:
                 device.apply(*event)
             devices[label] = device
-        return Crash(what, devices, list(finished))
+        return Crash(what, devices, list(finished), self._now)
 
     def close(self) -> None:
         os.close(self._spool)
@@ -178,10 +196,11 @@ class Crash:
     what: str
     devices: dict[str, BlockDevice]
     finished: list[Any] = field(default_factory=list)
+    beside: Any = None
 
 
 class RecordingDevice(BlockDevice):
-    """Passes all requests on to *inner* and records them. Its size is fixed."""
+    """Passes all requests on to *inner* and records them."""
 
     def __init__(self, recording: Recording, inner: BlockDevice, index: int) -> None:
         self.recording = recording
@@ -229,6 +248,14 @@ class RecordingDevice(BlockDevice):
     def data_ranges(self, offset: int = 0, length: int | None = None) -> Iterator[tuple[int, int]]:
         return self.inner.data_ranges(offset, length)
 
+    def resize(self, size: int) -> None:
+        """Make the device larger, and that durable, as :meth:`FileDevice.resize` does."""
+        assert isinstance(self.inner, FileDevice)
+        self.inner.resize(size)
+        self.size = self.inner.size
+        self.recording.note(self.index, _RESIZE, 0, size)
+        self.recording.note(self.index, _FLUSH)
+
     def close(self) -> None:
         self.inner.close()
 
@@ -246,7 +273,17 @@ class CrashDevice(BlockDevice):
         """Block number -> its place in the spool, its bytes, or None for zeros."""
 
     def apply(self, kind: int, offset: int, length: int, place: int) -> None:
-        """Put one recorded write or discard over the image."""
+        """Put one recorded write, discard or change of size over the image."""
+        if kind == _RESIZE:
+            self.size = length
+            return
+        length = min(length, self.size - offset)
+        first, last = -(-offset // BLOCK), (offset + length) // BLOCK
+        if kind == _ZERO and last - first > 1:
+            self.blocks.update(dict.fromkeys(range(first, last)))
+            self.apply(_ZERO, offset, first * BLOCK - offset, 0)
+            self.apply(_ZERO, last * BLOCK, offset + length - last * BLOCK, 0)
+            return
         at = offset
         while at < offset + length:
             block, within = divmod(at, BLOCK)
@@ -261,7 +298,7 @@ class CrashDevice(BlockDevice):
     def _content(self, block: int) -> bytes | bytearray:
         if block not in self.blocks:
             start = block * BLOCK
-            return self.image.read(start, min(BLOCK, self.size - start)).ljust(BLOCK, b"\0")
+            return self.image.read(start, max(min(BLOCK, self.image.size - start), 0)).ljust(BLOCK, b"\0")
         found = self.blocks[block]
         if found is None:
             return bytes(BLOCK)
@@ -277,7 +314,7 @@ class CrashDevice(BlockDevice):
     def read(self, offset: int, length: int) -> bytes:
         self.check_range(offset, length)
         first, last = offset // BLOCK, -(-(offset + length) // BLOCK)
-        if self.blocks.keys().isdisjoint(range(first, last)):
+        if offset + length <= self.image.size and self.blocks.keys().isdisjoint(range(first, last)):
             return self.image.read(offset, length)
         whole = b"".join(bytes(self._content(block)) for block in range(first, last))
         return whole[offset - first * BLOCK : offset - first * BLOCK + length]
@@ -299,6 +336,18 @@ class CrashDevice(BlockDevice):
                 self._own(block)[within : within + take] = view[at : at + take]
             at += take
 
+    def data_ranges(self, offset: int = 0, length: int | None = None) -> Iterator[tuple[int, int]]:
+        """As the base class says: what the image has, and what lies over it."""
+        end = self.size if length is None else offset + length
+        self.check_range(offset, end - offset)
+        below = min(end, self.image.size)
+        pieces = list(self.image.data_ranges(offset, below - offset)) if below > offset else []
+        for block, content in self.blocks.items():
+            start, stop = max(block * BLOCK, offset), min((block + 1) * BLOCK, end)
+            if content is not None and start < stop:
+                pieces.append((start, stop - start))
+        yield from merged(sorted(pieces))
+
     def flush(self) -> None:
         """Nothing to do: the device lives in memory."""
 
@@ -309,3 +358,6 @@ class CrashDevice(BlockDevice):
     def discard(self, offset: int, length: int) -> None:
         self.check_range(offset, length)
         self.apply(_ZERO, offset, length, 0)
+
+    def write_zeros(self, offset: int, length: int) -> None:
+        self.discard(offset, length)

@@ -210,6 +210,10 @@ class PoolBackend(ABC):
         """What a check of the store should report about the devices below the pool."""
         return []
 
+    def interrupted(self) -> str:
+        """A change below the pool that was interrupted, and that the next one completes; "" without one."""
+        return ""
+
     def missing_disks(self, devices: PoolDevices) -> tuple[list[str], bool]:
         """Disks below the open pool that are not there, and whether some of it lies on them."""
         return [], False

@@ -40,6 +40,9 @@ def check(
     found.looked_at.append(("record", f"{state.path}, {'damaged' if wrong else 'sound'}"))
     with suppress(LamellaError):  # the pool's opening below says it
         found.problems.extend(backend.problems())
+        interrupted = backend.interrupted()
+        if interrupted:
+            found.looked_at.append(("interrupted", interrupted))
     try:
         devices = open_devices()
     except LamellaError as error:

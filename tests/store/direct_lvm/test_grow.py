@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.cli.main import main
+from lamella.driver.direct_lvm.group import Disks
 from lamella.store import Store
 from tests.store.direct_lvm.groups import MIB, disk, lvm
 from tests.support.stores import KERNEL, assert_sound, assert_sound_for_real_tools, disks_of, set_up, state_of
@@ -84,3 +85,56 @@ def test_growing_by_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     lvm("lvextend", "--use-policies", "docker/thinpool")
     with Store.open(root) as store:
         assert store.info().data_total == again
+
+
+@pytest.mark.direct_lvm
+@pytest.mark.user_engine  # LVM2's udev rules look at disks of the kernel's, and update them
+def test_a_disk_with_the_groups_earlier_text(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a power cut between the commits to two disks leaves it. LVM2 writes the newest text to both with its
+    next change of the group (vgck(8), --updatemetadata); so does the next command that writes."""
+    disk = disks_of(root)[1]
+    before = area_of(disk)
+    Store.grow(root, data="+4M")
+    assert area_of(disk) != before
+    put_area(disk, before)
+    assert main(["check", "--root", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert f"interrupted: a change of volume group docker, whose earlier state is still on {disk}" in said
+    with Store.open(root) as store:
+        store.create("sample")
+    assert main(["check", "--root", str(root)]) == 0
+    assert "interrupted" not in capsys.readouterr().out
+    disks = Disks(root)
+    session, found = disks.find("docker", disks_of(root))
+    with session:
+        assert found.notices == found.stale == []
+
+
+@pytest.mark.direct_lvm
+@pytest.mark.user_engine
+def test_two_texts_of_one_age_are_left_to_the_administrator(root: Path) -> None:
+    os.environ["LAMELLA_ROOT"] = str(root)
+    disks = disks_of(root)
+    before = [area_of(disk) for disk in disks]
+    Store.grow(root, data="+4M")
+    grown = area_of(disks[0])
+    for each, area in zip(disks, before, strict=True):
+        put_area(each, area)
+    lvm("vgchange", "--addtag", "x", "docker")
+    tagged = area_of(disks[1])
+    put_area(disks[0], grown)
+    with Store.open(root) as store:
+        store.create("sample")
+        assert any("mismatch" in problem for problem in store.check().problems)
+    assert (area_of(disks[0]), area_of(disks[1])) == (grown, tagged)
+
+
+def area_of(disk: Path) -> bytes:
+    """The label and the metadata area in front of the first extent."""
+    with disk.open("rb") as file:
+        return file.read(MIB)
+
+
+def put_area(disk: Path, area: bytes) -> None:
+    with disk.open("r+b") as file:
+        file.write(area)

@@ -22,6 +22,7 @@ from lamella.driver.direct_lvm.group import (
     check_unused_by_lvm,
     copy_metadata,
     disks_and_volumes,
+    has_older_copies,
     missing_disks,
     open_disk,
     open_pool,
@@ -335,11 +336,28 @@ class DirectLvm(PoolBackend):
     def _open(self, record: Record, *, read_only: bool, shared: bool = False) -> VolumeDevices:
         disks = self.activation.shared_disks() if shared else self.disks
         session, found = disks.find(record.group, record.disks)
+        if found.stale and not read_only:
+            session.close()
+            self._renew_older_copies(record)
+            session, found = disks.find(record.group, record.disks)
         group = found.group
         devices = open_pool(session, found, record.pool, read_only=read_only, shared=shared)
         self._found = (group.uuid, group.lvs[record.pool].uuid, [disk.path for disk in found.disks.values()])
         self._opened = devices
         return devices
+
+    def _renew_older_copies(self, record: Record) -> None:
+        """Write the group's text over older copies of it, as an interrupted change leaves them.
+
+        LVM2 does so with the next change of the group. Where there is anything else that is odd, it is left
+        to the administrator.
+        """
+        from lamella.lvm.operations.group_restore import update_metadata
+
+        session, _ = self.disks.find(record.group, record.disks)
+        with contextlib.suppress(LamellaError), session, session.editing(record.group) as found:
+            if has_older_copies(found):
+                update_metadata(session, found)
 
     def replace_metadata(self, repaired: Path) -> str:
         from lamella.lvm.operations.pool_repair import repair_pool
@@ -445,7 +463,24 @@ class DirectLvm(PoolBackend):
             return []
         session, found = self.disks.find(record.group, record.disks)
         with session:
-            return [notice.message for notice in (*session.scan.notices, *found.notices)]
+            notices = [*session.scan.notices, *found.notices]
+            if has_older_copies(found):
+                notices = [notice for notice in notices if notice.kind != "stale"]
+            return [notice.message for notice in notices]
+
+    def interrupted(self) -> str:
+        record = self._record()
+        if record is None:
+            return ""
+        session, found = self.disks.find(record.group, record.disks)
+        with session:
+            disks = sorted({copy.disk.path for copy in found.stale})
+            if not has_older_copies(found):
+                return ""
+        return (
+            f"a change of volume group {record.group}, whose earlier state is still on {', '.join(disks)}; "
+            "the next command that changes the store writes the present one there"
+        )
 
     # -- removing --------------------------------------------------------------------------------
 

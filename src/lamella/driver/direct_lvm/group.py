@@ -132,6 +132,14 @@ def pool_of(found: FoundGroup, name: str) -> tuple[LogicalVolume, ThinPoolSegmen
     return lv, lv.thin_pool
 
 
+def has_older_copies(found: FoundGroup) -> bool:
+    """Whether some disks have an older text of the group, as an interrupted change leaves it, and all else is
+    in order. LVM2 writes the newest one to them with its next change of the group."""
+    older = [copy for copy in found.stale if copy.group and copy.group.seqno < found.group.seqno]
+    odd = found.outdated or found.damaged or found.partial or len(older) < len(found.stale)
+    return bool(older) and not odd
+
+
 def check_unused_by_lvm(found: FoundGroup, lv: LogicalVolume, segment: ThinPoolSegment) -> None:
     """Raise :class:`UnsupportedError` where LVM itself has thin volumes in the pool, which has one owner."""
     own = [volume.name for volume in found.group.thin_volumes(lv)]

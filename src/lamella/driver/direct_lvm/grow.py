@@ -44,7 +44,6 @@ class GroupGrowth:
                 return self._grow(session, found, data, metadata, only_disks=bool(paths))
 
     def _session(self, paths: Sequence[str]) -> Session:
-        from lamella.driver.direct_lvm.group import open_disk
         from lamella.lvm.disks.disk import open_shared
         from lamella.lvm.session.session import Session
 
@@ -54,7 +53,7 @@ class GroupGrowth:
         return Session(
             list(dict.fromkeys([*known, *paths])),
             self.disks.environment,
-            opener=open_disk if self.activator is None else open_shared,
+            opener=self.disks.opener if self.activator is None else open_shared,
             activator=self.activator,
         )
 
