@@ -160,7 +160,6 @@ def test_hyphens_in_names_and_values_after_equals() -> None:
     args = _parse("lvextend --use-policies vg/pool")
     assert args.has("usepolicies")
     assert _parse("lvs --report-format=json").text("reportformat") == "json"
-    assert _parse("lvs --no_headings").has("noheadings")
 
 
 def test_options_after_arguments_and_double_dash() -> None:

@@ -178,6 +178,19 @@ def few_areas(disks: Disks) -> None:
     )
 
 
+def mixed(disks: Disks) -> None:
+    """Linear, striped and thin volumes in one group, and a disk that is left over."""
+    a, b, c, *_ = disks.devices
+    _real(
+        disks,
+        f"vgcreate -s1m vg {a} {b} {c}",
+        "lvcreate -L8m -n lin vg",
+        "lvcreate -L12m -n str -i2 vg",
+        "lvchange -pr vg/str",
+    )
+    _ours(disks, "lvcreate -an --type thin-pool -L16m -n pool vg", "lvcreate -an -V10m -T vg/pool -n th")
+
+
 STARTS: tuple[Callable[[Disks], None], ...] = (
     empty, orphans, volumes, volumes, volumes, two, thin, thin, partial, lost_unused, returned,
     partial_thin, removed_meanwhile, duplicates, same_names, others, few_areas,

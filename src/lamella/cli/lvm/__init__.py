@@ -50,6 +50,7 @@ def main_lvm(command: str, argv: Sequence[str]) -> int:
 def _run(command: str, args: Arguments, argv: Sequence[str]) -> int:
     from lamella.cli.lvm.context import Context
     from lamella.cli.lvm.errors import BadCommand
+    from lamella.cli.lvm.syntax.parse import ArgumentFault
 
     context: Context | None = None
     try:
@@ -63,10 +64,17 @@ def _run(command: str, args: Arguments, argv: Sequence[str]) -> int:
             context.console.warn(
                 "TEST MODE: Metadata will NOT be updated and volumes will not be (de)activated."
             )
+        if args.has("partial"):
+            context.console.warn("PARTIAL MODE. Incomplete logical volumes will be processed.")
+        if args.text("activationmode", "degraded") not in ("partial", "degraded", "complete"):
+            raise BadCommand("Invalid activation mode given.")
         module = import_module(f"lamella.cli.lvm.{COMMANDS[command]}")
         run: Callable[[Context], None] = getattr(module, command)
         run(context)
         sys.stdout.flush()
+    except ArgumentFault as fault:
+        sys.stderr.write("".join(f"{line}\n" for line in fault.lines))
+        return fault.exit_code
     except BadCommand as error:
         _say(error)
         sys.stderr.write(f"  Run `{command} --help' for more information.\n")

@@ -11,6 +11,7 @@ from lamella.cli.lvm import settings
 from lamella.cli.lvm.console import Console, error_lines
 from lamella.cli.lvm.disks_to_scan import find_devices
 from lamella.cli.lvm.errors import Unusable
+from lamella.cli.lvm.names import check_group_name
 from lamella.errors import LamellaError
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class Context:
         """:meth:`Session.editing`, with LVM2's last line where the group cannot be used or changed."""
         from lamella.lvm.session.session import EXPORTED
 
+        check_group_name(name)
         with ExitStack() as held:
             try:
                 found = held.enter_context(self.session.editing(name, **allowed))

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import Failed
-from lamella.cli.lvm.lv_options import read_ahead
+from lamella.cli.lvm.lv_options import device_number, policy, read_ahead
+from lamella.cli.lvm.syntax.parse import ArgumentFault
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.cli.lvm.vg_options import metadata_profile
 from lamella.errors import LamellaError
@@ -14,7 +15,7 @@ from lamella.errors import LamellaError
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
     from lamella.lvm.disks.scan import FoundGroup
-    from lamella.lvm.format.model import LogicalVolume
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
     from lamella.lvm.operations.lv_changes import LvChanges
 
 CHANGES = (
@@ -23,7 +24,6 @@ CHANGES = (
     "discards",
 )  # fmt: skip
 """Options that change metadata; the others change devices in the kernel."""
-OF_POOLS = ("zero", "discards", "errorwhenfull")
 UNSUPPORTED = (
     "compression", "deduplication", "cachemode", "cachepolicy", "cachesettings", "minrecoveryrate",
     "maxrecoveryrate", "vdosettings", "writebehind", "writemostly", "resync", "syncaction", "rebuild",
@@ -31,96 +31,125 @@ UNSUPPORTED = (
 """For RAID, cache and VDO volumes, which only LVM2 changes."""
 
 
+REQUIRED = {
+    **dict.fromkeys(("zero", "discards", "errorwhenfull"), "thinpool"),
+    **dict.fromkeys(("cachemode", "cachepolicy", "cachesettings"), "cache cachepool writecache"),
+    **dict.fromkeys(("minrecoveryrate", "maxrecoveryrate"), "raid"),
+    **dict.fromkeys(("writemostly", "writebehind"), "raid1"),
+}
+"""The kinds of volumes that options are for, in LVM2's words."""
+OF_VDO = ("compression", "deduplication")
+OF_KERNEL = ("monitor", "poll")
+EXCLUSIVE = (("contiguous", "alloc"), ("metadataprofile", "detachprofile"))
+
+
 def lvchange(context: Context) -> None:
     """Change properties of volumes."""
     args = context.args
+    for one, other in EXCLUSIVE:
+        if args.has(one) and args.has(other):
+            raise ArgumentFault([f"  Command does not accept option combination: --{one}  with --{other} "])
     profile = metadata_profile(context)
+    changing = any(args.has(name) for name in (*CHANGES, *UNSUPPORTED))
+    if changing and args.has("activate"):
+        context.console.warn("WARNING: Combining activation change with other commands is not advised.")
     for chosen in choose_volumes(context, args.positionals):
         lvs = volumes_of(context, chosen)
         if not lvs:
             continue
-        if not any(args.has(name) for name in (*CHANGES, *UNSUPPORTED)):
+        if not changing:
             _of_kernel(context, chosen.found, lvs)
             continue
+        lvs.sort(key=lambda lv: lv.thin_pool is None)  # pools come first
         names = [lv.name for lv in lvs]
+        named = chosen.lvs is not None
         try:
             with context.editing(chosen.found.group.name, missing_ok=True) as found:
                 for name in names:
-                    _change(context, found, found.group.lvs[name], profile)
+                    _change(context, found, found.group.lvs[name], profile, named)
+                if any(args.has(name) for name in ("activate", *OF_KERNEL)):
+                    _of_kernel(context, found, [found.group.lvs[name] for name in names])
         except LamellaError as error:
             context.console.fail_with(error)
 
 
-def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str | None) -> None:
+def _check(context: Context, full: str, group: VolumeGroup, lv: LogicalVolume) -> None:
+    """Raise for options that are not for this kind of volume, and for hidden volumes."""
+    args = context.args
+    refused = f"Command not permitted on LV {full}."
+    for name in OF_VDO:
+        if args.has(name):
+            raise Failed(f"Unable to change {name} for non VDO volume {full}.")
+    for name, kinds in REQUIRED.items():
+        if args.has(name) and (kinds != "thinpool" or lv.thin_pool is None):
+            raise Failed(f"Command on LV {full} uses options that require LV types {kinds} .\n{refused}")
+    if any(args.has(name) for name in UNSUPPORTED):
+        raise Failed(f"Command on LV {full} does not accept LV type {lv.kind}.\n{refused}")
+    if args.has("permission") and lv.thin_pool is not None:
+        raise Failed(f"Command on LV {full} uses options invalid with LV type thinpool.\n{refused}")
+    roles = [role for _user, segment, role in group.users().get(lv.name, ()) if segment.kind == "thin-pool"]
+    if not group.is_visible(lv) and "pool" not in roles:
+        raise Failed(f"Operation not permitted on hidden LV {full}.")
+
+
+def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str | None, named: bool) -> None:
     from lamella.lvm.operations.lv_changes import change_lv
 
     args = context.args
     full = f"{found.group.name}/{lv.name}"
+    if args.yes("persistent") and lv.thin_pool is not None:
+        said = f"Command on LV {full} with invalid LV type thinpool."
+        if named:
+            context.console.fail(f"{said}\nCommand not permitted on LV {full}.")
+        else:
+            context.console.warn(said)
+        return
     try:
-        if any(args.has(name) for name in UNSUPPORTED):
-            raise Failed(
-                f"Command on LV {full} does not accept LV type {lv.kind}.\n"
-                f"Command not permitted on LV {full}."
-            )
-        if any(args.has(name) for name in OF_POOLS) and lv.thin_pool is None:
-            raise Failed(
-                f"Command on LV {full} uses options that require LV types thinpool .\n"
-                f"Command not permitted on LV {full}."
-            )
-        changes = _changes(context, full, lv, profile)
+        _check(context, full, found.group, lv)
+        changes = _changes(context, profile)
         moves = changes.minor is not None and context.session.is_active(found, lv.name)
         if moves:
             question = f"Logical volume {full} will be deactivated temporarily. Continue? [y/n]: "
             if not context.console.confirm(question):
                 raise Failed(f"{full} device number not changed.")
             context.session.deactivate(found, [lv.name])
-        changed = change_lv(context.session, found, lv, changes)
+        changed = change_lv(context.session, found, lv, changes, context.console.fail_with)
         if moves:
             context.session.activate(found, [lv.name])
     except LamellaError as error:
         context.console.fail_with(error)
         return
-    repeated = (
-        "addtag", "deltag", "setactivationskip", "setautoactivation", "metadataprofile", "detachprofile",
-    )  # fmt: skip
-    if not changed and any(args.has(name) for name in repeated):
+    rewritten = ("addtag", "deltag", "setactivationskip", "metadataprofile", "detachprofile")
+    if not changed and any(args.has(name) for name in rewritten):
         context.session.commit(found, ())  # as LVM2, which writes tags whether they are new or not
         changed = True
-    if changed:
+    if (changed or args.has("setautoactivation")) and not args.yes("persistent"):
         context.console.print(f"Logical volume {full} changed.")
 
 
-def _changes(context: Context, full: str, lv: LogicalVolume, profile: str | None) -> LvChanges:
+def _changes(context: Context, profile: str | None) -> LvChanges:
     from lamella.lvm.operations.lv_changes import LvChanges
 
     args = context.args
-    policy = args.text("alloc") or None
+    wanted = policy(context) or "inherit" if args.has("alloc") else None
     if args.has("contiguous"):
-        policy = "contiguous" if args.yes("contiguous") else "inherit"
-    writable = None
-    if args.has("permission"):
-        writable = args.text("permission") == "rw"
-        if writable == lv.writable:
-            raise Failed(f'Logical volume "{full}" is already {"writable" if writable else "read only"}.')
+        wanted = "contiguous" if args.yes("contiguous") else "inherit"
     ahead = None
     if args.has("readahead"):
         sectors = read_ahead(context)
-        if sectors == lv.read_ahead:
-            shown = "auto" if sectors is None else "none" if sectors == 0 else str(sectors)
-            raise Failed(f"Read ahead is already {shown} for {full}.")
         ahead = -1 if sectors is None else sectors
-    minor = None
+    major, minor = None, None
     if args.has("persistent"):
-        minor = args.number("minor") if args.yes("persistent") else -1
+        major, minor = device_number(context) if args.yes("persistent") else (None, -1)
     return LvChanges(
-        writable,
-        policy,
+        args.text("permission") == "rw" if args.has("permission") else None,
+        wanted,
         args.tags("addtag"),
         args.tags("deltag"),
         profile,
         ahead,
         minor,
-        args.number("major") if args.has("major") else 0,
+        major,
         args.yes("setactivationskip") if args.has("setactivationskip") else None,
         args.yes("setautoactivation") if args.has("setautoactivation") else None,
         args.yes("zero") if args.has("zero") else None,
@@ -141,9 +170,12 @@ def _of_kernel(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) ->
         refresh(context, found, lvs)
         return
     view = context.view(found)
+    activating = context.config.flag("global/activation")
     if args.has("monitor"):
         monitor(context, found, lvs)
     for lv in lvs:
-        active = view.active(lv)
-        if (args.has("poll") and not active) or (args.has("monitor") and not active and lv.thin_pool is None):
+        active = view.active(lv) or context.session.has_device(found, lv.name)
+        # Where there is no kernel, pools are used without being active.
+        used = lv.thin_pool is not None and context.activator is None and activating
+        if not active and (args.has("poll") or (args.has("monitor") and not used)):
             context.console.fail(f"Logical volume {found.group.name}/{lv.name} is not active.")

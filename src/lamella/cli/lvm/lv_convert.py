@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm import pool_options
 from lamella.cli.lvm.errors import BadCommand, Failed
+from lamella.cli.lvm.lv_options import read_ahead
 from lamella.cli.lvm.lv_sizes import named_ranges
-from lamella.cli.lvm.names import one_volume, volume_name
+from lamella.cli.lvm.names import volume_name, volume_to_convert
 from lamella.cli.lvm.vg_options import metadata_profile
 from lamella.errors import UnsupportedError
 
@@ -48,7 +50,7 @@ def lvconvert(context: Context) -> None:
 def _find(found: FoundGroup, name: str) -> LogicalVolume:
     lv = found.group.lvs.get(name)
     if lv is None:
-        raise Failed(f"Failed to find logical volume {found.group.name}/{name}")
+        raise Failed(f'Failed to find logical volume "{found.group.name}/{name}"')
     return lv
 
 
@@ -67,7 +69,7 @@ def _to_pool(context: Context) -> None:
         text, disks = args.text("thinpool"), args.positionals
     else:
         text, disks = args.positionals[0], args.positionals[1:]
-    group, name = one_volume(context, text)
+    group, name = volume_to_convert(text)
     metadata = _metadata_name(context, group)
     profile = metadata_profile(context) or ""
     with context.editing(group) as found:
@@ -86,9 +88,8 @@ def _convert(
     from lamella.lvm.operations.thin_pools import convert_to_pool
 
     group = found.group
-    request = pool_options.pool_request(
-        context, found, profile, named_ranges(context, found, disks), stripes=False
-    )
+    request = pool_options.pool_request(context, found, profile, named_ranges(context, found, disks))
+    request = replace(request, read_ahead=read_ahead(context))
     other = _find(found, metadata) if metadata else None
     full = f"{group.name}/{lv.name}"
     both = f"{full} and {group.name}/{metadata}" if metadata else full
@@ -106,7 +107,7 @@ def _convert(
 
 
 def _swap(context: Context) -> None:
-    group, name = one_volume(context, context.args.positionals[0])
+    group, name = volume_to_convert(context.args.positionals[0])
     metadata = _metadata_name(context, group)
     with context.editing(group) as found:
         _swap_in(context, found, _find(found, name), metadata)
@@ -128,7 +129,7 @@ def _swap_in(context: Context, found: FoundGroup, pool: LogicalVolume, metadata:
 def _repair(context: Context) -> None:
     from lamella.lvm.operations.pool_repair import repair_pool
 
-    group, name = one_volume(context, context.args.positionals[0])
+    group, name = volume_to_convert(context.args.positionals[0])
     with context.editing(group) as found:
         lv = _find(found, name)
         full = f"{group}/{name}"

@@ -123,11 +123,11 @@ def _remove(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool)
         if inside and not asked:
             count = len(inside)
             question = (
-                f'Removing pool "{group.name}/{lv.name}" will remove {count} dependent volume(s). '
+                f"Removing pool {group.name}/{lv.name} will remove {count} dependent volume(s). "
                 "Proceed? [y/n]: "
             )
             if not context.console.confirm(question):
-                raise Failed(f'Logical volume "{lv.name}" not removed.')
+                raise Failed(f"Logical volume {group.name}/{lv.name} not removed.")
         for one in (*inside, lv):
             _deactivate(context, found, one, asked)
         names = [one.name for one in inside]

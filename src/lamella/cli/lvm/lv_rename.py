@@ -6,11 +6,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import BadCommand, Failed
-from lamella.cli.lvm.names import group_name, volume_name
+from lamella.cli.lvm.names import skip_dev
 from lamella.lvm.format.names import is_valid_name, longest_volume_name, reserved_reason
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
+
+NO_GROUP = "Please provide a valid volume group name"
 
 
 def lvrename(context: Context) -> None:
@@ -29,27 +31,48 @@ def lvrename(context: Context) -> None:
 
 
 def _names(context: Context) -> tuple[str, str, str]:
+    """(group, old, new). Raises :class:`BadCommand` where they do not go together, in LVM2's order."""
     places = context.args.positionals
-    if len(places) == 3:
-        group = group_name(places[0])
-        old_named, new_named = volume_name(places[1]), volume_name(places[2])
-    else:
-        old_named, new_named = volume_name(places[0]), volume_name(places[1])
-        if not old_named.lv:
-            raise BadCommand("Path required for Logical Volume")
-        group = old_named.vg
-    for named in (old_named, new_named):
-        if named.lv and named.vg != group:
+    group = _group(places[0]) if len(places) > 2 else ""
+    old = skip_dev(places[-2])
+    if not group:
+        vg, slash, _lv = old.partition("/")
+        if not slash:
             raise BadCommand(
-                f'Logical volume names must have the same volume group ("{group}" or "{named.vg}")'
+                f'Path required for Logical Volume "{old}".\nPlease provide a valid volume group name'
             )
-    old, new = (named.lv or named.vg for named in (old_named, new_named))
-    if len(new) > (longest := longest_volume_name(group) + 1):
-        raise BadCommand(f'New logical volume name "{new}" may not exceed {longest} characters.')
-    if not is_valid_name(new):
-        raise BadCommand(f'New logical volume name "{new}" is invalid')
-    if reason := reserved_reason(new):
-        raise BadCommand(reason)
+        if old.count("/") > 1:
+            raise BadCommand(f'"{old}": Invalid path for Logical Volume.\n{NO_GROUP}')
+        group = _group(vg)
+    vg, slash, rest = old.partition("/")
+    if slash:
+        if vg != group:
+            raise BadCommand(f'Please use a single volume group name ("{group}" or "{vg}")')
+        old = rest
+    vg, slash, new = skip_dev(places[-1]).partition("/")
+    if not slash:
+        new = vg
+    elif vg != group:
+        raise BadCommand(f'Logical volume names must have the same volume group ("{group}" or "{vg}")')
+    _check_new(group, new)
     if old == new:
         raise BadCommand("Old and new logical volume names must differ")
     return group, old, new
+
+
+def _group(text: str) -> str:
+    name = skip_dev(text)
+    if "/" not in name and not is_valid_name(name):
+        raise BadCommand(NO_GROUP)
+    return name
+
+
+def _check_new(group: str, name: str) -> None:
+    if not name:
+        raise BadCommand("New logical volume name may not be blank")
+    if len(name) > (longest := longest_volume_name(group) + 1):
+        raise BadCommand(f'New logical volume name "{name}" may not exceed {longest} characters.')
+    if not is_valid_name(name):
+        raise BadCommand(f'New logical volume name "{name}" is invalid')
+    if reason := reserved_reason(name):
+        raise BadCommand(reason)

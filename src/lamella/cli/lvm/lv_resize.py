@@ -7,17 +7,26 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.cli.lvm import pool_options
-from lamella.cli.lvm.errors import BadCommand, Failed
+from lamella.cli.lvm.errors import Failed
 from lamella.cli.lvm.lv_options import policy
-from lamella.cli.lvm.lv_sizes import check_size_options, extents_to_resize, named_ranges
+from lamella.cli.lvm.lv_sizes import (
+    check_size_options,
+    extents_to_resize,
+    named_ranges,
+    refuse_zero,
+    whole_extents,
+)
 from lamella.cli.lvm.names import one_volume
 from lamella.errors import NoSpaceError
 from lamella.lvm.disks.fsadm import FileSystem, check, find_file_system, grow, shrink
 from lamella.lvm.format.names import dm_name
 from lamella.lvm.format.segments import StripedSegment
+from lamella.lvm.operations.extent_ranges import free_in
 from lamella.lvm.report.units import human
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lamella.cli.lvm.context import Context
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume
@@ -25,27 +34,38 @@ if TYPE_CHECKING:
     from lamella.lvm.operations.lv_resize import GrowRequest
 
 
+NOT_ZERO = ("extents", "poolmetadatasize", "size", "stripes", "stripesize")
+
+
 def lvresize(context: Context) -> None:
     """Extend or reduce a volume; what lies after its new end is lost."""
     args = context.args
-    group, name = one_volume(context, args.positionals[0])
+    refuse_zero(args, NOT_ZERO)
+    group, name = one_volume(args.positionals[0])
     disks = args.positionals[1:]
-    check_size_options(context)
+    if args.has("usepolicies"):
+        if args.has("size") or args.has("extents"):
+            context.console.print("Ignoring size parameters with --use-policies.")
+    else:
+        check_size_options(context)
     with context.editing(group) as found:
         lv = found.group.lvs.get(name)
         if lv is None:
             raise Failed(f"Logical volume {name} not found in volume group {group}.")
+        pool_lv = _pool_of_data(found, lv)
         if args.has("usepolicies"):
             changed = _by_policy(context, found, lv, disks)
-        elif lv.thin_pool is not None:
-            changed = _pool(context, found, lv, disks)
+        elif _is_pool_metadata(found, lv):
+            changed = _pool_metadata(context, found, lv, disks)
+        elif pool_lv.thin_pool is not None:
+            changed = _pool(context, found, pool_lv, disks)
         else:
             changed = _volume(context, found, lv, disks)
         if changed:
-            context.console.notices(pool_options.overprovisioning(context, found, lv))
+            context.console.notices(pool_options.overprovisioning(context, found, pool_lv))
             node = f"/dev/mapper/{dm_name(group, name)}"
     if changed:
-        shown = name
+        shown = pool_lv.name
         if (
             lv.thin_pool is not None
             and args.has("poolmetadatasize")
@@ -53,25 +73,44 @@ def lvresize(context: Context) -> None:
         ):
             shown = lv.thin_pool.metadata
         context.console.print(f"Logical volume {group}/{shown} successfully resized.")
-        if args.has("resizefs") and not context.test:
+        if args.has("resizefs") and not context.test and pool_lv.thin_pool is None:
             grow(find_file_system(node))
+
+
+def _pool_of_data(found: FoundGroup, lv: LogicalVolume) -> LogicalVolume:
+    """The thin pool whose data volume *lv* is, as which it is resized; or else *lv* itself."""
+    for user, segment, role in found.group.users().get(lv.name, ()):
+        if segment.kind == "thin-pool" and role == "pool":
+            return user
+    return lv
+
+
+def _is_pool_metadata(found: FoundGroup, lv: LogicalVolume) -> bool:
+    users = found.group.users().get(lv.name, ())
+    return any(segment.kind == "thin-pool" and role == "metadata" for _user, segment, role in users)
 
 
 lvextend = lvreduce = lvresize
 """They refuse sizes in the other direction: see :func:`_check_direction`."""
 
 
-def _request(context: Context, ranges: PvRanges | None, approximate: bool) -> GrowRequest:
+def _request(
+    context: Context, ranges: PvRanges | None, approximate: bool, stripes: tuple[int, int] = (0, 0)
+) -> GrowRequest:
     from lamella.lvm.operations.lv_resize import GrowRequest
 
-    args = context.args
-    stripes = args.number("stripes")
-    size = args.size("stripesize")
-    if stripes > 1 and not size:
-        size = context.config.number("metadata/stripesize") * 1024
-        context.console.print(f"Using default stripesize {human(size)}")
     tags = tuple(context.config.strings("allocation/cling_tag_list"))
-    return GrowRequest(stripes, size, policy(context), ranges, approximate, tags)
+    return GrowRequest(*stripes, policy(context), ranges, approximate, tags)
+
+
+def _check_kind(context: Context, lv: LogicalVolume) -> None:
+    """Refuse ``--type`` and ``--mirrors`` of something else than the volume has."""
+    args = context.args
+    kind = args.text("type").replace("linear", "striped")
+    if kind and kind != lv.segments[-1].kind:
+        raise Failed(f"VolumeType does not match ({args.text('type')}).")
+    if args.number("mirrors"):
+        raise Failed("Cannot vary number of mirrors in LV yet.")
 
 
 def _file_system(context: Context, found: FoundGroup, lv: LogicalVolume) -> FileSystem | None:
@@ -113,17 +152,19 @@ def _volume(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[
     if args.has("poolmetadatasize"):
         raise Failed("--poolmetadatasize can be used only with thin pools.")
     check_resizable(group, lv)
-    ranges = named_ranges(context, found, disks)
+    _check_kind(context, lv)
     now = lv.extents
-    if args.has("size") or args.has("extents"):
-        wanted, sign, approximate = extents_to_resize(context, group, lv, ranges)
-    else:
-        wanted, sign, approximate = now + _free_in(found, ranges), "+", True
+    wanted, sign, approximate, ranges = _wanted(context, found, lv, disks)
     if wanted <= 0:
-        raise Failed(f"New size of 0 not permitted for {group.name}/{lv.name}.")
-    wanted = _on_stripes(context, lv, wanted)
+        raise Failed("New size of 0 not permitted.")
     if wanted != now or not args.has("resizefs"):
         _check_direction(context, now, wanted, sign)
+    stripes = _stripes(context, found, lv) if wanted > now else (0, 0)
+    if wanted < now:
+        _ignore_options(context, disks)
+    wanted = _on_stripes(context, lv, wanted, stripes[0])
+    if wanted == now and not args.has("resizefs"):
+        raise Failed(f"New size ({wanted} extents) matches existing size ({now} extents)")
     system = _file_system(context, found, lv)
     if wanted < now and system is None:
         _confirm_reduction(context, found, lv, wanted)
@@ -131,53 +172,83 @@ def _volume(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[
         raise NoSpaceError(f"Insufficient free space: {wanted - now} extents needed, but only 0 available")
     if wanted < now and system is not None:
         shrink(system, wanted * group.extent_size, confirm=context.console.confirm)
-    resize_lv(context.session, found, lv, wanted, _request(context, ranges, approximate))
+    resize_lv(context.session, found, lv, wanted, _request(context, ranges, approximate, stripes))
     _say_changed(context, found, lv.name, now, lv.extents)
     return True
 
 
-def _free_in(found: FoundGroup, ranges: PvRanges | None) -> int:
-    """Free extents in the named ranges: ``lvextend VG/LV PV`` takes all of them."""
-    if ranges is None:
-        return found.group.free_extents()
-    total = 0
-    for pv, runs in ranges:
-        for start, count in found.group.free_ranges(pv):
-            for first, length in runs:
-                total += max(min(start + count, first + length) - max(start, first), 0)
-    return total
+def _wanted(
+    context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]
+) -> tuple[int, str, bool, PvRanges | None]:
+    """(new length in extents, sign, whether less will do, disks to use)."""
+    ranges = named_ranges(context, found, disks)
+    if context.args.has("size") or context.args.has("extents"):
+        return *extents_to_resize(context, found.group, lv, ranges), ranges
+    return lv.extents + free_in(found.group, ranges), "+", True, ranges
 
 
-def _on_stripes(context: Context, lv: LogicalVolume, wanted: int) -> int:
-    """*wanted*, rounded up so that the last segment's stripes are equally long."""
-    now = lv.extents
-    last = lv.segments[-1]
-    stripes = len(last.mapped) if last.kind == "striped" else 1
-    if wanted > now:
-        stripes = _stripes(context, lv)
-    if stripes < 2 or wanted == now:
+def _ignore_options(context: Context, disks: list[str]) -> None:
+    """Say which options have no meaning when a volume is reduced."""
+    if any(context.args.has(name) for name in ("stripes", "stripesize", "mirrors")):
+        context.console.print("Ignoring stripes, stripesize and mirrors arguments when reducing.")
+    if disks:
+        context.console.print("Ignoring PVs on command line when reducing.")
+
+
+def _on_stripes(context: Context, lv: LogicalVolume, wanted: int, stripes: int) -> int:
+    """*wanted*, rounded up so that the stripes of the last segment are equally long.
+
+    What is added has *stripes*; what is left after a reduction has those of its segment.
+    """
+    start = lv.extents
+    if wanted < start:
+        start = 0
+        for segment in lv.segments:
+            stripes = len(segment.mapped) if segment.kind == "striped" else 1
+            if start + segment.extent_count >= wanted:
+                break
+            start += segment.extent_count
+    if stripes < 2 or not (wanted - start) % stripes:
         return wanted
-    if wanted > now and not context.args.has("stripesize") and not context.args.has("stripes"):
-        size = last.stripe_size * SECTOR if isinstance(last, StripedSegment) else 0
-        context.console.print(f"Using stripesize of last segment {human(size)}")
-    rest = wanted % stripes
-    if not rest:
-        return wanted
-    rounded = wanted + stripes - rest
+    rounded = start + -(-(wanted - start) // stripes) * stripes
     context.console.print(
         f"Rounding size ({wanted} extents) up to stripe boundary size for segment ({rounded} extents)."
     )
     return rounded
 
 
-def _stripes(context: Context, lv: LogicalVolume) -> int:
-    """Stripes for what is added: those asked for, or those that all segments have."""
-    if context.args.has("stripes"):
-        return context.args.number("stripes")
-    counts = {len(segment.mapped) for segment in lv.segments if segment.kind == "striped"}
-    if len(counts) > 1:
+def _stripes(context: Context, found: FoundGroup, lv: LogicalVolume) -> tuple[int, int]:
+    """(stripes, bytes on each) for what is added: those asked for, or those that all segments have.
+
+    0 bytes stand for the size that the last segment has.
+    """
+    args = context.args
+    striped = [segment for segment in lv.segments if isinstance(segment, StripedSegment)]
+    counts = {len(segment.mapped) for segment in striped}
+    sizes = {segment.stripe_size for segment in striped if segment.stripe_size}
+    asked = args.size("stripesize") if args.has("stripesize") else 0
+    if (len(counts) > 1 and not args.has("stripes")) or (len(sizes) > 1 and not asked):
         raise Failed("Please specify number of stripes (-i) and stripesize (-I)")
-    return counts.pop() if counts else 1
+    stripes = args.number("stripes") if args.has("stripes") else max(counts, default=1)
+    if stripes < 2:
+        return stripes, 0
+    extent = found.group.extent_size
+    if asked & (asked - 1):
+        raise Failed("Stripe size must be power of 2.")
+    if asked > extent:
+        context.console.print(
+            f"Reducing stripe size {human(asked)} to maximum, physical extent size {human(extent)}."
+        )
+        asked = extent
+    if asked:
+        return stripes, asked
+    if sizes:
+        own = max(sizes) * SECTOR
+        context.console.print(f"Using stripesize of last segment {human(own)}")
+        return stripes, own
+    default = context.config.number("metadata/stripesize") * 1024
+    context.console.print(f"Using default stripesize {human(default)}")
+    return stripes, default
 
 
 def _check_direction(context: Context, now: int, wanted: int, sign: str) -> None:
@@ -200,65 +271,80 @@ def _say_changed(context: Context, found: FoundGroup, name: str, old: int, new: 
         context.console.print(f"Size of logical volume {full} changed {before} {after}.")
 
 
-def _say_parts_changed(context: Context, found: FoundGroup, before: list[tuple[LogicalVolume, int]]) -> None:
-    for part, extents in before:
-        if part.extents != extents:
-            _say_changed(context, found, part.name, extents, part.extents)
-
-
 def _pool(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
     from lamella.lvm.operations.pool_resize import resize_pool
 
     args, group = context.args, found.group
     pool = lv.thin_pool
     assert pool is not None
-    ranges = named_ranges(context, found, disks)
     data, metadata = group.lvs[pool.data], group.lvs[pool.metadata]
     data_wanted = metadata_wanted = None
-    approximate = False
+    approximate, stripes = False, (0, 0)
+    _check_kind(context, data)
+    ranges = named_ranges(context, found, disks)
+    if args.has("poolmetadatasize"):
+        asked = args.signed_size("poolmetadatasize")
+        metadata_wanted = whole_extents(context, group, asked.size, "")
+        if asked.sign:
+            metadata_wanted += metadata.extents
+        _check_metadata(context, metadata, metadata_wanted)
     if args.has("size") or args.has("extents") or not args.has("poolmetadatasize"):
-        if args.has("size") or args.has("extents"):
-            wanted, sign, approximate = extents_to_resize(context, group, lv, ranges)
-        else:
-            wanted, sign, approximate = lv.extents + _free_in(found, ranges), "+", True
-        data_wanted = _on_stripes(context, data, wanted)
+        wanted, sign, approximate, ranges = _wanted(context, found, lv, disks)
+        _check_direction(context, lv.extents, wanted, sign)
         if wanted < lv.extents:
             raise Failed(f"Thin pool volumes {group.name}/{data.name} cannot be reduced in size yet.")
-        _check_direction(context, lv.extents, wanted, sign)
-    if args.has("poolmetadatasize"):
-        metadata_wanted = _metadata_extents(context, found, metadata)
+        stripes = _stripes(context, found, data)
+        data_wanted = _on_stripes(context, data, wanted, stripes[0])
     if args.has("resizefs"):
-        full = f"{group.name}/{lv.name}"
-        if context.session.is_active(found, lv.name):
-            raise Failed(f"Thin pool {full} has no file system of its own: leave --resizefs out.")
-        raise Failed(f"Logical volume {full} must be activated before resizing filesystem.")
-    before = [(metadata, metadata.extents), (data, data.extents)]
+        context.console.print(
+            f"Ignoring --resizefs as volume {group.name}/{lv.name} does not have a filesystem."
+        )
+    if metadata_wanted == metadata.extents:
+        _say_changed(context, found, metadata.name, metadata_wanted, metadata_wanted)
     changed = resize_pool(
         context.session,
         found,
         lv,
         data_extents=data_wanted,
         metadata_extents=metadata_wanted,
-        request=_request(context, ranges, approximate),
+        request=_request(context, ranges, approximate, stripes),
+        grown=_grown(context, found),
     )
-    _say_parts_changed(context, found, before)
-    return changed
+    return changed or metadata_wanted is not None
 
 
-def _metadata_extents(context: Context, found: FoundGroup, metadata: LogicalVolume) -> int:
-    asked = context.args.signed_size("poolmetadatasize")
-    extent = found.group.extent_size
-    extents = -(-asked.size // extent)
-    if extents * extent != asked.size:
-        context.console.print(
-            f"Rounding size to boundary between physical extents: {human(extents * extent)}."
-        )
-    if asked.sign == "-":
-        raise BadCommand("Can't reduce size of metadata volume.")
-    wanted = metadata.extents + extents if asked.sign == "+" else extents
-    if wanted <= metadata.extents:
-        raise Failed(f"New size ({wanted} extents) matches existing size ({metadata.extents} extents).")
-    return wanted
+def _grown(context: Context, found: FoundGroup) -> Callable[[LogicalVolume, int], None]:
+    """What tells of each part of a pool that has been extended."""
+    return lambda part, before: _say_changed(context, found, part.name, before, part.extents)
+
+
+def _check_metadata(context: Context, metadata: LogicalVolume, wanted: int) -> None:
+    now = metadata.extents
+    if wanted >= now:
+        return
+    if context.name == "lvextend":
+        raise Failed(f"New size given ({wanted} extents) not larger than existing size ({now} extents)")
+    raise Failed("Thin pool metadata volumes cannot be reduced.")
+
+
+def _pool_metadata(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[str]) -> bool:
+    """The hidden metadata volume of a pool, named itself."""
+    from lamella.lvm.operations.pool_resize import resize_pool
+
+    group = found.group
+    _check_kind(context, lv)
+    wanted, sign, approximate, ranges = _wanted(context, found, lv, disks)
+    _check_direction(context, lv.extents, wanted, sign)
+    _check_metadata(context, lv, wanted)
+    pool_lv = next(user for user, _segment, role in group.users()[lv.name] if role == "metadata")
+    return resize_pool(
+        context.session,
+        found,
+        pool_lv,
+        metadata_extents=wanted,
+        request=_request(context, ranges, approximate),
+        grown=_grown(context, found),
+    )
 
 
 def _usage(context: Context, found: FoundGroup, lv: LogicalVolume) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -288,13 +374,10 @@ def _by_policy(context: Context, found: FoundGroup, lv: LogicalVolume, disks: li
     pool = lv.thin_pool
     if pool is None:
         raise Failed("Policy-based resize is supported only for snapshot, thin pool and vdo pool volumes.")
-    group = found.group
-    data, metadata = group.lvs[pool.data], group.lvs[pool.metadata]
-    before = [(metadata, metadata.extents), (data, data.extents)]
     used_data, used_metadata = _usage(context, found, lv)
     settings = pool_options.auto_extend(context, found, lv)
     ranges = named_ranges(context, found, disks)
-    changed = grow_by_policy(
+    return grow_by_policy(
         context.session,
         found,
         lv,
@@ -303,6 +386,5 @@ def _by_policy(context: Context, found: FoundGroup, lv: LogicalVolume, disks: li
         threshold=settings.threshold,
         percent=settings.percent,
         request=_request(context, ranges, False) if ranges else None,
+        grown=_grown(context, found),
     )
-    _say_parts_changed(context, found, before)
-    return changed

@@ -6,26 +6,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import BadCommand, Failed
+from lamella.lvm.operations.extent_ranges import free_in
 from lamella.lvm.operations.sizes import percent_of, to_extents
 from lamella.lvm.report.units import human
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lamella.cli.lvm.context import Context
+    from lamella.cli.lvm.syntax.parse import Arguments
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
     from lamella.lvm.operations.extent_ranges import PvRanges
 
 
 def check_size_options(context: Context) -> None:
-    """Raise :class:`BadCommand` where both or a zero size is given."""
+    """Raise :class:`BadCommand` where both are given."""
     args = context.args
     if args.has("size") and args.has("extents"):
         joint = "(not both)" if context.name == "lvcreate" else "but not both"
         raise BadCommand(f"Please specify either size or extents {joint}.")
-    if args.has("size") and not args.size("size"):
-        raise BadCommand("--size may not be zero.")
-    if args.has("extents") and not args.extents().number:
-        raise BadCommand("--extents may not be zero.")
+
+
+def refuse_zero(args: Arguments, names: Sequence[str]) -> None:
+    """Raise :class:`BadCommand` for those options whose value is zero."""
+    if zero := [name for name in names if args.has(name) and _is_zero(args, name)]:
+        raise BadCommand("\n".join(f"--{name} may not be zero." for name in zero))
+
+
+def _is_zero(args: Arguments, name: str) -> bool:
+    if name == "extents":
+        return not args.extents().number
+    return not (args.number(name) if name == "stripes" else args.size(name))
 
 
 def named_ranges(context: Context, found: FoundGroup, names: list[str]) -> PvRanges | None:
@@ -56,7 +68,7 @@ def extents_to_create(context: Context, group: VolumeGroup, ranges: PvRanges | N
         case "FREE":
             extents = percent_of(asked.number, free)
         case "PVS":
-            whole = sum(pv.pe_count for pv, _runs in ranges) if ranges else group.extents
+            whole = free_in(group, ranges) if ranges else group.extents
             extents = percent_of(asked.number, whole)
         case _:
             raise Failed("Please express size as %FREE, %PVS or %VG.")
@@ -73,13 +85,13 @@ def extents_to_resize(
     if args.has("size"):
         asked_size = args.signed_size("size")
         sign = _sign(context, asked_size.sign)
-        amount = _whole_extents(context, group, asked_size.size, sign)
+        amount = whole_extents(context, group, asked_size.size, sign)
         approximate = False
     else:
         asked = args.extents()
         sign = _sign(context, asked.sign)
         amount = asked.number
-        approximate = bool(asked.of)
+        approximate = asked.of == "FREE" or (asked.of in ("VG", "PVS") and not sign)
         if asked.of:
             whole = _whole(group, lv, asked.of, ranges)
             amount = percent_of(asked.number, whole, up=sign != "-")
@@ -106,7 +118,7 @@ def _sign(context: Context, typed: str) -> str:
     return typed
 
 
-def _whole_extents(context: Context, group: VolumeGroup, size: int, sign: str) -> int:
+def whole_extents(context: Context, group: VolumeGroup, size: int, sign: str) -> int:
     """Rounded up, or down for what is to be removed."""
     extent = group.extent_size
     extents = size // extent if sign == "-" else -(-size // extent)
@@ -126,7 +138,7 @@ def _whole(group: VolumeGroup, lv: LogicalVolume, of: str, ranges: PvRanges | No
         case "LV":
             return lv.extents
         case "PVS":
-            return sum(pv.pe_count for pv, _runs in ranges) if ranges else group.extents
+            return free_in(group, ranges) if ranges else group.extents
     thin = lv.thin
     origin = group.lvs.get(thin.origin or thin.external_origin) if thin is not None else None
     if origin is None:

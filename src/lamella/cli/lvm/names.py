@@ -9,12 +9,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.errors import BadCommand, Failed
+from lamella.cli.lvm.errors import BadCommand, Failed, Unusable
 from lamella.errors import NotFoundError
 from lamella.lvm.format.names import is_valid_name, split_dm_name
 
 if TYPE_CHECKING:
-    from lamella.cli.lvm.context import Context
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.session.session import Session
 
@@ -39,9 +38,9 @@ def skip_dev(text: str) -> str:
 
 
 def group_name(text: str) -> str:
-    """The name of a group as typed, without ``/dev/``. Raises :class:`BadCommand`."""
-    name = skip_dev(text).rstrip("/")
-    if "/" in name or not is_valid_name(name):
+    """The name of a group as typed, without ``/dev/``. Raises :class:`BadCommand` for one with a slash."""
+    name = skip_dev(text)
+    if "/" in name:
         raise BadCommand(f"Invalid volume group name {text}.")
     return name
 
@@ -51,27 +50,65 @@ def volume_name(text: str) -> Named:
     if text.startswith("@"):
         return Named("", tag=text[1:])
     name = skip_dev(text)
-    parts = name.rstrip("/").split("/")
-    if len(parts) > 2 or not all(parts):
+    vg, slash, lv = name.partition("/")
+    if "/" in lv:
         raise NotFoundError(f'"{name}": Invalid path for Logical Volume.')
-    if len(parts) == 2:
-        return Named(parts[0], parts[1])
-    return Named(parts[0])
+    if slash and not lv:
+        raise NotFoundError(f'Failed to find logical volume "{name}"')
+    return Named(vg, lv)
 
 
-def one_volume(context: Context, text: str) -> tuple[str, str]:
+def named_volume(text: str, group: str) -> tuple[str, str]:
+    """(group, volume) of a volume that is to be made or used, where *group* ("": not yet) is its group.
+
+    Without a slash, *text* is the volume's name. Raises :class:`BadCommand`.
+    """
+    name = skip_dev(text)
+    vg, slash, lv = name.partition("/")
+    if not slash:
+        vg, lv = group, name
+    elif "/" in lv:
+        raise BadCommand(f'"{name}": Invalid path for Logical Volume.')
+    if group and vg != group:
+        raise BadCommand(f'Please use a single volume group name ("{vg}" or "{group}").')
+    if not lv:
+        raise BadCommand('Logical volume name "" is invalid.')
+    return vg, lv
+
+
+def one_volume(text: str) -> tuple[str, str]:
     """(group, volume) of an argument that must name a volume. Raises :class:`BadCommand`."""
+    group, name = named_volume(text, "")
+    if not group and not is_valid_name(name):
+        raise BadCommand(f'Logical volume name "{name}" is invalid.')
+    group = group or os.environ.get("LVM_VG_NAME", "")
+    if not group:
+        raise BadCommand("Please specify a logical volume path.")
+    return group, name
+
+
+def volume_to_convert(text: str) -> tuple[str, str]:
+    """:func:`one_volume` with lvconvert's errors, which are not about the usage. Raises :class:`Failed`."""
     named = volume_name(text)
     if named.lv:
         return named.vg, named.lv
-    default = os.environ.get("LVM_VG_NAME")
-    if default and named.vg:
-        return default, named.vg
-    raise BadCommand("Please specify a logical volume path.")
+    group = os.environ.get("LVM_VG_NAME", "")
+    if not group:
+        raise Failed(f"Cannot find VG name for LV {named.vg}.")
+    return group, named.vg
+
+
+def check_group_name(name: str) -> None:
+    """Raise :class:`Unusable` for a name that no group can have."""
+    if not is_valid_name(name):
+        raise Unusable(
+            f'Volume group name "{name}" has invalid characters.\nCannot process volume group {name}'
+        )
 
 
 def require_group(session: Session, name: str) -> FoundGroup:
     """The group called *name*. Raises :class:`Failed` with LVM2's two lines where there is none."""
+    check_group_name(name)
     try:
         return session.find(name)
     except NotFoundError as error:

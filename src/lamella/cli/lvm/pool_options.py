@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.errors import Failed
-from lamella.cli.lvm.lv_options import policy, stripe_options
+from lamella.block.device import SECTOR
+from lamella.cli.lvm.errors import BadCommand, Failed
+from lamella.cli.lvm.lv_options import policy
 from lamella.lvm.operations.sizes import to_extents
+from lamella.lvm.operations.thin_sizes import MAX_CHUNK, MIN_CHUNK
+from lamella.lvm.report.units import human
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -19,10 +22,35 @@ if TYPE_CHECKING:
     from lamella.lvm.session.profile import AutoExtend
 
 
+def check_pool_options(context: Context) -> None:
+    """Raise :class:`BadCommand` for a chunk size or a size of metadata that no pool can have."""
+    args = context.args
+    chunk = args.size("chunksize") // SECTOR
+    problems = []
+    if args.has("poolmetadatasize") and not args.size("poolmetadatasize"):
+        problems.append("--poolmetadatasize may not be zero.")
+    elif args.has("chunksize"):
+        shown, step = human(chunk * SECTOR), human(MIN_CHUNK * SECTOR)
+        if not MIN_CHUNK <= chunk <= MAX_CHUNK:
+            limit = human(MAX_CHUNK * SECTOR)
+            problems.append(f"Thin pool chunk size {shown} is not in the range {step} to {limit}.")
+        if chunk % MIN_CHUNK:
+            problems.append(f"Thin pool chunk size {shown} must be a multiple of {step}.")
+    if problems:
+        raise BadCommand("\n".join(problems))
+
+
 def pool_request(
-    context: Context, found: FoundGroup, profile: str, ranges: PvRanges | None, *, stripes: bool = True
+    context: Context,
+    found: FoundGroup,
+    profile: str,
+    ranges: PvRanges | None,
+    stripes: tuple[int, int] = (1, 64 << 10),
 ) -> PoolRequest:
-    """The options of a new pool: from the command line, else its profile, else the configuration."""
+    """The options of a new pool: from the command line, else its profile, else the configuration.
+
+    *stripes* is as :func:`lamella.cli.lvm.lv_options.stripe_options` has it.
+    """
     from lamella.lvm.operations.thin_pools import PoolRequest
     from lamella.lvm.session.profile import with_profile
 
@@ -34,7 +62,6 @@ def pool_request(
         metadata = to_extents(
             args.size("poolmetadatasize"), found.group.extent_size, say=context.console.print
         )
-    count, size = stripe_options(context) if stripes else (1, 64 << 10)
     error_when_full = config.flag("activation/error_when_full")
     return PoolRequest(
         chunk,
@@ -49,8 +76,7 @@ def pool_request(
         ranges,
         args.tags("addtag") if args.has("addtag") else (),
         profile,
-        count,
-        size,
+        *stripes,
         args.yes("setautoactivation", default=True),
         config.flag("allocation/zero_metadata"),
         config.flag("allocation/thin_pool_metadata_require_separate_pvs"),

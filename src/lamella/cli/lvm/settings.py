@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.disks_to_scan import state_root
-from lamella.cli.lvm.errors import BadCommand
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.errors import NotFoundError, UsageError
 from lamella.lvm.report.units import Units, parse_units
 from lamella.lvm.session.config import Config
@@ -23,7 +23,7 @@ PROFILE_IS_ATTACHED = ("vgchange", "lvchange", "lvcreate", "vgcreate")
 
 
 def load_config(args: Arguments, warn: Callable[[str], None]) -> Config:
-    """``lvm.conf`` with ``--config`` and the command's profile on top. Raises :class:`BadCommand`."""
+    """``lvm.conf`` with ``--config`` and the command's profile on top. Raises :class:`Failed`."""
     config = Config.load(args.text("config"))
     if args.has("config"):
         for name in config.unknown_sections():
@@ -37,7 +37,7 @@ def load_config(args: Arguments, warn: Callable[[str], None]) -> Config:
         try:
             config = config.with_layer(load_profile(name, profile_folders(args, config)))
         except NotFoundError as error:
-            raise BadCommand(f"{error.message}\nFailed to apply command profile {name}.") from error
+            raise Failed(f"{error.message}\nFailed to apply command profile {name}.") from error
     return config
 
 

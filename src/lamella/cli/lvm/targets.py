@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
-from lamella.cli.lvm.errors import Failed
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import Named, group_name, require_group, volume_name
 from lamella.errors import LamellaError, NotFoundError
+from lamella.lvm.format.names import is_valid_tag
 from lamella.lvm.report.view import Row
 
 if TYPE_CHECKING:
@@ -41,14 +42,19 @@ def choose_groups(
     chosen: list[FoundGroup] = []
     if not arguments and not required:
         chosen = [one for one in groups if exported_ok or not one.group.exported]
-    names = [one for one in arguments if not one.startswith("@")]
     tags = {one[1:] for one in arguments if one.startswith("@")}
     wanted: list[str] = []
-    for text in names:
+    bad: list[str] = []
+    for text in arguments:
         try:
-            wanted.append(group_name(text))
+            if not text.startswith("@"):
+                wanted.append(group_name(text))
+            elif not is_valid_tag(text[1:] or "-"):
+                bad.append(f"Skipping invalid tag: {text}")
         except LamellaError as error:
-            context.console.fail(error.message)
+            bad.append(error.message)
+    if bad:
+        raise BadCommand("\n".join(bad))
     for name in wanted:
         found = _usable_group(context, name, exported_ok=exported_ok)
         if found is not None and found not in chosen:
@@ -103,14 +109,18 @@ def choose_volumes(context: Context, arguments: list[str]) -> list[ChosenGroup]:
     What is not found is reported and counted as a failure.
     """
     named: list[Named] = []
+    bad: list[str] = []
     for text in arguments:
+        if text.startswith("@") and not is_valid_tag(text[1:] or "-"):
+            context.console.warn(f"Skipping invalid tag {text}.")
+            continue
         try:
             named.append(volume_name(text))
         except LamellaError as error:
-            context.console.fail(error.message)
-    if arguments and not named:
-        return []
-    if not arguments:
+            bad.append(error.message)
+    if bad:
+        raise Failed("\n".join(bad))
+    if not named:
         return [ChosenGroup(found) for found in context.groups() if not found.group.exported]
     whole: dict[str, bool] = {}
     wanted: dict[str, list[str]] = {}
@@ -198,6 +208,9 @@ def choose_disks(context: Context, arguments: list[str], *, select: bool = False
     """
     scan = context.session.scan
     tags = {one[1:] for one in arguments if one.startswith("@")}
+    for tag in tags:
+        if not is_valid_tag(tag or "-"):
+            raise BadCommand(f"Skipping invalid tag {tag}.")
     wanted = []
     for path in arguments:
         if path.startswith("@"):

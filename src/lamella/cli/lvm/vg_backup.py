@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.disks_to_scan import state_root
 from lamella.cli.lvm.errors import BadCommand, Failed
-from lamella.cli.lvm.names import group_name
+from lamella.cli.lvm.names import skip_dev
 from lamella.cli.lvm.targets import choose_groups
 from lamella.errors import LamellaError
+from lamella.lvm.format.names import is_valid_name
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -67,7 +68,7 @@ def vgcfgrestore(context: Context) -> None:
         return
     if len(args.positionals) != 1:
         raise BadCommand("Please specify a *single* volume group to restore.")
-    name = group_name(args.positionals[0])
+    name = _valid_group_name(args.positionals[0])
     path = args.text("file")
     if not path:
         place = context.environment.backup_dir or Path(context.config.text("backup/backup_dir"))
@@ -84,6 +85,13 @@ def vgcfgrestore(context: Context) -> None:
             context.console.warn_with(error)
             raise Failed("" if error.message == "Restore failed." else "Restore failed.") from error
     context.console.print(f"Restored volume group {name}.")
+
+
+def _valid_group_name(text: str) -> str:
+    name = skip_dev(text)
+    if not is_valid_name(name):
+        raise BadCommand(f'Volume group name "{name}" is invalid.')
+    return name
 
 
 def _read(name: str, path: str) -> VolumeGroup:
@@ -113,7 +121,7 @@ def _list(context: Context) -> None:
         group = read_backup(path)
         found = [ArchiveFile(Path(path), -1, group.name, group.description, group.creation_time)]
     else:
-        found = list_backups(group_name(args.positionals[0]), _folders(context))
+        found = list_backups(_valid_group_name(args.positionals[0]), _folders(context))
         if not found:
             context.console.print(f"No archives found in {_folders(context).archive_dir}.")
     for one in found:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.disks_to_scan import remember_files
 from lamella.cli.lvm.errors import BadCommand, Failed
-from lamella.cli.lvm.names import group_name, require_group, skip_dev
+from lamella.cli.lvm.names import require_group, skip_dev
 from lamella.cli.lvm.pv_options import pv_options, require_disks
 from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile
 from lamella.lvm.format.names import is_valid_name
@@ -63,7 +63,7 @@ def vgextend(context: Context) -> None:
     from lamella.lvm.operations.volume_groups import extend_group
 
     args = context.args
-    name = group_name(args.positionals[0])
+    name = skip_dev(args.positionals[0])
     disks = args.positionals[1:]
     require_disks(context, disks)
     restoring = args.has("restoremissing")

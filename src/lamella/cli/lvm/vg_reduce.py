@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import Failed, Unusable
-from lamella.cli.lvm.names import group_name, require_group
+from lamella.cli.lvm.names import require_group, skip_dev
 from lamella.cli.lvm.targets import choose_groups
 from lamella.errors import LamellaError
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 def vgreduce(context: Context) -> None:
     """Remove unused disks from a group; ``--removemissing``: the missing ones."""
     args = context.args
-    name = group_name(args.positionals[0])
+    name = skip_dev(args.positionals[0])
     missing = args.has("removemissing")
     with context.session.all_locked():
-        require_group(context.session, name)
         try:
+            require_group(context.session, name)
             with context.editing(name, missing_ok=missing) as found:
                 if missing:
                     _remove_missing(context, found)

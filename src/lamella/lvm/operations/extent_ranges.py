@@ -17,6 +17,7 @@ from lamella.lvm.format.names import is_valid_tag
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lamella.lvm.format.model import VolumeGroup
     from lamella.lvm.format.physical_volume import PhysicalVolume
 
 PvRanges = list[tuple["PhysicalVolume", list[tuple[int, int]]]]
@@ -129,3 +130,15 @@ def _add(pv: PhysicalVolume, into: list[tuple[int, int]], start: int, count: int
                 hint=_HINT,
             )
     into.append((start, count))
+
+
+def free_in(group: VolumeGroup, ranges: PvRanges | None) -> int:
+    """Free extents in the named ranges (None: in the group)."""
+    if ranges is None:
+        return group.free_extents()
+    total = 0
+    for pv, runs in ranges:
+        for start, count in group.free_ranges(pv):
+            for first, length in runs:
+                total += max(min(start + count, first + length) - max(start, first), 0)
+    return total

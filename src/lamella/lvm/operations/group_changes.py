@@ -73,7 +73,9 @@ def change_group(session: Session, found: FoundGroup, changes: GroupChanges) -> 
     if changes.new_identity:
         session.refuse_active(found)
         group.uuid = new_uuid()
-    change_tags(group.tags, changes.add_tags, changes.delete_tags)
+    # As with LVM2, a tag that is added and deleted stays; of volumes and disks it is deleted.
+    change_tags(group.tags, (), changes.delete_tags)
+    change_tags(group.tags, changes.add_tags, ())
     if changes.profile is not None:
         group.profile = changes.profile
     if changes.system_id is not None:

@@ -170,9 +170,7 @@ def create_lv(
     lv.allocation_policy = "" if request.policy == "inherit" else request.policy
     lv.profile = request.profile
     lv.read_ahead = request.read_ahead
-    if request.minor is not None:
-        lv.major, lv.minor = dm_major() if request.major is None else request.major, request.minor
-        lv.status.append("FIXED_MINOR")
+    set_device_number(lv, request.major, request.minor)
     if request.activation_skip:
         lv.flags.append("ACTIVATION_SKIP")
     if not request.autoactivation:
@@ -194,6 +192,13 @@ def create_lv(
         session.commit(found, ())
         raise
     return lv
+
+
+def set_device_number(lv: LogicalVolume, major: int | None, minor: int | None) -> None:
+    """Give a new volume a fixed device number; a *minor* of None leaves it to the kernel."""
+    if minor is not None:
+        lv.major, lv.minor = dm_major() if major is None else major, minor
+        lv.status.append("FIXED_MINOR")
 
 
 def _check_room(group: VolumeGroup, request: LvRequest) -> None:

@@ -6,15 +6,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lamella.errors import BusyError, UsageError
+from lamella.errors import BusyError, LamellaError, UsageError
 from lamella.lvm.format.model import WRITE, LogicalVolume, VolumeGroup
 from lamella.lvm.operations.physical_volumes import change_tags
 from lamella.thin.status import DISCARD_WORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.segments import ThinPoolSegment
     from lamella.lvm.session.session import Session
 
 
@@ -38,31 +39,24 @@ class LvChanges:
     error_when_full: bool | None = None
 
 
-def change_lv(session: Session, found: FoundGroup, lv: LogicalVolume, changes: LvChanges) -> bool:
-    """Apply *changes* and commit; False if nothing changed. Raises LVM2's errors."""
+def change_lv(
+    session: Session,
+    found: FoundGroup,
+    lv: LogicalVolume,
+    changes: LvChanges,
+    refused: Callable[[LamellaError], None] | None = None,
+) -> bool:
+    """Apply *changes* and commit; False if nothing changed. Raises LVM2's errors.
+
+    With *refused*, as LVM2 does it, that is called with the error of each change that cannot be made, and
+    the others are made.
+    """
     group = found.group
     full = f"{group.name}/{lv.name}"
     changed = change_tags(lv.tags, changes.add_tags, changes.delete_tags)
-    if changes.writable is not None:
-        changed |= _change_permission(group, lv, changes.writable)
-    if changes.policy is not None:
-        policy = "" if changes.policy == "inherit" else changes.policy
-        if policy == lv.allocation_policy:
-            raise UsageError(
-                f"Allocation policy of logical volume {full} is already {changes.policy}.",
-                hint="nothing was changed",
-            )
-        lv.allocation_policy = policy
-        changed = True
     if changes.profile is not None and changes.profile != lv.profile:
         lv.profile = changes.profile
         changed = True
-    if changes.read_ahead is not None:
-        wanted = None if changes.read_ahead < 0 else changes.read_ahead
-        changed |= wanted != lv.read_ahead
-        lv.read_ahead = wanted
-    if changes.minor is not None:
-        changed |= _change_minor(lv, changes.major, changes.minor)
     for word, present in (
         ("ACTIVATION_SKIP", changes.activation_skip),
         ("NOAUTOACTIVATE", None if changes.autoactivation is None else not changes.autoactivation),
@@ -70,10 +64,26 @@ def change_lv(session: Session, found: FoundGroup, lv: LogicalVolume, changes: L
         if present is not None and present != (word in lv.flags):
             lv.flags = [flag for flag in lv.flags if flag != word] + [word] * present
             changed = True
-    in_pool = _change_pool(group, lv, changes, active=session.has_device(found, lv.name))
-    changed |= in_pool
+    in_kernel = False
+    active = session.has_device(found, lv.name)
+    steps: tuple[tuple[Callable[[], bool], bool], ...] = (
+        (lambda: _change_policy(full, lv, changes.policy), False),
+        (lambda: _change_permission(group, lv, changes.writable), True),
+        (lambda: _change_read_ahead(full, lv, changes.read_ahead), True),
+        (lambda: _change_minor(full, lv, changes.major, changes.minor), False),
+        (lambda: _change_discards(full, lv, changes.discards, active=active), True),
+        (lambda: _change_zero(full, lv, changes.zero), True),
+        (lambda: _change_when_full(full, lv, changes.error_when_full), True),
+    )
+    for step, reloads in steps:
+        try:
+            if step():
+                changed, in_kernel = True, in_kernel or reloads
+        except LamellaError as error:
+            if refused is None:
+                raise
+            refused(error)
     if changed:
-        in_kernel = in_pool or changes.writable is not None or changes.read_ahead is not None
         session.commit(found, users_of_pool(group, lv) if in_kernel else ())
     return changed
 
@@ -83,11 +93,30 @@ def users_of_pool(group: VolumeGroup, lv: LogicalVolume) -> list[str]:
     return [lv.name, *(thin.name for thin in group.thin_volumes(lv))]
 
 
-def _change_permission(group: VolumeGroup, lv: LogicalVolume, writable: bool) -> bool:
+def _already(text: str) -> UsageError:
+    return UsageError(text, hint="nothing was changed")
+
+
+def _change_policy(full: str, lv: LogicalVolume, wanted: str | None) -> bool:
+    if wanted is None:
+        return False
+    policy = "" if wanted == "inherit" else wanted
+    if policy == lv.allocation_policy:
+        raise _already(f"Allocation policy of logical volume {full} is already {wanted}.")
+    lv.allocation_policy = policy
+    return True
+
+
+def _change_permission(group: VolumeGroup, lv: LogicalVolume, writable: bool | None) -> bool:
+    if writable is None:
+        return False
     full = f"{group.name}/{lv.name}"
     if writable == (WRITE in lv.status):
-        word = "writable" if writable else "read only"
-        raise UsageError(f"Logical volume {full} is already {word}.", hint="nothing was changed")
+        raise _already(
+            f"Logical volume {full} is already writable."
+            if writable
+            else f'Logical volume "{full}" is already read only.'
+        )
     if writable:
         for user, _segment, role in group.users().get(lv.name, ()):
             if role == "external_origin":
@@ -101,8 +130,23 @@ def _change_permission(group: VolumeGroup, lv: LogicalVolume, writable: bool) ->
     return True
 
 
-def _change_minor(lv: LogicalVolume, major: int | None, minor: int) -> bool:
+def _change_read_ahead(full: str, lv: LogicalVolume, asked: int | None) -> bool:
+    if asked is None:
+        return False
+    wanted = None if asked < 0 else asked
+    if wanted == lv.read_ahead:
+        shown = "auto" if wanted is None else "none" if wanted == 0 else str(wanted)
+        raise _already(f"Read ahead is already {shown} for {full}.")
+    lv.read_ahead = wanted
+    return True
+
+
+def _change_minor(full: str, lv: LogicalVolume, major: int | None, minor: int | None) -> bool:
+    if minor is None:
+        return False
     if minor < 0:
+        if "FIXED_MINOR" not in lv.status:
+            raise _already(f"Minor number is already not persistent for {full}.")
         lv.major = lv.minor = None
         lv.status = [word for word in lv.status if word != "FIXED_MINOR"]
     else:
@@ -112,51 +156,54 @@ def _change_minor(lv: LogicalVolume, major: int | None, minor: int) -> bool:
     return True
 
 
-def _change_pool(group: VolumeGroup, lv: LogicalVolume, changes: LvChanges, *, active: bool) -> bool:
-    asked = (changes.zero, changes.discards, changes.error_when_full)
-    if all(value is None for value in asked):
-        return False
-    full = f"{group.name}/{lv.name}"
+def _pool_of(full: str, lv: LogicalVolume) -> ThinPoolSegment:
     pool = lv.thin_pool
     if pool is None:
         raise UsageError(
             f"Logical volume {full} is not a thin pool; zero, discards and errorwhenfull belong to one",
             hint="name the pool",
         )
-    changed = False
-    if changes.zero is not None:
-        if changes.zero == pool.zero:
-            raise UsageError(
-                f"Logical volume {full} already {'uses' if pool.zero else 'does not use'} zeroing.",
-                hint="nothing was changed",
-            )
-        pool.zero = changes.zero
-        changed = True
-    if changes.discards is not None:
-        if changes.discards not in DISCARD_WORDS:
-            raise UsageError(
-                f'Thin pool discards type "{changes.discards}" is unknown.',
-                hint="one of passdown, nopassdown, ignore",
-            )
-        if changes.discards == pool.discards:
-            raise UsageError(
-                f"Logical volume {full} already uses --discards {pool.discards}.", hint="nothing was changed"
-            )
-        if "ignore" in (changes.discards, pool.discards) and active:
-            raise BusyError(
-                f"Cannot change support for discards while pool volume {full} is active.",
-                hint=f"lvchange -an {full} first",
-            )
-        pool.discards = changes.discards
-        changed = True
-    if changes.error_when_full is not None:
-        if changes.error_when_full == ("ERROR_WHEN_FULL" in lv.flags):
-            word = "set" if changes.error_when_full else "unset"
-            raise UsageError(f"Error when full is already {word} for {full}.", hint="nothing was changed")
-        lv.flags = [flag for flag in lv.flags if flag != "ERROR_WHEN_FULL"]
-        lv.flags += ["ERROR_WHEN_FULL"] * changes.error_when_full
-        changed = True
-    return changed
+    return pool
+
+
+def _change_zero(full: str, lv: LogicalVolume, zero: bool | None) -> bool:
+    if zero is None:
+        return False
+    pool = _pool_of(full, lv)
+    if zero == pool.zero:
+        raise _already(f"Logical volume {full} already zero new blocks.")  # LVM2's words for both
+    pool.zero = zero
+    return True
+
+
+def _change_discards(full: str, lv: LogicalVolume, discards: str | None, *, active: bool) -> bool:
+    if discards is None:
+        return False
+    pool = _pool_of(full, lv)
+    if discards not in DISCARD_WORDS:
+        raise UsageError(
+            f'Thin pool discards type "{discards}" is unknown.', hint="one of passdown, nopassdown, ignore"
+        )
+    if discards == pool.discards:
+        raise _already(f"Logical volume {full} already uses --discards {pool.discards}.")
+    if "ignore" in (discards, pool.discards) and active:
+        raise BusyError(
+            f"Cannot change support for discards while pool volume {full} is active.",
+            hint=f"lvchange -an {full} first",
+        )
+    pool.discards = discards
+    return True
+
+
+def _change_when_full(full: str, lv: LogicalVolume, wanted: bool | None) -> bool:
+    if wanted is None:
+        return False
+    _pool_of(full, lv)
+    if wanted == ("ERROR_WHEN_FULL" in lv.flags):
+        raise _already(f"Error when full is already {'set' if wanted else 'unset'} for {full}.")
+    lv.flags = [flag for flag in lv.flags if flag != "ERROR_WHEN_FULL"]
+    lv.flags += ["ERROR_WHEN_FULL"] * wanted
+    return True
 
 
 def dm_major() -> int:

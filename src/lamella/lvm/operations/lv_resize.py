@@ -14,7 +14,8 @@ from lamella.block.device import SECTOR
 from lamella.errors import BusyError, NoSpaceError, UsageError
 from lamella.lvm.format.segments import StripedSegment, merged
 from lamella.lvm.operations.allocation import allocate
-from lamella.lvm.operations.logical_volumes import DEFAULT_STRIPE, check_stripes, require_simple
+from lamella.lvm.operations.extent_ranges import free_in
+from lamella.lvm.operations.logical_volumes import DEFAULT_STRIPE, require_simple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,7 @@ class GrowRequest:
 
 
 def grow_extents(
-    session: Session, group: VolumeGroup, lv: LogicalVolume, extents: int, request: GrowRequest | None = None
+    group: VolumeGroup, lv: LogicalVolume, extents: int, request: GrowRequest | None = None
 ) -> int:
     """Add *extents* to a linear or striped volume; returns how many it got. Does not commit."""
     request = request or GrowRequest()
@@ -57,12 +58,13 @@ def grow_extents(
     stripe_size = 0
     if stripes > 1:
         own = last.stripe_size * SECTOR if isinstance(last, StripedSegment) else 0
-        stripe_size = check_stripes(
-            session, group, stripes, request.stripe_size or own or DEFAULT_STRIPE, request.ranges
-        )
-    if not request.approximate and group.free_extents() < extents:
+        stripe_size = min(request.stripe_size or own or DEFAULT_STRIPE, group.extent_size)
+        if stripe_size & (stripe_size - 1):
+            raise UsageError("Stripe size must be power of 2.", hint="give another --stripesize")
+    free = free_in(group, request.ranges)
+    if not request.approximate and free < extents:
         raise NoSpaceError(
-            f"Insufficient free space: {extents} extents needed, but only {group.free_extents()} available",
+            f"Insufficient free space: {extents} extents needed, but only {free} available",
             hint="ask for less, or add a physical volume with vgextend",
         )
     result = allocate(
@@ -111,6 +113,11 @@ def check_resizable(group: VolumeGroup, lv: LogicalVolume) -> None:
                 f"Can't resize internal logical volume {group.name}/{lv.name}.",
                 hint=f"resize the pool {group.name}/{user.name}",
             )
+    if not group.is_visible(lv):
+        raise UsageError(
+            f"Can't resize internal logical volume {group.name}/{lv.name}.",
+            hint="lvs -a shows what it is for",
+        )
     if "LOCKED" in lv.status:
         raise BusyError(f"Can't resize locked logical volume {group.name}/{lv.name}.", hint="finish pvmove")
 
@@ -126,9 +133,7 @@ def resize_lv(
     group = found.group
     check_resizable(group, lv)
     if extents <= 0:
-        raise UsageError(
-            f"New size of 0 not permitted for {group.name}/{lv.name}.", hint="lvremove removes it"
-        )
+        raise UsageError("New size of 0 not permitted.", hint="lvremove removes it")
     now = lv.extents
     if extents == now:
         return now
@@ -138,7 +143,7 @@ def resize_lv(
     else:
         require_simple(group, lv, "resize")
         if extents > now:
-            grow_extents(session, group, lv, extents - now, request)
+            grow_extents(group, lv, extents - now, request)
         else:
             shrink_extents(lv, now - extents)
     session.commit(found, [lv.name])

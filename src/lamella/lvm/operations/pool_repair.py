@@ -84,7 +84,7 @@ def repair_pool(
         )
     old = group.lvs[segment.metadata]
     if spare.extents < old.extents:
-        grow_extents(session, group, spare, old.extents - spare.extents)
+        grow_extents(group, spare, old.extents - spare.extents)
         session.commit(found)
     clear_lv(session, found, spare, whole=True)
     repair(open_lv(found, old.name, read_only=True), open_lv(found, spare.name))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lamella import logs
 from lamella.block.device import SECTOR
-from lamella.errors import UsageError
+from lamella.errors import NoSpaceError, UsageError
 from lamella.lvm.operations.logical_volumes import require_simple
 from lamella.lvm.operations.lv_changes import users_of_pool
 from lamella.lvm.operations.lv_resize import GrowRequest, grow_extents
@@ -18,6 +18,8 @@ from lamella.lvm.operations.pool_spare import ensure_spare
 from lamella.lvm.operations.thin_sizes import estimate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume
     from lamella.lvm.session.session import Session
@@ -34,11 +36,13 @@ def resize_pool(
     metadata_extents: int | None = None,
     request: GrowRequest | None = None,
     spare: bool = True,
+    grown: Callable[[LogicalVolume, int], None] = lambda part, before: None,
 ) -> bool:
     """Extend a pool's data and metadata to these totals; returns whether anything changed.
 
     Metadata is extended along with data where its size no longer suffices, unless sizes or disks were named.
-    The engine, or the kernel, reads the new sizes when the pool is next opened.
+    The engine, or the kernel, reads the new sizes when the pool is next opened. *grown* is called with each
+    part that was extended and its extents before. Without room for a longer spare, metadata grows alone.
     """
     group = found.group
     segment = group.pool_segment(pool_lv)
@@ -65,12 +69,19 @@ def resize_pool(
         metadata_extents or "as many",
     )
     if metadata_extents is not None and metadata_extents > metadata.extents:
-        grow_extents(session, group, metadata, metadata_extents - metadata.extents, request)
-        ensure_spare(session, found, 0, None, wanted=spare)
+        before = metadata.extents
+        grow_extents(group, metadata, metadata_extents - before, request)
+        grown(metadata, before)
+        try:
+            ensure_spare(session, found, 0, None, wanted=spare)
+        except NoSpaceError as error:
+            session.note("spare", error.message)
         session.commit(found, users_of_pool(group, pool_lv))
         changed = True
     if data_extents is not None and data_extents > data.extents:
-        grow_extents(session, group, data, data_extents - data.extents, request)
+        before = data.extents
+        grow_extents(group, data, data_extents - before, request)
+        grown(data, before)
         segment.extent_count = data.extents
         session.commit(found, users_of_pool(group, pool_lv))
         changed = True
@@ -110,6 +121,7 @@ def grow_by_policy(
     threshold: int,
     percent: int,
     request: GrowRequest | None = None,
+    grown: Callable[[LogicalVolume, int], None] = lambda part, before: None,
 ) -> bool:
     """``lvextend --use-policies``: extend what is too full. Each pair is (used, total), in any unit."""
     group = found.group
@@ -144,4 +156,5 @@ def grow_by_policy(
         if metadata_growth
         else None,
         request=request,
+        grown=grown,
     )

@@ -65,7 +65,7 @@ def ensure_spare(
     extents = min(extents, -(-MAX_SPARE // group.extent_sectors))
     if spare is not None:
         if spare.extents < extents:
-            grow_extents(session, group, spare, extents - spare.extents, GrowRequest(ranges=ranges))
+            grow_extents(group, spare, extents - spare.extents, GrowRequest(ranges=ranges))
         return
     spare = new_lv(session, free_name(group) + SPARE_SUFFIX, visible=False)
     result = allocate(group, extents, ranges=ranges, name=spare.name)

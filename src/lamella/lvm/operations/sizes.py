@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _SHIFTS = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 _PERCENT = re.compile(r"(\d+)(?:%(.*))?", re.DOTALL)
 _LIMIT = 16 << 60
-PERCENT_OF = ("VG", "FREE", "PVS", "LV", "ORIGIN", "POOL")
+PERCENT_OF = ("VG", "FREE", "PVS", "LV", "ORIGIN")
 MAX_EXTENTS = 0xFFFFFFFF
 
 
@@ -106,8 +106,17 @@ def parse_extents(text: str, *, signs: str = "+") -> Extents:
 
 
 def to_extents(size: int, extent_size: int, *, say: Callable[[str], None]) -> int:
-    """Extents for *size* bytes, rounded up; *say* gets LVM2's line if that changes it."""
+    """Extents for *size* bytes, rounded up; *say* gets LVM2's line if that changes it.
+
+    Raises :class:`UsageError` for more than a volume can have.
+    """
     extents = -(-size // extent_size)
+    if extents > MAX_EXTENTS:
+        raise UsageError(
+            f"Volume too large ({human(size)}) for extent size {human(extent_size)}. "
+            f"Upper limit is less than {human(MAX_EXTENTS * extent_size)}.",
+            hint="give a smaller size",
+        )
     if extents * extent_size != size:
         say(f"Rounding up size to full physical extent {human(extents * extent_size)}")
     return extents

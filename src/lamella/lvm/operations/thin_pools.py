@@ -63,6 +63,9 @@ class PoolRequest:
     separate_metadata: bool = False
     activate: bool = True
     """Activate it, where the session has an activator."""
+    read_ahead: int | None = None
+    """Sectors; None is auto, 0 none."""
+    activation_skip: bool = False
 
     def sizes(
         self,
@@ -111,6 +114,8 @@ def create_pool(
     assert result.metadata is not None
     pool_lv = new_lv(session, name)
     pool_lv.allocation_policy = "" if request.policy == "inherit" else request.policy
+    pool_lv.read_ahead = request.read_ahead
+    pool_lv.flags = ["ACTIVATION_SKIP"] * request.activation_skip
     change_tags(pool_lv.tags, request.tags, ())
     metadata = new_lv(session, f"{name}_tmeta", visible=False)
     metadata.segments = [_linear(result.metadata.pv, result.metadata.start, sizes.metadata_extents)]
@@ -199,6 +204,7 @@ def _new_metadata(
     session: Session, group: VolumeGroup, name: str, extents: int, request: PoolRequest
 ) -> LogicalVolume:
     metadata = new_lv(session, f"{name}_tmeta")
+    metadata.read_ahead = request.read_ahead
     run = allocate(group, extents, policy=request.policy, ranges=request.ranges, name=name)
     metadata.segments = merged(run.segments(0, 0))
     group.lvs[metadata.name] = metadata

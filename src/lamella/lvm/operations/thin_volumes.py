@@ -22,6 +22,7 @@ from lamella.lvm.operations.logical_volumes import (
     free_name,
     new_lv,
     remove_lv,
+    set_device_number,
 )
 from lamella.lvm.operations.physical_volumes import change_tags
 from lamella.lvm.operations.pool_spare import pool_metadata_names, spare_of
@@ -57,6 +58,9 @@ class ThinRequest:
     """None: snapshots are skipped, as LVM2 has it by default."""
     autoactivation: bool = True
     profile: str = ""
+    major: int | None = None
+    minor: int | None = None
+    """A fixed device number, None for one that the kernel chooses."""
     apply: bool = True
     """Make the device in the pool now; False leaves the message for LVM2."""
     activate: bool = True
@@ -158,6 +162,7 @@ def _new_thin(
     change_tags(lv.tags, request.tags, ())
     lv.read_ahead = request.read_ahead
     lv.profile = request.profile
+    set_device_number(lv, request.major, request.minor)
     skip = origin is not None if request.activation_skip is None else request.activation_skip
     lv.flags = ["ACTIVATION_SKIP"] * skip + ["NOAUTOACTIVATE"] * (not request.autoactivation)
     segment = ThinSegment("thin", 0, extents)

@@ -37,6 +37,12 @@ Create an LV that returns errors when used.
 Create an LV that returns zeros when read.
   lvcreate --type=zero --size VG
     optional: extents
+(not listed)
+  lvcreate --type=linear --size VG [PV...]
+    optional: extents stripes=1 mirrors=0
+(not listed)
+  lvcreate --size VG [PV...]
+    optional: type=linear extents stripes=1 mirrors=0
 Create a linear LV.
   lvcreate --type=linear --size VG [PV...]
     optional: extents

@@ -48,9 +48,11 @@ def check_value(name: str, kind: str, value: str) -> None:
     elif kind == "all|unmanaged|Number":
         if value not in ("all", "unmanaged"):
             parse_number(value)
+    elif name == "activationmode":
+        pass  # the commands check it
     elif name not in ("units", "writemostly") and "|" in kind and kind == kind.lower():
         if value not in kind.split("|") and (name, value) != ("dump", "metadata_area"):
-            raise UsageError("")
+            raise UsageError(f'Thin pool discards type "{value}" is unknown.' if name == "discards" else "")
     elif kind == "lvm2" and value not in ("lvm2", "2"):
         raise UsageError("")
 

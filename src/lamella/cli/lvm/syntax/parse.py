@@ -131,7 +131,8 @@ def _scan(command: Command, argv: Sequence[str]) -> Arguments:
 def _long(args: Arguments, word: str, waiting: list[str]) -> None:
     name = args.command.name
     typed, equals, value = word[2:].partition("=")
-    option = _find_long(args.command, typed.replace("-", "").replace("_", ""), word)
+    plain = typed.replace("-", "")
+    option = _find_long(args.command, plain, f"--{plain}{equals}{value}")
     if not option.kind:
         if equals:
             raise _parsing(f"{name}: option '--{option.name}' doesn't allow an argument")
@@ -144,18 +145,19 @@ def _long(args: Arguments, word: str, waiting: list[str]) -> None:
     _take(args, option, value)
 
 
-def _find_long(command: Command, plain: str, typed: str) -> Option:
+def _find_long(command: Command, plain: str, shown: str) -> Option:
+    """The option of a long name as typed, without hyphens; *shown* is the whole word likewise."""
     table = command.table
     exact = table.get(plain) or table.get(SYNONYMS.get(plain, ""))
     if exact is not None:
         return exact
     matches = [option for name, option in table.items() if name.startswith(plain)]
     if not matches or not plain:
-        raise _parsing(f"{command.name}: unrecognized option '{typed}'")
+        raise _parsing(f"{command.name}: unrecognized option '{shown}'")
     if len(matches) > 1:
         matches.sort(key=lambda option: (bool(option.short), option.name))
-        shown = " ".join(f"'--{option.name}'" for option in matches)
-        raise _parsing(f"{command.name}: option '{typed}' is ambiguous; possibilities: {shown}")
+        names = " ".join(f"'--{option.name}'" for option in matches)
+        raise _parsing(f"{command.name}: option '{shown}' is ambiguous; possibilities: {names}")
     return matches[0]
 
 

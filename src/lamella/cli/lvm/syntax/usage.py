@@ -16,7 +16,7 @@ VARIABLES = """\
         Size    a number with a unit of bBsSkKmMgGtTpPeE, always in powers of 1024; without one the
                 unit is the letter before |UNIT.
         Number[PERCENT]
-                extents, or a percentage: %VG, %FREE, %PVS, %LV, %ORIGIN or %POOL.
+                extents, or a percentage: %VG, %FREE, %PVS, %LV or %ORIGIN.
 """
 
 EXAMPLES = {
