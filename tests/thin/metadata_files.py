@@ -21,6 +21,7 @@ from lamella.thin.format.checksum import (
 )
 from lamella.thin.metadata.reader import Metadata
 from lamella.thin.tools.dump import dump
+from tests.thin.plain_dumps import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -93,13 +94,13 @@ def dumped(
     tolerant: bool = False,
     **options: object,
 ) -> str:
-    """Our dump of *metadata* (a file, its content, or a device); *options* are those of the dump."""
+    """Our dump of *metadata* (a file, its content, or a device), plain; *options* are those of the dump."""
     pieces: list[bytes] = []
     content = metadata.read_bytes() if isinstance(metadata, Path) else metadata
     device = MemoryDevice(content=content) if isinstance(content, bytes | bytearray) else content
     found = Metadata.open(device, snapshot=snapshot, tolerant=tolerant)
     dump(found, pieces.append, **options)  # type: ignore[arg-type]  # options are dump's own
-    return b"".join(pieces).decode()
+    return plain(b"".join(pieces).decode())
 
 
 def recorded_text(path: Path) -> str:

@@ -27,7 +27,7 @@ from lamella.store.repair_report import Repair, add_losses
 from lamella.store.set_up_state import open_state
 from lamella.thin.tools.check import CheckOptions
 from lamella.thin.tools.check import check as check_metadata
-from lamella.thin.tools.dump import Overrides
+from lamella.thin.tools.header import Overrides
 from lamella.thin.tools.leak_repair import clear_needs_check
 from lamella.thin.tools.repair import repair as repair_metadata
 

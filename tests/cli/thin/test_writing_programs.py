@@ -13,6 +13,7 @@ import pytest
 
 from lamella.cli.thin.tools import main
 from tests.thin.metadata_files import xml
+from tests.thin.plain_dumps import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,7 @@ def test_restore_and_dump(text: Path, output: Path, capfd: pytest.CaptureFixture
     assert capfd.readouterr() == ("", "")
     assert main("thin_check", ["-q", str(output)]) == 0
     assert main("thin_dump", [str(output)]) == 0
-    assert capfd.readouterr().out == text.read_text()
+    assert plain(capfd.readouterr().out) == text.read_text()
     options = ["--transaction-id", "99", "--data-block-size", "256", "--nr-data-blocks", "1234567"]
     assert main("thin_restore", ["-q", "-i", str(text), "-o", str(output), *options]) == 0
     assert main("thin_dump", ["--skip-mappings", str(output)]) == 0
@@ -73,23 +74,57 @@ def test_repair_of_a_damaged_leaf(
 def test_repair_without_a_superblock(
     part: Callable[[str], str], output: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """The data block size alone is in no tree, and has to be given (as to 1.x)."""
     command = ["-i", part("damaged/sb_csum"), "-o", str(output)]
-    given: list[str] = []
-    for option, name, value in (
-        ("--transaction-id", "transaction id", "7"),
-        ("--data-block-size", "data block size", "128"),
-        ("--nr-data-blocks", "nr data blocks", "8192"),
-    ):
+    for given in ([], ["--transaction-id", "7", "--nr-data-blocks", "8192"]):
         assert main("thin_repair", [*command, *given]) == 1
         assert main("thin_dump", ["--repair", command[1], *given]) == 1
-        assert capfd.readouterr().err.count(
-            "The following field needs to be provided on the command line due to corruption in the "
-            f"superblock: {name}\n"
-        ) == 2  # fmt: skip
-        given += [option, value]
+        message = "data block size needs to be provided due to corruption in the superblock\n"
+        assert capfd.readouterr().err.count(message) == 2
     assert not any(output.read_bytes())
-    assert main("thin_repair", [*command, *given]) == 0
+    assert main("thin_repair", [*command, "--data-block-size", "128"]) == 0
     assert main("thin_check", ["-q", str(output)]) == 0
+
+
+def test_the_empty_argument_that_lvm2_passes(
+    part: Callable[[str], str], output: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """LVM2's ``global/thin_repair_options`` is ``[ "" ]``, and ``lvconvert --repair`` passes it first."""
+    assert main("thin_repair", ["", "-i", part("clean"), "-o", str(output)]) == 0
+    assert main("thin_check", ["-q", str(output)]) == 0
+    assert main("thin_repair", ["other", "-i", part("clean"), "-o", str(output)]) == 2
+    assert "error: unexpected argument 'other' found" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["thin_repair", "thin_dump"])
+def test_of_an_empty_input_nothing_is_asked(
+    name: str, tmp_path: Path, output: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "zeros"
+    empty.write_bytes(bytes(SIZE))
+    options = ["-i", str(empty), "-o", str(output)] if name == "thin_repair" else ["--repair", str(empty)]
+    assert main(name, options) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("no compatible roots found")
+
+
+@pytest.mark.parametrize("size", ["0", "64", "192", "2097280"])
+def test_a_data_block_size_that_no_kernel_takes(
+    part: Callable[[str], str], text: Path, output: Path, capfd: pytest.CaptureFixture[str], size: str
+) -> None:
+    source = part("clean")
+    for name, arguments in (
+        ("thin_repair", ["-i", source, "-o", str(output)]),
+        ("thin_restore", ["-i", str(text), "-o", str(output)]),
+        ("thin_dump", [source]),
+        ("thin_dump", ["--repair", source]),
+    ):
+        assert main(name, [*arguments, "--data-block-size", size]) == 1, name
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert err.startswith(f"invalid data block size: {size} sectors")
+    assert not any(output.read_bytes())
 
 
 @pytest.mark.parametrize("name", ["thin_restore", "thin_repair"])

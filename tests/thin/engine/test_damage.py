@@ -3,15 +3,23 @@
 
 from __future__ import annotations
 
+import io
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lamella.block import MemoryDevice
-from lamella.errors import LamellaError
+from lamella.errors import CorruptError, LamellaError
 from lamella.thin.engine.pool import Pool, PoolOptions
 from lamella.thin.format.checksum import BITMAP_XOR, INDEX_XOR, NODE_XOR, SUPERBLOCK_XOR, block_checksum, seal
+from lamella.thin.metadata.reader import Metadata
+from lamella.thin.tools.restore import restore_xml
 from tests.support.failing import NowhereDevice
+from tests.thin.metadata_files import change
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 CHUNK = 64 << 10
 KINDS = (SUPERBLOCK_XOR, NODE_XOR, BITMAP_XOR, INDEX_XOR)
@@ -81,3 +89,72 @@ def test_no_damage_gives_anything_but_our_errors(seed: int) -> None:
         except LamellaError:
             refused += 1
     assert refused > 10
+
+
+def test_mappings_far_away_cost_no_more_than_near_ones() -> None:
+    """Keys of a mapping tree may be any 64-bit number; the gap between two of them is not walked through."""
+    content = _pool_with_mappings([0, 1, 5000, 1 << 40, (1 << 55) - 1, 1 << 55, (1 << 64) - 1])
+    with Pool.open(MemoryDevice(content=content), NowhereDevice(64 << 20), read_only=True) as pool:
+        with pool.open_volume(1, 1 << 20, read_only=True) as volume:
+            assert [(first, length) for first, length, _, _ in volume.mapped_ranges()] == [
+                (0, 2), (5000, 1), (1 << 40, 1), ((1 << 55) - 1, 2), ((1 << 64) - 1, 1),
+            ]  # fmt: skip
+        # A volume of an exbibyte, as a kernel may have it.
+        with pool.open_volume(1, 1 << 60, read_only=True) as volume:
+            chunk = 64 << 10
+            assert list(volume.data_ranges()) == [
+                (0, 2 * chunk), (5000 * chunk, chunk), (chunk << 40, chunk),
+            ]  # fmt: skip
+            assert list(volume.data_ranges(5000 * chunk + 512, 1 << 59)) == [
+                (5000 * chunk + 512, chunk - 512), (chunk << 40, chunk),
+            ]  # fmt: skip
+
+
+def test_a_mapping_past_the_data_device_is_named() -> None:
+    content = _pool_with_mappings([0, 7], data=[3, 5000])
+    with (
+        Pool.open(MemoryDevice(content=content), NowhereDevice(64 << 20), read_only=True) as pool,
+        pool.open_volume(1, 1 << 20, read_only=True) as volume,
+        pytest.raises(CorruptError, match="refers to data block 5000, but there are only 1024"),
+    ):
+        list(volume.mapped_ranges())
+
+
+def test_a_tree_cannot_lead_to_one_node_twice() -> None:
+    """Two levels whose entries all lead to one node below: 252 times 252 leaves, were they believed."""
+    image = bytearray(_pool_with_mappings(range(0, 252 * 252 * 8, 8)))
+    metadata = Metadata.open(MemoryDevice(content=bytes(image)))
+    root = metadata.roots[1]
+    inner = image[root * 4096 : root * 4096 + 4096]
+    first = inner[32 + 252 * 8 : 32 + 252 * 8 + 8]
+    count = int.from_bytes(inner[16:20], "little")
+    change(image, root, [(32 + 252 * 8 + 8 * place, first) for place in range(count)])
+    with (
+        Pool.open(MemoryDevice(content=bytes(image)), NowhereDevice(1 << 33), read_only=True) as pool,
+        pool.open_volume(1, 1 << 20, read_only=True) as volume,
+        pytest.raises(CorruptError, match="other keys than its place in the tree of block"),
+    ):
+        list(volume.mapped_ranges())
+
+
+def _pool_with_mappings(keys: Iterable[int], data: Sequence[int] | None = None) -> bytes:
+    """Metadata of a pool with one device, 1, that maps each of *keys*."""
+    places = list(keys)
+    blocks = range(len(places)) if data is None else data
+    size = max(1024, len(places))
+    lines = [
+        f'<superblock uuid="" time="1" transaction="1" version="2" data_block_size="128" '
+        f'nr_data_blocks="{max(size, max(blocks) + 1)}"><device dev_id="1" mapped_blocks="0" transaction="0" '
+        'creation_time="0" snap_time="0">',
+        *(
+            f'<single_mapping origin_block="{key}" data_block="{block}" time="1"/>'
+            for key, block in zip(places, blocks, strict=True)
+        ),
+        "</device></superblock>",
+    ]
+    target = MemoryDevice(8 << 20)
+    restore_xml(io.BytesIO("".join(lines).encode()).read, target)
+    image = bytearray(target.content)
+    if data is not None:
+        change(image, 0, [(64, size.to_bytes(8, "little"))])
+    return bytes(image)

@@ -20,6 +20,7 @@ from lamella.units import binary_size
 from tests.support.leaks import leak
 from tests.support.recording import Recording
 from tests.thin.metadata_files import dumped, restore, xml
+from tests.thin.plain_dumps import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,7 +212,7 @@ def test_as_the_real_auto_repair(
     assert (real.metadata_leaks, real.data_leaks) == (0, data + too_high)
     assert own.ok
     dumps = {
-        subprocess.run([tool("thin_dump"), path], check=True, capture_output=True, text=True).stdout
+        plain(subprocess.run([tool("thin_dump"), path], check=True, capture_output=True, text=True).stdout)
         for path in (theirs, ours)
     }
     assert dumps == {dumped(sound)}
@@ -272,15 +273,17 @@ def test_what_the_device_does_not_keep_is_not_applied(fixture_dir: Callable[[str
     assert whole.writes > 4
 
 
-def test_leaks_beside_a_mark(fixture_dir: Callable[[str], Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--clear-needs-check-flag", "--auto-repair"])
+def test_leaks_beside_a_mark(fixture_dir: Callable[[str], Path], tmp_path: Path, option: str) -> None:
+    """Both options mend leaks, as in thin-provisioning-tools 1.x."""
     folder = fixture_dir("needscheck-real.tar.zst") / "needscheck-real"
     device = MemoryDevice(content=(folder / "meta.bin").read_bytes())
     leak(device, data=2)
     path = tmp_path / "meta.bin"
     path.write_bytes(device.content)
-    assert main("thin_check", ["-q", "--clear-needs-check-flag", str(path)]) == 1
+    assert main("thin_check", ["-q", str(path)]) == 1
     assert path.read_bytes() == bytes(device.content)
-    assert main("thin_check", ["-q", "--auto-repair", str(path)]) == 0
+    assert main("thin_check", ["-q", option, str(path)]) == 0
     found = superblock.unpack(path.read_bytes()[:BLOCK_SIZE], name="it")
     assert not found.needs_check
     assert main("thin_check", ["-q", str(path)]) == 0

@@ -150,7 +150,7 @@ def _repairer(
     """
 
     def run(damaged: BlockDevice, target: BlockDevice) -> None:
-        from lamella.thin.tools.dump import Overrides
+        from lamella.thin.tools.header import Overrides
         from lamella.thin.tools.repair import repair
 
         chunks = group.lvs[pool.data].extents * group.extent_sectors // pool.chunk_sectors

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from lamella._version import __version__
 from lamella.block import system
+from lamella.cli.thin.command_line import ToolParser, number
 from lamella.errors import BusyError, CorruptError, NoSpaceError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import IO
 
     from lamella.block import FileDevice
@@ -30,13 +30,45 @@ _OUTPUT = (
 )
 
 
-def parser(name: str, about: str) -> argparse.ArgumentParser:
+def parser(name: str, about: str) -> ToolParser:
     """A parser with the options that every tool has."""
-    made = argparse.ArgumentParser(prog=name, description=about, allow_abbrev=False)
-    made.add_argument("-V", "--version", action="version", version=TOOLS_VERSION, help="print the version")
+    made = ToolParser(name, about)
+    made.add_argument("-h", "--help", action="help", help="Print help")
+    made.add_argument("-V", "--version", action=_Version, nargs=0, help="Print version")
     made.add_argument("-v", "--verbose", action=_Verbose, nargs=0, default=0, help=argparse.SUPPRESS)
     made.add_argument("--io-engine", help=argparse.SUPPRESS)
     return made
+
+
+def add_quiet(made: ToolParser) -> None:
+    """``--quiet``."""
+    made.add_argument(
+        "-q", "--quiet", action="store_true", help="Suppress output messages, return only exit code."
+    )
+
+
+def add_overrides(made: ToolParser, data_block_size: str) -> None:
+    """Values to put in place of the superblock's; *data_block_size* is the help of that option."""
+    flag = made.add_argument
+    flag("--data-block-size", type=number(32), metavar="SECTORS", help=data_block_size)
+    flag("--nr-data-blocks", type=number(64), metavar="NUM",
+         help="Override the number of data blocks if needed")  # fmt: skip
+    flag("--transaction-id", type=number(64), metavar="NUM",
+         help="Override the transaction id if needed")  # fmt: skip
+
+
+class _Version(argparse.Action):
+    """``--version``: LVM2 reads the first line."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        print(TOOLS_VERSION)
+        parser.exit()
 
 
 class _Verbose(argparse.Action):
@@ -53,17 +85,6 @@ class _Verbose(argparse.Action):
 
         namespace.verbose += 1
         configure(verbose=True, debug=namespace.verbose > 1)
-
-
-def number(bits: int) -> Callable[[str], int]:
-    """A converter for unsigned numbers of *bits* bits."""
-
-    def convert(text: str) -> int:
-        if not (text.isascii() and text.isdigit()) or int(text) >= 1 << bits:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {(1 << bits) - 1}")
-        return int(text)
-
-    return convert
 
 
 def open_input(path: str, *, write: bool = False, live: bool = False, may_be_xml: bool = True) -> FileDevice:
@@ -97,10 +118,10 @@ def open_input(path: str, *, write: bool = False, live: bool = False, may_be_xml
     return device
 
 
-def add_output(made: argparse.ArgumentParser) -> None:
+def add_output(made: ToolParser) -> None:
     """The options of tools that write metadata."""
-    made.add_argument("-o", "--output", required=True, metavar="FILE", help="the device or file to write")
-    made.add_argument("-q", "--quiet", action="store_true", help="print no messages")
+    made.add_argument("-o", "--output", required=True, metavar="FILE", help="Specify the output device")
+    add_quiet(made)
 
 
 def open_output(path: str, *, not_same_as: str) -> FileDevice:

@@ -3,77 +3,48 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli.thin.arguments import number, open_input, parser
+from lamella.cli.thin.arguments import add_overrides, add_quiet, open_input, parser
+from lamella.cli.thin.command_line import number
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Sequence
 
-_SNAPSHOT = re.compile(r"-m=?(\d*)")
+    from lamella.cli.thin.command_line import ToolParser
+
+HELD = -1
+"""In place of a block's number: the metadata snapshot that the superblock names."""
 
 
-def arguments() -> argparse.ArgumentParser:
+def arguments() -> ToolParser:
     """The tool's command line."""
-    made = parser("thin_dump", "Write thin provisioning metadata to standard output as XML.")
+    made = parser("thin_dump", "Dump thin-provisioning metadata to stdout in XML format")
     flag = made.add_argument
-    flag("--data-block-size", type=number(32), metavar="SECTORS", help="the data block size to write")
-    flag("--dev-id", type=number(64), action="append", metavar="THIN_ID", help="only this device (repeat)")
+    flag("--dev-id", type=number(64), action="append", metavar="THIN_ID", help="Dump the specified device")
     flag("-f", "--format", default="xml", metavar="TYPE", choices=("xml", "human_readable"),
-         help="xml or human_readable")  # fmt: skip
-    flag("-m", "--metadata-snap", nargs="?", const="", metavar="BLOCKNR",
-         help="read the metadata snapshot of a live pool (write -m=BLOCKNR)")  # fmt: skip
-    flag("--nr-data-blocks", type=number(64), metavar="NUM", help="the number of data blocks to write")
-    flag("-o", "--output", metavar="FILE", help="write to FILE instead of standard output")
-    flag("-q", "--quiet", action="store_true", help="print no messages")
-    flag(
-        "-r",
-        "--repair",
-        action="store_true",
-        help="search for lost lists of devices, and leave out what is damaged",
-    )
-    flag("--skip-mappings", action="store_true", help="write the devices without their mappings")
-    flag("--transaction-id", type=number(64), metavar="NUM", help="the transaction id to write")
-    flag("input", metavar="INPUT", help="the device or file to dump")
+         help="Choose the output format")  # fmt: skip
+    flag("-m", "--metadata-snap", nargs="?", type=number(64), const=HELD, metavar="BLOCKNR",
+         help="Access the metadata snapshot on a live pool")  # fmt: skip
+    flag("-o", "--output", metavar="FILE", help="Specify the output file rather than stdout")
+    flag("-r", "--repair", action="store_true", help="Repair the metadata whilst dumping it")
+    flag("--skip-mappings", action="store_true", help="Do not dump the mappings")
+    add_quiet(made)
+    add_overrides(made, "Provide the data block size for repairing")
+    flag("input", metavar="INPUT", help="Specify the input device to dump")
+    made.excludes = {"repair": ("metadata_snap",)}
     return made
-
-
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    made = arguments()
-    args = made.parse_args(_split_snapshot(argv))
-    if args.metadata_snap is not None:
-        if args.repair:
-            made.error("the argument '--repair' cannot be used with '--metadata-snap[=<BLOCKNR>]'")
-        if args.metadata_snap and not args.metadata_snap.isdigit():
-            made.error(f"invalid value {args.metadata_snap!r} for '--metadata-snap[=<BLOCKNR>]'")
-    return args
-
-
-def _split_snapshot(argv: Sequence[str]) -> list[str]:
-    """Tie the optional block number to its option, so that INPUT is never taken for it."""
-    result: list[str] = []
-    for place, argument in enumerate(argv):
-        if argument == "--":
-            return result + list(argv[place:])
-        short = _SNAPSHOT.fullmatch(argument)
-        if short:
-            argument = f"--metadata-snap={short[1]}"
-        elif argument == "--metadata-snap":
-            argument += "="
-        result.append(argument)
-    return result
 
 
 def run(argv: Sequence[str]) -> int:
     """Dump as *argv* says; returns the exit code."""
-    args = _parse(argv)
+    args = arguments().parse_args(argv)
     live = args.metadata_snap is not None
     with open_input(args.input, live=live) as device:
         from lamella.thin.metadata.reader import Metadata
-        from lamella.thin.tools.dump import Overrides, dump
+        from lamella.thin.tools.dump import dump
+        from lamella.thin.tools.header import Overrides
 
         overrides = Overrides(args.transaction_id, args.data_block_size, args.nr_data_blocks)
         notes: dict[int, str] = {}
@@ -83,7 +54,7 @@ def run(argv: Sequence[str]) -> int:
             recovered = recover(device, overrides=overrides)
             metadata, notes = recovered.metadata, recovered.notes
         else:
-            block = int(args.metadata_snap) if args.metadata_snap else None
+            block = None if args.metadata_snap == HELD else args.metadata_snap
             metadata = Metadata.open(device, snapshot=live, snapshot_block=block)
 
         def give(write: Callable[[bytes], object]) -> None:

@@ -3,41 +3,43 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli.thin.arguments import add_output, number, open_input, open_output, parser
+from lamella.cli.thin.arguments import add_output, add_overrides, open_input, open_output, parser
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
+    from lamella.cli.thin.command_line import ToolParser
     from lamella.thin.tools.repair import RepairReport
 
 
-def arguments() -> argparse.ArgumentParser:
+def arguments() -> ToolParser:
     """The tool's command line."""
     made = parser(
-        "thin_repair", "Repair thin provisioning metadata, writing it to a different device or file."
+        "thin_repair", "Repair thin-provisioning metadata, and write it to different device or file"
     )
-    flag = made.add_argument
-    flag("-i", "--input", required=True, metavar="FILE", help="the damaged metadata; it is only read")
+    made.add_argument("-i", "--input", required=True, metavar="FILE", help="Specify the input device")
     add_output(made)
-    lost = "if the superblock is lost: the"
-    flag("--data-block-size", type=number(32), metavar="SECTORS", help=f"{lost} data block size")
-    flag("--nr-data-blocks", type=number(64), metavar="NUM", help=f"{lost} number of data blocks")
-    flag("--transaction-id", type=number(64), metavar="NUM", help=f"{lost} transaction id")
+    add_overrides(made, "Provide the data block size for repairing")
+    # LVM2 passes the options that its configuration names, by default one that is empty.
+    made.add_argument("nothing", nargs="?", help=argparse.SUPPRESS)
     return made
 
 
 def run(argv: Sequence[str]) -> int:
     """Repair as *argv* says; returns the exit code."""
-    args = arguments().parse_args(argv)
+    made = arguments()
+    args = made.parse_args(argv)
+    if args.nothing:
+        made.refuse(f"unexpected argument '{args.nothing}' found", usage=("[OPTIONS]",))
     with (
         open_input(args.input, may_be_xml=False) as damaged,
         open_output(args.output, not_same_as=args.input) as target,
     ):
-        from lamella.thin.tools.dump import Overrides
+        from lamella.thin.tools.header import Overrides
         from lamella.thin.tools.repair import repair
 
         overrides = Overrides(args.transaction_id, args.data_block_size, args.nr_data_blocks)

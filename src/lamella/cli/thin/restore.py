@@ -6,22 +6,20 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli.thin.arguments import add_output, number, open_output, open_text, parser
+from lamella.cli.thin.arguments import add_output, add_overrides, open_output, open_text, parser
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
+    from lamella.cli.thin.command_line import ToolParser
 
-def arguments() -> argparse.ArgumentParser:
+
+def arguments() -> ToolParser:
     """The tool's command line."""
-    made = parser("thin_restore", "Make thin provisioning metadata from XML.")
-    flag = made.add_argument
-    flag("-i", "--input", required=True, metavar="FILE", help="the XML file to read")
+    made = parser("thin_restore", "Convert XML format metadata to binary.")
+    made.add_argument("-i", "--input", required=True, metavar="FILE", help="Specify the input xml")
     add_output(made)
-    flag("--data-block-size", type=number(32), metavar="SECTORS", help="the data block size to write")
-    flag("--nr-data-blocks", type=number(64), metavar="NUM", help="the number of data blocks to write")
-    flag("--transaction-id", type=number(64), metavar="NUM", help="the transaction id to write")
+    add_overrides(made, "Override the data block size if needed")
     return made
 
 
@@ -29,7 +27,7 @@ def run(argv: Sequence[str]) -> int:
     """Restore as *argv* says; returns the exit code."""
     args = arguments().parse_args(argv)
     with open_text(args.input) as source, open_output(args.output, not_same_as=args.input) as target:
-        from lamella.thin.tools.dump import Overrides
+        from lamella.thin.tools.header import Overrides
         from lamella.thin.tools.restore import restore_xml
 
         overrides = Overrides(args.transaction_id, args.data_block_size, args.nr_data_blocks)

@@ -56,21 +56,36 @@ class Tree:
     def leaves(self, root: int, first: int = 0, last: int = LARGEST_KEY) -> list[Node]:
         """The leaves that can hold the keys *first* to *last* (both included), read level by level."""
         low, high = np.uint64(first), np.uint64(last)
-        level = [root]
+        nodes = [self.blocks.node(root, self.value)]
         for _ in range(MAX_HEIGHT):
-            nodes = self.blocks.nodes(level, self.value)
-            if nodes[0].leaf:
-                if not all(node.leaf for node in nodes):
-                    raise self.blocks.corrupt(root, "is the root of a tree with leaves at several depths")
+            leaves = sum(node.leaf for node in nodes)
+            if leaves == len(nodes):
                 return nodes
-            level = []
+            if leaves:
+                raise self.blocks.corrupt(root, "is the root of a tree with leaves at several depths")
+            level: list[int] = []
+            bounds: list[int] = []
             for node in nodes:
-                if node.leaf:
-                    raise self.blocks.corrupt(root, "is the root of a tree with leaves at several depths")
                 start = max(int(node.keys.searchsorted(low, "right")) - 1, 0)
                 end = max(int(node.keys.searchsorted(high, "right")), start + 1)
                 level += node.values[start:end].tolist()
+                bounds += node.keys[start:end].tolist()
+            nodes = self.blocks.nodes(level, self.value)
+            self._check_order(root, level, bounds, nodes)
         raise self.too_deep(root)
+
+    def _check_order(self, root: int, level: list[int], bounds: list[int], nodes: list[Node]) -> None:
+        """Refuse *nodes* whose keys are not between those of the entries, *bounds*, that lead to them.
+
+        Where that holds no node occurs twice on a level: a tree cannot be larger than its device.
+        """
+        previous = -1
+        for block, node, bound in zip(level, nodes, bounds, strict=True):
+            if bound <= previous or not len(node.keys) or node.keys[0] < bound:
+                raise self.blocks.corrupt(
+                    block, f"has other keys than its place in the tree of block {root} allows"
+                )
+            previous = int(node.keys[-1])
 
     def read_range(
         self, root: int, first: int = 0, last: int = LARGEST_KEY
@@ -85,6 +100,22 @@ class Tree:
         start = int(keys.searchsorted(np.uint64(first)))
         end = int(keys.searchsorted(np.uint64(last), "right"))
         return keys[start:end], values[start:end]
+
+    def next_key(self, root: int, first: int) -> int | None:
+        """The smallest key that is *first* or larger, or None."""
+        beyond: int | None = None
+        for _, node in self.path(root, first):
+            place = int(node.keys.searchsorted(np.uint64(first), "right"))
+            if not node.leaf:
+                if place < len(node.keys):
+                    beyond = int(node.keys[place])
+                continue
+            if place and node.keys[place - 1] == first:
+                return first
+            if place < len(node.keys):
+                return int(node.keys[place])
+        # The keys of internal nodes may be smaller than those below them.
+        return None if beyond is None or beyond <= first else self.next_key(root, beyond)
 
     def highest(self, root: int) -> int | None:
         """The largest key, or None in an empty tree."""

@@ -19,6 +19,7 @@ from lamella.thin.format.runs import slices
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lamella.thin.engine.btree import Tree
     from lamella.thin.engine.btree_update import TreeWriter
     from lamella.thin.format.arrays import Bools, Int64s, Uint64s
 
@@ -71,13 +72,7 @@ class DeviceMap:
             first = number * PAGE
             keys, values = tree.read_range(self.root, first, first + PAGE - 1)
             if len(keys):
-                furthest = int(values.max()) >> TIME_BITS
-                if furthest >= self.budget.data_chunks:
-                    raise tree.blocks.corrupt(
-                        self.root,
-                        f"is the root of a mapping tree that refers to data block {furthest}, "
-                        f"but there are only {self.budget.data_chunks}",
-                    )
+                check_inside(values, self.budget.data_chunks, tree, self.root)
                 page.view[(keys - np.uint64(first)).astype(np.int64)] = values
             self.pages[number] = page
             self.budget.held += 1
@@ -167,6 +162,17 @@ class DeviceMap:
             del self.pages[number]
             self.changed.discard(number)
         self.budget.held -= len(doomed)
+
+
+def check_inside(values: Uint64s, data_chunks: int, tree: Tree, root: int) -> None:
+    """Raise :class:`lamella.errors.CorruptError` if one of *values* leads past the data device."""
+    furthest = int(values.max(initial=0)) >> TIME_BITS
+    if len(values) and furthest >= data_chunks:
+        raise tree.blocks.corrupt(
+            root,
+            f"is the root of a mapping tree that refers to data block {furthest}, "
+            f"but there are only {data_chunks}",
+        )
 
 
 def _pages_of(chunks: Int64s) -> Iterator[tuple[int, int, int]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import heapq
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ import numpy as np
 from lamella.block import SECTOR
 from lamella.block.ranges import merged
 from lamella.errors import NoSpaceError, NotFoundError, ReadOnlyError, UsageError
-from lamella.thin.engine.device_map import PAGE, UNMAPPED
+from lamella.thin.engine.btree import LARGEST_KEY
+from lamella.thin.engine.device_map import PAGE, UNMAPPED, check_inside
 from lamella.thin.engine.live_metadata import PAGE_LIMIT, PAGE_UNITS
 from lamella.thin.engine.pool_core import PoolCore, Shortage
 from lamella.thin.engine.write_batch import Batch
@@ -170,16 +172,8 @@ class Volume(ThinVolume):
 
     def mapped_ranges(self) -> Iterator[tuple[int, int, int, int]]:
         """(first chunk, length, data chunk, time) of all mappings, merged where all of these go on."""
-        with self.pool.lock:
-            root = self._root()
-            highest = self.pool.live.maps.highest(root)
-        if highest is None:
-            return
         pending: tuple[int, int, int, int] | None = None
-        for first in range(0, highest + 1, _WINDOW):
-            with self.pool.lock:
-                root = self._root()
-                keys, values = self.pool.live.maps.read_range(root, first, first + _WINDOW - 1)
+        for keys, values in self._mappings(0, LARGEST_KEY + 1):
             for found in _mapped_runs(keys, values):
                 if pending is not None and (
                     pending[0] + pending[1] == found[0]
@@ -194,6 +188,24 @@ class Volume(ThinVolume):
         if pending is not None:
             yield pending
 
+    def _mappings(self, first: int, end: int) -> Iterator[tuple[Uint64s, Uint64s]]:
+        """(chunks, values) of the mappings from chunk *first* to before *end*, some at a time.
+
+        Gaps cost nothing, however long. Raises :class:`lamella.errors.CorruptError` for a mapping that leads
+        past the data device.
+        """
+        while first < end:
+            with self.pool.lock:
+                root = self._root()
+                maps = self.pool.live.maps
+                start = maps.next_key(root, first)
+                if start is None or start >= end:
+                    return
+                keys, values = maps.read_range(root, start, min(start + _WINDOW, end) - 1)
+            check_inside(values, self.pool.live.budget.data_chunks, maps, root)
+            yield keys, values
+            first = start + _WINDOW
+
     def data_ranges(self, offset: int = 0, length: int | None = None) -> Iterator[tuple[int, int]]:
         """As the base class says: what is mapped, and what the external origin has."""
         asked = self.size - offset if length is None else length
@@ -205,21 +217,18 @@ class Volume(ThinVolume):
         origin = self.external_origin
         highest = self.highest_mapped
         end = min(end, max(origin.size if origin else 0, 0 if highest is None else (highest + 1) * size))
-        step = _WINDOW * size
-        for window in range(offset - offset % step, end, step):
-            first = window // size
-            with self.pool.lock:
-                root = self._root()
-                keys, values = self.pool.live.maps.read_range(root, first, first + _WINDOW - 1)
-            pieces = [(chunk * size, count * size) for chunk, count, _, _ in _mapped_runs(keys, values)]
-            if origin is not None and window < origin.size:
-                length = min(step, origin.size - window)
-                pieces += origin.data_ranges(window, length)
-                pieces.sort()
-            for at, length in pieces:
-                start, stop = max(at, offset), min(at + length, end)
-                if start < stop:
-                    yield start, stop - start
+        mapped = (
+            (int(chunk) * size, count * size)
+            for keys, values in self._mappings(offset // size, -(-end // size))
+            for chunk, count, _, _ in _mapped_runs(keys, values)
+        )
+        beneath: Iterable[tuple[int, int]] = ()
+        if origin is not None and offset < origin.size:
+            beneath = origin.data_ranges(offset, min(end, origin.size) - offset)
+        for at, length in heapq.merge(mapped, beneath):
+            start, stop = max(at, offset), min(at + length, end)
+            if start < stop:
+                yield start, stop - start
 
     # -- writing ---------------------------------------------------------------------------------
 

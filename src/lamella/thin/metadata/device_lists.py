@@ -10,8 +10,9 @@ import numpy as np
 
 from lamella.thin.format.details import DeviceDetails
 from lamella.thin.format.limits import MAX_DEVICE_ID
-from lamella.thin.format.mappings import times
+from lamella.thin.format.mappings import data_blocks, times
 from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, MAPPING
+from lamella.thin.format.space_map import ENTRIES_PER_BITMAP
 from lamella.thin.metadata.btree import NO_NODE, Forest, Leaves
 from lamella.thin.metadata.findings import Problems
 from lamella.thin.metadata.node_scan import find_list_nodes
@@ -110,27 +111,43 @@ class MappingTrees:
 
     def __init__(self, reader: BlockReader, roots: Iterable[int]) -> None:
         latest: list[Uint64s] = []
+        highest: list[Uint64s] = []
         blocks: list[Int64s] = []
+        possible = np.uint64(reader.nr_blocks * ENTRIES_PER_BITMAP)
 
         def note(leaves: Leaves) -> None:
             filled = leaves.counts > 0
-            starts = np.cumsum(leaves.counts) - leaves.counts
-            blocks.append(leaves.blocks[filled])
             if filled.any():
-                latest.append(np.maximum.reduceat(times(leaves.values), starts[filled]))
+                starts = (np.cumsum(leaves.counts) - leaves.counts)[filled]
+                blocks.append(leaves.blocks[filled])
+                latest.append(np.maximum.reduceat(times(leaves.values), starts))
+                data = data_blocks(leaves.values) + np.uint64(1)
+                data[data > possible] = 0
+                highest.append(np.maximum.reduceat(data, starts))
 
         self._forest = forest = Forest(reader, MAPPING, Problems(), "mapping tree", on_leaves=note)
         pointers = np.array(sorted(set(roots)), dtype=np.uint64)
         forest.walk(pointers)
         self._time = np.zeros(len(forest.blocks), dtype=np.uint64)
+        self._needed = np.zeros(len(forest.blocks), dtype=np.uint64)
         if latest:
             leaves = forest.node_of(np.concatenate(blocks).astype(np.uint64))
             self._time[leaves] = np.concatenate(latest)
+            self._needed[leaves] = np.concatenate(highest)
         edges = forest.sound_edges()
         level_of = forest.height[edges.parent]
         for level in range(1, int(forest.height.max(initial=0)) + 1):
             at = level_of == level
-            np.maximum.at(self._time, edges.parent[at], self._time[edges.target[at]])
+            for column in (self._time, self._needed):
+                np.maximum.at(column, edges.parent[at], column[edges.target[at]])
+
+    def data_blocks_needed(self, roots: Iterable[int]) -> int:
+        """Data blocks that a data device must have to hold all that *roots* map.
+
+        Mappings to blocks that metadata of this size could not count are damage, and pass for none.
+        """
+        nodes = self._forest.node_of(np.array(list(roots), dtype=np.uint64))
+        return int(self._needed[nodes[nodes != NO_NODE]].max(initial=0))
 
     def totals(self, roots: Iterable[int]) -> list[tuple[int, bool, int]]:
         """For each of *roots*: mappings found, whether none is missing, and their latest time."""

@@ -38,7 +38,7 @@ class Metadata:
         self.roots: dict[int, int] = {}
         self.problems = Problems()
         """What was found damaged and is left out; only a tolerant reader gets to see any."""
-        self._tolerant = tolerant
+        self.tolerant = tolerant
         self._forest: Forest | None = None
         self._loaded: set[int] = set()
 
@@ -91,10 +91,10 @@ class Metadata:
         wanted = set(self.roots if dev_ids is None else dev_ids) & set(self.roots)
         if self._forest is not None and wanted <= self._loaded:
             return
-        problems = self.problems if self._tolerant else Problems()
+        problems = self.problems if self.tolerant else Problems()
         forest = Forest(self.reader, MAPPING, problems, "mapping tree", keep=True)
         forest.walk(np.array([self.roots[dev_id] for dev_id in sorted(wanted)], dtype=np.uint64))
-        if not self._tolerant:
+        if not self.tolerant:
             problems.raise_if_fatal(self.reader.name)
         self._forest, self._loaded = forest, wanted
 
@@ -108,29 +108,11 @@ class Metadata:
             raise NotFoundError(
                 f"{self.reader.name} has no thin device {dev_id}", hint="thin_dump --skip-mappings lists them"
             )
-        _, keys, values = self.mappings_of([dev_id])
-        return keys, values
+        forest, nodes = self.trees([dev_id])
+        return forest.gather(forest.leaves_of(nodes)[0])
 
-    def mappings_of(self, dev_ids: Sequence[int]) -> tuple[Int64s, Uint64s, Uint64s]:
-        """The mappings of several devices, one device after the other.
-
-        Returns (mappings of each device, all blocks, all raw values). A device without a tree has none.
-        """
-        forest, nodes = self._nodes_of(dev_ids)
-        leaves, owners = forest.leaves_of(nodes)
-        counts = np.bincount(owners, weights=forest.counts[leaves], minlength=len(dev_ids))
-        keys, values = forest.gather(leaves)
-        return counts.astype(np.int64), keys, values
-
-    def count_mappings(self, dev_ids: Sequence[int]) -> Int64s:
-        """How many mappings each of *dev_ids* has in its tree."""
-        forest, nodes = self._nodes_of(dev_ids)
-        totals = np.zeros(len(nodes), dtype=np.int64)
-        present = nodes != NO_NODE
-        totals[present] = forest.total[nodes[present]]
-        return totals
-
-    def _nodes_of(self, dev_ids: Sequence[int]) -> tuple[Forest, Int64s]:
+    def trees(self, dev_ids: Sequence[int]) -> tuple[Forest, Int64s]:
+        """The mapping trees of *dev_ids*, read, and the node of each one's root (``NO_NODE``: lost)."""
         self.load(dev_ids)
         assert self._forest is not None
         nodes = np.full(len(dev_ids), NO_NODE, dtype=np.int64)

@@ -2,7 +2,7 @@
 """The check of a whole pool's metadata: everything that ``thin_check`` examines, and the data's reference
 counts as well.
 
-What is examined: the superblock's checksum, place, magic, version and flags; checksum, place, shape, key
+What is examined: the superblock's checksum, place, magic and feature flags; checksum, place, shape, key
 order and fill of every node of every tree, those of a held snapshot among them; that all mappings lie on
 the data device; that each device has details, a tree, and as many mappings as its details say; and the
 count of every data block and every metadata block against the references found.
@@ -18,6 +18,7 @@ import numpy as np
 from lamella.block import SECTOR
 from lamella.thin.format import superblock as superblock_format
 from lamella.thin.format.details import DeviceDetails
+from lamella.thin.format.limits import MAX_DEVICE_ID
 from lamella.thin.format.mappings import data_blocks
 from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, MAPPING
 from lamella.thin.metadata.block_reader import BlockReader
@@ -118,8 +119,8 @@ def check(
 ) -> CheckReport:
     """Check the metadata on *device*; nothing is written and no damage raises.
 
-    *started* is called once the superblock has been read, *progress* with the name of each part before
-    it is examined.
+    *started* is called once the superblock has been read, that of the snapshot too if it is what is checked;
+    *progress* is called with the name of each part before it is examined.
     """
     run = _Check(device, options or CheckOptions(), progress or (lambda part: None))
     if run.read_superblock():
@@ -138,6 +139,8 @@ class _Check:
         self.problems = self.report.found
         self.references = MetadataReferences(self.reader.nr_blocks)
         self.data = DataReferences()
+        self.held: Superblock | None = None
+        """The superblock of the metadata snapshot."""
 
     # -- the superblock --------------------------------------------------------------------------
 
@@ -156,7 +159,7 @@ class _Check:
                 "superblock", f"transaction id is {fields.transaction_id}, expected {options.transaction_id}"
             )
         claimed = fields.metadata_sm_root.nr_blocks
-        if claimed > self.reader.nr_blocks:
+        if claimed > self.reader.nr_blocks and not options.superblock_only:
             self.problems.add(
                 "superblock",
                 f"the metadata has {claimed} blocks, but the device only {self.reader.nr_blocks}",
@@ -167,6 +170,12 @@ class _Check:
                 "superblock",
                 f"the pool has {wanted} data blocks, but the data device only {options.data_blocks}",
             )
+        if not options.superblock_only:
+            self.held = self._held(fields)
+        if options.snapshot and self.held is None:
+            if not fields.held_root:
+                self.problems.add("superblock", "no current metadata snap")
+            return False
         return True
 
     def _superblock_in(self, block: int, place: str) -> Superblock | None:
@@ -187,11 +196,7 @@ class _Check:
         assert main is not None
         if options.superblock_only:
             return
-        held = self._held(main)
-        if options.snapshot and held is None:
-            if not main.held_root:
-                self.problems.add("superblock", "no current metadata snap")
-            return
+        held = self.held
         if options.snapshot:
             assert held is not None
             states = [held]
@@ -267,6 +272,8 @@ class _Check:
         """Each device must have both details and a mapping tree."""
         if self.problems.fatal_count:
             return
+        for dev_id in sorted(dev_id for dev_id in details if dev_id > MAX_DEVICE_ID):
+            self.problems.add(f"thin device {dev_id}", f"its id is more than {MAX_DEVICE_ID}, the largest")
         for dev_id in sorted(set(details) - set(roots)):
             self.problems.add(f"thin device {dev_id}", "it has details, but no mapping tree")
         for dev_id in sorted(set(roots) - set(details)):

@@ -1,51 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metadata as text: the XML that ``thin_restore`` reads, or lines for people.
 
-Byte for byte what ``thin_dump`` 0.9 writes: every device with all of its mappings. (The 1.x series writes
-sub-trees that devices share once, as ``def`` and ``ref``; both forms restore to the same metadata.)
+Byte for byte what ``thin_dump`` of the 1.x series writes: leaves that devices share are written once, as
+``def``, and referred to as ``ref``, so that the text grows with the metadata and not with the snapshots.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from lamella.thin.format.mappings import merge
+from lamella.thin.format.mappings import data_blocks, merge
 from lamella.thin.format.text_columns import Field, Layout, render
+from lamella.thin.tools.header import Header, Overrides, header_of
+from lamella.thin.tools.shared_runs import SharedRuns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
-    from lamella.thin.format.arrays import Uint64s
+    from lamella.thin.format.arrays import Int64s, Uint64s
     from lamella.thin.format.details import DeviceDetails
     from lamella.thin.format.mappings import Runs
+    from lamella.thin.metadata.btree import Forest
     from lamella.thin.metadata.reader import Metadata
+
+    Part = bytes | Int64s
+    """Some text, or leaves whose mappings come here."""
 
 MAPPINGS_AT_ONCE = 1 << 18
 """Mappings turned into text together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """Values to write instead of the superblock's; None leaves them."""
-
-    transaction_id: int | None = None
-    data_block_size: int | None = None
-    nr_data_blocks: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a dump says of the pool as a whole."""
-
-    time: int
-    transaction_id: int
-    flags: int
-    version: int
-    data_block_size: int
-    nr_data_blocks: int
+LEAVES_AT_ONCE = 4096
 
 
 class Format(Protocol):
@@ -55,6 +40,9 @@ class Format(Protocol):
     def end(self) -> str: ...
     def begin_device(self, dev_id: int, details: DeviceDetails) -> str: ...
     def end_device(self) -> str: ...
+    def begin_shared(self, name: int) -> str: ...
+    def end_shared(self) -> str: ...
+    def refer(self, name: int) -> str: ...
     def runs(self, runs: Runs) -> bytes: ...
 
 
@@ -72,14 +60,15 @@ class Xml:
     )
 
     def begin(self, header: Header) -> str:
+        flags = f'flags="{header.flags}" ' if header.flags else ""
         return (
             f'<superblock uuid="" time="{header.time}" transaction="{header.transaction_id}" '
-            f'flags="{header.flags}" version="{header.version}" '
+            f'{flags}version="{header.version}" '
             f'data_block_size="{header.data_block_size}" nr_data_blocks="{header.nr_data_blocks}">\n'
         )
 
     def end(self) -> str:
-        return "</superblock>\n"
+        return "</superblock>"
 
     def begin_device(self, dev_id: int, details: DeviceDetails) -> str:
         return (
@@ -91,6 +80,15 @@ class Xml:
     def end_device(self) -> str:
         return "  </device>\n"
 
+    def begin_shared(self, name: int) -> str:
+        return f'  <def name="{name}">\n'
+
+    def end_shared(self) -> str:
+        return "  </def>\n"
+
+    def refer(self, name: int) -> str:
+        return f'    <ref name="{name}"/>\n'
+
     def runs(self, runs: Runs) -> bytes:
         several = runs.length > 1
         lengths = np.where(several, runs.length, 0)
@@ -101,14 +99,7 @@ class HumanReadable:
     """thin_dump's form for people."""
 
     _LINES = Layout(
-        (
-            Field(("    ", "    (")),
-            Field(("", ".."), blank_zero=True),
-            Field((" -> ", ") -> (")),
-            Field(("", ".."), blank_zero=True),
-            Field((", ", "), ")),
-        ),
-        ("\n", "\n"),
+        (Field(("    (",)), Field(("..",)), Field((") -> (",)), Field(("..",)), Field(("), ",))), ("\n",)
     )
 
     def begin(self, header: Header) -> str:
@@ -130,33 +121,22 @@ class HumanReadable:
     def end_device(self) -> str:
         return "\n"
 
+    def begin_shared(self, name: int) -> str:
+        return f"def: {name}\n"
+
+    def end_shared(self) -> str:
+        return "\n"
+
+    def refer(self, name: int) -> str:
+        return f"    ref: {name}\n"
+
     def runs(self, runs: Runs) -> bytes:
-        several = runs.length > 1
         more = runs.length - 1
-        last = np.where(several, runs.begin + more, 0)
-        data_last = np.where(several, runs.data + more, 0)
-        columns = (runs.begin, last, runs.data, data_last, runs.time)
-        return render(self._LINES, several.astype(np.intp), columns)
+        columns = (runs.begin, runs.begin + more, runs.data, runs.data + more, runs.time)
+        return render(self._LINES, np.zeros(len(more), dtype=np.intp), columns)
 
 
 FORMATS: dict[str, Callable[[], Format]] = {"xml": Xml, "human_readable": HumanReadable}
-
-
-def header_of(metadata: Metadata, overrides: Overrides) -> Header:
-    """The header for *metadata*. A held snapshot knows no number of data blocks; it says 0."""
-    fields = metadata.superblock
-
-    def choose(value: int | None, default: int) -> int:
-        return default if value is None else value
-
-    return Header(
-        fields.time,
-        choose(overrides.transaction_id, fields.transaction_id),
-        fields.flags,
-        fields.version,
-        choose(overrides.data_block_size, fields.data_block_size),
-        choose(overrides.nr_data_blocks, fields.data_sm_root.nr_blocks),
-    )
 
 
 def dump(
@@ -170,61 +150,151 @@ def dump(
 ) -> None:
     """Give the text of *metadata* to *write* in pieces.
 
-    *dev_ids* limits it to these devices (unknown ones are passed over), *skip_mappings* to the
-    devices' own lines. All that is dumped is read and checked before the first piece is written;
-    raises :class:`lamella.errors.CorruptError` for damage.
+    *dev_ids* limits it to these devices (unknown ones are passed over), *skip_mappings* to the devices' own
+    lines. All that is dumped is read and checked before the first piece is written; raises
+    :class:`lamella.errors.CorruptError` for damage. Of metadata that are read despite damage, devices have as
+    many mapped blocks as are dumped, and mappings outside of the data device are left out.
     """
     form = FORMATS[format]()
+    header = header_of(metadata, overrides or Overrides())
     chosen = sorted(set(metadata.details) if dev_ids is None else set(metadata.details) & set(dev_ids))
-    if not skip_mappings:
+    details = metadata.details
+    if not skip_mappings or metadata.tolerant:
         metadata.load(chosen)
-    write(form.begin(header_of(metadata, overrides or Overrides())).encode())
+    limit = header.nr_data_blocks if metadata.tolerant else None
+    if metadata.tolerant:
+        counts = _count(metadata, chosen, header.nr_data_blocks)
+        details = {
+            dev_id: details[dev_id]._replace(mapped_blocks=count)
+            for dev_id, count in zip(chosen, counts, strict=True)
+        }
+    write(form.begin(header).encode())
     if skip_mappings:
         for dev_id in chosen:
-            write(f"{form.begin_device(dev_id, metadata.details[dev_id])}{form.end_device()}".encode())
-    else:
-        _write_devices(metadata, form, write, chosen)
+            write(f"{form.begin_device(dev_id, details[dev_id])}{form.end_device()}".encode())
+    elif chosen:
+        forest, nodes = metadata.trees(chosen)
+        devices = [(dev_id, details[dev_id]) for dev_id in chosen]
+        _Writer(forest, form, write, limit).write(_parts(forest, nodes, form, devices))
     write(form.end().encode())
 
 
-def _write_devices(
-    metadata: Metadata, form: Format, write: Callable[[bytes], object], dev_ids: list[int]
-) -> None:
-    """Devices with their mappings: large ones piece by piece, small ones many at a time."""
-    totals = metadata.count_mappings(dev_ids)
-    ends = np.cumsum(totals)
-    start = 0
-    while start < len(dev_ids):
-        before = int(ends[start - 1]) if start else 0
-        stop = max(int(np.searchsorted(ends, before + MAPPINGS_AT_ONCE, side="right")), start + 1)
-        group = dev_ids[start:stop]
-        if len(group) == 1:
-            write(form.begin_device(group[0], metadata.details[group[0]]).encode())
-            write_mappings(form, write, *metadata.mappings_of(group)[1:])
-            write(form.end_device().encode())
-        else:
-            _write_small_devices(metadata, form, write, group)
-        start = stop
+def _count(metadata: Metadata, dev_ids: list[int], nr_data_blocks: int) -> list[int]:
+    """Mappings of each device that lie on the data device; what lies outside becomes a problem."""
+    forest, nodes = metadata.trees(dev_ids)
+    distinct, which = np.unique(nodes, return_inverse=True)
+    leaves, owners = forest.leaves_of(distinct)
+    counts = forest.counts.copy()
+    outside = 0
+    each = np.unique(leaves)
+    for start in range(0, len(each), LEAVES_AT_ONCE):
+        part = each[start : start + LEAVES_AT_ONCE]
+        wild = data_blocks(forest.gather(part)[1]) >= np.uint64(nr_data_blocks)
+        if wild.any():
+            owner = np.repeat(np.arange(len(part)), forest.counts[part])
+            counts[part] -= np.bincount(owner[wild], minlength=len(part))
+            outside += int(np.count_nonzero(wild))
+    if outside:
+        metadata.problems.add(
+            "mapping tree", f"{outside} mappings lead past the data device's {nr_data_blocks} blocks"
+        )
+    totals = np.zeros(len(distinct), dtype=np.int64)
+    np.add.at(totals, owners, counts[leaves])
+    found: list[int] = totals[which].tolist()
+    return found
 
 
-def _write_small_devices(
-    metadata: Metadata, form: Format, write: Callable[[bytes], object], dev_ids: list[int]
-) -> None:
-    counts, keys, values = metadata.mappings_of(dev_ids)
-    ends = np.cumsum(counts)
-    runs = merge(keys, values, ends - counts)
-    text = form.runs(runs)
-    # Each run is a line: find where each device's lines end.
-    lines = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")) + 1
-    places = np.concatenate((np.zeros(1, dtype=np.int64), lines))
-    runs_before = np.searchsorted(np.cumsum(runs.length.astype(np.int64)), ends, side="right")
-    offsets = places[runs_before].tolist()
-    begin, footer = 0, form.end_device().encode()
-    pieces: list[bytes] = []
-    for dev_id, end in zip(dev_ids, offsets, strict=True):
-        pieces += (form.begin_device(dev_id, metadata.details[dev_id]).encode(), text[begin:end], footer)
-        begin = end
-    write(b"".join(pieces))
+def _parts(
+    forest: Forest, nodes: Int64s, form: Format, devices: list[tuple[int, DeviceDetails]]
+) -> Iterator[Part]:
+    """All of the dump between its first and its last line, in order; *nodes* are the roots of *devices*."""
+    distinct, which = np.unique(nodes, return_inverse=True)
+    leaves, owners = forest.leaves_of(distinct)
+    times = np.bincount(which, minlength=len(distinct))
+    runs = SharedRuns(leaves, owners, len(forest.blocks), times)
+    heads = runs.shared()
+    heads = heads[np.argsort(forest.blocks[heads])]
+    names = forest.blocks
+    for head, leaves in zip(heads.tolist(), runs.runs(heads), strict=True):
+        yield form.begin_shared(int(names[head])).encode()
+        yield leaves
+        yield form.end_shared().encode()
+    trees = list(runs.devices(len(distinct)))
+    for (dev_id, details), place in zip(devices, which.tolist(), strict=True):
+        yield form.begin_device(dev_id, details).encode()
+        for piece in trees[place]:
+            yield form.refer(int(names[piece])).encode() if isinstance(piece, int) else piece
+        yield form.end_device().encode()
+
+
+class _Writer:
+    """Writes parts in order: long stretches of leaves piece by piece, the mappings of short ones together."""
+
+    def __init__(
+        self, forest: Forest, form: Format, write: Callable[[bytes], object], limit: int | None
+    ) -> None:
+        self.forest = forest
+        self.form = form
+        self._write = write
+        self.limit = limit
+        """Data blocks from here on are left out; None: there are none."""
+        self.waiting: list[Part] = []
+        self.mappings = 0
+
+    def write(self, parts: Iterator[Part]) -> None:
+        for part in parts:
+            count = 0 if isinstance(part, bytes) else int(self.forest.counts[part].sum())
+            if self.mappings + count > MAPPINGS_AT_ONCE:
+                self._flush()
+            if not isinstance(part, bytes) and count > MAPPINGS_AT_ONCE:
+                write_mappings(self.form, self._write, *self._entries(part)[1:])
+                continue
+            self.waiting.append(part)
+            self.mappings += count
+            if len(self.waiting) > MAPPINGS_AT_ONCE:
+                self._flush()
+        self._flush()
+
+    def _entries(self, leaves: Int64s) -> tuple[Int64s, Uint64s, Uint64s]:
+        """(mappings of each leaf, keys, values), those outside left out."""
+        keys, values = self.forest.gather(leaves)
+        counts = self.forest.counts[leaves]
+        if self.limit is not None:
+            inside = data_blocks(values) < np.uint64(self.limit)
+            if not inside.all():
+                owner = np.repeat(np.arange(len(leaves)), counts)
+                counts = np.bincount(owner[inside], minlength=len(leaves))
+                keys, values = keys[inside], values[inside]
+        return counts, keys, values
+
+    def _flush(self) -> None:
+        stretches = [part for part in self.waiting if not isinstance(part, bytes)]
+        text = b""
+        offsets: Iterator[int] = iter(())
+        if stretches:
+            counts, keys, values = self._entries(np.concatenate(stretches))
+            lengths = np.array([len(part) for part in stretches], dtype=np.int64)
+            ends = np.cumsum(counts)[np.cumsum(lengths) - 1]
+            starts = np.concatenate((np.zeros(1, dtype=np.int64), ends[:-1]))
+            runs = merge(keys, values, starts[starts < len(keys)])
+            text = self.form.runs(runs) if len(keys) else b""
+            # Each run is a line: find where each stretch's lines end.
+            lines = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")) + 1
+            places = np.concatenate((np.zeros(1, dtype=np.int64), lines))
+            runs_before = np.searchsorted(np.cumsum(runs.length.astype(np.int64)), ends, side="right")
+            offsets = iter(places[runs_before].tolist())
+        pieces: list[bytes] = []
+        begin = 0
+        for part in self.waiting:
+            if isinstance(part, bytes):
+                pieces.append(part)
+            else:
+                end = next(offsets)
+                pieces.append(text[begin:end])
+                begin = end
+        if pieces:
+            self._write(b"".join(pieces))
+        self.waiting, self.mappings = [], 0
 
 
 def write_mappings(form: Format, write: Callable[[bytes], object], keys: Uint64s, values: Uint64s) -> None:

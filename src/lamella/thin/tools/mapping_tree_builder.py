@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lamella.thin.format.node import BLOCK_VALUE, INTERNAL, MAPPING, max_entries
+from lamella.thin.format.node import BLOCK_VALUE, MAPPING, max_entries
 
 if TYPE_CHECKING:
     from lamella.thin.format.arrays import Int64s, Uint64s
@@ -17,6 +17,8 @@ LIMIT = max_entries(MAPPING.itemsize)
 """Entries of a full leaf (252)."""
 LEAST = LIMIT // 3
 """Entries that every node but a root must have."""
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+"""Spreads block numbers over all 64 bits (Fibonacci hashing)."""
 _EMIT = 64 * LIMIT
 """Entries collected before leaves are made of them."""
 
@@ -47,15 +49,27 @@ class TreeBuilder:
         self._done: list[LeafList] = []
         self._held: LeafList | None = None
         """The last shared leaf: it is taken apart if what follows it is too little for a leaf."""
+        self._lone: LeafList | None = None
+        """A shared leaf too empty to stand beside others, while there are none."""
+        self._shares = False
+        """Whether any leaf is shared; then other trees may have the same nodes above."""
 
     def add(self, keys: Uint64s, values: Uint64s) -> None:
         """More entries, ascending and after all before."""
+        if not len(keys):
+            return
+        self._unpack_lone()
         self._keep(keys, values)
         if self._pending >= _EMIT:
             self._emit(LIMIT)
 
     def push(self, leaves: LeafList) -> None:
         """More entries, in leaves that are there already."""
+        if not self.total and len(leaves.blocks) == 1 and leaves.counts[0] < LEAST:
+            self._lone = leaves
+            self.total = int(leaves.counts[0])
+            return
+        self._unpack_lone()
         poor = np.flatnonzero(leaves.counts < LEAST)
         start = 0
         for place in (*poor.tolist(), len(leaves.blocks)):
@@ -72,8 +86,14 @@ class TreeBuilder:
         self._emit(0)
         self._place_held()
         self.total += int(leaves.counts.sum())
+        self._shares = True
         self._done.append(_part(leaves, 0, -1))
         self._held = _part(leaves, len(leaves.blocks) - 1, None)
+
+    def _unpack_lone(self) -> None:
+        if self._lone is not None:
+            leaf, self._lone, self.total = self._lone, None, 0
+            self._unpack_leaf(leaf)
 
     def _unpack_leaf(self, leaf: LeafList) -> None:
         if len(leaf.blocks):
@@ -109,6 +129,8 @@ class TreeBuilder:
 
     def leaves(self) -> LeafList:
         """All leaves; nothing can be added any more."""
+        if self._lone is not None:
+            return self._lone
         if 0 < self._pending < LEAST and self._held is not None:
             before, self._held = self._held, None
             keys, values = self.builder.read_leaves(before.blocks)
@@ -129,12 +151,11 @@ class TreeBuilder:
         leaves = self.leaves()
         keys, blocks = leaves.first, leaves.blocks
         if not len(blocks):
-            none = np.empty(0, dtype=np.uint64)
-            blocks = self.builder.add_leaves(none, none, np.zeros(1, dtype=np.int64), sure=self._sure)
+            return self.builder.empty_leaf()
         while len(blocks) > 1:
-            counts = evenly(len(blocks))
+            counts = by_content(blocks) if self._shares else evenly(len(blocks))
             starts = np.cumsum(counts) - counts
-            blocks = self.builder.add_internal(keys, blocks.astype(BLOCK_VALUE), counts, INTERNAL)
+            blocks = self.builder.add_internal(keys, blocks.astype(BLOCK_VALUE), counts, shared=self._shares)
             keys = keys[starts]
         return int(blocks[0])
 
@@ -145,6 +166,24 @@ def evenly(entries: int) -> Int64s:
     counts = np.full(nodes, entries // nodes if nodes else 0, dtype=np.int64)
     counts[: entries - int(counts.sum())] += 1
     return counts
+
+
+def by_content(blocks: Uint64s) -> Int64s:
+    """How many of *blocks* each node above them gets, chosen so that similar trees have many nodes in common.
+
+    A node ends with a block whose number says so, wherever that block stands.
+    """
+    ends = np.flatnonzero((blocks * _MIX) >> np.uint64(57) == 0) + 1
+    counts = []
+    start = 0
+    while len(blocks) - start > LIMIT:
+        place = int(np.searchsorted(ends, start + LEAST))
+        end = int(ends[place]) if place < len(ends) else start + LIMIT
+        end = min(end, start + LIMIT, len(blocks) - LEAST)
+        counts.append(end - start)
+        start = end
+    counts.append(len(blocks) - start)
+    return np.array(counts, dtype=np.int64)
 
 
 def _part(leaves: LeafList, start: int, stop: int | None) -> LeafList:

@@ -20,6 +20,7 @@ from lamella.thin.format.mappings import data_blocks
 from lamella.thin.format.node import (
     BLOCK_VALUE,
     DEVICE_DETAILS,
+    INTERNAL,
     LEAF,
     MAPPING,
     max_entries,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from lamella.block import BlockDevice
     from lamella.thin.format.arrays import Int64s, Uint8s, Uint64s
     from lamella.thin.format.details import DeviceDetails
-    from lamella.thin.tools.dump import Header
+    from lamella.thin.tools.header import Header
 
 NODES_AT_ONCE = 1024
 """Nodes packed together."""
@@ -84,6 +85,9 @@ class MetadataBuilder:
         self._references[superblock_format.LOCATION] = 1
         self._data = DataReferences()
         self._uncounted: list[Uint64s] = []
+        self._internal: dict[bytes, int] = {}
+        """Nodes above shared leaves, by their children."""
+        self._empty = 0
         self._queue: list[tuple[Uint64s, ...]] = []
         self._queued = 0
 
@@ -132,10 +136,31 @@ class MetadataBuilder:
             self._uncounted.append(blocks)
         return blocks
 
-    def add_internal(self, keys: Uint64s, children: Uint64s, counts: Int64s, flags: int) -> Uint64s:
-        """Internal nodes over blocks *children*, each of which gets one more reference."""
-        self.refer(children)
-        return self._add(keys, children, counts, flags)
+    def empty_leaf(self) -> int:
+        """The block of the one leaf without entries."""
+        if not self._empty:
+            none = np.empty(0, dtype=np.uint64)
+            self._empty = int(self._add(none, none, np.zeros(1, dtype=np.int64), LEAF)[0])
+        return self._empty
+
+    def add_internal(self, keys: Uint64s, children: Uint64s, counts: Int64s, *, shared: bool) -> Uint64s:
+        """Internal nodes over blocks *children*, *counts* each; every child gets one more reference.
+
+        *shared* ones are taken from what is there where another tree has a node over the same children.
+        """
+        if not shared:
+            self.refer(children)
+            return self._add(keys, children, counts, INTERNAL)
+        ends = np.cumsum(counts).tolist()
+        parts = [slice(end - count, end) for end, count in zip(ends, counts.tolist(), strict=True)]
+        names = [children[part].tobytes() for part in parts]
+        fresh = [place for place, name in enumerate(names) if name not in self._internal]
+        if fresh:
+            chosen = np.concatenate([np.arange(parts[place].start, parts[place].stop) for place in fresh])
+            self.refer(children[chosen])
+            made = self._add(keys[chosen], children[chosen], counts[fresh], INTERNAL)
+            self._internal.update(zip((names[place] for place in fresh), made.tolist(), strict=True))
+        return np.array([self._internal[name] for name in names], dtype=np.uint64)
 
     def refer(self, blocks: Uint64s) -> None:
         """Count a reference for each of *blocks*, doubles included."""
@@ -209,8 +234,7 @@ class MetadataBuilder:
         metadata_root = maps.metadata_map(self._references)
         fields = Superblock(
             data_root, metadata_root, mapping_root, details_root, header.data_block_size,
-            header.transaction_id, header.time, header.flags, version=header.version,
-            metadata_nr_blocks=self.nr_blocks,
+            header.transaction_id, header.time, header.flags, metadata_nr_blocks=self.nr_blocks,
         )  # fmt: skip
         self._write_out(fields)
         return self._next

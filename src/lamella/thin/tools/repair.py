@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +13,10 @@ from lamella.errors import CorruptError, UsageError
 from lamella.thin.format.node import MAPPING
 from lamella.thin.metadata.btree import Forest
 from lamella.thin.metadata.findings import Problems
-from lamella.thin.tools.dump import Header, Overrides, header_of
+from lamella.thin.tools.header import Header, Overrides, header_of
 from lamella.thin.tools.metadata_builder import MetadataBuilder
 from lamella.thin.tools.salvage import recover
-from lamella.thin.tools.tree_copy import TreeCopier
+from lamella.thin.tools.shared_trees import SharedTrees
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -79,10 +79,9 @@ def repair(
     """Read what can be saved of *damaged*, and write sound metadata with it to *target*, another device.
 
     What devices share stays shared, so that a target as large as the damaged metadata suffices. Transaction
-    id, time and flags are kept; a held metadata snapshot is not. *overrides* go before the fields of the
-    superblock, *fallback* replaces one that is lost. Of several states that a search finds, one with
-    the *expected* devices goes first. Raises :class:`UsageError` if the superblock is gone and a field is
-    given by neither, :class:`lamella.errors.CorruptError` if no list of devices can be found or most mappings
+    id and time are kept; a held metadata snapshot and ``needs_check`` are not. *overrides*, *fallback*,
+    *expected* and most errors are those of :func:`lamella.thin.tools.salvage.recover`. Raises as well
+    :class:`lamella.errors.CorruptError` if no list of devices can be found or most mappings
     lead past the data device, and :class:`lamella.errors.NoSpaceError` with the size needed; see
     :class:`lamella.thin.tools.metadata_builder.MetadataBuilder` for what is on *target* then.
     """
@@ -96,27 +95,26 @@ def repair(
     log.info("device lists: %s", "found by searching" if found.searched else "those of the superblock")
     for dev_id, note in found.notes.items():
         log.info("thin device %d: %s", dev_id, note)
-    header = header_of(metadata, Overrides())
+    header = replace(header_of(metadata, Overrides()), flags=0)
     report = RepairReport(header, searched=found.searched)
     dev_ids = list(metadata.details)
     pointers = np.array([metadata.roots[dev_id] for dev_id in dev_ids], dtype=np.uint64)
     forest = Forest(metadata.reader, MAPPING, metadata.problems, "mapping tree", keep=True)
     forest.walk(pointers)
     builder = MetadataBuilder(target, header.nr_data_blocks, action=f"repair {damaged.name}")
-    copier = TreeCopier(forest, builder)
-    every = int(forest.counts[forest.leaf].sum())
-    if copier.outside * 2 > every and (overrides is None or overrides.nr_data_blocks is None):
+    trees = SharedTrees(forest, builder)
+    if trees.outside * 2 > trees.entries:
         raise CorruptError(
-            f"cannot repair {damaged.name}: {copier.outside} of {every} mappings lead past the "
+            f"cannot repair {damaged.name}: {trees.outside} of {trees.entries} mappings lead past the "
             f"{header.nr_data_blocks} data blocks that its superblock records",
             hint="give the right number with --nr-data-blocks",
         )
-    blocks, totals = copier.copy(forest.node_of(pointers))
+    blocks, totals = trees.build(forest.node_of(pointers))
     details = {
         dev_id: metadata.details[dev_id]._replace(mapped_blocks=total)
         for dev_id, total in zip(dev_ids, totals, strict=True)
     }
-    report.outside = copier.outside
+    report.outside = trees.outside
     if report.outside:
         metadata.problems.add(
             "mapping tree",

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lamella.errors import BadInputError
+from lamella.thin.format.limits import MAX_DEVICE_ID
 from lamella.thin.format.mappings import Runs
 from lamella.thin.format.node import TIME_BITS
-from lamella.thin.tools.dump import Header, Overrides
+from lamella.thin.tools.header import Header, Overrides, is_data_block_size
 from lamella.thin.tools.mapping_tree_builder import LIMIT, LeafList, TreeBuilder
 from lamella.thin.tools.metadata_builder import LARGEST_DATA, MetadataBuilder
 from lamella.thin.tools.xml import BeginDevice, BeginShared, EndDevice, EndShared, UseShared, read_xml
@@ -53,8 +54,8 @@ def restore(
 ) -> RestoreReport:
     """Write metadata on *target* as *parts* describe it (see :func:`lamella.thin.tools.xml.read_xml`).
 
-    *overrides* go before the description's own header. The superblock comes last, after a flush; what was
-    on *target* is gone. Raises :class:`BadInputError` for an invalid description and
+    *overrides* replace parts of the description's header, or enlarge them. The superblock comes last, after
+    a flush; what was on *target* is gone. Raises :class:`BadInputError` for an invalid description and
     :class:`lamella.errors.NoSpaceError`, with the size needed, for a target too small; *target* is then
     unchanged, or, if the metadata is larger than 256 MiB, has no superblock any more.
     """
@@ -79,7 +80,12 @@ class _Restore:
         first = next(self.parts, None)
         if not isinstance(first, Header):
             raise BadInputError(f"{name} describes no metadata: it has no superblock", hint=_HINT)
-        self.header = _override(first, overrides)
+        self.header = first.override(overrides)
+        if not is_data_block_size(self.header.data_block_size):
+            raise BadInputError(
+                f"{name}: invalid data block size: {self.header.data_block_size} sectors",
+                hint="--data-block-size gives the right one; nothing was restored",
+            )
         if self.header.nr_data_blocks > LARGEST_DATA:
             raise BadInputError(
                 f"{name}: no metadata can describe {self.header.nr_data_blocks} data blocks",
@@ -111,11 +117,19 @@ class _Restore:
 
     def _device(self, begin: BeginDevice) -> None:
         dev_id = begin.dev_id
+        if dev_id > MAX_DEVICE_ID:
+            raise BadInputError(
+                f"{self.name}: device id {dev_id} is more than the largest that the kernel takes, "
+                f"{MAX_DEVICE_ID}",
+                hint=_HINT,
+            )
         if dev_id in self.details:
             raise BadInputError(f"{self.name}: device {dev_id} occurs twice", hint=_HINT)
         tree = TreeBuilder(self.builder)
         total = self._fill(tree, f"device {dev_id}", EndDevice)[0]
         self.roots[dev_id] = tree.root()
+        # Of a full target no leaf is known any more; a device has at least one node of its own.
+        self.more_blocks += self.builder.overflowed
         self.details[dev_id] = begin.details._replace(mapped_blocks=total)
         self.report.mappings += total
         if begin.details.mapped_blocks != total:
@@ -251,16 +265,3 @@ def expand(runs: Runs) -> tuple[Uint64s, Uint64s]:
     shift = np.uint64(TIME_BITS)
     values = np.repeat(runs.data << shift | runs.time, lengths) + (steps << shift)
     return keys, values
-
-
-def _override(header: Header, overrides: Overrides) -> Header:
-    chosen = {
-        key: value
-        for key, value in (
-            ("transaction_id", overrides.transaction_id),
-            ("data_block_size", overrides.data_block_size),
-            ("nr_data_blocks", overrides.nr_data_blocks),
-        )
-        if value is not None
-    }
-    return replace(header, **chosen)

@@ -20,7 +20,7 @@ from lamella import logs
 from lamella.errors import CorruptError, UnsupportedError, UsageError
 from lamella.thin.format import superblock as superblock_format
 from lamella.thin.format.details import DeviceDetails
-from lamella.thin.format.space_map import SpaceMapRoot
+from lamella.thin.format.space_map import ENTRIES_PER_BITMAP, SpaceMapRoot
 from lamella.thin.format.superblock import Superblock
 from lamella.thin.metadata.block_reader import BlockReader
 from lamella.thin.metadata.device_lists import (
@@ -33,7 +33,7 @@ from lamella.thin.metadata.device_lists import (
 )
 from lamella.thin.metadata.findings import Problems
 from lamella.thin.metadata.reader import Metadata
-from lamella.thin.tools.dump import Overrides
+from lamella.thin.tools.header import Overrides, check_data_block_size
 from lamella.thin.tools.lost_trees import descendants, unchanged_snapshots
 
 if TYPE_CHECKING:
@@ -46,11 +46,7 @@ if TYPE_CHECKING:
 
 log = logs.logger(__name__)
 
-_FIELDS = (
-    ("transaction_id", "transaction id", "--transaction-id"),
-    ("data_block_size", "data block size", "--data-block-size"),
-    ("nr_data_blocks", "nr data blocks", "--nr-data-blocks"),
-)
+_LARGEST = (1 << 64) - 1
 
 
 @dataclass(slots=True)
@@ -76,11 +72,12 @@ def recover(
 ) -> Recovered:
     """Read what can be saved of the metadata on *device*, which is only read.
 
-    *overrides* go before the superblock's fields; *fallback* is used for a superblock that is gone. Lists
-    that name exactly the *expected* devices go before others that a search finds: the kernel deletes a device
-    in a commit of its own, and what was before that looks as new. Raises :class:`UsageError` naming the field
-    that is missing then, :class:`CorruptError` if no list of devices can be found, and
-    :class:`UnsupportedError` for unknown features.
+    Of the transaction id and of the number of data blocks the largest is used of what the superblock says,
+    *overrides* give and was found; *fallback* is used for a superblock that is gone. Lists that name exactly
+    the *expected* devices go before others that a search finds: the kernel deletes a device in a commit of
+    its own, and what was before that looks as new. Raises :class:`CorruptError` if no list of devices can be
+    found, :class:`UsageError` if the data block size is in none of these places or one that no kernel takes,
+    and :class:`UnsupportedError` for unknown features.
     """
     reader = BlockReader(device)
     return _Recovery(reader, overrides or Overrides(), fallback or Overrides(), frozenset(expected)).run()
@@ -101,17 +98,21 @@ class _Recovery:
     ) -> None:
         self.reader = reader
         self.expected = expected
+        self.overrides = overrides
+        self.fallback = fallback
         self.problems = Problems()
         self.sealed = False
-        self.fields = self._read_superblock(overrides, fallback)
+        self.fields = self._read_superblock()
         self.notes: dict[int, str] = {}
         self.doubtful: set[int] = set()
         """Devices whose mappings may be shared in ways that their details do not know of."""
+        self.made_up: set[int] = set()
+        """Devices whose details were nowhere."""
         self.trees: MappingTrees
 
     # -- the superblock --------------------------------------------------------------------------
 
-    def _read_superblock(self, overrides: Overrides, fallback: Overrides) -> Superblock:
+    def _read_superblock(self) -> Superblock:
         content = self.reader.read_one(superblock_format.LOCATION)
         fields = superblock_format.decode(content)
         self.sealed = superblock_format.is_sealed(content)
@@ -124,37 +125,53 @@ class _Recovery:
                     f"cannot read the metadata {self.reader.name}: {unknown}",
                     hint="a newer version made it; use that one",
                 )
-        chosen = self._choose(fields, overrides, fallback)
         usable = self.sealed or fields.magic == superblock_format.MAGIC
-        version = fields.version if self.sealed and fields.version in (1, 2) else superblock_format.VERSION
-        root = replace(fields.data_sm_root, nr_blocks=chosen["nr_data_blocks"])
         return Superblock(
-            root, SpaceMapRoot(0, 0, 0, 0),
+            fields.data_sm_root if self.sealed else SpaceMapRoot(0, 0, 0, 0), SpaceMapRoot(0, 0, 0, 0),
             # Of a superblock with a bad checksum the roots are only tried.
             fields.mapping_root if usable else 0, fields.details_root if usable else 0,
-            chosen["data_block_size"], chosen["transaction_id"], fields.time if self.sealed else 0,
-            fields.flags & superblock_format.NEEDS_CHECK if self.sealed else 0, version=version,
+            fields.data_block_size if self.sealed else 0, fields.transaction_id if self.sealed else 0,
+            fields.time if self.sealed else 0,
+            fields.flags & superblock_format.NEEDS_CHECK if self.sealed else 0,
+            version=fields.version if self.sealed else superblock_format.VERSION,
         )  # fmt: skip
 
-    def _choose(self, fields: Superblock, overrides: Overrides, fallback: Overrides) -> dict[str, int]:
-        stored = {
-            "transaction_id": fields.transaction_id,
-            "data_block_size": fields.data_block_size,
-            "nr_data_blocks": fields.data_sm_root.nr_blocks,
-        }
-        chosen = {}
-        for key, name, option in _FIELDS:
-            value = getattr(overrides, key)
-            if value is None:
-                value = stored[key] if self.sealed else getattr(fallback, key)
-            if value is None or (key == "data_block_size" and not value):
-                raise UsageError(
-                    "The following field needs to be provided on the command line due to corruption in the "
-                    f"superblock: {name}",
-                    hint=f"add {option}; the volume group's metadata or an old dump may tell the value",
-                )
-            chosen[key] = value
-        return chosen
+    def _choose(self, details: DetailsList, roots: RootList) -> None:
+        """Fill in what the superblock lacks, or what is given in its place."""
+        given, known, fields = self.overrides, self.fallback, self.fields
+        trees = MappingTrees(self.reader, roots.roots.values())
+        needed = trees.data_blocks_needed(roots.roots.values())
+        recorded = fields.data_sm_root.nr_blocks
+        trusted = self.sealed
+        if recorded > self.reader.nr_blocks * ENTRIES_PER_BITMAP:
+            self.problems.add(
+                "superblock", f"it records {recorded} data blocks, more than its metadata can count"
+            )
+            recorded, trusted = 0, False
+        if given.nr_data_blocks is not None:
+            chosen = max(given.nr_data_blocks, recorded, needed)
+        elif trusted:
+            chosen = recorded
+        else:
+            chosen = needed if known.nr_data_blocks is None else known.nr_data_blocks
+        fields.data_sm_root = replace(fields.data_sm_root, nr_blocks=chosen)
+        if not self.sealed:
+            newest = max((one.transaction_id for one in details.devices.values()), default=0)
+            if given.transaction_id is None and known.transaction_id is None:
+                # Whoever counts transactions raises the id after it has made a device.
+                newest = min(newest + 1, _LARGEST)
+            fields.transaction_id = max(newest, known.transaction_id or 0)
+        fields.transaction_id = max(fields.transaction_id, given.transaction_id or 0)
+        sectors = given.data_block_size
+        if sectors is None:
+            sectors = fields.data_block_size if self.sealed else known.data_block_size
+        if sectors is None:
+            raise UsageError(
+                "data block size needs to be provided due to corruption in the superblock",
+                hint="add --data-block-size; the volume group's metadata or an old dump tell the value",
+            )
+        check_data_block_size(sectors)
+        fields.data_block_size = sectors
 
     # -- the lists -------------------------------------------------------------------------------
 
@@ -360,7 +377,8 @@ class _Recovery:
                 )
                 self.notes[dev_id] = "its details were found by searching"
             else:
-                found[dev_id] = DeviceDetails(total, self.fields.transaction_id, time, time)
+                found[dev_id] = DeviceDetails(total, 0, time, time)
+                self.made_up.add(dev_id)
                 self.notes[dev_id] = "its details were lost and have been made up"
         return DetailsList(found, details.whole)
 
@@ -378,7 +396,10 @@ class _Recovery:
                 f"no compatible roots found: no mapping tree of any device is left in {self.reader.name}",
                 hint="restore a copy of the metadata",
             )
+        self._choose(details, roots)
         fields = self.fields
+        for dev_id in self.made_up & devices.keys():
+            devices[dev_id] = devices[dev_id]._replace(transaction_id=max(fields.transaction_id - 1, 0))
         if not self.sealed:
             fields.time = max(details.age()[1], self._time_of(roots))
         if self.doubtful:

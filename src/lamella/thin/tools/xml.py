@@ -22,7 +22,8 @@ from lamella.errors import BadInputError
 from lamella.thin.format.details import DeviceDetails
 from lamella.thin.format.mappings import Runs
 from lamella.thin.format.node import TIME_BITS
-from lamella.thin.tools.dump import Header
+from lamella.thin.format.superblock import VERSION
+from lamella.thin.tools.header import Header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +32,6 @@ CHUNK = 1 << 20
 """Bytes read at a time."""
 LONGEST = 1 << 16
 """Bytes that one element or comment may have."""
-MAX_VERSION = 2
 _SHORTEST_STRETCH = 2048
 """Bytes; below this the plain reader is as fast."""
 _PLAIN_ROWS = 4096
@@ -91,7 +91,7 @@ _KNOWN: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     # element: required numbers and their largest values, optional ones
     "superblock": (
         {"time": _U32, "transaction": _U64, "data_block_size": _U32, "nr_data_blocks": _U64},
-        {"flags": _U32, "version": _U32},
+        {"flags": _U32, "version": _U32, "metadata_snap": _U64},
     ),
     "device": (
         {
@@ -307,14 +307,9 @@ class _Reader:
 
     def _header(self, text: bytes) -> Header:
         numbers = self._numbers("superblock", self._values("superblock", text))
-        version = numbers.get("version", 1)
-        if not 1 <= version <= MAX_VERSION:
-            raise self._wrong(f"version {version} is not known")
-        if not numbers["data_block_size"]:
-            raise self._wrong("data_block_size is 0")
         return Header(
-            numbers["time"], numbers["transaction"], numbers.get("flags", 0), version,
-            numbers["data_block_size"], numbers["nr_data_blocks"],
+            numbers["time"], numbers["transaction"], numbers.get("flags", 0),
+            numbers.get("version", VERSION), numbers["data_block_size"], numbers["nr_data_blocks"],
         )  # fmt: skip
 
     def _device(self, text: bytes) -> BeginDevice:
