@@ -18,7 +18,7 @@ from lamella.thin.format import superblock
 from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.tools.check import check
 from lamella.units import binary_size
-from tests.store.test_crash import Lasting, contents, on_devices
+from tests.support.cut_stores import Lasting, contents, stores_on
 from tests.support.leaks import leak
 from tests.support.recording import Recording
 from tests.support.stores import (
@@ -33,13 +33,10 @@ from tests.support.stores import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from lamella.block import BlockDevice
     from lamella.store.repair_report import Repair
 
-__all__ = ["on_devices"]
 CHUNK = 64 << 10
 
 
@@ -166,17 +163,17 @@ def test_a_failed_write_leaves_what_was(boxed: Path, monkeypatch: pytest.MonkeyP
     assert state_of(boxed) == before
 
 
-def test_cut_off_at_every_write(
-    boxed: Path, tmp_path: Path, mode: str, on_devices: Callable[[dict[str, BlockDevice]], None]
-) -> None:
+def test_cut_off_at_every_write(boxed: Path, tmp_path: Path, mode: str) -> None:
     _leak(boxed, data=4, metadata=2, too_high=2)
     (tmp_path / "recording").mkdir()
     recording = Recording(tmp_path / "recording")
     files = [Lasting(path) for path in files_of(boxed)]
-    on_devices({file.name: recording.wrap(file, file.name.replace("/", "_")) for file in files})
-    with Store.open(boxed, read_only=True) as store:
-        wanted = contents(store)
-    assert Store.repair(boxed, agree=yes).given_back
+    paths = [file.name for file in files]
+    recorded = {file.name: recording.wrap(file, file.name.replace("/", "_")) for file in files}
+    with stores_on(mode, recorded):
+        with Store.open(boxed, read_only=True) as store:
+            wanted = contents(store)
+        assert Store.repair(boxed, agree=yes).given_back
     recording.mark("repaired")
     crashes, seen = 0, set()
     for crash in recording.crashes(random.Random(5), subsets=2):
@@ -187,20 +184,20 @@ def test_cut_off_at_every_write(
         for name in ("config.toml", "direct-lvm.json", "devices", "state.db"):
             if (boxed / name).exists():
                 shutil.copy(boxed / name, place)
-        on_devices(dict(zip((file.name for file in files), crash.devices.values(), strict=True)))
-        with Store.open(place, read_only=True) as store:
-            found = store.check()
-            assert found.problems == [], crash.what
-            assert found.leaks is not None
-            assert contents(store) == wanted, crash.what
-        seen.add(bool(found.leaks))
-        assert not (crash.finished and found.leaks), crash.what
-        done = Store.repair(place, agree=yes)
-        assert done.verdict == ("leaks" if found.leaks else "sound"), crash.what
-        with Store.open(place, read_only=True) as store:
-            found = store.check()
-            assert (found.problems, found.harmless) == ([], []), crash.what
-            assert not found.leaks
+        with stores_on(mode, dict(zip(paths, crash.devices.values(), strict=True))):
+            with Store.open(place, read_only=True) as store:
+                found = store.check()
+                assert found.problems == [], crash.what
+                assert found.leaks is not None
+                assert contents(store) == wanted, crash.what
+            seen.add(bool(found.leaks))
+            assert not (crash.finished and found.leaks), crash.what
+            done = Store.repair(place, agree=yes)
+            assert done.verdict == ("leaks" if found.leaks else "sound"), crash.what
+            with Store.open(place, read_only=True) as store:
+                found = store.check()
+                assert (found.problems, found.harmless) == ([], []), crash.what
+                assert not found.leaks
         shutil.rmtree(place)
     recording.close()
     for file in files:

@@ -15,7 +15,7 @@ from lamella.block import nbd
 from lamella.cli.lvm import main_lvm
 from lamella.errors import LamellaError, NetworkError, NoSpaceError
 from lamella.store import Store
-from tests.store.test_crash import contents
+from tests.support.cut_stores import contents
 from tests.support.images import Sample, make_tar, write_oci_layout
 from tests.support.nbd import PROGRAMS, serve
 from tests.support.stores import REMOTE, assert_sound, assert_sound_for_real_tools, served, set_up, state_of

@@ -210,6 +210,11 @@ class Looker:
         assert done.returncode == 0, f"{device}\n{done.stdout}{done.stderr}"
 
 
+def contents(store: Store) -> Contents:
+    """What an open store holds."""
+    return Looker(store.root).contents(store)
+
+
 def _named(store: Store, catalog: Catalog) -> Iterator[tuple[Any, str]]:
     for image in catalog.images():
         for name in catalog.references(image.id):
