@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.cli.lvm.reports import disks_to_report, pvs
+from lamella.cli.lvm.selecting import Selector
 from lamella.cli.lvm.size_format import Sizes
 
 if TYPE_CHECKING:
@@ -22,11 +23,12 @@ def pvdisplay(context: Context) -> None:
         pvs(context)
         return
     sizes = Sizes(context.units)
+    selector = Selector(context, "pv")
     views, _bare = disks_to_report(context, args.positionals)
     for view in views:
         listed = view.shown_pvs if view.shown_pvs is not None else view.vg.pvs if view.vg else view.orphans
         for pv in listed:
-            if not _selected(context, view, pv):
+            if not selector.pv(view, pv):
                 continue
             if view.vg is not None and view.vg.exported and not args.has("short"):
                 context.console.print(
@@ -42,16 +44,6 @@ def pvdisplay(context: Context) -> None:
                 _full(context, sizes, view, pv)
                 if args.has("maps") and view.vg is not None:
                     _maps(context, view, pv)
-
-
-def _selected(context: Context, view: GroupView, pv: PhysicalVolume) -> bool:
-    if not context.args.has("select"):
-        return True
-    from lamella.lvm.report.selection import Selection
-    from lamella.lvm.report.view import Row
-
-    row = Row(view, pv=pv, device=view.devices.get(pv.uuid))
-    return Selection.parse(context.args.text("select"), "pv").holds(row)
 
 
 def _free(view: GroupView, pv: PhysicalVolume) -> int:

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 from lamella.block.opening import is_remote
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import Named, group_name, require_group, volume_name
+from lamella.cli.lvm.selecting import Selector
 from lamella.errors import LamellaError, NotFoundError
 from lamella.lvm.format.names import is_valid_tag
-from lamella.lvm.report.view import Row
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
     from lamella.lvm.disks.disk import Disk
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume
-    from lamella.lvm.report.selection import Selection
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -60,7 +59,10 @@ def choose_groups(
         if found is not None and found not in chosen:
             chosen.append(found)
     chosen += [one for one in groups if tags & set(one.group.tags) and one not in chosen]
-    return [one for one in chosen if _selected(context, one)]
+    if context.name.startswith("lv"):
+        return chosen
+    selector = Selector(context, "vg")
+    return [one for one in chosen if selector.group(context.view(one))]
 
 
 def _usable_group(context: Context, name: str, *, exported_ok: bool = False) -> FoundGroup | None:
@@ -79,28 +81,6 @@ def _usable_group(context: Context, name: str, *, exported_ok: bool = False) -> 
     if not exported_ok and _exported(context, found):
         return None
     return found
-
-
-def _selected(context: Context, found: FoundGroup) -> bool:
-    if not context.args.has("select") or context.name.startswith("lv"):
-        return True
-    selection = _parse(context.args.text("select"), "vg")
-    view = context.view(found)
-    if _of_volumes(selection):
-        return any(selection.holds(Row(view, lv)) for lv in view.visible_lvs)
-    return selection.holds(Row(view))
-
-
-def _parse(text: str, kind: str) -> Selection:
-    from lamella.lvm.report.selection import Selection
-
-    return Selection.parse(text, kind)
-
-
-def _of_volumes(selection: Selection) -> bool:
-    from lamella.lvm.report.fields import fields
-
-    return any(fields()[name].section.startswith("lv") for name in selection.fields)
 
 
 def choose_volumes(context: Context, arguments: list[str]) -> list[ChosenGroup]:
@@ -187,10 +167,8 @@ def volumes_of(context: Context, chosen: ChosenGroup, *, hidden: bool = False) -
         lvs = [lv for lv in view.reportable_lvs if lv in chosen.lvs]
     else:
         lvs = view.reportable_lvs if hidden else view.visible_lvs
-    if context.args.has("select"):
-        selection = _parse(context.args.text("select"), "lv")
-        lvs = [lv for lv in lvs if selection.holds(Row(view, lv))]
-    return lvs
+    selector = Selector(context, "lv")
+    return [lv for lv in lvs if selector.lv(view, lv)]
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -222,6 +200,7 @@ def choose_disks(context: Context, arguments: list[str], *, select: bool = False
             context.console.fail(f'Failed to find physical volume "{path}".')
         else:
             wanted.append(disk)
+    selector = Selector(context, "pv") if select else None
     chosen = []
     for found in context.groups():
         view = context.view(found)
@@ -229,16 +208,22 @@ def choose_disks(context: Context, arguments: list[str], *, select: bool = False
             disk = found.disks.get(pv.uuid)
             if disk is None or (arguments and disk not in wanted and not tags & set(pv.tags)):
                 continue
-            if select and context.args.has("select"):
-                row = Row(view, pv=pv, device=view.devices.get(pv.uuid))
-                if not _parse(context.args.text("select"), "pv").holds(row):
-                    continue
+            if selector is not None and not selector.pv(view, pv):
+                continue
             if found.group.exported:
                 if arguments:
                     context.console.fail(f"Cannot use PV {disk.path} in exported VG {found.group.name}.")
                 continue
             chosen.append(ChosenDisk(disk, found))
-    if not (select and context.args.has("select")):
-        orphans = context.session.read_orphans()
-        chosen += [ChosenDisk(disk, None) for disk in orphans if not arguments or disk in wanted]
-    return chosen
+    orphans = [disk for disk in context.session.read_orphans() if not arguments or disk in wanted]
+    if selector is not None:
+        orphans = _selected_orphans(context, selector, orphans)
+    return chosen + [ChosenDisk(disk, None) for disk in orphans]
+
+
+def _selected_orphans(context: Context, selector: Selector, disks: list[Disk]) -> list[Disk]:
+    from lamella.lvm.report.sources import orphan_view
+
+    view = orphan_view(disks, context.sources)
+    held = {pv.uuid for pv in view.orphans if selector.pv(view, pv)}
+    return [disk for disk in disks if disk.label is not None and disk.label.uuid in held]

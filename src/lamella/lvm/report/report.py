@@ -16,6 +16,7 @@ from lamella.lvm.report.view import Row
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from lamella.lvm.format.physical_volume import PhysicalVolume
     from lamella.lvm.report.selection import Selection
     from lamella.lvm.report.view import DeviceInfo, GroupView
 
@@ -143,8 +144,7 @@ def final_kind(kind: str, names: Iterable[str]) -> str:
     of_lv = bool(sections & {"lv", "lvinfo", "lvstatus", "lvinfostatus", "seg"})
     of_pv = bool(sections & {"pv", "label", "pvseg"})
     if kind in ("lv", "seg", "vg") and of_lv and of_pv:
-        shown = "lv" if kind == "seg" else kind
-        raise UsageError(f'Can\'t report LV and PV fields at the same time in report type "{shown}".')
+        raise UsageError(f'Can\'t report LV and PV fields at the same time in report type "{kind}".')
     if kind in ("lv", "seg") and of_pv:
         raise UsageError(f'Can\'t report LV and PV fields at the same time in report type "{kind}".')
     if kind in ("pv", "pvseg"):
@@ -176,7 +176,8 @@ def rows_of(
             else:
                 found += [Row(view, lv, segment) for lv in lvs for segment in lv.segments]
         else:
-            found += _disk_rows(kind, view)
+            disks = view.vg.pvs if view.vg is not None else view.orphans
+            found += disk_rows(kind, view, view.shown_pvs if view.shown_pvs is not None else disks)
     if kind in ("pv", "pvseg"):
         from lamella.lvm.report.view import GroupView
 
@@ -185,10 +186,8 @@ def rows_of(
     return found
 
 
-def _disk_rows(kind: str, view: GroupView) -> list[Row]:
-    disks = view.vg.pvs if view.vg is not None else view.orphans
-    if view.shown_pvs is not None:
-        disks = view.shown_pvs
+def disk_rows(kind: str, view: GroupView, disks: Iterable[PhysicalVolume]) -> list[Row]:
+    """Rows of *kind* "pv" or "pvseg" about these disks of the view."""
     found = []
     for pv in disks:
         device = view.devices.get(pv.uuid)
