@@ -156,7 +156,7 @@ def pvchange(context: Context) -> None:
 
 def _change(context: Context, chosen: ChosenDisk) -> bool:
     from lamella.lvm.operations.physical_volumes import change_pv
-    from lamella.lvm.operations.pv_orphan import change_orphan
+    from lamella.lvm.operations.pv_orphan import change_orphan, check_not_used
 
     args = context.args
     disk = chosen.disk
@@ -165,9 +165,13 @@ def _change(context: Context, chosen: ChosenDisk) -> bool:
     if chosen.found is None:
         if args.has("addtag") or args.has("deltag"):
             raise UsageError(f"Can't change tag on Physical Volume {disk.path} not in volume group")
+        force = args.count("force")
+        check_not_used(context.session, disk, force)
         if allocatable is not None:
             raise UsageError(f"Allocatability not supported by orphan lvm2 format PV {disk.path}")
-        return change_orphan(context.session, disk, new_identity=args.has("uuid"), metadata_ignore=ignore)
+        return change_orphan(
+            context.session, disk, new_identity=args.has("uuid"), metadata_ignore=ignore, force=force
+        )
     with context.editing(chosen.found.group.name) as found:
         assert disk.label is not None
         pv = next(pv for pv in found.group.pvs if pv.uuid == disk.label.uuid)

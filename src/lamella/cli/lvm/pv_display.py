@@ -34,6 +34,10 @@ def pvdisplay(context: Context) -> None:
                 context.console.print(
                     f'Physical volume "{pv.device}" of volume group "{view.vg.name}" is exported'
                 )
+            device = view.devices.get(pv.uuid)
+            if device is not None and device.duplicate:
+                _duplicate(context, sizes, pv)
+                continue
             if view.vg is None and not args.has("short"):
                 context.console.print(f'"{pv.device}" is a new physical volume of "{sizes.show(pv.size)}"')
             if args.has("colon"):
@@ -44,6 +48,26 @@ def pvdisplay(context: Context) -> None:
                 _full(context, sizes, view, pv)
                 if args.has("maps") and view.vg is not None:
                     _maps(context, view, pv)
+
+
+def _duplicate(context: Context, sizes: Sizes, pv: PhysicalVolume) -> None:
+    """A disk with the UUID of another one that is preferred, as LVM2 shows it."""
+    say = context.console.print
+    if context.args.has("colon"):
+        say(f"{pv.device}:(null):0:-1:0:0:-1:0:0:0:0:none")
+    elif context.args.has("short"):
+        say(f'Device "{pv.device}" has a capacity of {sizes.show(0)}')
+    else:
+        say("--- Physical volume ---")
+        say(f"PV Name               {pv.device}")
+        say("VG Name               (null)")
+        say(f"PV Size               {sizes.show(0)}")
+        say("Allocatable           NO")
+        say(f"PE Size               {sizes.show(SECTOR).rstrip()}")
+        for name in ("Total PE             ", "Free PE              ", "Allocated PE         "):
+            say(f"{name} 0")
+        say("PV UUID               none")
+        say(" ")
 
 
 def _free(view: GroupView, pv: PhysicalVolume) -> int:

@@ -162,7 +162,7 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
 
     *arguments* name disks or tags; without any, all count. What is not found counts as a failure.
     """
-    from lamella.lvm.report.sources import device_info, orphan_view
+    from lamella.lvm.report.sources import device_info, duplicate_view, orphan_view
 
     scan = context.session.scan
     wanted = _wanted_disks(context, arguments)
@@ -185,6 +185,8 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
     orphans = [disk for disk in context.session.read_orphans() if every or disk in wanted]
     if orphans:
         views.append(orphan_view(orphans, context.sources))
+    duplicates = [disk for disk in scan.duplicates if disk in wanted or (every and context.args.has("all"))]
+    views += [duplicate_view([disk], context.sources) for disk in duplicates]
     bare = []
     if context.args.has("all"):
         bare = [device_info(disk) for disk in scan.disks if disk.label is None and (every or disk in wanted)]
@@ -193,13 +195,14 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
 
 def _wanted_disks(context: Context, arguments: list[str]) -> list[Disk]:
     found = []
+    scan = context.session.scan
     for path in arguments:
         if path.startswith("@"):
             continue
-        disk = context.session.scan.disk(path)
+        disk = scan.disk(path)
         if disk is None and not os.path.exists(path):
             context.console.fail(f"Cannot use {path}: device not found")
-        elif disk is None or (disk.label is None and not context.args.has("all")):
+        elif disk is None or (disk.label is None and not context.args.has("all")) or scan.is_outdated(disk):
             context.console.fail(f'Failed to find physical volume "{path}".')
         elif disk not in found:
             found.append(disk)

@@ -196,7 +196,7 @@ def choose_disks(context: Context, arguments: list[str], *, select: bool = False
         disk = scan.disk(path)
         if disk is None and not is_remote(path) and not os.path.exists(path):
             context.console.fail(f"Cannot use {path}: device not found")
-        elif disk is None or disk.label is None:
+        elif disk is None or disk.label is None or scan.is_outdated(disk):
             context.console.fail(f'Failed to find physical volume "{path}".')
         else:
             wanted.append(disk)

@@ -21,7 +21,7 @@ def vgck(context: Context) -> None:
         if found.partial:
             count = len(found.missing) + len(found.reappeared)
             context.console.fail(f"The volume group is missing {count} physical volumes.")
-        elif found.damaged or found.stale:
+        elif found.damaged or any(copy in found.copies for copy in found.stale):
             context.console.failures += 1
 
 

@@ -21,7 +21,7 @@ from lamella.lvm.format.ids import DM_PREFIX, without_dashes
 from lamella.lvm.format.model import MISSING, VolumeGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from lamella.block.device import BlockDevice
@@ -57,6 +57,15 @@ class FoundGroup(Noting):
     def partial(self) -> bool:
         """A disk is missing, or was and came back with old metadata."""
         return bool(self.missing or self.reappeared)
+
+    def shares_disks(self, disk: Disk) -> bool:
+        """Whether the text on an outdated *disk* names a physical volume that the group has now. If not, the
+        disk may belong to a copy of the group.
+        """
+        members = {pv.uuid for pv in self.group.pvs}
+        return any(
+            pv.uuid in members for copy in disk.copies if copy.group is not None for pv in copy.group.pvs
+        )
 
     def copies_of(self, pv: PhysicalVolume) -> list[MetadataCopy]:
         disk = self.disks.get(pv.uuid)
@@ -130,8 +139,14 @@ class Scan(Noting):
         return [found for found in self.groups if found.group.name == name]
 
     def group_of(self, disk: Disk) -> FoundGroup | None:
-        """The group of the disk, if any."""
-        return next((found for found in self.groups if disk in found.disks.values()), None)
+        """The group of the disk, if any; also of a disk that the group has removed while it was away."""
+        return next(
+            (found for found in self.groups if disk in found.disks.values() or disk in found.outdated), None
+        )
+
+    def is_outdated(self, disk: Disk) -> bool:
+        """Whether the disk's group has removed it while it was away."""
+        return any(disk in found.outdated for found in self.groups)
 
     def disk(self, path: str) -> Disk | None:
         """The disk that was scanned under *path*, or under another name of the same file."""
@@ -309,7 +324,7 @@ def _assemble(result: Scan, usable: dict[str, Disk], system_id: str) -> None:
             if copy.group is not None:
                 by_uuid.setdefault(copy.group.uuid, []).append(copy)
     owned: set[str] = set()
-    for copies in by_uuid.values():
+    for copies in _separate(result, by_uuid):
         found = _newest(copies)
         group = found.group
         members = {pv.uuid for pv in group.pvs}
@@ -335,7 +350,7 @@ def _assemble(result: Scan, usable: dict[str, Disk], system_id: str) -> None:
                 f"in current VG {group.name} seqno {group.seqno}.",
                 copy.disk.path,
             )
-        if found.outdated:
+        if any(found.shares_disks(disk) for disk in found.outdated):
             found.note("outdated", "See vgck --updatemetadata to clear outdated metadata.")
         _check_disks(found, bool(group.system_id) and group.system_id != system_id)
         result.groups.append(found)
@@ -348,6 +363,31 @@ def _assemble(result: Scan, usable: dict[str, Disk], system_id: str) -> None:
             result.note(ORPHAN_NOTICE, line, disk.path)
             result.note(ORPHAN_NOTICE, f"WARNING: PV {disk.path} might need repairing.", disk.path)
     _same_names(result)
+
+
+def _separate(result: Scan, by_uuid: dict[str, list[MetadataCopy]]) -> Iterator[list[MetadataCopy]]:
+    """The copies of each group. Two groups may have one UUID, as after a copy of disks: then they differ in
+    name, and neither knows the other's disks.
+    """
+    for uuid, copies in by_uuid.items():
+        names: list[str] = []
+        while copies:
+            newest = max(copies, key=lambda copy: copy.group.seqno if copy.group is not None else 0).group
+            assert newest is not None
+            members = {pv.uuid for pv in newest.pvs}
+            own: list[MetadataCopy] = []
+            others: list[MetadataCopy] = []
+            for copy in copies:
+                assert copy.group is not None
+                assert copy.disk.label is not None
+                mine = copy.group.name == newest.name or copy.disk.label.uuid in members
+                (own if mine else others).append(copy)
+            yield own
+            names.append(newest.name)
+            copies = others
+        for name in names[1:]:
+            line = f"WARNING: fix duplicate VGID {uuid} for VGs {names[0]} and {name} (see vgchange -u)."
+            result.note("name", line)
 
 
 def _newest(copies: list[MetadataCopy]) -> FoundGroup:

@@ -15,7 +15,7 @@ from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import RESIZEABLE, VolumeGroup
 from lamella.lvm.format.segments import StripedSegment
 from lamella.lvm.operations.physical_volumes import change_tags
-from lamella.lvm.operations.volume_groups import check_extent_size, set_metadata_copies
+from lamella.lvm.operations.volume_groups import check_extent_size, refuse_outdated, set_metadata_copies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +72,7 @@ def change_group(session: Session, found: FoundGroup, changes: GroupChanges) -> 
         _flag(group.flags, "NOAUTOACTIVATE", not changes.autoactivation)
     if changes.new_identity:
         session.refuse_active(found)
+        refuse_outdated(found)
         group.uuid = new_uuid()
     # As with LVM2, a tag that is added and deleted stays; of volumes and disks it is deleted.
     change_tags(group.tags, (), changes.delete_tags)

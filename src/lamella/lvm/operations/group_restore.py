@@ -13,6 +13,7 @@ from lamella.block.device import SECTOR
 from lamella.errors import BusyError, ExistsError, NotFoundError, UsageError
 from lamella.lvm.disks.scan import FoundGroup
 from lamella.lvm.format.metadata_area import IGNORED, AreaHeader, Slot
+from lamella.lvm.operations.volume_groups import announce_outdated
 
 if TYPE_CHECKING:
     from lamella.lvm.disks.disk import Disk
@@ -100,14 +101,12 @@ def update_metadata(session: Session, found: FoundGroup) -> None:
             flags = copy.header.committed.flags & IGNORED
             copy.header = AreaHeader(copy.start, copy.header.size, Slot(flags=flags))
         copy.problem = ""
-    for disk in found.outdated:
-        session.note("outdated", f"WARNING: wiping mda on outdated PV {disk.path}", disk.path)
-        session.note("outdated", f"WARNING: wiping header on outdated PV {disk.path}", disk.path)
+    outdated = announce_outdated(session, found)
     session.commit(found, ())
-    if found.outdated:
-        session.drop_disks(found.outdated)
-        session.scan.orphans += found.outdated
-        found.outdated = []
+    if outdated:
+        session.drop_disks(outdated)
+        session.scan.orphans += outdated
+        found.outdated = [disk for disk in found.outdated if disk not in outdated]
     found.notices = [notice for notice in found.notices if notice.kind not in ("stale", "outdated")]
     for pv in group.pvs:
         pv.missing = pv.uuid not in found.disks

@@ -268,27 +268,32 @@ def remove_pv(session: Session, path: str, *, force: int = 0, confirm: Confirm =
     disk = session.find_disk(path)
     if disk.label is None:
         raise NotFoundError(f"No PV found on device {path}.", hint="pvs lists physical volumes")
+    if any(disk is other for other in session.scan.duplicates):
+        if force < 2:
+            raise NotFoundError(f"No PV found on device {path}.", hint="another device has its UUID")
+        raise BusyError(
+            f"Cannot use device {path} with duplicates.", hint="name the right device with --devices"
+        )
     owner = session.scan.group_of(disk)
     if owner is not None or disk.label.used:
-        if owner is not None:
-            said = f"PV {path} is used by VG {owner.group.name} so please use vgreduce first."
-        else:
-            said = f"PV {path} is used by a VG but its metadata is missing."
-        session.note("used", said, path, "error")
-        twice = "(If you are certain you need pvremove, then confirm by using --force twice.)"
+        name = owner.group.name if owner is not None else "<unknown>"
         if force < 2:
+            said = f"PV {path} is used by VG {name} so please use vgreduce first."
+            if owner is None:
+                said = f"PV {path} is used by a VG but its metadata is missing."
+            session.note("used", said, path, "error")
+            twice = "(If you are certain you need pvremove, then confirm by using --force twice.)"
             session.note("used", twice, path, "error")
             raise BusyError(
                 f"{path}: physical volume label not removed.", hint=f"vgreduce GROUP {path} first"
             )
-        name = owner.group.name if owner is not None else "(unknown)"
         session.note("used", f"WARNING: PV {path} is used by VG {name}.", path)
         if not confirm(f'Really WIPE LABELS from physical volume "{path}" of volume group "{name}" [y/n]? '):
             raise BusyError(f"{path}: physical volume label not removed.", hint="answer y, or pass --yes")
         if owner is not None:
             refuse_active(owner.group.name, owner.group.uuid, session.environment.sys_block)
         session.note(
-            "used", f'WARNING: Wiping physical volume label from {path} of volume group "{name}"', path
+            "used", f'WARNING: Wiping physical volume label from {path} of volume group "{name}".', path
         )
     if session.test:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.errors import NotFoundError
+from lamella.errors import BusyError, NotFoundError
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.metadata_area import IGNORED, AreaHeader, Slot
 
@@ -14,12 +14,31 @@ if TYPE_CHECKING:
     from lamella.lvm.session.session import Session
 
 
+def check_not_used(session: Session, disk: Disk, force: int) -> None:
+    """Refuse a disk that its label says a group uses, though the group is not found, unless forced twice.
+
+    With another UUID the group could not find the disk any more.
+    """
+    if disk.label is not None and disk.label.used and force < 2:
+        said = f"PV {disk.path} is used by a VG but its metadata is missing."
+        session.note("used", said, disk.path, "error")
+        raise BusyError(
+            f"Can't change PV '{disk.path}' without -ff.", hint="attach the group's other disks first"
+        )
+
+
 def change_orphan(
-    session: Session, disk: Disk, *, new_identity: bool = False, metadata_ignore: bool | None = None
+    session: Session,
+    disk: Disk,
+    *,
+    new_identity: bool = False,
+    metadata_ignore: bool | None = None,
+    force: int = 0,
 ) -> bool:
     """Give the disk another UUID, or ignore or use its metadata areas; returns whether anything changed."""
     if disk.label is None:
         raise NotFoundError(f"{disk.path} is not a physical volume", hint="pvs lists physical volumes")
+    check_not_used(session, disk, force)
     changed = False
     if metadata_ignore is not None:
         for copy in disk.copies:

@@ -249,10 +249,49 @@ def remove_group(session: Session, found: FoundGroup, *, force: bool = False) ->
         count = len(found.missing)
         session.note("missing", f"WARNING: {count} physical volumes are currently missing from the system.")
         raise CorruptError(f'Volume group "{group.name}" not removed', hint="vgreduce --removemissing")
+    outdated = announce_outdated(session, found)
     session.remove_group(found)
+    session.drop_disks(outdated)
     if not session.test:
         session.scan.groups = [other for other in session.scan.groups if other is not found]
-        session.scan.orphans += found.disks.values()
+        session.scan.orphans += [*found.disks.values(), *outdated]
+
+
+def announce_outdated(session: Session, found: FoundGroup) -> list[Disk]:
+    """The disks that the group has removed while they were away, after saying that they will be wiped.
+
+    A disk that may belong to a copy of the group is left as it is.
+    """
+    outdated = []
+    for disk in found.outdated:
+        if not found.shares_disks(disk):
+            said = (
+                f"WARNING: not wiping {disk.path}: its volume group has the name and UUID of "
+                f"{found.group.name}, but none of its PVs, and may be a copy of it."
+            )
+            session.note("outdated", said, disk.path)
+            session.note(
+                "outdated", f"Use --devices to change either of the two groups named {found.group.name}."
+            )
+            continue
+        session.note("outdated", f"WARNING: wiping mda on outdated PV {disk.path}", disk.path)
+        session.note("outdated", f"WARNING: wiping header on outdated PV {disk.path}", disk.path)
+        outdated.append(disk)
+    return outdated
+
+
+def refuse_outdated(found: FoundGroup) -> None:
+    """Raise if a disk still has the group's text as it was when the disk was removed.
+
+    With another name or UUID for the group, that text would be a group of its own again.
+    """
+    outdated = [disk for disk in found.outdated if found.shares_disks(disk)]
+    if outdated:
+        raise BusyError(
+            f"Volume group {found.group.name} has outdated metadata on {outdated[0].path}, which would be "
+            "a volume group of its own then.\nSee vgck --updatemetadata to clear outdated metadata.",
+            hint=f"vgck --updatemetadata {found.group.name} wipes it",
+        )
 
 
 # -- changing ----------------------------------------------------------------------------------------
@@ -266,6 +305,7 @@ def rename_group(session: Session, found: FoundGroup, new: str) -> None:
         raise UsageError("New VG name must differ from the old VG name.", hint="choose another name")
     if session.scan.named(new):
         raise ExistsError(f'New VG name "{new}" already exists', hint="choose another name")
+    refuse_outdated(found)
     for lv in group.lvs.values():
         if problem := length_problem(new, lv.name):
             raise UsageError(problem, hint="give the group a shorter name, or rename that volume first")

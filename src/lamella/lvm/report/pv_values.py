@@ -21,7 +21,7 @@ def attributes(row: Row) -> str:
     if row.device is not None and row.device.duplicate:
         first = "d"
     elif row.view.vg is None:
-        first = "-"
+        first = "u" if _marked(row) else "-"
     elif pv.allocatable:
         first = "a"
     else:
@@ -38,6 +38,16 @@ def _size(row: Row) -> int:
     if row.view.vg is None:
         return row.pv.size
     return row.pv.pe_count * row.view.vg.extent_size
+
+
+def _free(row: Row) -> int:
+    """A disk that a group uses has nothing free, also where the group is not known."""
+    return 0 if row.view.vg is None and _marked(row) else _size(row) - _used(row)
+
+
+def _marked(row: Row) -> bool:
+    """Whether the disk's label says that it belongs to a group."""
+    return row.device is not None and row.device.used
 
 
 def _used_extents(row: Row) -> int:
@@ -78,7 +88,7 @@ VALUES: dict[str, Callable[[Row], Any]] = {
     "pv_ext_vsn": lambda row: None if row.pv is None or row.device is None else row.device.extension,
     "pe_start": _pv(lambda pv: pv.pe_start * SECTOR, 0),
     "pv_size": _size,
-    "pv_free": lambda row: _size(row) - _used(row),
+    "pv_free": _free,
     "pv_used": _used,
     "pv_attr": attributes,
     "pv_allocatable": lambda row: row.pv is not None and row.view.vg is not None and row.pv.allocatable,
@@ -91,7 +101,7 @@ VALUES: dict[str, Callable[[Row], Any]] = {
     "pv_mda_used_count": _device(lambda device: device.mda_used, 0),
     "pv_ba_start": _pv(lambda pv: pv.ba_start * SECTOR, 0),
     "pv_ba_size": _pv(lambda pv: pv.ba_size * SECTOR, 0),
-    "pv_in_use": lambda row: row.pv is not None and row.view.vg is not None,
+    "pv_in_use": lambda row: row.pv is not None and (row.view.vg is not None or _marked(row)),
     "pv_duplicate": _device(lambda device: device.duplicate, False),
     "pv_device_id": _pv(lambda pv: pv.device_id, ""),
     "pv_device_id_type": _pv(lambda pv: pv.device_id_type, ""),

@@ -62,15 +62,13 @@ def make(session: Session, config: Config, activator: KernelActivator | None) ->
     )  # fmt: skip
 
 
+UNKNOWN_GROUP = "[unknown]"
+"""What reports say of the group of a disk that is in use while its group is not found."""
+
+
 def device_info(disk: Disk, *, duplicate: bool = False) -> DeviceInfo:
     """What a report shows of a disk and its label."""
-    major = minor = -1
-    try:
-        status = os.stat(disk.path)
-        if stat.S_ISBLK(status.st_mode):
-            major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
-    except OSError:
-        pass  # a remote disk, or gone by now: it has no number
+    major, minor = numbers(disk.path)
     good = [copy for copy in disk.copies if not copy.problem]
     return DeviceInfo(
         disk.path,
@@ -83,7 +81,19 @@ def device_info(disk: Disk, *, duplicate: bool = False) -> DeviceInfo:
         min((copy.size for copy in good), default=0),
         min((free_room(copy) for copy in good), default=0),
         duplicate=duplicate,
+        used=disk.label is not None and disk.label.used,
     )
+
+
+def numbers(path: str) -> tuple[int, int]:
+    """Major and minor number of a block device; -1 for anything else."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return -1, -1  # a remote disk, or gone by now: it has no number
+    if not stat.S_ISBLK(status.st_mode):
+        return -1, -1
+    return os.major(status.st_rdev), os.minor(status.st_rdev)
 
 
 def free_room(copy: MetadataCopy) -> int:
@@ -112,5 +122,20 @@ def orphan_view(disks: Iterable[Disk], sources: Sources) -> GroupView:
         if label.boot_areas:
             pv.ba_start, pv.ba_size = (part // SECTOR for part in label.boot_areas[0])
         orphans.append(pv)
-        devices[label.uuid] = device_info(disk)
+        devices[label.uuid] = info = device_info(disk)
+        info.group = UNKNOWN_GROUP if info.used else ""
     return GroupView(None, devices, sources, orphans)
+
+
+def duplicate_view(disks: Iterable[Disk], sources: Sources) -> GroupView:
+    """Disks with the UUID of another one that is preferred: nothing on them is used, and little shown."""
+    duplicates, devices = [], {}
+    for disk in disks:
+        if disk.label is None:
+            continue
+        duplicates.append(PhysicalVolume(disk.label.uuid, disk.path, status=[]))
+        info = DeviceInfo(disk.path, disk.size, *numbers(disk.path), disk.label.uuid)
+        info.extension, info.duplicate, info.used = None, True, disk.label.used
+        info.group = next((copy.group.name for copy in disk.copies if copy.group is not None), "")
+        devices[disk.label.uuid] = info
+    return GroupView(None, devices, sources, duplicates)

@@ -49,10 +49,17 @@ def of_group(value: Callable[[GroupView], Any], otherwise: Any) -> Callable[[Row
     return lambda row: otherwise if row.view.vg is None else value(row.view)
 
 
+def _name(row: Row) -> str:
+    """The group's name; a disk that is shown outside of its group may say which it is."""
+    if row.view.vg is not None:
+        return row.view.vg.name
+    return row.device.group if row.device is not None and row.run is None else ""
+
+
 VALUES: dict[str, Callable[[Row], Any]] = {
     "vg_fmt": of_group(lambda view: view.group.format, ""),
     "vg_uuid": of_group(lambda view: view.group.uuid, ""),
-    "vg_name": of_group(lambda view: view.group.name, ""),
+    "vg_name": _name,
     "vg_attr": lambda row: attributes(row.view),
     "vg_permissions": of_group(lambda view: "writeable" if WRITE in view.group.status else "read-only", ""),
     "vg_extendable": of_group(lambda view: RESIZEABLE in view.group.status, False),

@@ -37,8 +37,12 @@ class DeviceInfo:
     """The smallest area."""
     mda_free: int = 0
     """Room for text in the fullest area."""
-    extension: int = 2
+    extension: int | None = 2
     duplicate: bool = False
+    used: bool = False
+    """Marked as belonging to a group."""
+    group: str = ""
+    """What a disk that is shown outside of a group says about its own."""
 
 
 @dataclass(slots=True, eq=False, repr=False)

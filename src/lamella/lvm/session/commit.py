@@ -67,7 +67,7 @@ def commit_group(
         slot.flags = IGNORED if copy.will_be_ignored else 0
         places.append((copy, slot))
         pending.append((copy.disk, pieces))
-    for copy in found.stale:
+    for copy in [copy for copy in found.stale if copy in active]:
         line = f"WARNING: updating old metadata to {group.seqno} on {copy.disk.path} for VG {group.name}."
         say(Notice("stale", line, copy.disk.path))
     mark_used(found.disks.values(), True)
