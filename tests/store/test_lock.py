@@ -93,6 +93,7 @@ def test_a_reader_needs_no_lock_file(tmp_path: Path) -> None:
 
 def test_a_lock_file_that_was_removed_meanwhile_is_ignored(path: Path, writer: subprocess.Popen[str]) -> None:
     path.unlink()
+    path.with_name("writer").unlink()
     lock = Lock(path, exclusive=True)
     assert path.exists()
     lock.close()

@@ -10,6 +10,8 @@ VARIABLES = {
     "LAMELLA_ROOT": "The store's folder, unless --root is given. Default: /var/lib/lamella for root, else "
     "lamella in the user's data folder ($XDG_DATA_HOME or ~/.local/share).",
     "LAMELLA_ENGINE": "The engine, unless --engine is given: auto, user or kernel.",
+    "LAMELLA_WAIT": "For how many seconds a command waits for another one that has the store, unless --wait "
+    "is given. Default: 0.",
     "LAMELLA_DEVICES": "For the LVM commands and direct-lvm: the disks to look at, separated by commas: "
     "files, block devices or NBD addresses.",
     "LAMELLA_DEBUG": "If not empty, an internal error shows its traceback.",

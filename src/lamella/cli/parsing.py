@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,8 +73,8 @@ def _shared(parser: argparse.ArgumentParser) -> None:
         "--wait",
         metavar="SEC",
         type=_seconds,
-        default=0.0,
-        help="wait that long for another command to finish with the store (default 0)",
+        default=_default_wait(),
+        help="wait that long for another command to finish with the store (default $LAMELLA_WAIT, else 0)",
     )
     group.add_argument("--quiet", action="store_true", help="show no progress")
     group.add_argument("--verbose", action="store_true", help="log on standard error what is decided")
@@ -100,18 +101,33 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _default_wait() -> float:
+    """``LAMELLA_WAIT`` in seconds, 0 where it is not set. Raises :class:`UsageError` if it is no number."""
+    text = os.environ.get("LAMELLA_WAIT", "")
+    try:
+        return _seconds(text) if text else 0.0
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"LAMELLA_WAIT: {error}", hint="set it to seconds, such as 60") from None
+
+
 WITHOUT_NODES = "lamella ls, cat, cp and export reach the files without device-mapper"
 
 
 def open_store(args: argparse.Namespace, *, read_only: bool = False) -> Store:
     """The store that the shared options name. Raises :class:`lamella.errors.NotFoundError` and others."""
-    from lamella.cli.output import print_warnings
     from lamella.store import Store
 
-    store = Store.open(args.root, read_only=read_only, wait=args.wait, engine=args.engine)
+    store = _warning(Store.open(args.root, read_only=read_only, wait=args.wait, engine=args.engine))
+    if read_only and store.mismatch and store.on_warning:
+        store.on_warning(store.mismatch)
+    return store
+
+
+def _warning(store: Store) -> Store:
+    """The store, whose warnings are printed when they come."""
+    from lamella.cli.output import print_warnings
+
     store.on_warning = lambda warning: print_warnings([warning])
-    if read_only and store.mismatch:
-        print_warnings([store.mismatch])
     return store
 
 
@@ -129,7 +145,7 @@ def open_with_kernel_engine(args: argparse.Namespace) -> Iterator[Store]:
             hint=f"leave out --engine user, and run it as root; {WITHOUT_NODES}",
         )
     try:
-        with Store.open(args.root, wait=args.wait, engine="kernel") as store:
+        with _warning(Store.open(args.root, wait=args.wait, engine="kernel")) as store:
             yield store
     except LamellaError as error:
         advice, user, _ = (error.hint or "").partition("use --engine user")
@@ -144,7 +160,9 @@ def open_or_set_up(args: argparse.Namespace, storage_options: Sequence[str] = ()
     from lamella.store import Store
 
     if storage_options or not Store.exists(args.root):
-        return Store.setup(args.root, storage_options=storage_options, engine=args.engine, wait=args.wait)
+        return _warning(
+            Store.setup(args.root, storage_options=storage_options, engine=args.engine, wait=args.wait)
+        )
     return open_store(args)
 
 

@@ -61,6 +61,9 @@ class PoolBackend(ABC):
     """The backend's name, as ``lamella setup`` takes it."""
     engine: Engine = "user"
     """What maps the pool's blocks in this process: "user" or "kernel"."""
+    beside_writer = False
+    """Whether a writer of the store has the pool open, beside which this process reads it: the writer's locks
+    on the pool's devices are no obstacle then."""
 
     def preflight(self, options: Options) -> list[str]:
         """Check whether :meth:`create` can succeed; writes nothing. Gives what was found, in lines.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,7 +35,8 @@ from lamella.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from lamella.driver.schema import Schema
@@ -45,7 +46,6 @@ log = logs.logger(__name__)
 BASE = "base"
 """The name of the base device; every other device is named by 64 hexadecimal digits."""
 
-_MAGIC = b"SQLite format 3\0"
 _RESTORE = "restore state.db from a backup; the layers and containers in the pool are untouched"
 _NEWER = "use the newer Lamella that wrote it"
 
@@ -100,6 +100,8 @@ class State(Closing):
         self._count = 0
         """How many transactions were made durable so far."""
         self.read_only = read_only
+        self.alone: Callable[[], AbstractContextManager[object]] = nullcontext
+        """Keeps readers out while the block runs: for each commit, of this file and of the pool."""
 
     @classmethod
     def create(cls, path: Path, *schemas: Schema) -> State:
@@ -124,15 +126,23 @@ class State(Closing):
         return cls.open(path, *schemas)
 
     @classmethod
-    def open(cls, path: Path, *schemas: Schema, read_only: bool = False) -> State:
+    def open(
+        cls,
+        path: Path,
+        *schemas: Schema,
+        read_only: bool = False,
+        has_writer: Callable[[], bool] | None = None,
+    ) -> State:
         """Open an existing file and bring older tables, the driver's and those of *schemas*, up to date.
 
-        With *read_only* that is done in a copy in memory, and the file stays as it is.
+        With *read_only* that is done in a copy in memory, and the file stays as it is; *has_writer* says
+        whether a writer has it open at this moment, whose journal is not one that it left.
         Raises :class:`NotFoundError`, :class:`CorruptError` (not ours, truncated, damaged) or
         :class:`UnsupportedError` (made by a newer Lamella).
         """
         _check_header(path)
-        if read_only and any(path.with_name(f"{path.name}-{end}").exists() for end in ("journal", "wal")):
+        left = any(path.with_name(f"{path.name}-{end}").exists() for end in ("journal", "wal"))
+        if read_only and left and not (has_writer is not None and has_writer()):
             # A writer died. Recovering its journal needs to write, which a read-only folder may refuse.
             with suppress(ReadOnlyError, PermissionDeniedError):
                 cls._open(path, schemas, read_only=False).close()
@@ -210,7 +220,7 @@ class State(Closing):
         try:
             if self._lazy and self.connection.in_transaction:
                 self._lazy = False
-                with self._explained("write"):
+                with self._explained("write"), self.alone():
                     self.connection.execute("COMMIT")
             if self._count >= WAL_THRESHOLD:
                 self._set_journal("DELETE")
@@ -245,7 +255,8 @@ class State(Closing):
                     execute("RELEASE step")
                 done = True
                 if not lazy:
-                    execute("COMMIT")
+                    with self.alone():
+                        execute("COMMIT")
                 log.debug("SQL transaction %s", "done; the next one commits it" if lazy else "committed")
             finally:
                 if joins and not done and self.connection.in_transaction:
@@ -259,7 +270,8 @@ class State(Closing):
         if not lazy:
             self._count += 1
             if self._count == WAL_THRESHOLD:
-                self._set_journal("WAL")
+                with self.alone():
+                    self._set_journal("WAL")
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """The rows that a SELECT finds."""
@@ -390,10 +402,14 @@ def _device(row: sqlite3.Row) -> Device:
 
 
 def _check_header(path: Path) -> None:
-    """Reject a missing, truncated or foreign file; SQLite would take some of them for an empty database."""
+    """Reject a missing or empty file, which SQLite would take for an empty database.
+
+    The file is not opened: closing it would release the locks of a connection that this process has to it.
+    """
     try:
-        with open(path, "rb") as file:
-            start = file.read(len(_MAGIC))
+        size = os.stat(path).st_size
+        if not os.access(path, os.R_OK):
+            raise PermissionError
     except FileNotFoundError as error:
         raise NotFoundError(
             f"{path} does not exist", hint="set the store up: lamella setup loop-lvm"
@@ -404,9 +420,8 @@ def _check_header(path: Path) -> None:
         raise DeviceIOError(
             f"cannot read {path}: {os.strerror(error.errno or 0)}", hint="check the disk"
         ) from error
-    if start != _MAGIC:
-        what = "is empty" if not start else "is not an SQLite file"
-        raise CorruptError(f"{path} {what}", hint=_RESTORE)
+    if not size:
+        raise CorruptError(f"{path} is empty", hint=_RESTORE)
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -419,6 +434,8 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         if not read_only:
             connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("PRAGMA synchronous = EXTRA")
+            # Else a long transaction locks readers out before its commit.
+            connection.execute("PRAGMA cache_spill = OFF")
     except sqlite3.Error as error:
         raise _explain(error, "open", path) from error
     return connection
@@ -430,6 +447,8 @@ def _explain(error: sqlite3.Error, doing: str, path: Path) -> LamellaError:
     if isinstance(error, sqlite3.ProgrammingError):  # of the caller: closed, or of another thread
         return UsageError(message, hint="open a store for each thread, and use it before it is closed")
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code == sqlite3.SQLITE_NOTADB:
+        return CorruptError(f"{path} is not an SQLite file", hint=_RESTORE)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return CorruptError(message, hint=_RESTORE)
     if code == sqlite3.SQLITE_FULL:

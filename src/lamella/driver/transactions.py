@@ -31,7 +31,7 @@ then have it, as its row in ``state.db`` does.
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -133,9 +133,10 @@ def creating(
         log.info(
             "transaction %d begun: create device %d, %s", note.transaction_id, device.device_id, device.hash
         )
-        with state.transaction() as connection:
+        with ExitStack() as alone, state.transaction() as connection:
             pool.set_transaction_id(old, note.transaction_id)
             yield made
+            alone.enter_context(state.alone())  # until state.db has it, too
             pool.commit()
             state.put_device(made)
             state.set_pool(transaction_id=note.transaction_id, next_device_id=device.device_id)
@@ -146,7 +147,7 @@ def creating(
     except BaseException:
         # The error is what the caller must see. If even the rollback fails (a dead disk), the note
         # stays, and the next opening rolls back.
-        with suppress(LamellaError):
+        with suppress(LamellaError), state.alone():
             log.info("transaction %d fails: rolling it back", note.transaction_id)
             pool.abort()
             _roll_back(pool, state, note, discard=discard)
@@ -168,6 +169,11 @@ def delete(pool: ThinPool, state: State, note: Note, *, discard: bool) -> list[s
 
     Gives the names of those that are open, and stay marked.
     """
+    with state.alone():
+        return _delete_noted(pool, state, note, discard=discard)
+
+
+def _delete_noted(pool: ThinPool, state: State, note: Note, *, discard: bool) -> list[str]:
     open_ = []
     for name, device_id in note.devices:
         try:

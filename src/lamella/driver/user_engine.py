@@ -79,7 +79,8 @@ class UserEngine(DeviceEngine):
             with self.pool.open_volume(device.device_id, device.size, zero_fresh=True) as volume:
                 self._replay_journal(volume)
                 yield volume
-            self.pool.commit()
+            with self.state.alone():
+                self.pool.commit()
         except BaseException:
             # The error is what the caller must see. What cannot be rolled back now was never committed.
             with suppress(LamellaError):

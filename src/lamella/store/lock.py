@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store's lock: one writer, or any number of readers; and who holds it.
+"""The store's lock: one writer, beside which readers may work while it changes nothing that they see.
 
-It is ``flock`` on ``run/lock``, which the kernel drops when its holder dies, however it dies.
+There are two files, locked with ``flock``, which the kernel unlocks when a holder dies, however it dies.
+``run/writer`` is a writer's for as long as it has the store open. ``run/lock`` is shared by all readers, each
+for as long as it has the store open, and is the writer's alone, except in :meth:`Lock.beside_readers`: there
+the writer takes it back for each commit. So whatever a reader sees is the last commit, until it closes the
+store.
 """
 
 from __future__ import annotations
@@ -12,100 +16,211 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lamella import logs
 from lamella.block.held_locks import held_locks
 from lamella.block.system import explain
-from lamella.closing import Closing
+from lamella.closing import Closing, on_error
 from lamella.errors import BusyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 log = logs.logger(__name__)
 
 _RETRY_INTERVAL = 0.05
 """Seconds."""
 
+_PROBE = 0.2
+"""Seconds for which a writer tries at least: a reader may be looking whether there is one."""
+
+_COMMITS = "\ncommits\n"
+"""At the end of what the writer recorded while it has ``run/lock`` only for its commits."""
+
+_PATIENCE = 1.0
+"""Seconds after which a writer that waits for readers says so."""
+
 
 class Lock(Closing):
     """The lock, held from construction to :meth:`close`.
 
-    Raises :class:`BusyError`, naming the holder, if it is not free within *wait* seconds.
+    Raises :class:`BusyError`, naming the holder, if it is not free within *wait* seconds. A reader waits for
+    a writer's commit for as long as that takes.
     """
 
     def __init__(self, path: Path, *, exclusive: bool, wait: float = 0.0) -> None:
         self.path = path
-        self._descriptor = -1
-        how = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
+        self.tell: Callable[[str], object] = log.info
+        """Called with what a writer waits for in the middle of its work, if that takes long."""
+        self._beside = 0
+        self._alone = exclusive
+        self._descriptor = self._writer = -1
         end = time.monotonic() + wait
+        with on_error(self.close):
+            if exclusive:
+                least = max(end, time.monotonic() + _PROBE)
+                self._writer = self._take(writer_path(path), exclusive=True, end=least, wait=wait)
+            self._descriptor = self._take(path, exclusive=exclusive, end=end, wait=wait)
+        log.debug("%s lock on %s", "exclusive" if exclusive else "shared", path)
+
+    def _take(self, path: Path, *, exclusive: bool, end: float, wait: float) -> int:
+        """The descriptor of *path*, locked; -1 for a reader of a store whose folder lacks it."""
+        how = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
+        descriptor = -1
         waiting = False
         while True:
-            if self._descriptor < 0:
-                self._descriptor = _open(path, writable=exclusive)
-            if self._descriptor < 0:
-                return
+            if descriptor < 0:
+                descriptor = _open(path, writable=exclusive)
+            if descriptor < 0:
+                return -1
             try:
-                fcntl.flock(self._descriptor, how)
-                if self._is_current():
+                fcntl.flock(descriptor, how)
+                if _is_current(descriptor, path):
                     break
-                self.close()  # teardown removed the file that we waited for
+                os.close(descriptor)  # teardown removed the file that we waited for
+                descriptor = -1
             except BlockingIOError:
                 left = end - time.monotonic()
-                if left > 0:
+                if left > 0 or (not exclusive and _recorded(descriptor).endswith(_COMMITS)):
                     if not waiting:
-                        log.info("waiting for the lock %s, held by %s", path, self._holders())
+                        log.info("waiting for the lock %s, held by %s", path, _holders(descriptor))
                     waiting = True
-                    time.sleep(min(_RETRY_INTERVAL, left))
+                    time.sleep(min(_RETRY_INTERVAL, left) if left > 0 else _RETRY_INTERVAL)
                     continue
-                holders = self._holders()
-                self.close()
+                holders = _holders(descriptor)
+                os.close(descriptor)
                 waited = f" (still, after {wait:g} s)" if wait else ""
                 raise BusyError(
-                    f"the store {path.parent.parent} is in use{waited} by {holders}",
-                    hint="wait for that command to finish, or let this one wait: --wait SECONDS",
+                    f"the store {self.path.parent.parent} is in use{waited} by {holders}",
+                    hint="wait for that command to finish, or let this one wait: --wait SECONDS, or "
+                    "LAMELLA_WAIT=SECONDS for all commands",
                 ) from None
             except OSError as error:
-                self.close()
+                os.close(descriptor)
                 raise explain(error, "lock", str(path)) from error
-        log.debug("%s lock on %s", "exclusive" if exclusive else "shared", path)
         if exclusive:
-            self._record_holder()
+            _record(descriptor, _holder())
+        return descriptor
 
-    def _is_current(self) -> bool:
+    # -- a writer beside readers -----------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def beside_readers(self) -> Iterator[None]:
+        """Let readers in while the block runs; what changes what they see is done in :meth:`alone`.
+
+        At the end of the block, and for each commit in it, the writer waits until the readers that have the
+        store open have closed it.
+        """
+        self._beside += 1
         try:
-            return os.path.samestat(os.fstat(self._descriptor), os.stat(self.path))
-        except FileNotFoundError:
+            if self._beside == 1 and self._writer >= 0:
+                _record(self._descriptor, _holder() + _COMMITS)
+                self._release()
+            yield
+        finally:
+            self._beside -= 1
+            if not self._beside and self._writer >= 0:
+                self._be_alone()
+                _record(self._descriptor, _holder())
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep readers out while the block runs; where they are kept out anyway, this does nothing more."""
+        if self._alone or self._writer < 0:
+            yield
+            return
+        self._be_alone()
+        try:
+            yield
+        finally:
+            self._release()
+
+    def _be_alone(self) -> None:
+        begun = time.monotonic()
+        told = False
+        while not self._alone:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._alone = True
+            except BlockingIOError:
+                if not told and time.monotonic() - begun > _PATIENCE:
+                    told = True
+                    self.tell(f"waiting for {_holders(self._descriptor)}, which is reading the store")
+                time.sleep(_RETRY_INTERVAL)
+
+    def _release(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._alone = False
+
+    def has_writer(self) -> bool:
+        """For a reader: whether a writer has the store open, which then works beside readers."""
+        descriptor = _open(writer_path(self.path), writable=False)
+        if descriptor < 0:
             return False
-
-    def _record_holder(self) -> None:
-        """Write our process id and command into the file, for messages; errors here are ignored."""
-        text = f"{os.getpid()} {' '.join(sys.argv)[:200]}\n"
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, text.encode("utf-8", "replace"), 0)
-
-    def _holders(self) -> str:
-        """Who has the lock: from ``/proc/locks`` where it shows them, else from what the writer recorded."""
-        named = [f"process {pid} ({_command(pid)})" for pid in self._holding_processes()]
-        if named:
-            return ", ".join(named)
-        with contextlib.suppress(OSError):
-            pid, _, command = os.pread(self._descriptor, 300, 0).decode("utf-8", "replace").partition(" ")
-            if pid:
-                return f"process {pid} ({command.strip()})"
-        return "another command"
-
-    def _holding_processes(self) -> list[int]:
-        inode = os.fstat(self._descriptor).st_ino  # some file systems have another device number there
         try:
-            found = {process for process, _, held in held_locks() if held == inode}
-        except OSError:
-            return []
-        return sorted(found - {0, os.getpid()})
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def close(self) -> None:
         """Release the lock; doing so twice is harmless."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        for descriptor in (self._descriptor, self._writer):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._descriptor = self._writer = -1
+
+
+def writer_path(path: Path) -> Path:
+    """The file that belongs to the writer, beside the lock at *path*."""
+    return path.with_name("writer")
+
+
+def _is_current(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _holder() -> str:
+    return f"{os.getpid()} {' '.join(sys.argv)[:200]}".replace("\n", " ")
+
+
+def _record(descriptor: int, text: str) -> None:
+    """Write who holds the lock into its file, for messages and for readers; errors here are ignored."""
+    data = text.encode("utf-8", "replace")
+    with contextlib.suppress(OSError):
+        os.pwrite(descriptor, data, 0)  # in this order: whoever reads in between finds the whole text
+        os.ftruncate(descriptor, len(data))
+
+
+def _recorded(descriptor: int) -> str:
+    try:
+        return os.pread(descriptor, 4096, 0).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _holders(descriptor: int) -> str:
+    """Who has the lock: from ``/proc/locks`` where it shows them, else from what the writer recorded."""
+    named = [f"process {pid} ({_command(pid)})" for pid in _holding_processes(descriptor)]
+    if named:
+        return ", ".join(named)
+    pid, _, command = _recorded(descriptor).partition("\n")[0].partition(" ")
+    return f"process {pid} ({command.strip()})" if pid else "another command"
+
+
+def _holding_processes(descriptor: int) -> list[int]:
+    inode = os.fstat(descriptor).st_ino  # some file systems have another device number there
+    try:
+        found = {process for process, _, held in held_locks() if held == inode}
+    except OSError:
+        return []
+    return sorted(found - {0, os.getpid()})
 
 
 def _open(path: Path, *, writable: bool) -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from lamella.store.lock import Lock
 from lamella.store.set_up_state import open_state
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lamella.driver.backend import Engine, PoolBackend
     from lamella.driver.device_set import DeviceSet
@@ -49,6 +50,8 @@ class Opened:
         self.state = state
         self.backend = backend
         self.catalog = Catalog(state)
+        if not read_only:
+            state.alone = lock.alone
         self.read_only = read_only
         self._options = options.parse(config.storage_options, config.mode)
         self._requested_engine = engines.asked_for(engine, config.engine)
@@ -61,8 +64,9 @@ class Opened:
         config = Config.load(root.config)
         lock = Lock(root.lock, exclusive=not read_only, wait=wait)
         with on_error(lock.close):
-            state = open_state(root, config, read_only=read_only)
+            state = open_state(root, config, read_only=read_only, has_writer=lock.has_writer)
             backend = backends.backend(config.mode, root.path)
+            backend.beside_writer = read_only and lock.has_writer()
             opened = cls(root, config, lock, state, backend, read_only=read_only, engine=engine)
         if not read_only:
             opened.clean_up()
@@ -133,6 +137,13 @@ class Opened:
                     return error
                 return None
         return None
+
+    @contextmanager
+    def beside_readers(self) -> Iterator[None]:
+        """Let readers see the last commit while the block runs: for work that takes long."""
+        self.devices  # noqa: B018 - opened while nobody reads
+        with self.lock.beside_readers():
+            yield
 
     def close_devices(self) -> None:
         """Close the pool and its devices, if they are open."""

@@ -84,7 +84,7 @@ class Root:
         """Remove the other files of a store, and the folder if nothing else is in it."""
         for folder in (self.scratch, self.downloads, self.run / "temporary"):
             shutil.rmtree(folder, ignore_errors=True)
-        for path in (unfinished(self.config), self.config, self.lock):
+        for path in (unfinished(self.config), self.config, self.lock, self.lock.with_name("writer")):
             path.unlink(missing_ok=True)
         for folder in (self.mounts, self.run, self.path):
             with contextlib.suppress(OSError):  # it has other files

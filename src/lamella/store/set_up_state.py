@@ -12,7 +12,7 @@ from lamella.store import schema
 from lamella.store.config import Config
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lamella.driver.backend import PoolBackend
     from lamella.store.root import Root
@@ -59,8 +59,13 @@ def is_complete(place: Root) -> bool:
         return bool(state.pool().base_uuid)
 
 
-def open_state(place: Root, config: Config, *, read_only: bool) -> State:
-    """``state.db`` of a store whose set-up is complete. Raises where it is not, or where the file is lost."""
+def open_state(
+    place: Root, config: Config, *, read_only: bool, has_writer: Callable[[], bool] | None = None
+) -> State:
+    """``state.db`` of a store whose set-up is complete. Raises where it is not, or where the file is lost.
+
+    *has_writer* is as for :meth:`lamella.driver.state.State.open`.
+    """
     require_no_remains(place, backends.backend(config.mode, place.path))
     unfinished = NotFoundError(
         f"the set-up of the store in {place.path} was not finished",
@@ -68,7 +73,7 @@ def open_state(place: Root, config: Config, *, read_only: bool) -> State:
     )
     if not place.state.exists():
         raise unfinished
-    state = State.open(place.state, schema, read_only=read_only)
+    state = State.open(place.state, schema, read_only=read_only, has_writer=has_writer)
     if not state.pool().base_uuid:
         state.close()
         raise unfinished

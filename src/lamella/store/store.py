@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 class Store(Closing):
     """Images and containers on one thin pool. Use :meth:`setup` or :meth:`open`, and close it after.
 
-    One writer excludes all others; any number of readers may share a store. Changes are durable when a method
+    One writer at a time; any number of readers may share a store, also while a writer is in :meth:`pull`,
+    :meth:`load`, :meth:`commit` or :meth:`copy_in`. Changes are durable when a method
     returns. A method that raises (:class:`lamella.errors.LamellaError`) leaves the store unchanged. An
     instance is not thread-safe.
     """
@@ -56,7 +57,12 @@ class Store(Closing):
         self._catalog = opened.catalog
         self.read_only = opened.read_only
         self.on_warning: Callable[[str], object] | None = None
-        """Called with what a user should know about what is being read: that some of it is damaged."""
+        """Called with what a user should know at once: that what is read is damaged, who is waited for."""
+        opened.lock.tell = self._warn
+
+    def _warn(self, warning: str) -> None:
+        if self.on_warning is not None:
+            self.on_warning(warning)
 
     # -- setting up, opening, closing, tearing down ----------------------------------------------
 
@@ -284,11 +290,12 @@ class Store(Closing):
         from lamella.store.images import summary
 
         self._writable()
-        if isinstance(path, ImageSource):
-            loaded = self._loader.load(path, progress)
-        else:
-            with self.open_archive(path, root=self.root, platform=platform, progress=progress) as source:
-                loaded = self._loader.load(source, progress)
+        with self._opened.beside_readers():
+            if isinstance(path, ImageSource):
+                loaded = self._loader.load(path, progress)
+            else:
+                with self.open_archive(path, root=self.root, platform=platform, progress=progress) as source:
+                    loaded = self._loader.load(source, progress)
         return [summary(self._catalog, image) for image in loaded]
 
     @classmethod
@@ -341,7 +348,10 @@ class Store(Closing):
         self._writable()
         folder = self._root.make_downloads()
         try:
-            with RegistrySource(reference, folder, insecure=insecure_registry, platform=platform) as source:
+            with (
+                self._opened.beside_readers(),
+                RegistrySource(reference, folder, insecure=insecure_registry, platform=platform) as source,
+            ):
                 source.images()
                 by_digest = replace(source.reference, tag="", digest=source.digest)
                 loaded = self._loader.load(source, progress, also=[by_digest])
@@ -490,8 +500,8 @@ class Store(Closing):
     def _tree_device(self, name: str) -> str:
         device = self._device_of(self._find(name))
         damage = self.devices.damage(device)
-        if damage and self.on_warning is not None:
-            self.on_warning(f"{name} is damaged, and what is lost reads as zeros or is missing: {damage}")
+        if damage:
+            self._warn(f"{name} is damaged, and what is lost reads as zeros or is missing: {damage}")
         return device
 
     # -- device-mapper and mounts ----------------------------------------------------------------
@@ -614,7 +624,8 @@ class Store(Closing):
 
         self._writable()
         device = self._catalog.find_container(container).device
-        copy_in(self.devices, device, container, source, path, keep_owner=keep_owner, progress=progress)
+        with self._opened.beside_readers():
+            copy_in(self.devices, device, container, source, path, keep_owner=keep_owner, progress=progress)
 
     def copy_out(
         self, name: str, path: bytes, target: str | os.PathLike[str] | BinaryIO, *, progress: Progress = QUIET
@@ -653,19 +664,20 @@ class Store(Closing):
         require_whole_container(
             self._catalog, self.devices, self._catalog.find_container(container), "cannot commit"
         )
-        return commit(
-            self._state,
-            self._catalog,
-            self._layers,
-            self.devices,
-            self._root.make_scratch(),
-            self._catalog.find_container(container),
-            reference,
-            message=message,
-            author=author,
-            changes=changes,
-            progress=progress,
-        )
+        with self._opened.beside_readers():
+            return commit(
+                self._state,
+                self._catalog,
+                self._layers,
+                self.devices,
+                self._root.make_scratch(),
+                self._catalog.find_container(container),
+                reference,
+                message=message,
+                author=author,
+                changes=changes,
+                progress=progress,
+            )
 
     def export(
         self, name: str, out: str | os.PathLike[str] | BinaryIO, *, progress: Progress = QUIET
@@ -698,10 +710,10 @@ class Store(Closing):
         return health(self.devices)
 
     def df(self) -> list[Usage]:
-        """The space that the pool, the base device, images and containers use, shared and exclusive."""
+        """What takes the pool's space, and what removing each image and container would free."""
         from lamella.store.df import usage
 
-        return usage(self._catalog, self.devices)
+        return usage(self._root.path, self._catalog, self.devices)
 
     def map(self) -> list[Node]:
         """The storage stack: the disks or files, each with the volumes, the pool and the devices on it."""

@@ -271,7 +271,7 @@ class DirectLvm(PoolBackend):
                 f"the pool's volume group {record.group} is active in the kernel ({', '.join(names[:3])})",
                 hint="as root use --engine kernel, or deactivate the pool: lamella deactivate",
             )
-        return self._open(record, read_only=read_only)
+        return self._open(record, read_only=read_only, shared=read_only and self.beside_writer)
 
     def transaction_id(self) -> int | None:
         from lamella.devicemapper.client import DeviceMapper

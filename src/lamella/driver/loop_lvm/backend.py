@@ -78,6 +78,8 @@ class LoopLvm(PoolBackend):
                     f"the pool is active in the kernel: {path} is attached to {loop.path}",
                     hint="as root use --engine kernel, or deactivate the pool: lamella deactivate",
                 )
+        if read_only and self.beside_writer:
+            return self._both(lambda path: FileDevice(path, read_only=True, lock=False))
         return self._both(lambda path: self._opener(path, read_only=read_only))
 
     def open_inactive(self) -> PoolDevices:
