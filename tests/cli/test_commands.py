@@ -124,7 +124,7 @@ def test_lists(lamella: Callable[..., str]) -> None:
     assert "lamella/quickstart" in rows[1]
     assert len(lamella("ps", "-q").split()) == 2
     kinds = [row.split()[0] for row in lamella("df").splitlines()[1:]]
-    assert kinds == ["pool", "base", "image", "container", "container"]
+    assert kinds == ["pool", "base", "layer", "layer", "layer", "image", "container", "container"]
 
 
 def test_files(lamella: Callable[..., str]) -> None:

@@ -57,14 +57,19 @@ class ContainerSummary:
 class Usage:
     """The space of one entry in the pool, in bytes of whole chunks.
 
-    *kind*: "pool", "base", "image", "container" or "deleted"; *mapped*: what it maps, shared or not;
-    *exclusive*: what no device outside it maps, which is freed when it is removed.
+    *kind*: "pool", "base", "layer", "image", "container", "deleted", "other" (thin devices that ``state.db``
+    does not have), "shared" (of devices whose common origin is gone) or "leaked". *mapped*: what it maps,
+    shared or not; *exclusive*: what nothing else maps; *space*: what is counted here alone, so that all rows
+    below the pool's add up to it (an image has 0: its layers have rows of their own); *frees*: what is free
+    when it has been removed, with the layers that nothing else uses; None where it cannot be removed.
     """
 
     kind: str
     name: str
     mapped: int
     exclusive: int
+    space: int
+    frees: int | None
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON."""
