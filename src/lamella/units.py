@@ -26,18 +26,13 @@ def parse_size(text: str) -> int:
 
 
 def human_size(size: float) -> str:
-    """A size as ``docker info`` prints it: decimal units, four significant digits ("65.54kB", "10.74GB")."""
+    """A size as ``docker info`` prints it: decimal units, four significant digits ("65.54kB", "10.74GB").
+
+    Everything that Lamella's own commands show to people is in these units; what is typed is in powers of
+    1024, as in Docker's options, so that 10G is shown as 10.74GB (docs/decisions/137-units.md).
+    """
     for unit in ("B", "kB", "MB", "GB", "TB", "PB", "EB"):
         if size < 1000 or unit == "EB":
             break
         size /= 1000
     return f"{size:.4g}{unit}"
-
-
-def binary_size(size: float) -> str:
-    """A size in powers of 1024, as a person reads it: "64 KiB", "1.5 GiB"."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
-        if size < 1024 or unit == "EiB":
-            break
-        size /= 1024
-    return f"{size:.4g} {unit}"

@@ -134,7 +134,7 @@ def test_files(lamella: Callable[..., str]) -> None:
     assert "thin volume" in lamella("cat", "quickstart-a:/app/main.py")
     assert "turtledemo" not in lamella("ls", "-R", "quickstart-a:/usr/lib")
     names = json.loads(lamella("ls", "--json", "quickstart-a:/app"))
-    assert names[0]["type"] == "file"
+    assert names[0]["kind"] == "file"
     assert names[0]["mode"] == "0755"
     assert "no such" in lamella("cat", "quickstart-a:/none", code=3).lower()
     assert "none" in lamella("ls", "none:/", code=3)

@@ -17,7 +17,7 @@ from lamella.store import Store
 from lamella.thin.format import superblock
 from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.tools.check import check
-from lamella.units import binary_size
+from lamella.units import human_size
 from tests.support.cut_stores import Lasting, contents, stores_on
 from tests.support.leaks import leak
 from tests.support.recording import Recording
@@ -57,7 +57,7 @@ def test_check_says_what_it_is_and_what_to_do(boxed: Path, capsys: pytest.Captur
     _leak(boxed, data=3, metadata=2)
     assert main(["check", "--root", str(boxed)]) == 0
     said = capsys.readouterr().out
-    shown = f"{binary_size(3 * CHUNK)} of data (3 chunks) and 8 KiB of metadata (2 blocks)"
+    shown = f"{human_size(3 * CHUNK)} of data (3 chunks) and 8.192kB of metadata (2 blocks)"
     assert f"leaked: {shown}; no data is in danger\n" in said
     assert "PROBLEM" not in said
     assert "next: lamella repair\n" in said
@@ -100,7 +100,7 @@ def test_repair_gives_it_back(boxed: Path, tmp_path: Path, capsys: pytest.Captur
 
     assert main(["repair", "--root", str(boxed)]) == 0
     said = capsys.readouterr().out
-    assert f"space has leaked: {binary_size(5 * CHUNK)} of data (5 chunks)" in said
+    assert f"space has leaked: {human_size(5 * CHUNK)} of data (5 chunks)" in said
     assert "Nothing was changed. To free the space: lamella repair --yes" in said
     assert metadata_of(boxed) == leaky
 

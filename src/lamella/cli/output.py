@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lamella import clock
@@ -41,6 +41,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value)
+
+
+def nanosecond_time(since_1970: int) -> str:
+    """Nanoseconds since 1970 as RFC 3339 text in UTC, with all nine digits of the second."""
+    seconds, rest = divmod(since_1970, 10**9)
+    whole = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    return f"{whole.strftime('%Y-%m-%dT%H:%M:%S')}.{rest:09}Z"
 
 
 def show_name(name: bytes) -> str:

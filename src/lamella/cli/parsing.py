@@ -32,7 +32,10 @@ def parse(before: Sequence[str], name: str, rest: Sequence[str]) -> argparse.Nam
         near = closest(name, [*COMMANDS, *DM_NAMES, *THIN_TOOL_NAMES, *LVM_NAMES])
         meant = f"did you mean '{near}'? " if near else ""
         raise UsageError(f"there is no command {name!r}", hint=f"{meant}'lamella --help' lists them all")
-    return command_parser(name).read(rest, before)
+    parser = command_parser(name)
+    if parser.get_default("quiet"):
+        before = [word for word in before if word != "--quiet"]
+    return parser.read(rest, before)
 
 
 def command_parser(name: str) -> Parser:
@@ -76,7 +79,10 @@ def _shared(parser: argparse.ArgumentParser) -> None:
         default=_default_wait(),
         help="wait that long for another command to finish with the store (default $LAMELLA_WAIT, else 0)",
     )
-    group.add_argument("--quiet", action="store_true", help="show no progress")
+    if "--quiet" in parser._option_string_actions:  # a list's own: only the IDs; it has no progress
+        parser.set_defaults(quiet=True)
+    else:
+        group.add_argument("--quiet", action="store_true", help="show no progress")
     group.add_argument("--verbose", action="store_true", help="log on standard error what is decided")
     group.add_argument(
         "--debug",

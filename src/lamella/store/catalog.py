@@ -241,6 +241,10 @@ class Catalog:
             "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(made)
         )
 
+    def rename_container(self, container: Container, name: str) -> None:
+        """Give one another name."""
+        self._state.connection.execute("UPDATE containers SET name = ? WHERE id = ?", (name, container.id))
+
     def drop_container(self, container: Container) -> list[Layer]:
         """Remove one, and the layers that only it used; returns them, top first."""
         self._state.connection.execute("DELETE FROM containers WHERE id = ?", (container.id,))

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from lamella import clock
-from lamella.errors import ExistsError
+from lamella.errors import ExistsError, UsageError
 from lamella.store import names
 from lamella.store.catalog import Container
 from lamella.store.images import document, parse_config
@@ -26,14 +26,7 @@ def plan(catalog: Catalog, image: Image, image_name: str, name: str | None) -> C
     if name is None:
         chosen = names.new_name(lambda candidate: catalog.container_named(candidate) is not None)
     else:
-        chosen = names.check_name(name)
-        holder = catalog.container_named(chosen)
-        if holder is not None:
-            raise ExistsError(
-                f'Conflict. The container name "/{chosen}" is already in use by container "{holder.id}". '
-                "You have to remove (or rename) that container to be able to reuse that name.",
-                hint="choose another --name, or leave it out",
-            )
+        chosen = _free_name(catalog, name)
     identity = names.new_id()
     config = document(image).get("config") or {}
     config = config | {"Hostname": identity[:12], "Image": image_name}
@@ -47,6 +40,34 @@ def plan(catalog: Catalog, image: Image, image_name: str, name: str | None) -> C
         created=time_text(clock.utc()),
         config=json.dumps(config).encode(),
     )
+
+
+def _free_name(catalog: Catalog, name: str) -> str:
+    """*name* without the slash that Docker allows in front. Raises if it is bad, or another container's."""
+    chosen = names.check_name(name)
+    holder = catalog.container_named(chosen)
+    if holder is not None:
+        raise ExistsError(
+            f'Conflict. The container name "/{chosen}" is already in use by container "{holder.id}". '
+            "You have to remove (or rename) that container to be able to reuse that name.",
+            hint="choose another name",
+        )
+    return chosen
+
+
+def rename(catalog: Catalog, name: str, new: str) -> None:
+    """Give a container another name, inside a transaction; as Docker refuses it, so does this."""
+    container = catalog.find_container(name)
+    if names.check_name(new) == container.name:
+        raise UsageError(
+            "Renaming a container with the same name as its current name", hint="choose another name"
+        )
+    catalog.rename_container(container, _free_name(catalog, new))
+
+
+def labels(container: Container) -> dict[str, str]:
+    """The labels in the container's configuration."""
+    return dict(run_config(container).get("Labels") or {})
 
 
 def run_config(container: Container) -> dict[str, Any]:
@@ -71,6 +92,7 @@ def summary(state: State, container: Container, mounted: Sequence[str] = ()) -> 
         size=device.size if device else 0,
         command=[*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])],
         mounted=list(mounted),
+        labels=labels(container),
     )
 
 

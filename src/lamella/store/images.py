@@ -11,13 +11,17 @@ from lamella.images.reference import Reference
 from lamella.store.results import ImageSummary, parse_time, time_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lamella.driver.state import State
     from lamella.store.catalog import Catalog, Image
 
 
-def summary(catalog: Catalog, image: Image, *, digest: str = "") -> ImageSummary:
-    """The image as a list shows it."""
-    references = catalog.references(image.id)
+def summary(
+    catalog: Catalog, image: Image, *, digest: str = "", names: Sequence[Reference] | None = None
+) -> ImageSummary:
+    """The image as a list shows it, with all its names or only with *names*."""
+    references = catalog.references(image.id) if names is None else names
     return ImageSummary(
         id=image.id,
         references=sorted(str(reference) for reference in references if not reference.digest),
@@ -26,7 +30,13 @@ def summary(catalog: Catalog, image: Image, *, digest: str = "") -> ImageSummary
         size=image.size,
         layers=image.layers,
         digest=digest,
+        labels=labels(image),
     )
+
+
+def labels(image: Image) -> dict[str, str]:
+    """The labels in the image's configuration."""
+    return dict((document(image).get("config") or {}).get("Labels") or {})
 
 
 def document(image: Image) -> dict[str, Any]:

@@ -28,10 +28,11 @@ class ImageSummary:
     """Its names with the digests under which registries gave it."""
     digest: str = ""
     """The digest that the registry gave it under, where it was just pulled."""
+    labels: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for JSON; times as ISO 8601 text."""
-        return asdict(self) | {"created": self.created.isoformat()}
+        """The same for JSON; times as RFC 3339 text in UTC."""
+        return asdict(self) | {"created": time_text(self.created)}
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,49 @@ class ContainerSummary:
     command: list[str]
     mounted: list[str] = field(default_factory=list)
     """Where it is mounted, as seen from here."""
+    labels: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for JSON; times as ISO 8601 text."""
-        return asdict(self) | {"created": self.created.isoformat()}
+        """The same for JSON; times as RFC 3339 text in UTC."""
+        return asdict(self) | {"created": time_text(self.created)}
+
+
+@dataclass
+class HistoryStep:
+    """One step in how an image was made. *size*: bytes of its layer's files; 0 for one without a layer."""
+
+    id: str
+    """The image's, for its last step; empty for others."""
+    created: datetime | None
+    created_by: str
+    size: int
+    comment: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON; times as RFC 3339 text in UTC, null where unknown."""
+        return asdict(self) | {"created": time_text(self.created) if self.created else None}
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a removal of unused images did."""
+
+    lines: list[str]
+    """As Docker prints them: "Untagged: NAME", "Deleted: ID"."""
+    freed: int
+    """Bytes of the pool's data that became free."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return removal_as_dict(self.lines) | {"freed": self.freed}
+
+
+def removal_as_dict(lines: list[str]) -> dict[str, Any]:
+    """Docker's lines about a removal for JSON: names that went under ``untagged``, ids under ``deleted``."""
+    return {
+        key: [line.partition(": ")[2] for line in lines if line.startswith(f"{key.capitalize()}: ")]
+        for key in ("untagged", "deleted")
+    }
 
 
 @dataclass(frozen=True)

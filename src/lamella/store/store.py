@@ -34,7 +34,15 @@ if TYPE_CHECKING:
     from lamella.store.layers import Layers
     from lamella.store.load import Loader
     from lamella.store.repair_report import Repair
-    from lamella.store.results import ContainerSummary, ImageSummary, Info, StoreCheck, Usage
+    from lamella.store.results import (
+        ContainerSummary,
+        HistoryStep,
+        ImageSummary,
+        Info,
+        Pruned,
+        StoreCheck,
+        Usage,
+    )
     from lamella.store.tree import Tree
     from lamella.thin.health import Diagnosis
 
@@ -271,11 +279,41 @@ class Store(Closing):
 
     # -- images ----------------------------------------------------------------------------------
 
-    def images(self) -> list[ImageSummary]:
-        """All images, the newest first."""
-        from lamella.store.images import summary
+    def images(self, filters: Sequence[str] = ()) -> list[ImageSummary]:
+        """All images, the newest first; or those that fit Docker's *filters*, such as "dangling=true"."""
+        from lamella.store import filters as rules
+        from lamella.store.images import labels, summary
 
-        return [summary(self._catalog, image) for image in self._catalog.images()]
+        wanted = rules.Filters(filters, rules.IMAGE_KEYS)
+        found = rules.images(self._catalog, wanted, labels)
+        return [summary(self._catalog, image, names=names) for image, names in found]
+
+    def history(self, name: str) -> list[HistoryStep]:
+        """How an image was made, the latest step first."""
+        from lamella.store.history import history
+
+        return history(self._catalog, self._catalog.find_image(name))
+
+    def prune(
+        self, filters: Sequence[str] = (), *, named: bool = False, agree: Callable[[], bool] = lambda: True
+    ) -> Pruned:
+        """Remove the images without a name that nothing uses; with *named* also those that have names.
+
+        *filters* are Docker's "until" and "label". *agree* is asked before anything is removed.
+        """
+        from lamella.driver.active_devices import present
+        from lamella.store.prune import unused
+        from lamella.store.results import Pruned
+
+        self._writable()
+        mounted = {device for device, here in present(self._root.path).items() if here.points}
+        wanted = unused(self._catalog, filters, mounted, named=named)
+        if not agree():
+            return Pruned([], 0)
+        before = self.devices.pool.status().used_data
+        lines = [line for image in wanted for line in self.remove_image(image.id, force=True)]
+        freed = max(0, before - self.devices.pool.status().used_data)
+        return Pruned(lines, freed * self.devices.pool.chunk_size)
 
     def load(
         self, path: Place | ImageSource = None, *, platform: str | None = None, progress: Progress = QUIET
@@ -410,13 +448,21 @@ class Store(Closing):
         self.devices.delete([], record=record)
         return removal.lines
 
-    def inspect(self, name: str) -> dict[str, Any]:
-        """The details of a container or an image, as ``docker inspect`` prints them."""
+    def inspect(self, name: str, *, kind: str | None = None) -> dict[str, Any]:
+        """The details of a container or an image, as ``docker inspect`` prints them.
+
+        *kind* "image" or "container" takes only one of these.
+        """
         from lamella.driver.active_devices import present_device
         from lamella.driver.device_names import device_name
         from lamella.store import containers, images
 
-        thing = self._find(name)
+        if kind is None:
+            thing = self._find(name)
+        elif kind == "container":
+            thing = self._catalog.find_container(name)
+        else:
+            thing = self._catalog.find_image(name)
         hash_ = thing.device if isinstance(thing, Container) else self._catalog.device_of(thing.top)
         driver = containers.driver_data(
             self._state.device(hash_),
@@ -459,15 +505,25 @@ class Store(Closing):
                 raise
         return containers.summary(self._state, made)
 
-    def containers(self) -> list[ContainerSummary]:
-        """All containers, the newest first."""
+    def rename(self, name: str, new: str) -> None:
+        """Give a container another name. Raises :class:`ExistsError` for one that another container has."""
+        from lamella.store.containers import rename
+
+        self._writable()
+        with self._state.transaction():
+            rename(self._catalog, name, new)
+
+    def containers(self, filters: Sequence[str] = ()) -> list[ContainerSummary]:
+        """All containers, the newest first; or those that fit Docker's *filters*, such as "name=web"."""
         from lamella.driver.active_devices import present
-        from lamella.store.containers import summary
+        from lamella.store import filters as rules
+        from lamella.store.containers import labels, summary
 
         here = present(self._root.path)
+        wanted = rules.Filters(filters, rules.CONTAINER_KEYS)
         return [
             summary(self._state, each, here[each.device].points if each.device in here else ())
-            for each in self._catalog.containers()
+            for each in rules.containers(self._catalog, wanted, labels)
         ]
 
     def remove_container(self, name: str, force: bool = False) -> list[str]:

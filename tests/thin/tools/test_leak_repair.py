@@ -16,7 +16,7 @@ from lamella.thin.format import superblock
 from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.tools.check import CheckOptions, check
 from lamella.thin.tools.leak_repair import clear_needs_check, repair_leaks
-from lamella.units import binary_size
+from lamella.units import human_size
 from tests.support.leaks import leak
 from tests.support.recording import Recording
 from tests.thin.metadata_files import dumped, restore, xml
@@ -163,7 +163,7 @@ def test_how_much_has_leaked(fixture_dir: Callable[[str], Path], letter: str, st
     chunk = report.leaks.chunk_size
     assert (report.leaks.data_bytes, report.leaks.metadata_bytes) == (3 * chunk, 4096)
     assert str(report.leaks) == (
-        f"{binary_size(3 * chunk)} of data (3 chunks) and 4 KiB of metadata (1 block); "
+        f"{human_size(3 * chunk)} of data (3 chunks) and 4.096kB of metadata (1 block); "
         "4 blocks in use, but counted too often"
     )
     assert check(device, CheckOptions(skip_mappings=True)).leaks is None

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.parsing import open_with_kernel_engine
+from lamella.cli.output import print_json
+from lamella.cli.parsing import add_json, open_with_kernel_engine
 
 if TYPE_CHECKING:
     import argparse
@@ -20,6 +21,9 @@ example:
   lamella activate web db
   lamella activate --print-unit > /etc/systemd/system/lamella-activate.service
 """
+JSON = """\
+nodes[]  device nodes: the pool, then what was named
+"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--print-unit", action="store_true", help="print a systemd unit that does this at boot"
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,6 +46,10 @@ def run(args: argparse.Namespace) -> int:
         print(unit(program, Root.at(args.root).path), end="")
         return 0
     with open_with_kernel_engine(args) as store:
-        for node in store.activate(args.name):
-            print(node)
+        nodes = store.activate(args.name)
+    if args.json:
+        print_json({"nodes": list(map(str, nodes))})
+        return 0
+    for node in nodes:
+        print(node)
     return 0

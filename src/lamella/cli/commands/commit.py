@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.parsing import open_store
+from lamella.cli.output import print_json
+from lamella.cli.parsing import add_json, open_store
 from lamella.cli.progress_line import progress
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 EXAMPLE = """\
 example:
   lamella commit -m "add the site" -c 'CMD ["/bin/serve"]' web mine:1
+"""
+JSON = """\
+id  the new image's id
 """
 
 
@@ -25,18 +29,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-c", "--change", action="append", default=[], metavar="INSTRUCTION", help="a Dockerfile instruction"
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     with open_store(args) as store:
-        print(
-            store.commit(
-                args.container,
-                args.reference,
-                message=args.message,
-                author=args.author,
-                changes=args.change,
-                progress=progress(args.quiet),
-            )
+        made = store.commit(
+            args.container,
+            args.reference,
+            message=args.message,
+            author=args.author,
+            changes=args.change,
+            progress=progress(args.quiet),
         )
+    if args.json:
+        print_json({"id": made})
+    else:
+        print(made)
     return 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.parsing import open_store, open_with_kernel_engine
+from lamella.cli.output import print_json
+from lamella.cli.parsing import add_json, open_store, open_with_kernel_engine
 
 if TYPE_CHECKING:
     import argparse
@@ -15,6 +16,18 @@ example:
   lamella create --name web debian:12
   lamella create --activate debian:12
 """
+JSON = """\
+id         the container's id, 64 hexadecimal digits
+name       its name
+image      the image's name, as it was given
+image_id   the image's id
+created    when it was made, RFC 3339
+size       bytes of its file system
+command[]  the program and its arguments
+mounted[]  empty
+labels.*   its labels
+node       its device node; null without --activate
+"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", metavar="SIZE", help="size of its file system, if larger than the image's")
     parser.add_argument("--activate", action="store_true", help="activate its block device (kernel's engine)")
     parser.add_argument("--storage-opt", metavar="size=SIZE", help="the same, as docker create has it")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,6 +54,9 @@ def run(args: argparse.Namespace) -> int:
             args.image, name=args.name, size=parse_size(size) if size else None, activate=args.activate
         )
         node = store.node(made.id) if args.activate else None
+    if args.json:
+        print_json(made.as_dict() | {"node": None if node is None else str(node)})
+        return 0
     print(made.id)
     if node is not None:
         print(node)

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.cli.output import print_json
+from lamella.cli.parsing import add_json
+
 if TYPE_CHECKING:
     import argparse
 
@@ -16,6 +19,9 @@ EXAMPLE = """\
 example:
   lamella deactivate
   lamella deactivate web
+"""
+JSON = """\
+done[]  what was done, in words
 """
 
 
@@ -27,11 +33,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="first unmount what `lamella mount` mounted in the store's folder",
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from lamella.store import Store
 
-    for line in Store.deactivate(args.name, root=args.root, unmount=args.all, wait=args.wait):
+    done = Store.deactivate(args.name, root=args.root, unmount=args.all, wait=args.wait)
+    if args.json:
+        print_json({"done": done})
+        return 0
+    for line in done:
         print(line)
     return 0

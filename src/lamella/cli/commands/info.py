@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from lamella._version import __version__
+from lamella.cli.lists import add_format, print_rows
 from lamella.cli.output import print_json, print_warnings
 from lamella.cli.parsing import add_json, open_store
 
 if TYPE_CHECKING:
     import argparse
 
+    from lamella.store.results import Info
+
 EXAMPLE = """\
 example:
   lamella info
   lamella info --json
+  lamella info --format '{{.Driver}} {{.DockerRootDir}}'
 """
 JSON = """\
 containers          how many containers there are
@@ -46,6 +52,7 @@ driver_status[]     docker info's lines, a pair of label and value each
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    add_format(parser, "-f")
     add_json(parser)
 
 
@@ -54,6 +61,9 @@ def run(args: argparse.Namespace) -> int:
         info = store.info()
     if args.json:
         print_json(info.as_dict())
+        return 0
+    if args.format:
+        print_rows(args.format, [_fields(info)], {})
         return 0
     print(f"Containers: {info.containers}")
     if info.mounted:
@@ -64,3 +74,23 @@ def run(args: argparse.Namespace) -> int:
         print(f" {label}: {value}")
     print_warnings(info.warnings)
     return 0
+
+
+def _fields(info: Info) -> dict[str, object]:
+    """The fields of Docker's ``info`` that mean something here, for templates."""
+    return {
+        "Architecture": os.uname().machine,
+        "Containers": info.containers,
+        "ContainersPaused": 0,
+        "ContainersRunning": 0,
+        "ContainersStopped": info.containers,
+        "DockerRootDir": info.root,
+        "Driver": "devicemapper",
+        "DriverStatus": [list(line) for line in info.lines()],
+        "Images": info.images,
+        "KernelVersion": os.uname().release,
+        "Name": os.uname().nodename,
+        "OSType": "linux",
+        "ServerVersion": __version__,
+        "Warnings": [f"WARNING: {warning}" for warning in info.warnings],
+    }

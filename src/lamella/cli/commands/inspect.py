@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.cli.lists import add_format, print_rows
 from lamella.cli.output import print_json
 from lamella.cli.parsing import add_json, open_store
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 EXAMPLE = """\
 example:
   lamella inspect debian:12
+  lamella inspect --format '{{.GraphDriver.Data.DeviceName}}' web
 """
 JSON = """\
 [].Id                    the id
@@ -48,10 +50,16 @@ JSON = """\
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="+", metavar="NAME", help="an image or a container")
+    parser.add_argument("--type", choices=("image", "container"), help="only one of that type")
+    add_format(parser, "-f")
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     with open_store(args, read_only=True) as store:
-        print_json([store.inspect(name) for name in args.name])
+        found = [store.inspect(name, kind=args.type) for name in args.name]
+    if args.format and not args.json:
+        print_rows(args.format, found, {})
+    else:
+        print_json(found)
     return 0

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.cli.parsing import open_or_set_up
+from lamella.cli.output import print_json
+from lamella.cli.parsing import add_json, open_or_set_up
 from lamella.cli.progress_line import progress
 from lamella.errors import UsageError
 
@@ -21,12 +22,23 @@ example:
   lamella load -i debian.tar
   docker save debian:12 | lamella load
 """
+JSON = """\
+[].id            the image's id, "sha256:" and 64 hexadecimal digits
+[].references[]  its names with tags
+[].digests[]     its names with the digests under which registries gave it
+[].digest        the digest that a registry gave it under in this run, or empty
+[].created       when it was made, RFC 3339
+[].size          bytes of the files in all its layers
+[].layers        how many layers it has
+[].labels.*      the labels in its configuration
+"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", metavar="FILE", type=Path, help="archive or OCI layout folder")
     parser.add_argument("-i", "--input", metavar="FILE", type=Path, help="the same, as docker load has it")
     parser.add_argument("--platform", metavar="OS/ARCH[/VARIANT]", help="default: this machine's")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
         open_or_set_up(args) as store,
     ):
         images = store.load(archive, progress=line)
+        if args.json:
+            print_json([image.as_dict() for image in images])
+            return 0
         for image in images:
             for name in image.references or ():
                 print(f"Loaded image: {name}")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import print_json, show_name
+from lamella.cli.output import nanosecond_time, print_json, show_name
 from lamella.cli.parsing import add_json, open_store
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ example:
   lamella ls web /etc
 """
 JSON = """\
-[].path      the path inside, without the slash in front
-[].type      "file", "directory", "symlink", "hardlink", "char", "block", "fifo" or "socket"
+[].path      the path inside
+[].kind      "file", "directory", "symlink", "hardlink", "char", "block", "fifo" or "socket"
 [].mode      permissions, four octal digits
 [].uid       the owner's number
 [].gid       the group's number
 [].size      bytes
-[].mtime_ns  when it was last changed, nanoseconds since 1970
+[].modified  when it was last changed, RFC 3339 with nine digits of the second
 [].target    where a symlink leads; null for others
 [].device[]  a device's major and minor number; null for others
 [].xattrs.*  extended attributes, values in hexadecimal
@@ -80,13 +80,13 @@ def _opened(store: Store, args: argparse.Namespace) -> Iterator[tuple[Tree, byte
 
 def _as_dict(entry: Entry) -> dict[str, object]:
     return {
-        "path": show_name(entry.path),
-        "type": entry.kind.name.lower(),
+        "path": "/" + show_name(entry.path),
+        "kind": entry.kind.name.lower(),
         "mode": f"{entry.mode:04o}",
         "uid": entry.uid,
         "gid": entry.gid,
         "size": entry.size,
-        "mtime_ns": entry.mtime_ns,
+        "modified": nanosecond_time(entry.mtime_ns),
         "target": show_name(entry.target) if entry.target else None,
         "device": [entry.major, entry.minor] if entry.kind.name in ("CHAR", "BLOCK") else None,
         "xattrs": {show_name(key): value.hex() for key, value in entry.xattrs.items()},

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.parsing import open_with_kernel_engine
+from lamella.cli.output import print_json
+from lamella.cli.parsing import add_json, open_with_kernel_engine
 
 if TYPE_CHECKING:
     import argparse
@@ -14,6 +15,9 @@ EXAMPLE = """\
 example:
   lamella mount web
   lamella mount web /srv/web -o noatime
+"""
+JSON = """\
+mounted  the mount point
 """
 
 
@@ -31,9 +35,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="OPTIONS",
         help="as for mount(8); added to dm.mountopt",
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     with open_with_kernel_engine(args) as store:
-        print(store.mount(args.name, args.folder, read_only=args.read_only, options=args.options))
+        where = store.mount(args.name, args.folder, read_only=args.read_only, options=args.options)
+    if args.json:
+        print_json({"mounted": str(where)})
+    else:
+        print(where)
     return 0

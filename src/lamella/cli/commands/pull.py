@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.parsing import open_or_set_up
+from lamella.cli.output import print_json
+from lamella.cli.parsing import add_json, open_or_set_up
 from lamella.cli.progress_line import progress
 
 if TYPE_CHECKING:
@@ -16,6 +17,16 @@ example:
   lamella pull debian:12
   lamella pull --insecure-registry localhost:5000/mine
 """
+JSON = """\
+[].id            the image's id, "sha256:" and 64 hexadecimal digits
+[].references[]  its names with tags
+[].digests[]     its names with the digests under which registries gave it
+[].digest        the digest that a registry gave it under in this run, or empty
+[].created       when it was made, RFC 3339
+[].size          bytes of the files in all its layers
+[].layers        how many layers it has
+[].labels.*      the labels in its configuration
+"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--insecure-registry", action="store_true", help="allow plain HTTP and unverified certificates"
     )
     parser.add_argument("--platform", metavar="OS/ARCH[/VARIANT]", help="default: this machine's")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if not Store.exists(args.root):
         for name in args.image:  # a store is made only for what can be pulled
             Store.look_up(name, insecure_registry=args.insecure_registry, platform=args.platform)
+    images = []
     with open_or_set_up(args) as store:
         for name in args.image:
             image = store.pull(
@@ -40,6 +53,11 @@ def run(args: argparse.Namespace) -> int:
                 platform=args.platform,
                 progress=progress(args.quiet),
             )
+            images.append(image.as_dict())
+            if args.json:
+                continue
             print(f"Digest: {image.digest}" if image.digest else f"Image: {image.id}")
             print(f"Pulled: {', '.join(image.references) or image.id}")
+    if args.json:
+        print_json(images)
     return 0

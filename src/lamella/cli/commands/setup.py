@@ -11,6 +11,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from lamella.cli.output import print_json
+from lamella.cli.parsing import add_json
 from lamella.cli.progress_line import progress
 from lamella.errors import UsageError
 
@@ -24,6 +26,15 @@ example:
   lamella setup direct-lvm /dev/vdb
   lamella setup direct-lvm --storage-opt dm.thinpooldev=/dev/mapper/docker-thinpool
   lamella setup direct-lvm /dev/vdb --pool-only
+"""
+JSON = """\
+root         the store's folder
+mode         "loop-lvm" or "direct-lvm"
+engine       "user" or "kernel"
+warnings[]   warnings
+found[]      with --plan: what there is, in words
+commands[]   with --plan: the equivalent commands of other tools
+pool         with --pool-only: the pool's name
 """
 
 FLAGS = {
@@ -66,25 +77,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             f"--{name.replace('_', '-')}", dest=name, metavar=value, help=f"{text}; as {option}"
         )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from lamella.store import Store
+    from lamella.store.root import Root
 
     options = _options(args)
     if args.plan or (args.mode == "direct-lvm" and not Store.exists(args.root)):
         found, commands = Store.plan(args.root, mode=args.mode, storage_options=options, engine=args.engine)
-        for line in found:
-            print(line)
-        for command in commands:
-            print("\n".join(f"  {line}" for line in command.split("\n")))
-        sys.stdout.flush()
+        if not args.json:
+            for line in found:
+                print(line)
+            for command in commands:
+                print("\n".join(f"  {line}" for line in command.split("\n")))
+            sys.stdout.flush()
         if args.plan:
+            if args.json:
+                print_json({"root": str(Root.at(args.root).path), "found": found, "commands": commands})
             return 0
     if args.pool_only:
         from lamella.store.pool_only import make_pool
 
         name = make_pool(args.root, mode=args.mode, storage_options=options, wait=args.wait)
+        if args.json:
+            print_json({"pool": name})
+            return 0
         print(f"The thin pool {name} is ready, and empty. Activate it with vgchange -ay.")
         return 0
     with Store.setup(
@@ -95,6 +114,16 @@ def run(args: argparse.Namespace) -> int:
         progress=progress(args.quiet),
         wait=args.wait,
     ) as store:
+        if args.json:
+            print_json(
+                {
+                    "root": str(store.root),
+                    "mode": store.info().mode,
+                    "engine": store.engine,
+                    "warnings": store.warnings,
+                }
+            )
+            return 0
         for warning in store.warnings:
             print(f"WARNING: {warning}")
         print(f"The store is ready in {store.root}.")

@@ -129,7 +129,7 @@ def _values(action: argparse.Action, current: str, root: Path | None) -> Iterato
     match action.metavar:
         case "CONTAINER":
             yield from _containers(root, current)
-        case "IMAGE" | "NAME[:TAG]":
+        case "IMAGE" | "NAME[:TAG]" | "REPOSITORY[:TAG]":
             yield from _images(root, current)
         case "NAME" | "NAME[:PATH]":
             yield from _containers(root, current)

@@ -21,7 +21,7 @@ from lamella.lvm.session.devices_file import NAME, disks_of_machine, named_in_en
 from lamella.lvm.session.environment import Environment, uses_lvm_folders
 from lamella.lvm.session.session import Session
 from lamella.thin.format.checksum import BLOCK_SIZE
-from lamella.units import binary_size
+from lamella.units import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -271,7 +271,7 @@ def sparse_remark(paths: Sequence[str]) -> list[str]:
         free = space.f_bfree * space.f_frsize
         if os.major(status.st_rdev) == os.minor(status.st_rdev) == 0 and missing > free:
             warnings.append(
-                f"{path} is a sparse file that may take another {binary_size(missing)}, and its file "
-                f"system has {binary_size(free)} left"
+                f"{path} is a sparse file that may take another {human_size(missing)}, and its file "
+                f"system has {human_size(free)} left"
             )
     return warnings

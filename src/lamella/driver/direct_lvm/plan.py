@@ -15,7 +15,7 @@ from lamella.lvm.format.names import dm_name
 from lamella.lvm.operations.sizes import percent_of
 from lamella.lvm.operations.volume_groups import DEFAULT_EXTENT
 from lamella.lvm.session.profile import SUFFIX, profile_text
-from lamella.units import binary_size
+from lamella.units import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ class Plan:
     def sizes(self) -> str:
         """The sizes of what will be made, in one line."""
         data, metadata, rest = (
-            binary_size(count * DEFAULT_EXTENT)
+            human_size(count * DEFAULT_EXTENT)
             for count in (self.data, self.metadata, self.extents - self.data - 2 * self.metadata)
         )
         return (
@@ -98,7 +98,7 @@ def make_plan(options: Options, disks: Sequence[tuple[str, int]], profile_folder
         raise UsageError(
             f"cannot set up direct-lvm: of {extents} extents of 4 MiB, {options.data_percent} and "
             f"{options.metadata_percent} per cent make {data} for data and {metadata} for metadata",
-            hint=f"give disks of {binary_size((least + 1) * DEFAULT_EXTENT)} together, or other "
+            hint=f"give disks of {human_size((least + 1) * DEFAULT_EXTENT)} together, or other "
             "--data-percent and --metadata-percent",
         )
     if data + 2 * metadata > extents:

@@ -22,7 +22,7 @@ from lamella.lvm.disks.pv_layout import LayoutRequest, lay_out, topology
 from lamella.lvm.disks.signatures import find_signatures
 from lamella.lvm.operations.volume_groups import DEFAULT_EXTENT
 from lamella.printable import printable
-from lamella.units import binary_size
+from lamella.units import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ class DiskReport:
 
     def line(self) -> str:
         """All of it in one line."""
-        words = [self.kind, binary_size(self.size)]
+        words = [self.kind, human_size(self.size)]
         if self.rotational is not None:
             words.append("rotational" if self.rotational else "not rotational")
         if self.discards is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lamella.thin.format.checksum import BLOCK_SIZE
-from lamella.units import binary_size
+from lamella.units import human_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class Leaks:
         return bool(self.data_chunks or self.metadata_blocks or self.counted_too_high)
 
     def __str__(self) -> str:
-        """The amount in words: "192 KiB of data (3 chunks) and 4 KiB of metadata (1 block)"."""
+        """The amount in words: "196.6kB of data (3 chunks) and 4.096kB of metadata (1 block)"."""
         parts = []
         if self.data_chunks:
-            parts.append(f"{binary_size(self.data_bytes)} of data ({_count(self.data_chunks, 'chunk')})")
+            parts.append(f"{human_size(self.data_bytes)} of data ({_count(self.data_chunks, 'chunk')})")
         if self.metadata_blocks:
             shown = _count(self.metadata_blocks, "block")
-            parts.append(f"{binary_size(self.metadata_bytes)} of metadata ({shown})")
+            parts.append(f"{human_size(self.metadata_bytes)} of metadata ({shown})")
         lost = " and ".join(parts) or "nothing yet"
         if not self.counted_too_high:
             return lost
