@@ -28,6 +28,9 @@ class Progress(Protocol):
     def advance(self, amount: int) -> None:
         """*amount* more of the total is finished."""
 
+    def waiting(self, why: str) -> None:
+        """Nothing advances at present, because of *why*: "waiting 30 s for HOST (status 429)"."""
+
     def done(self) -> None:
         """The task is finished."""
 
@@ -37,6 +40,9 @@ class _Quiet:
         pass
 
     def advance(self, amount: int) -> None:
+        pass
+
+    def waiting(self, why: str) -> None:
         pass
 
     def done(self) -> None:

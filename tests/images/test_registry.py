@@ -185,6 +185,9 @@ def test_progress_and_closing_early(tmp_path: Path, server: Server) -> None:
         def advance(self, amount: int) -> None:
             seen.append(amount)
 
+        def waiting(self, why: str) -> None:
+            pass
+
         def done(self) -> None:
             seen.append("done")
 

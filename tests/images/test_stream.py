@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from lamella.errors import BadInputError, DeviceIOError, LamellaError, NotFoundError
 from lamella.images.content import FilePiece, OpenFile, PathPiece
-from lamella.images.digest import digest_of
+from lamella.images.digest import digest_of, verify_bytes
 from lamella.images.stream import PIECE, PIECES_WAITING, LayerStream
 
 if TYPE_CHECKING:
@@ -143,6 +143,55 @@ def test_damaged_and_cut_blobs(kind: str) -> None:
 def test_rubbish_after_the_end(kind: str) -> None:
     with pytest.raises(BadInputError), _stream(PACKED[kind] + b"rubbish after the end"):
         pass
+
+
+def test_a_zstd_stream_that_was_cut_is_told_as_that() -> None:
+    """Everywhere but after a whole frame (RFC 8878, section 3.1); the library itself takes it for an end."""
+    frames = _zstd(PLAIN[:3000]), b"\x50\x2a\x4d\x18\x05\0\0\0hello", _zstd(PLAIN[3000:])
+    body = b"".join(frames)
+    ends = {len(frames[0]), len(frames[0]) + len(frames[1])}
+    for end in {*range(1, 40), *range(len(frames[0]) - 9, len(frames[0]) + 40), *range(40, len(body), 97)}:
+        if end in ends or end < 4:
+            continue
+        with pytest.raises(BadInputError, match="truncated: its zstd stream ends too early"):
+            LayerStream(Bytes(body[:end])).verify()
+    for end in ends:
+        LayerStream(Bytes(body[:end])).verify()
+
+
+def test_real_zstd_with_every_option_is_complete(tool: Callable[[str], str]) -> None:
+    for options in (
+        [],
+        ["--no-check"],
+        ["-19", "--long"],
+        ["--no-content-size"],
+        [f"--stream-size={len(PLAIN)}"],
+    ):
+        run = subprocess.run([tool("zstd"), "-qc", *options], input=PLAIN, capture_output=True, check=True)
+        stream = LayerStream(Bytes(run.stdout))
+        assert stream.read() == PLAIN
+
+
+def test_digests_are_compared_to_their_last_digit() -> None:
+    def other(digest: str) -> str:
+        return digest[:-1] + ("0" if digest[-1] != "0" else "1")
+
+    packed = PACKED["gzip"]
+    for changes in ({"digest": other(digest_of(packed))}, {"diff_id": other(digest_of(PLAIN))}):
+        with pytest.raises(BadInputError, match="does not have the"), _stream(packed, **changes):
+            pass
+    with pytest.raises(BadInputError, match="does not have the digest"):
+        verify_bytes(packed, other(digest_of(packed)), "it")
+    verify_bytes(packed, digest_of(packed), "it")
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_bytes_after_a_layer_are_told(kind: str) -> None:
+    """Also where nothing but the size is known of it: a blob is what its descriptor says, no more."""
+    packed = PACKED[kind]
+    for more in (b"\1", b"rubbish" * 1000, packed):
+        with pytest.raises(BadInputError, match=f"wrong size: {len(packed)} bytes expected|not valid"):
+            LayerStream(Bytes(packed + more), size=len(packed)).verify()
 
 
 def test_leaving_early_stops_the_thread() -> None:

@@ -36,6 +36,9 @@ class Interrupting:
         if self.left < 0:
             raise KeyboardInterrupt
 
+    def waiting(self, why: str) -> None:
+        pass
+
     def done(self) -> None:
         pass
 

@@ -37,6 +37,9 @@ class Recorder:
         assert self.tasks[-1][3] == ""
         self.amounts[-1] += amount
 
+    def waiting(self, why: str) -> None:
+        pass
+
     def done(self) -> None:
         self.tasks[-1][3] = "done"
         what, total, *_ = self.tasks[-1]

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from lamella.printable import printable
 from lamella.progress import BYTES, QUIET
 from lamella.units import human_size
 
@@ -56,6 +57,8 @@ class ProgressLine:
         self._unit = BYTES
         self._total: int | None = None
         self._count = 0
+        self._why = ""
+        """What is being waited for."""
         self._drawn = 0.0
         self._began = 0.0
         self._samples: deque[tuple[float, int]] = deque()
@@ -64,6 +67,7 @@ class ProgressLine:
 
     def start(self, what: str, total: int | None, *, unit: str = BYTES, had: int = 0) -> None:
         self._what, self._total, self._unit, self._count = what, total, unit, had
+        self._why = ""
         self._began = self._clock()
         self._samples = deque([(self._began, had)])
         subject = what.partition(": ")[0]
@@ -76,6 +80,13 @@ class ProgressLine:
 
     def advance(self, amount: int) -> None:
         self._count += amount
+        if amount:
+            self._why = ""
+        if self._clock() - self._drawn >= INTERVAL:
+            self._draw()
+
+    def waiting(self, why: str) -> None:
+        self._why = why
         if self._clock() - self._drawn >= INTERVAL:
             self._draw()
 
@@ -92,6 +103,9 @@ class ProgressLine:
         self._write(f"{self._what} {self._state(now)}", end="")
 
     def _state(self, now: float) -> str:
+        if self._why:
+            of = f" of {self._amount(self._total)}" if self._total else ""
+            return f"{self._amount(self._count)}{of}, {printable(self._why)}"
         since, before = self._samples[0]
         rate = (self._count - before) / (now - since) if now > since else 0.0
         parts = []

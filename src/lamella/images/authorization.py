@@ -159,7 +159,7 @@ class Authorizer:
         query = [pair for pair in query if pair[1]]
         credentials = self.credentials
         if credentials.identity_token:
-            response = self._post_token(realm, query, credentials.identity_token)
+            response = self._ask(lambda: self._post_token(realm, query, credentials.identity_token), realm)
             if response.status not in (404, 405):  # else: a token service from before OAuth2
                 return self._read_token(response, realm)
         headers = {}
@@ -168,7 +168,20 @@ class Authorizer:
             headers["Authorization"] = credentials.basic()
         separator = "&" if parts.query else "?"
         url = realm + separator + urllib.parse.urlencode(query)
-        return self._read_token(self._transport.fetch(url, headers, TOKEN_LIMIT), realm)
+        return self._read_token(
+            self._ask(lambda: self._transport.fetch(url, headers, TOKEN_LIMIT), realm), realm
+        )
+
+    @staticmethod
+    def _ask(request: Callable[[], Reply], realm: str) -> Reply:
+        """The answer to *request*; where there is none, it is the token service that failed."""
+        try:
+            return request()
+        except NetworkError as error:
+            raise NetworkError(
+                f"the registry's token service {realm[:200]} does not answer: {error.message}",
+                hint="without a token the registry gives nothing; try again later",
+            ) from error
 
     def _post_token(self, realm: str, query: list[tuple[str, str]], token: str) -> Reply:
         scope = " ".join(value for name, value in query if name == "scope")
@@ -197,7 +210,10 @@ class Authorizer:
                 hint="run `docker login` for this registry again",
             )
         if reply.status != 200:
-            raise NetworkError(f"the token service {realm} failed with the status {reply.status}")
+            raise NetworkError(
+                f"the registry's token service {realm[:200]} failed with the status {reply.status}",
+                hint="without a token the registry gives nothing; try again later",
+            )
         what = f"the answer of the token service {realm}"
         document = Document.parse(reply.data, what)
         token = document.text("token") or document.text("access_token")

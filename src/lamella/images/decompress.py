@@ -11,6 +11,7 @@ import zlib
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from lamella.errors import BadInputError
+from lamella.images.zstd_frames import ZstdFrames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,12 +64,7 @@ def decompressor(kind: str, source: Input) -> Output:
     if kind == "gzip":
         return _gzip(source)
     if kind == "zstd":
-        import zstandard
-
-        reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT).stream_reader(
-            cast("IO[bytes]", source), read_size=STEP, read_across_frames=True
-        )
-        return cast("Output", reader)
+        return _Zstd(source)
     if kind == "bzip2":
         import bz2
 
@@ -78,6 +74,37 @@ def decompressor(kind: str, source: Input) -> Output:
 
     # lzma.LZMAFile would have no limit to its memory.
     return _Members(source, lambda: lzma.LZMADecompressor(memlimit=WINDOW_LIMIT + (1 << 20)), padding=b"\0")
+
+
+class _Zstd:
+    """All frames as one stream. The library takes a stream that was cut off for one that has ended."""
+
+    def __init__(self, source: Input) -> None:
+        import zstandard
+
+        self._frames = ZstdFrames()
+        self._output = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT).stream_reader(
+            cast("IO[bytes]", _Followed(source, self._frames)), read_size=STEP, read_across_frames=True
+        )
+
+    def read(self, size: int, /) -> bytes:
+        data = self._output.read(size)
+        if not data and not self._frames.complete:
+            raise EOFError("the stream ends too early")
+        return data
+
+
+class _Followed:
+    """Compressed bytes as they are, also given to *frames*."""
+
+    def __init__(self, source: Input, frames: ZstdFrames) -> None:
+        self._source = source
+        self._frames = frames
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._source.read(size)
+        self._frames.feed(data)
+        return data
 
 
 def _gzip(source: Input) -> Output:

@@ -18,7 +18,7 @@ import urllib3
 from lamella.block.system import explain
 from lamella.errors import BadInputError, NetworkError, NoSpaceError
 from lamella.images.content import PathPiece
-from lamella.images.digest import file_name, new_hasher
+from lamella.images.digest import digest_of, file_name, new_hasher
 from lamella.images.transport import ATTEMPTS, RETRY_STATUS, backoff, discard
 from lamella.progress import QUIET
 
@@ -50,6 +50,8 @@ class _Job:
         self.layer = layer
         self.done = threading.Event()
         self.received = 0
+        self.waiting = ""
+        """What the download waits for, if it does."""
         self.error: BaseException | None = None
 
 
@@ -117,6 +119,8 @@ class Downloader:
         while not job.done.wait(POLL):
             seen, last = job.received, seen
             self._progress.advance(seen - last)
+            if seen == last and job.waiting:
+                self._progress.waiting(job.waiting)
         self._progress.advance(job.received - seen)
         self._progress.done()
 
@@ -181,20 +185,37 @@ class _Download:
         self._hasher: Hasher = new_hasher(self._digest)
         self._position = 0
         self._urls: list[str] = []
+        self._ranges = True
+        """Whether it may help to ask for the rest only."""
 
     def run(self) -> None:
         """Download until the digest is right; else raise."""
+        if not self._layer.size and self._digest != digest_of(b"", self._digest.partition(":")[0]):
+            raise BadInputError(
+                f"the manifest says that {self._layer.name} has 0 bytes, but not the digest of an empty blob",
+                hint="the image was pushed by a faulty tool; push it again",
+            )
+        with self._owner._client.patience(self._say) as self._patience:
+            self._run()
+
+    def _say(self, text: str) -> None:
+        self._job.waiting = text
+
+    def _run(self) -> None:
         resumed = self._resume()
         failures, last = 0, self._position
         while True:
             try:
-                if self._position < self._layer.size:
-                    self._receive()
+                # A server may send less than was asked for, and is then asked for the rest.
+                while self._position < self._layer.size and self._receive():
+                    pass
                 if self._position < self._layer.size:
                     raise urllib3.exceptions.ProtocolError(
                         f"{self._layer.size - self._position} bytes are missing"
                     )
             except urllib3.exceptions.HTTPError as error:
+                if self._patience.expired:
+                    raise self._patience.error(f"the download of {self._layer.name}") from error
                 failures = 1 if self._position - last >= RETRY_RESET_LIMIT else failures + 1
                 last = self._position
                 if failures >= ATTEMPTS:
@@ -202,6 +223,7 @@ class _Download:
                         f"the download of {self._layer.name} was interrupted {failures} times: {error}",
                         hint="try again: it will go on from where it stopped",
                     ) from error
+                self._say(f"interrupted, trying again ({failures} of {ATTEMPTS - 1})")
                 self._owner._sleep(backoff(failures))
                 continue
             found = f"{self._digest.partition(':')[0]}:{self._hasher.hexdigest()}"
@@ -233,17 +255,14 @@ class _Download:
         self._position = self._job.received = 0
         self._hasher = new_hasher(self._digest)
 
-    def _receive(self) -> None:
-        """One connection's worth."""
+    def _receive(self) -> bool:
+        """One response's worth; whether it was a part as asked for, so that the next may be asked for."""
         with self._ask() as response:
-            if response.status == 206:
-                place = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-                if not place or int(place[1]) != self._position:
-                    raise BadInputError(
-                        f"the registry sent another range of {self._layer.name} than requested"
-                    )
-            elif self._position:
-                self._restart()  # this server knows no ranges
+            start = _start(response)
+            part = response.status == 206 and start == self._position
+            if start != self._position:
+                self._restart()  # this server knows no ranges, and sends the whole
+            before = self._position
             # read1: what has arrived, so that a broken connection loses nothing; and not decoded: some
             # storages call a gzip layer a gzip-encoded tar.
             while data := response.read1(STEP, decode_content=False):
@@ -257,20 +276,33 @@ class _Download:
                 self._hasher.update(data)
                 self._position += len(data)
                 self._job.received = self._position
+                self._job.waiting = ""
+                self._patience.received(len(data))
+            return part and self._position > before
+
+    @property
+    def _offset(self) -> int:
+        """The byte from which on to ask."""
+        return self._position if self._ranges else 0
 
     def _ask(self) -> urllib3.BaseHTTPResponse:
         client = self._owner._client
-        response = self._urls and client.elsewhere(self._urls[0], self._position)
-        response = response or client.blob(self._digest, self._position)
+        response = self._urls and client.elsewhere(self._urls[0], self._offset)
+        response = response or client.blob(self._digest, self._offset)
+        if self._offset and not (response.status == 200 or _start(response) == self._offset):
+            # Whatever is wrong with ranges here (refused, another one, several): the whole, then.
+            if response.status in RETRY_STATUS:
+                status = response.status
+                discard(response)
+                raise urllib3.exceptions.ProtocolError(f"the status {status}")
+            discard(response)
+            self._ranges = False
+            return self._ask()
         if response.status == 404 and not self._urls and self._layer.urls:
             discard(response)
             self._urls = list(self._layer.urls)
             return self._ask()
-        if response.status == 416:
-            discard(response)
-            self._restart()
-            response = client.blob(self._digest, 0)
-        if response.status in (200, 206):
+        if _start(response) in (0, self._offset):
             return response
         status = response.status
         discard(response)
@@ -285,6 +317,14 @@ class _Download:
         if status in RETRY_STATUS:
             raise urllib3.exceptions.ProtocolError(f"the status {status}")
         raise NetworkError(f"the download of {self._layer.name} failed with the status {status}")
+
+
+def _start(response: urllib3.BaseHTTPResponse) -> int | None:
+    """Where the bytes of a response begin in the blob; None if it does not say, or is none."""
+    if response.status == 200:
+        return 0
+    place = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    return int(place[1]) if response.status == 206 and place else None
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -21,8 +21,22 @@ if TYPE_CHECKING:
 
     from lamella.images.content import Piece
     from lamella.images.image_source import LayerBlob, SourceImage
+    from lamella.images.manifest import Descriptor
     from lamella.images.transport import Transport
     from lamella.progress import Progress
+
+
+class _Counted:
+    """The documents of a registry, each reported."""
+
+    def __init__(self, client: RegistryClient, progress: Progress) -> None:
+        self._client = client
+        self._progress = progress
+
+    def document(self, descriptor: Descriptor, limit: int) -> bytes | None:
+        found = self._client.document(descriptor, limit)
+        self._progress.advance(1)
+        return found
 
 
 class RegistrySource(ImageSource):
@@ -31,7 +45,8 @@ class RegistrySource(ImageSource):
     *folder* is where layers are downloaded to, and where an interrupted download is resumed; *insecure*
     allows plain HTTP and unknown certificates; *platform* chooses from manifest lists (default: this
     machine's); *credentials* None looks them up as Docker does. ``digest`` is, once
-    :meth:`images` was called, that of the manifest or index that the reference stands for.
+    :meth:`images` was called, that of the manifest or index that the reference stands for. *progress* is told
+    of what is waited for until then.
 
     Errors: :class:`~lamella.errors.NotFoundError` where there is no such image or platform,
     :class:`~lamella.errors.NetworkError` where the registry cannot be reached or refuses,
@@ -48,6 +63,7 @@ class RegistrySource(ImageSource):
         credentials: Credentials | None = None,
         parallel: int = PARALLEL,
         transport: Transport | None = None,
+        progress: Progress = QUIET,
     ) -> None:
         self.reference = Reference.parse(reference) if isinstance(reference, str) else reference
         self.name = str(self.reference)
@@ -61,14 +77,22 @@ class RegistrySource(ImageSource):
         )
         self._downloader = Downloader(self._client, folder, parallel=parallel)
         self._images: list[SourceImage] | None = None
+        self._progress = progress
 
     def images(self) -> list[SourceImage]:
         """The one image; its manifest and configuration are fetched (once) and verified."""
         if self._images is None:
-            top, body = self._client.manifest(self.reference.digest or self.reference.tag or DEFAULT_TAG)
-            self.digest = top.digest
-            resolver = Resolver(self._client, self._platform, self.name)
-            resolved = resolver.resolve_body(top, body)
+            self._progress.start(f"{self.name}: asking the registry", None, unit="documents")
+            self._client.tell(self._progress.waiting)
+            try:
+                top, body = self._client.manifest(self.reference.digest or self.reference.tag or DEFAULT_TAG)
+                self.digest = top.digest
+                self._progress.advance(1)
+                documents = _Counted(self._client, self._progress)
+                resolved = Resolver(documents, self._platform, self.name).resolve_body(top, body)
+            finally:
+                self._client.tell(lambda why: None)  # downloads tell of themselves
+            self._progress.done()
             # As with Docker, a digest names the image, and a tag beside it is only a remark.
             name = replace(self.reference, tag="") if self.reference.digest else self.reference
             self._images = [resolved.image([name], self._fetch)]

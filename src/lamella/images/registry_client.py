@@ -16,12 +16,13 @@ from lamella.images.digest import digest_of, digest_problem, verify_bytes
 from lamella.images.manifest import ACCEPT, Descriptor
 from lamella.images.reference import DEFAULT_REGISTRY
 from lamella.images.strict_json import MANIFEST_LIMIT, Document
-from lamella.images.transport import Reply, Transport, discard, is_loopback, split_url
+from lamella.images.transport import CannotReachError, Reply, Transport, discard, is_loopback, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lamella.images.credentials import Credentials
+    from lamella.images.patience import Patience
     from lamella.images.reference import Reference
 
 DOCKER_HUB = "registry-1.docker.io"
@@ -60,28 +61,35 @@ class RegistryClient:
     def close(self) -> None:
         self._transport.close()
 
+    def tell(self, say: Callable[[str], object]) -> None:
+        """From now on *say* is told what is waited for."""
+        self._transport.say = say
+
     def connect(self) -> None:
         """Find out how to reach the registry, and which authorization it requires."""
         if self._base:
             return
         schemes = ("https", "http") if self._insecure else ("https",)
-        first: NetworkError | None = None
+        failure: NetworkError | None = None
         for scheme in schemes:
             url = f"{scheme}://{self._host}/v2/"
             try:
-                response = self._transport.get(url, {}, attempts=1 if scheme != schemes[-1] else 2)
+                with self._transport.patience():
+                    response = self._transport.get(url, {}, attempts=1 if scheme != schemes[-1] else 2)
+                    challenge = response.headers.get("WWW-Authenticate")
+                    status = response.status
+                    discard(response)
             except NetworkError as error:
-                first = first or error
+                # The first failure, but rather one of a server that answers than one of none.
+                if failure is None or not isinstance(error, CannotReachError):
+                    failure = error
                 continue
-            challenge = response.headers.get("WWW-Authenticate")
-            status = response.status
-            discard(response)
             if status == 401:
                 self._authorizer.learn(challenge)
             self._base = f"{scheme}://{self._host}"
             return
-        assert first is not None
-        raise first
+        assert failure is not None
+        raise failure
 
     def _get(self, path: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         url = self._url(path)
@@ -131,14 +139,19 @@ class RegistryClient:
             raise self._failure(reply.status, reply.data, missing)
         return _limited(reply.data, limit, f"the blob {descriptor.digest}")
 
+    def patience(self, say: Callable[[str], object]) -> Patience:
+        """The deadline of one download, see :meth:`Transport.patience`."""
+        return self._transport.patience(say)
+
     def blob(self, digest: str, offset: int) -> urllib3.BaseHTTPResponse:
         """A response with the blob's bytes, from *offset* on if the server can (status 206), unread.
 
-        Status 404 and 416 are returned; other failures raise.
+        Status 404 is returned, and with an *offset* every status, as some servers fail on ranges; other
+        failures raise.
         """
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         response = self._get(f"blobs/{digest}", headers)
-        if response.status not in (200, 206, 404, 416):
+        if not offset and response.status not in (200, 206, 404):
             try:
                 data = response.read(ERROR_LIMIT)
             except urllib3.exceptions.HTTPError:

@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ import urllib3
 from lamella import clock, logs
 from lamella._version import __version__
 from lamella.errors import BadInputError, MissingError, NetworkError
+from lamella.images.patience import PATIENCE, POOL_CLASSES, Patience, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +32,7 @@ ATTEMPTS = 5
 MAX_WAIT = 60.0
 """Seconds. A server that asks to wait longer (Retry-After) is reported as an error instead."""
 REDIRECTS = 10
+READ_SIZE = 64 << 10
 RETRY_STATUS = (408, 429, 500, 502, 503, 504)
 TIMEOUT = urllib3.Timeout(connect=20.0, read=60.0)
 CERTIFICATE_FOLDER = Path("/etc/docker/certs.d")
@@ -71,15 +74,32 @@ def is_loopback(host: str) -> bool:
 class Transport:
     """Connections to any host. *verify* False accepts any certificate (insecure registries).
 
-    *sleep* is for tests. Errors: :class:`NetworkError` where nothing helps; responses of 4xx and
-    final 5xx are returned, for the caller knows what they mean.
+    A request that makes no progress for *patience* seconds, over all its attempts and waits, is given up.
+    *say* is told what is being waited for; *sleep* and *clock* are for tests. Errors: :class:`NetworkError`
+    where nothing helps; responses of 4xx and final 5xx are returned, for the caller knows what they mean.
     """
 
-    def __init__(self, *, verify: bool = True, sleep: Callable[[float], object] = time.sleep) -> None:
+    def __init__(
+        self,
+        *,
+        verify: bool = True,
+        patience: float = PATIENCE,
+        sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._verify = verify
         self._sleep = sleep
+        self._patience = patience
+        self._clock = clock
+        self.say: Callable[[str], object] = lambda text: None
         self._pools: dict[tuple[str, str], urllib3.PoolManager] = {}
         self._lock = threading.Lock()
+
+    def patience(self, say: Callable[[str], object] | None = None) -> Patience:
+        """A new deadline, for all requests that are made in its ``with`` block; *say* in place of the own."""
+        outer = current()
+        said = say or (outer.say if outer is not None else self.say)
+        return Patience(self._patience, say=said, clock=self._clock)
 
     def close(self) -> None:
         """Drop all connections."""
@@ -100,12 +120,23 @@ class Transport:
     ) -> urllib3.BaseHTTPResponse:
         """One request, repeated while it makes sense; the body is not read yet.
 
+        Whoever reads it may do so under a :meth:`patience` that goes on; here it ends with the headers.
         Redirects are followed; ``Authorization`` goes along only to the very same scheme, host and
         port (*secret_redirects* follows none, for requests that carry a secret in their body).
         """
-        current = dict(headers)
+        if current() is None:
+            with self.patience():
+                return self.get(
+                    url,
+                    headers,
+                    method=method,
+                    body=body,
+                    attempts=attempts,
+                    secret_redirects=secret_redirects,
+                )
+        sent = dict(headers)
         for _ in range(REDIRECTS + 1):
-            response = self._with_retries(method, url, current, body, attempts)
+            response = self._with_retries(method, url, sent, body, attempts)
             location = response.headers.get("Location")
             if response.status not in (301, 302, 303, 307, 308) or not location or secret_redirects:
                 return response
@@ -120,9 +151,12 @@ class Transport:
             if url.startswith("https:") and scheme != "https" and self._verify:
                 raise NetworkError(f"{_shown(url)} redirects to {_shown(target)}, which is not encrypted")
             if _origin(target) != _origin(url):
-                current.pop("Authorization", None)
+                sent.pop("Authorization", None)
             url = target
-        raise NetworkError(f"{_shown(url)}: more than {REDIRECTS} redirects")
+        raise NetworkError(
+            f"{_shown(url)}: more than {REDIRECTS} redirects, one after another",
+            hint="the registry, or a proxy before it, redirects in a circle",
+        )
 
     def fetch(
         self,
@@ -135,39 +169,57 @@ class Transport:
         secret_redirects: bool = False,
     ) -> Reply:
         """As :meth:`get`, for small answers: up to *limit* + 1 bytes of the body, whole or not at all."""
-        for attempt in range(1, ATTEMPTS + 1):
-            response = self.get(url, headers, method=method, body=body, secret_redirects=secret_redirects)
-            try:
-                return Reply(response.status, response.headers, response.read(limit + 1))
-            except urllib3.exceptions.HTTPError as error:
-                if attempt == ATTEMPTS:
-                    raise _explain(url, error) from error
-            finally:
-                response.close()
-            self._sleep(backoff(attempt))
+        with self.patience() as patience:
+            for attempt in range(1, ATTEMPTS + 1):
+                response = self.get(url, headers, method=method, body=body, secret_redirects=secret_redirects)
+                try:
+                    return Reply(response.status, response.headers, _read(response, limit, patience))
+                except urllib3.exceptions.HTTPError as error:
+                    if patience.expired:
+                        raise patience.error(_shown(url)) from error
+                    if attempt == ATTEMPTS:
+                        raise _explain(url, error) from error
+                finally:
+                    response.close()
+                self._wait(backoff(attempt), patience, url)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _wait(self, seconds: float, patience: Patience, url: str, why: str = "") -> None:
+        """Sleep, and say so; raises instead where the patience ends before."""
+        if seconds > patience.left:
+            raise patience.error(_shown(url))
+        host = urllib.parse.urlsplit(url).netloc
+        patience.say(f"waiting {max(1, round(seconds))} s for {host}" + (f" ({why})" if why else ""))
+        self._sleep(seconds)
 
     def _with_retries(
         self, method: str, url: str, headers: dict[str, str], body: bytes | None, attempts: int
     ) -> urllib3.BaseHTTPResponse:
+        patience = current()
+        assert patience is not None
         for attempt in range(1, attempts + 1):
-            wait = backoff(attempt)
+            wait, why = backoff(attempt), ""
             try:
                 response = self._once(method, url, headers, body)
             except urllib3.exceptions.HTTPError as error:
+                if patience.expired:
+                    raise patience.error(_shown(url)) from error
                 failure = _explain(url, error)
                 log.debug("%s %s: attempt %d failed: %s", method, _shown(url), attempt, type(error).__name__)
                 if attempt == attempts or not _worth_retrying(error):
                     raise failure from error
             else:
+                if patience.expired:  # http.client takes the end of a connection for that of the headers
+                    response.close()
+                    raise patience.error(_shown(url))
                 if response.status not in RETRY_STATUS or attempt == attempts:
                     return response
                 asked = retry_after(response.headers.get("Retry-After"))
-                if asked is not None and asked > MAX_WAIT:
+                if asked is not None and asked > min(MAX_WAIT, patience.left):
                     return response
-                wait = max(wait, asked or 0.0)
+                wait, why = max(wait, asked or 0.0), f"status {response.status}"
                 discard(response)
-            self._sleep(wait)
+            self._wait(wait, patience, url, why)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _once(
@@ -214,6 +266,7 @@ class Transport:
                     )
                 else:
                     pool = urllib3.PoolManager(ssl_context=context, maxsize=8)
+                pool.pool_classes_by_scheme = dict(POOL_CLASSES)
                 self._pools[key] = pool
         return pool
 
@@ -231,6 +284,19 @@ class Transport:
             except (OSError, ssl.SSLError) as error:
                 raise BadInputError(f"cannot use the certificate authority {certificate}: {error}") from error
         return context
+
+
+class CannotReachError(NetworkError):
+    """No answer in HTTP: no such host, no connection, no TLS, or one that broke off."""
+
+
+def _read(response: urllib3.BaseHTTPResponse, limit: int, patience: Patience) -> bytes:
+    """The body, or *limit* + 1 bytes of a longer one."""
+    data = bytearray()
+    while len(data) <= limit and (piece := response.read1(min(READ_SIZE, limit + 1 - len(data)))):
+        data += piece
+        patience.received(len(piece))
+    return bytes(data)
 
 
 def backoff(attempt: int) -> float:
@@ -252,10 +318,10 @@ def retry_after(value: str | None) -> float | None:
 
 def discard(response: urllib3.BaseHTTPResponse) -> None:
     """Return the connection to its pool if little is left to read, else close it."""
-    try:
-        response.read(64 << 10)
-    except urllib3.exceptions.HTTPError:
-        pass
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and len(length) < 6:
+        with suppress(urllib3.exceptions.HTTPError):
+            response.read()
     response.close()
 
 
@@ -285,23 +351,23 @@ def _worth_retrying(error: urllib3.exceptions.HTTPError) -> bool:
     ) and not (isinstance(error, urllib3.exceptions.NameResolutionError) and "not known" in str(error))
 
 
-def _explain(url: str, error: urllib3.exceptions.HTTPError) -> NetworkError:
+def _explain(url: str, error: urllib3.exceptions.HTTPError) -> CannotReachError:
     shown, text = _shown(url), str(error)
     if isinstance(error, urllib3.exceptions.SSLError):
         if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text or "RECORD_LAYER" in text:
-            return NetworkError(
+            return CannotReachError(
                 f"cannot reach {shown}: the server gave an HTTP response to an HTTPS client",
                 hint="if this registry has no TLS, allow it with --insecure-registry",
             )
-        return NetworkError(
+        return CannotReachError(
             f"cannot reach {shown}: {text}",
             hint="add its certificate authority to the system's or to /etc/docker/certs.d/HOST/, "
             "or allow it with --insecure-registry",
         )
     if isinstance(error, urllib3.exceptions.NameResolutionError):
-        return NetworkError(f"cannot reach {shown}: no such host", hint="check the name and the network")
+        return CannotReachError(f"cannot reach {shown}: no such host", hint="check the name and the network")
     if isinstance(error, urllib3.exceptions.NewConnectionError):
-        return NetworkError(
+        return CannotReachError(
             f"cannot reach {shown}: {text.rpartition(': ')[2]}", hint="check the address and the network"
         )
-    return NetworkError(f"cannot reach {shown}: {text}", hint="check the network and try again")
+    return CannotReachError(f"cannot reach {shown}: {text}", hint="check the network and try again")

@@ -388,7 +388,9 @@ class Store(Closing):
         try:
             with (
                 self._opened.beside_readers(),
-                RegistrySource(reference, folder, insecure=insecure_registry, platform=platform) as source,
+                RegistrySource(
+                    reference, folder, insecure=insecure_registry, platform=platform, progress=progress
+                ) as source,
             ):
                 source.images()
                 by_digest = replace(source.reference, tag="", digest=source.digest)
