@@ -65,7 +65,10 @@ def _once(lines: Iterable[str]) -> str:
     """Each warning once: how often a group is read, and its warnings printed, is each program's own."""
     kept: list[str] = []
     for line in lines:
-        if not (line.startswith(("  WARNING: ", "  See vgck")) and line in kept):
+        if not (
+            line.startswith(("  WARNING: ", "  See vgck", "  Cannot access VG ", "  VG with system ID "))
+            and line in kept
+        ):
             kept.append(line)
     return "\n".join(kept)
 

@@ -43,6 +43,9 @@ class Known:
 KNOWN = (
     Known("", real=r"Cannot activate thin pool|Failed to update pool"),
     Known("also before `vgremove`", words="^vgremove ", parts=("files",)),
+    Known(
+        "Commands that only read write no backups", words=r"^[lpv][gv](s|display|scan|ck)\b", parts=("files",)
+    ),
     Known("", real=r"without using device-mapper kernel driver"),
     Known("", real=r"requires? activation|Device-mapper is not|Cannot activate|compiled without activation"),
 )

@@ -148,6 +148,13 @@ def same_names(disks: Disks) -> None:
     runs = list(now.disks)
     runs[0] = first.disks[0]
     disks.put_back(type(now)(tuple(runs), now.files), now)
+    _without_backups(disks)
+
+
+def _without_backups(disks: Disks) -> None:
+    """LVM2 also writes backups of groups that it only reads, and all groups of one name have the same."""
+    with (disks.etc / "lvm.conf").open("a") as stream:
+        stream.write("backup { backup=0 archive=0 }\n")
 
 
 def others(disks: Disks) -> None:
@@ -163,6 +170,7 @@ def others(disks: Disks) -> None:
         f"vgcreate g3 {d}",
         "lvcreate -L8m -n a g3",
     )
+    _without_backups(disks)
 
 
 def few_areas(disks: Disks) -> None:

@@ -66,6 +66,44 @@ vgchange --addtag t vg
 vgchange --addtag t --config devices/allow_changes_with_duplicate_pvs=1 vg ;; vgs
 """,
     ),
+    "groups of one name": (
+        starts.same_names,
+        """\
+vgs vg ;; lvs vg/a ;; vgchange --addtag t vg ;; lvremove -y vg ;; lvcreate -l1 vg ;; vgrename vg x
+pvchange --addtag t {0} ;; vgs
+vgchange --addtag t -S pv_count=1 ;; vgs -o name,pv_count,tags -O pv_count
+lvchange --addtag t -S 'vg_size<600m' ;; lvs -o name,tags
+lvremove -y -S 'vg_size<600m' ;; lvs
+vgcfgrestore vg
+""",
+    ),
+    "groups of other hosts": (
+        starts.others,
+        """\
+vgs ;; vgs foreign ;; pvs ;; pvs {0} ;; lvs ;; lvs foreign ;; pvscan ;; vgscan ;; lvscan ;; vgck
+vgs --config 'global/system_id_source="lvmlocal" local/system_id="z"'
+vgs --config 'global/system_id_source="lvmlocal" local/system_id="z"' foreign
+vgs -o name --config 'global/system_id_source="lvmlocal" local/system_id="z" local/extra_system_ids=["host1"]'
+vgremove foreign ;; pvchange -xn {0} ;; pvresize {0} ;; vgreduce foreign {0} ;; lvcreate -l1 foreign
+vgexport foreign ;; vgcfgbackup ;; pvmove {0}
+""",
+    ),
+    "system IDs": (
+        starts.two,
+        """\
+vgcreate --config 'global/system_id_source="file"' x {3}
+vgcreate --config 'global/system_id_source="file" global/system_id_file="/nosuch"' x {3}
+vgcreate --config 'global/system_id_source="bogus"' x {3}
+vgcreate --config 'global/system_id_source="lvmlocal"' x {3}
+vgcreate --config 'global/system_id_source="lvmlocal" local/system_id="localhost1"' x {3}
+vgcreate --systemid localhost x {3}
+vgcreate --systemid "" x {3}
+vgchange --systemid "a b" vg
+vgchange --systemid "" vg
+vgchange --systemid other vg
+vgchange --systemid localhost vg
+""",
+    ),
 }
 
 

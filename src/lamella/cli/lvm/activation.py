@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _locked(context: Context, name: str) -> Iterator[FoundGroup]:
+def _locked(context: Context, chosen: FoundGroup) -> Iterator[FoundGroup]:
     """The group, read again under its lock; nothing is written."""
     allowed = dict.fromkeys(("missing_ok", "read_only_ok", "unknown_ok", "active_ok"), True)
-    with context.session.editing(name, **allowed) as found:
+    with context.session.editing(chosen.group.name, uuid=chosen.group.uuid, **allowed) as found:
         yield found
 
 
@@ -68,7 +68,7 @@ def change_activation(context: Context, found: FoundGroup, lvs: list[LogicalVolu
     if not context.config.flag("global/activation") or context.test:
         return
     names = [lv.name for lv in lvs]
-    with _locked(context, found.group.name) as fresh, _one_udev_wait(context):
+    with _locked(context, found) as fresh, _one_udev_wait(context):
         for name in names:
             if name in fresh.group.lvs:
                 _one(context, fresh, fresh.group.lvs[name])
@@ -144,7 +144,7 @@ def change_group_activation(context: Context, found: FoundGroup) -> None:
     """``vgchange -a`` for one group."""
     group = found.group
     if context.config.flag("global/activation") and not context.test:
-        with _locked(context, group.name) as fresh:
+        with _locked(context, found) as fresh:
             group = fresh.group
             if _activating(context) or _idle(context, fresh):
                 with _one_udev_wait(context):
@@ -207,7 +207,7 @@ def refresh(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> No
     if activator is None or context.test:
         return
     names = [lv.name for lv in lvs]
-    with _locked(context, found.group.name) as fresh:
+    with _locked(context, found) as fresh:
         for name in names:
             if name not in fresh.group.lvs:
                 continue

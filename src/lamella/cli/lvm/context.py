@@ -41,6 +41,8 @@ class Context:
         self.config = settings.load_config(args, self.console.warn)
         self.console.verbosity += self.config.number("log/verbose")
         self._session: Session | None = None
+        self._refused: set[str] = set()
+        """UUIDs of groups of other hosts that were reported."""
 
     @property
     def test(self) -> bool:
@@ -60,7 +62,10 @@ class Context:
     @cached_property
     def environment(self) -> Environment:
         """The host and the folders for locks, backups and archives."""
-        return settings.make_environment(self.args, self.config, self.command_line)
+        made = settings.make_environment(self.args, self.config, self.command_line)
+        for warning in made.warnings:
+            self.console.warn(warning)
+        return made
 
     @cached_property
     def activator(self) -> KernelActivator | None:
@@ -97,22 +102,30 @@ class Context:
 
     def groups(self) -> list[FoundGroup]:
         """Every group on the disks that this host may access; the last found comes first, as with LVM2."""
-        foreign = self.args.has("foreign")
-        found = reversed(self.session.scan.groups)
-        there = [each for each in found if foreign or not self.session.is_foreign(each.group)]
+        there = [each for each in reversed(self.session.scan.groups) if self._accessible(each)]
         return [self.session.read(each) for each in there]
 
+    def _accessible(self, found: FoundGroup) -> bool:
+        """Whether this host may use the group. If it does not know its own system ID, it says so."""
+        if self.args.has("foreign") or not self.session.is_foreign(found.group):
+            return True
+        if not self.environment.system_id and found.group.uuid not in self._refused:
+            self._refused.add(found.group.uuid)
+            self.console.warn(self.environment.foreign_group(found.group))
+        return False
+
     @contextmanager
-    def editing(self, name: str, **allowed: bool) -> Iterator[FoundGroup]:
+    def editing(self, name: str, uuid: str = "", **allowed: bool) -> Iterator[FoundGroup]:
         """:meth:`Session.editing`, with LVM2's last line where the group cannot be used or changed."""
-        from lamella.lvm.session.session import EXPORTED
+        from lamella.lvm.session.session import EXPORTED, ForeignGroupError, SameNameError
 
         check_group_name(name)
         with ExitStack() as held:
             try:
-                found = held.enter_context(self.session.editing(name, **allowed))
+                found = held.enter_context(self.session.editing(name, uuid=uuid, **allowed))
             except LamellaError as error:
-                if error.message == EXPORTED.format(name=name):
+                exported = error.message == EXPORTED.format(name=name)
+                if exported or isinstance(error, SameNameError | ForeignGroupError):
                     raise
                 lines = (*error_lines(error), f"Cannot process volume group {name}")
                 raise Unusable("\n".join(lines)) from error

@@ -64,7 +64,7 @@ def lvchange(context: Context) -> None:
         names = [lv.name for lv in lvs]
         named = chosen.lvs is not None
         try:
-            with context.editing(chosen.found.group.name, missing_ok=True) as found:
+            with context.editing(chosen.found.group.name, chosen.found.group.uuid, missing_ok=True) as found:
                 for name in names:
                     _change(context, found, found.group.lvs[name], profile, named)
                 if any(args.has(name) for name in ("activate", *OF_KERNEL)):

@@ -26,7 +26,7 @@ def lvremove(context: Context) -> None:
         return
     for chosen in choose_volumes(context, context.args.positionals):
         if names := [lv.name for lv in volumes_of(context, chosen)]:
-            _remove_from(context, chosen.found.group.name, names)
+            _remove_from(context, chosen.found.group.name, names, chosen.found.group.uuid)
 
 
 def _named(arguments: list[str]) -> dict[str, list[str]] | None:
@@ -43,9 +43,9 @@ def _named(arguments: list[str]) -> dict[str, list[str]] | None:
     return found
 
 
-def _remove_from(context: Context, group: str, names: list[str]) -> None:
+def _remove_from(context: Context, group: str, names: list[str], uuid: str = "") -> None:
     try:
-        with context.editing(group, missing_ok=True) as found:
+        with context.editing(group, uuid, missing_ok=True) as found:
             for name in [name for name in names if name not in found.group.lvs]:
                 context.console.fail(f'Failed to find logical volume "{group}/{name}"')
             remove_named(context, found, list(dict.fromkeys(names)))

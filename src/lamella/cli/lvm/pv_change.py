@@ -104,7 +104,7 @@ def _resize(context: Context, chosen: ChosenDisk, size: int) -> bool:
         if chosen.found is None:
             resize_pv(context.session, disk, None, size)
         else:
-            with context.editing(chosen.found.group.name) as found:
+            with context.editing(chosen.found.group.name, chosen.found.group.uuid) as found:
                 _leave_an_extent(found, disk, size or real)
                 resize_pv(context.session, disk, found, size)
     except Unusable:
@@ -172,7 +172,7 @@ def _change(context: Context, chosen: ChosenDisk) -> bool:
         return change_orphan(
             context.session, disk, new_identity=args.has("uuid"), metadata_ignore=ignore, force=force
         )
-    with context.editing(chosen.found.group.name) as found:
+    with context.editing(chosen.found.group.name, chosen.found.group.uuid) as found:
         assert disk.label is not None
         pv = next(pv for pv in found.group.pvs if pv.uuid == disk.label.uuid)
         changed = change_pv(

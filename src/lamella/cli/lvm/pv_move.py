@@ -13,6 +13,7 @@ from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.lv_options import policy
 from lamella.cli.lvm.lv_sizes import named_ranges
 from lamella.cli.lvm.names import skip_dev
+from lamella.cli.lvm.targets import in_foreign_group
 from lamella.errors import UnsupportedError
 from lamella.lvm.format.names import is_valid_name
 
@@ -36,9 +37,9 @@ def pvmove(context: Context) -> None:
     source = args.positionals[0]
     if source.startswith("@"):
         raise BadCommand("Tags cannot be used with this command.")
-    group, path = _find_source(context, source)
-    volume = _volume(context, group)
-    with context.editing(group) as found:
+    owner, path = _find_source(context, source)
+    volume = _volume(context, owner.group.name)
+    with context.editing(owner.group.name, owner.group.uuid) as found:
         _move(context, found, source, path, volume)
 
 
@@ -89,7 +90,7 @@ def _candidates(text: str) -> list[str]:
     return [each.replace("\0", ":") for each in found]
 
 
-def _find_source(context: Context, text: str) -> tuple[str, str]:
+def _find_source(context: Context, text: str) -> tuple[FoundGroup, str]:
     """(group, path as LVM knows it) of the disk in ``path:ranges``. Raises :class:`BadCommand`."""
     scan = context.session.scan
     candidates = _candidates(text)
@@ -100,7 +101,9 @@ def _find_source(context: Context, text: str) -> tuple[str, str]:
         for found in scan.groups:
             for pv in found.group.pvs:
                 if found.disks.get(pv.uuid) is disk:
-                    return found.group.name, disk.path
+                    if in_foreign_group(context, disk):
+                        raise BadCommand("")
+                    return found, disk.path
         if disk.label is not None:  # LVM2's word for a physical volume without a group
             raise Failed("No extents available for allocation.")
         break

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import BadCommand, Failed
-from lamella.cli.lvm.targets import choose_groups, choose_volumes
+from lamella.cli.lvm.targets import choose_groups, choose_volumes, in_foreign_group
 from lamella.errors import UsageError
 from lamella.lvm.report import report as reporting
 from lamella.lvm.report.fields import field_list
@@ -204,6 +204,6 @@ def _wanted_disks(context: Context, arguments: list[str]) -> list[Disk]:
             context.console.fail(f"Cannot use {path}: device not found")
         elif disk is None or (disk.label is None and not context.args.has("all")) or scan.is_outdated(disk):
             context.console.fail(f'Failed to find physical volume "{path}".')
-        elif disk not in found:
+        elif disk not in found and not in_foreign_group(context, disk):
             found.append(disk)
     return found

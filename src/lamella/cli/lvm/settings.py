@@ -64,4 +64,5 @@ def make_environment(args: Arguments, config: Config, command_line: str) -> Envi
         found.lock_dir = None
     if not args.yes("autobackup", default=True):
         found.backup_dir = found.archive_dir = None
+        found.backups_disabled = True
     return found

@@ -13,6 +13,7 @@ from lamella.cli.lvm.names import Named, group_name, require_group, volume_name
 from lamella.cli.lvm.selecting import Selector
 from lamella.errors import LamellaError, NotFoundError
 from lamella.lvm.format.names import is_valid_tag
+from lamella.lvm.session.session import SameNameError
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -37,10 +38,9 @@ def choose_groups(
     What is not found is reported and counted as a failure. Without *exported_ok*, exported groups are left
     out, and named ones reported.
     """
-    groups = context.groups()
     chosen: list[FoundGroup] = []
     if not arguments and not required:
-        chosen = [one for one in groups if exported_ok or not one.group.exported]
+        chosen = [one for one in context.groups() if exported_ok or not one.group.exported]
     tags = {one[1:] for one in arguments if one.startswith("@")}
     wanted: list[str] = []
     bad: list[str] = []
@@ -58,7 +58,8 @@ def choose_groups(
         found = _usable_group(context, name, exported_ok=exported_ok)
         if found is not None and found not in chosen:
             chosen.append(found)
-    chosen += [one for one in groups if tags & set(one.group.tags) and one not in chosen]
+    if tags:
+        chosen += [one for one in context.groups() if tags & set(one.group.tags) and one not in chosen]
     if context.name.startswith("lv"):
         return chosen
     selector = Selector(context, "vg")
@@ -70,6 +71,9 @@ def _usable_group(context: Context, name: str, *, exported_ok: bool = False) -> 
     try:
         found = require_group(context.session, name)
     except Failed as error:
+        context.console.fail(error.message)
+        return None
+    except SameNameError as error:
         context.console.fail(error.message)
         return None
     except LamellaError as error:
@@ -171,6 +175,18 @@ def volumes_of(context: Context, chosen: ChosenGroup, *, hidden: bool = False) -
     return [lv for lv in lvs if selector.lv(view, lv)]
 
 
+def in_foreign_group(context: Context, disk: Disk) -> bool:
+    """Whether the disk belongs to a group of another host; then reports that it cannot be used."""
+    found = context.session.scan.group_of(disk)
+    if found is None or context.args.has("foreign") or not context.session.is_foreign(found.group):
+        return False
+    context.console.fail(
+        f"{context.environment.foreign_group(found.group)}\n"
+        f"Cannot use PV {disk.path} in foreign VG {found.group.name}."
+    )
+    return True
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class ChosenDisk:
     """A physical volume, and the group that it belongs to, if any."""
@@ -198,7 +214,7 @@ def choose_disks(context: Context, arguments: list[str], *, select: bool = False
             context.console.fail(f"Cannot use {path}: device not found")
         elif disk is None or disk.label is None or scan.is_outdated(disk):
             context.console.fail(f'Failed to find physical volume "{path}".')
-        else:
+        elif not in_foreign_group(context, disk):
             wanted.append(disk)
     selector = Selector(context, "pv") if select else None
     chosen = []

@@ -80,10 +80,11 @@ def vgcfgrestore(context: Context) -> None:
     folder = None if context.test else context.environment.lock_dir
     with context.session.all_locked(), group_lock(folder, name, write=True):
         try:
-            restore_group(context.session, backup, force=args.has("force"))
+            restore_group(context.session, backup, force=args.has("force"), confirm=context.console.ask)
         except LamellaError as error:
             context.console.warn_with(error)
-            raise Failed("" if error.message == "Restore failed." else "Restore failed.") from error
+            said = error.message in ("Restore failed.", "Restore aborted.")
+            raise Failed("" if said else "Restore failed.") from error
     context.console.print(f"Restored volume group {name}.")
 
 

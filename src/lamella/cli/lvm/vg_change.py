@@ -9,7 +9,7 @@ from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import require_group, skip_dev
 from lamella.cli.lvm.targets import choose_groups
 from lamella.cli.lvm.vg_create import INVALID
-from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile
+from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile, new_system_id
 from lamella.errors import LamellaError, UnsupportedError, UsageError
 from lamella.lvm.format.ids import is_uuid, with_dashes, without_dashes
 from lamella.lvm.format.model import RESIZEABLE
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from lamella.cli.lvm.context import Context
     from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.model import VolumeGroup
     from lamella.lvm.operations.group_changes import GroupChanges
 
 
@@ -68,7 +69,7 @@ def vgexport(context: Context) -> None:
     from lamella.lvm.operations.group_export import export_group
 
     for chosen in _groups_to_mark(context, exported_ok=False):
-        _each(context, chosen.group.name, lambda found: export_group(context.session, found), "exported")
+        _each(context, chosen, lambda found: export_group(context.session, found), "exported")
 
 
 def vgimport(context: Context) -> None:
@@ -83,7 +84,7 @@ def vgimport(context: Context) -> None:
             continue
         _each(
             context,
-            chosen.group.name,
+            chosen,
             lambda found: import_group(context.session, found),
             "imported",
             exported_ok=True,
@@ -92,10 +93,11 @@ def vgimport(context: Context) -> None:
 
 
 def _each(
-    context: Context, name: str, change: Callable[[FoundGroup], None], word: str, **allowed: bool
+    context: Context, chosen: FoundGroup, change: Callable[[FoundGroup], None], word: str, **allowed: bool
 ) -> None:
+    name = chosen.group.name
     try:
-        with context.editing(name, **allowed) as found:
+        with context.editing(name, chosen.group.uuid, **allowed) as found:
             change(found)
     except LamellaError as error:
         context.console.fail_with(error)
@@ -127,16 +129,17 @@ def vgchange(context: Context) -> None:
         if chosen.group.exported and not args.positionals:
             continue
         try:
-            _change(context, chosen.group.name)
+            _change(context, chosen)
         except LamellaError as error:
             context.console.fail_with(error)
 
 
-def _change(context: Context, name: str) -> None:
+def _change(context: Context, chosen: FoundGroup) -> None:
     from lamella.lvm.operations.group_changes import change_group
 
     safe = not any(context.args.has(option) for option in CHANGES)
-    with context.editing(name, missing_ok=safe) as found:
+    name = chosen.group.name
+    with context.editing(name, chosen.group.uuid, missing_ok=safe) as found:
         if not change_group(context.session, found, _changes(context, found)):
             context.session.commit(found, ())  # as LVM2, which writes tags whether they are new or not
     context.console.print(f'Volume group "{name}" successfully changed')
@@ -156,8 +159,9 @@ def _changes(context: Context, found: FoundGroup) -> GroupChanges:
     extent = args.size("physicalextentsize") if args.has("physicalextentsize") else None
     if extent == 0:
         raise UsageError("Physical extent size may not be zero")
+    system_id = None
     if args.has("systemid"):
-        _confirm_system_id(context, group.name)
+        system_id = _confirmed_system_id(context, group)
     return GroupChanges(
         max_lv=args.number("logicalvolume") if args.has("logicalvolume") else None,
         max_pv=args.number("maxphysicalvolumes") if args.has("maxphysicalvolumes") else None,
@@ -169,7 +173,7 @@ def _changes(context: Context, found: FoundGroup) -> GroupChanges:
         delete_tags=args.tags("deltag"),
         profile=metadata_profile(context),
         metadata_copies=_copies(context),
-        system_id=args.text("systemid") if args.has("systemid") else None,
+        system_id=system_id,
         autoactivation=args.yes("setautoactivation") if args.has("setautoactivation") else None,
     )
 
@@ -179,15 +183,30 @@ def _copies(context: Context) -> int | None:
     return metadata_copies(context) if args.has("vgmetadatacopies") else None
 
 
-def _confirm_system_id(context: Context, name: str) -> None:
-    wanted, own = context.args.text("systemid"), context.environment.system_id
+def _confirmed_system_id(context: Context, group: VolumeGroup) -> str:
+    """The new system ID, after asking where this host might no longer use the group."""
+    own, ask = context.environment.system_id, context.console.ask
+    try:
+        wanted = new_system_id(context)
+    except BadCommand as error:
+        raise Failed(f"{error.message}\nUnable to set system ID.") from error
+    if wanted == group.system_id:
+        raise UsageError(f'Volume Group system ID is already "{wanted}".')
+    if not wanted:
+        context.console.warn("WARNING: Removing the system ID allows unsafe access from other hosts.")
+        if not ask(f"Remove system ID {group.system_id} from volume group {group.name}? [y/n]: "):
+            raise Failed(f"System ID of volume group {group.name} not changed.")
+        return wanted
     if wanted == own:
-        return
+        return wanted
     if not own:
         context.console.warn("WARNING: No local system ID is set.")
-    context.console.warn(f"WARNING: Volume group {name} might become inaccessible from this machine.")
-    if not context.console.ask(f"Set foreign system ID {wanted} on volume group {name}? [y/n]: "):
-        raise Failed(f"Volume group {name} system ID not changed.")
+    else:
+        context.console.warn(f"WARNING: Requested system ID {wanted} does not match local system ID {own}.")
+    context.console.warn(f"WARNING: Volume group {group.name} might become inaccessible from this machine.")
+    if not ask(f"Set foreign system ID {wanted} on volume group {group.name}? [y/n]: "):
+        raise Failed(f"Volume group {group.name} system ID not changed.")
+    return wanted
 
 
 def _activate(context: Context) -> None:

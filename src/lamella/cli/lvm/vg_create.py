@@ -9,8 +9,9 @@ from lamella.cli.lvm.disks_to_scan import remember_files
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import require_group, skip_dev
 from lamella.cli.lvm.pv_options import pv_options, require_disks
-from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile
+from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile, new_system_id
 from lamella.lvm.format.names import is_valid_name
+from lamella.lvm.session.system_id import UNSAFE
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -38,6 +39,16 @@ def vgcreate(context: Context) -> None:
         raise BadCommand("Physical extent size may not be zero")
     if args.text("alloc") == "inherit":
         raise BadCommand("Volume Group allocation policy cannot inherit from anything")
+    system_id = context.environment.system_id
+    if args.has("systemid"):
+        system_id = new_system_id(context)
+        own = context.environment.system_id
+        if not system_id:
+            context.console.warn(UNSAFE)
+        elif own and system_id != own:
+            context.console.warn(
+                f"VG with system ID {system_id} might become inaccessible as local system ID is {own}"
+            )
     options = GroupOptions(
         extent_size=extent or DEFAULT_EXTENT,
         max_lv=args.number("maxlogicalvolumes"),
@@ -46,13 +57,14 @@ def vgcreate(context: Context) -> None:
         tags=args.tags("addtag"),
         metadata_copies=metadata_copies(context, config.number("metadata/vgmetadatacopies")),
         profile=metadata_profile(context) or "",
-        system_id=args.text("systemid"),
+        system_id=system_id,
         autoactivation=args.yes("setautoactivation", default=True),
     )
     require_disks(context, disks)
     with context.session.creating(name):
         create_group(context.session, name, disks, options, pv_options(context), confirm=context.console.ask)
-    context.console.print(f'Volume group "{name}" successfully created')
+    owner = f" with system ID {system_id}" if system_id else ""
+    context.console.print(f'Volume group "{name}" successfully created{owner}')
     if not context.test:
         remember_files(args, disks)
 

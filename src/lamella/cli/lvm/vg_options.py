@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.errors import Failed
+from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -43,3 +43,16 @@ def metadata_profile(context: Context) -> str | None:
             f"Failed to apply metadata profile {name}."
         )
     return name
+
+
+def new_system_id(context: Context) -> str:
+    """``--systemid`` without what a system ID cannot have. Raises :class:`BadCommand`."""
+    from lamella.lvm.session.system_id import BadSystemIdError, clean_system_id
+
+    try:
+        found = clean_system_id(context.args.text("systemid"))
+    except BadSystemIdError as error:
+        raise BadCommand(str(error)) from error
+    if not found:
+        context.console.warn("WARNING: Empty system ID supplied.")
+    return found

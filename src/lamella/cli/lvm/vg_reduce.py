@@ -9,6 +9,7 @@ from lamella.cli.lvm.errors import Failed, Unusable
 from lamella.cli.lvm.names import require_group, skip_dev
 from lamella.cli.lvm.targets import choose_groups
 from lamella.errors import LamellaError
+from lamella.lvm.session.session import ForeignGroupError
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -29,6 +30,9 @@ def vgreduce(context: Context) -> None:
                     _remove_missing(context, found)
                 else:
                     _reduce(context, found)
+        except ForeignGroupError as error:
+            gone = [f"Cannot use PV {path} in foreign VG {name}." for path in args.positionals[1:]]
+            raise Failed("\n".join((error.message, *gone))) from error
         except Unusable as error:
             gone = [f'Failed to find physical volume "{path}".' for path in args.positionals[1:]]
             raise Failed("\n".join((error.message, *gone))) from error
@@ -87,17 +91,18 @@ def vgremove(context: Context) -> None:
         named = context.args.positionals
         for chosen in choose_groups(context, named, required=not context.args.has("select")):
             try:
-                _remove(context, chosen.group.name)
+                _remove(context, chosen)
             except LamellaError as error:
                 context.console.fail_with(error)
 
 
-def _remove(context: Context, name: str) -> None:
+def _remove(context: Context, chosen: FoundGroup) -> None:
     from lamella.cli.lvm.lv_remove import remove_all
     from lamella.lvm.operations.volume_groups import remove_group
 
     force = context.args.has("force")
-    with context.editing(name, missing_ok=True) as found:
+    name = chosen.group.name
+    with context.editing(name, chosen.group.uuid, missing_ok=True) as found:
         count = len(found.group.visible_lvs())
         gone = len(found.missing) + len(found.reappeared)
         if count and not force:

@@ -21,7 +21,7 @@ from lamella.lvm.format.ids import DM_PREFIX, without_dashes
 from lamella.lvm.format.model import MISSING, VolumeGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from lamella.block.device import BlockDevice
@@ -219,7 +219,7 @@ def scan(
     opener: Opener = open_file,
     given: Mapping[str, BlockDevice] | None = None,
     min_size: int = 0,
-    system_id: str = "",
+    is_foreign: Callable[[VolumeGroup], bool] = lambda group: bool(group.system_id),
 ) -> Scan:
     """Read every disk in *paths* and assemble the groups. Writes nothing.
 
@@ -244,7 +244,7 @@ def scan(
         result.disks.append(disk)
     _read_groups(result)
     usable = _without_duplicates(result)
-    _assemble(result, usable, system_id)
+    _assemble(result, usable, is_foreign)
     return result
 
 
@@ -317,7 +317,7 @@ def _read_groups(result: Scan) -> None:
             disk.note("metadata", line, disk.path)
 
 
-def _assemble(result: Scan, usable: dict[str, Disk], system_id: str) -> None:
+def _assemble(result: Scan, usable: dict[str, Disk], is_foreign: Callable[[VolumeGroup], bool]) -> None:
     by_uuid: dict[str, list[MetadataCopy]] = {}
     for disk in usable.values():
         for copy in disk.copies:
@@ -352,7 +352,7 @@ def _assemble(result: Scan, usable: dict[str, Disk], system_id: str) -> None:
             )
         if any(found.shares_disks(disk) for disk in found.outdated):
             found.note("outdated", "See vgck --updatemetadata to clear outdated metadata.")
-        _check_disks(found, bool(group.system_id) and group.system_id != system_id)
+        _check_disks(found, is_foreign(group))
         result.groups.append(found)
     for uuid, disk in usable.items():
         if uuid in owned:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.errors import BusyError, ExistsError, NotFoundError, UsageError
+from lamella.lvm.disks.kernel_active import refuse_active
 from lamella.lvm.disks.scan import FoundGroup
 from lamella.lvm.format.metadata_area import IGNORED, AreaHeader, Slot
+from lamella.lvm.operations.physical_volumes import Confirm, never
 from lamella.lvm.operations.volume_groups import announce_outdated
 
 if TYPE_CHECKING:
@@ -21,11 +23,16 @@ if TYPE_CHECKING:
     from lamella.lvm.session.session import Session
 
 
-def restore_group(session: Session, backup: VolumeGroup, *, force: bool = False) -> FoundGroup:
-    """Restore a group from a backup onto the disks with the right UUIDs (vgcfgrestore)."""
+def restore_group(
+    session: Session, backup: VolumeGroup, *, force: bool = False, confirm: Confirm = never
+) -> FoundGroup:
+    """Restore a group from a backup onto the disks with the right UUIDs (vgcfgrestore).
+
+    While volumes of the group are active, *confirm* is asked first.
+    """
     scan = session.scan
-    existing = [found for found in scan.groups if found.group.name == backup.name]
-    if any(found.group.uuid != backup.uuid for found in existing):
+    existing = [found for found in scan.groups if found.group.uuid == backup.uuid]
+    if not existing and scan.named(backup.name):
         raise ExistsError(
             f"another volume group called {backup.name} exists (its UUID differs from the backup's)",
             hint="vgrename one of them first",
@@ -38,7 +45,7 @@ def restore_group(session: Session, backup: VolumeGroup, *, force: bool = False)
     found = _on_its_disks(session, backup)
     left_out: list[Disk] = []
     for other in existing:
-        session.refuse_active(other, f"Volume group {backup.name} has active volumes.")
+        _confirm_active(session, other, confirm)
         backup.seqno = max(backup.seqno, other.group.seqno)
         left_out += [disk for uuid, disk in other.disks.items() if uuid not in found.disks]
     session.commit(found, ())
@@ -47,6 +54,28 @@ def restore_group(session: Session, backup: VolumeGroup, *, force: bool = False)
         scan.groups = [other for other in scan.groups if other not in existing] + [found]
         scan.orphans = [disk for disk in scan.orphans if disk not in found.disks.values()]
     return found
+
+
+def _confirm_active(session: Session, found: FoundGroup, confirm: Confirm) -> None:
+    kernel = session.kernel(found)
+    if kernel is None:
+        refuse_active(found.group.name, found.group.uuid, session.environment.sys_block)
+        return
+    active = sorted(kernel.active_in(found))
+    if not active:
+        return
+    name = found.group.name
+    for volume in active:
+        session.note("active", f"Volume group {name} has active volume: {volume}.", level="print")
+    session.note("active", f'WARNING: Found {len(active)} active volume(s) in volume group "{name}".')
+    said = "Restoring VG with active LVs, may cause mismatch with its metadata."
+    session.note("active", said, level="print")
+    question = (
+        f'Do you really want to proceed with restore of volume group "{name}", while {len(active)} '
+        "volume(s) are active? [y/n]: "
+    )
+    if not confirm(question):
+        raise BusyError("Restore aborted.", hint=f"vgchange -an {name}")
 
 
 def _on_its_disks(session: Session, backup: VolumeGroup) -> FoundGroup:

@@ -42,7 +42,8 @@ class GroupOptions:
     tags: Sequence[str] = ()
     metadata_copies: int = 0
     profile: str = ""
-    system_id: str = ""
+    system_id: str | None = None
+    """None: this host's."""
     autoactivation: bool = True
 
 
@@ -92,7 +93,7 @@ def create_group(
         max_pv=options.max_pv,
         allocation_policy="" if options.policy in ("normal", "inherit") else options.policy,
         profile=options.profile,
-        system_id=options.system_id or session.environment.system_id,
+        system_id=session.environment.system_id if options.system_id is None else options.system_id,
         flags=[] if options.autoactivation else ["NOAUTOACTIVATE"],
     )
     change_tags(group.tags, options.tags, ())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella import clock
+from lamella.lvm.session.system_id import local_system_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,11 +43,19 @@ class Environment:
     """The folder of LVM2's hints (:mod:`lamella.lvm.disks.hints`); None where none are to be invalidated."""
     backup_dir: Path | None = None
     archive_dir: Path | None = None
+    backups_disabled: bool = False
+    """Whether an option or a setting, and not the lack of a folder, disables backups."""
     retain_min: int = 10
     retain_days: int = 30
     """How many archives of a group to keep at least, and for how many days."""
     system_id: str = ""
     """This host's system ID; groups that carry another one are foreign."""
+    extra_system_ids: frozenset[str] = frozenset()
+    """Others whose groups this host, if it has one itself, may use as well."""
+    warnings: list[str] = field(default_factory=list)
+    """What LVM2 says about these settings."""
+    wait_for_locks: bool = True
+    """Whether a lock that another command holds is waited for; if not, the command fails at once."""
     changes_with_duplicates: bool = False
     """Whether a group may change while one of its physical volumes is on two devices."""
     pv_min_size: int = 2 << 20
@@ -94,6 +103,7 @@ class Environment:
         """Apply LVM2's settings, and drop the folders that they disable."""
         if not config.flag("backup/backup"):
             self.backup_dir = None
+            self.backups_disabled = True
         if not config.flag("backup/archive"):
             self.archive_dir = None
         if config.text("devices/hints") == "none":
@@ -102,7 +112,14 @@ class Environment:
         self.retain_days = config.number("backup/retain_days")
         self.pv_min_size = config.number("devices/pv_min_size") * 1024
         self.changes_with_duplicates = config.flag("devices/allow_changes_with_duplicate_pvs")
-        self.system_id = configured_system_id(config)
+        self.system_id, self.warnings = local_system_id(config)
+        self.extra_system_ids = frozenset(config.strings("local/extra_system_ids"))
+        self.wait_for_locks = config.flag("global/wait_for_locks")
+
+    def is_foreign(self, group: VolumeGroup) -> bool:
+        """Whether the group belongs to another host."""
+        own = {self.system_id, *self.extra_system_ids} if self.system_id else ()
+        return bool(group.system_id) and group.system_id not in own
 
     def foreign_group(self, group: VolumeGroup) -> str:
         """LVM2's message about a group that belongs to another host."""
@@ -116,21 +133,6 @@ class Environment:
         names = os.uname()
         system = " ".join((names.sysname, self.host, names.release, names.version, names.machine))
         return Header(description, self.host, system, self.now(), system_id=self.system_id)
-
-
-def configured_system_id(config: Config) -> str:
-    """This host's system ID, from where ``global/system_id_source`` says; "" for none."""
-    match config.text("global/system_id_source"):
-        case "lvmlocal":
-            return config.text("local/system_id")
-        case "uname":
-            return os.uname().nodename
-        case "machineid":
-            try:
-                return Path("/etc/machine-id").read_text("ascii").strip()
-            except OSError:
-                return ""
-    return ""
 
 
 def uses_lvm_folders() -> bool:

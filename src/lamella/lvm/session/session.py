@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 EXPORTED = "Volume group {name} is exported"
 
 
+class ForeignGroupError(ReadOnlyError):
+    """The group belongs to another host."""
+
+
+class SameNameError(UsageError):
+    """Several groups have the name that was given."""
+
+
 class Session(Closing):
     """The disks that a command may use, and what was found on them.
 
@@ -114,7 +122,7 @@ class Session(Closing):
             opener=self.opener,
             given={**self._writers, **self.given},
             min_size=self.environment.pv_min_size,
-            system_id=self.environment.system_id,
+            is_foreign=self.environment.is_foreign,
         )
         if not again:
             for notice in self._scan.scan_notices():
@@ -138,9 +146,14 @@ class Session(Closing):
                 self.say(notice)
         return scan.orphans
 
-    def find(self, name: str) -> FoundGroup:
-        """The group called *name* (or with that UUID), read. Raises :class:`NotFoundError`."""
+    def find(self, name: str, uuid: str = "") -> FoundGroup:
+        """The group called *name* (or with that UUID), read. With *uuid*, of several of that name this one.
+
+        Raises :class:`NotFoundError`, or :class:`SameNameError`.
+        """
         found = self.scan.named(name) or [each for each in self.scan.groups if each.group.uuid == name]
+        if uuid:
+            found = [each for each in found if each.group.uuid == uuid]
         if not found:
             raise NotFoundError(
                 f'Volume group "{name}" not found', hint="vgs lists the volume groups on these devices"
@@ -148,8 +161,9 @@ class Session(Closing):
         if len(found) > 1:
             own = [each for each in found if not self.is_foreign(each.group)]
             if len(own) != 1:
-                raise UsageError(
-                    f"Multiple VGs found with the same name: {name}.",
+                raise SameNameError(
+                    f"Multiple VGs found with the same name: skipping {name}\n"
+                    "Use --select vg_uuid=<uuid> in place of the VG name.",
                     hint="give the UUID: vgrename UUID NEWNAME, or use fewer devices",
                 )
             found = own
@@ -169,7 +183,7 @@ class Session(Closing):
 
     def is_foreign(self, group: VolumeGroup) -> bool:
         """Whether the group belongs to another host."""
-        return bool(group.system_id) and group.system_id != self.environment.system_id
+        return self.environment.is_foreign(group)
 
     # -- changing --------------------------------------------------------------------------------
 
@@ -201,6 +215,7 @@ class Session(Closing):
         self,
         name: str,
         *,
+        uuid: str = "",
         missing_ok: bool = False,
         exported_ok: bool = False,
         read_only_ok: bool = False,
@@ -217,7 +232,7 @@ class Session(Closing):
             held.enter_context(group_lock(self._lock_dir, name, write=True))
             if not self._global_held:
                 self.rescan()
-            found = self.find(name)
+            found = self.find(name, uuid)
             self.check_access(found, exported_ok=exported_ok)
             self._check_change(found, missing_ok, read_only_ok, unknown_ok)
             if not active_ok and self.kernel(found) is None:
@@ -243,7 +258,7 @@ class Session(Closing):
                 f"Cannot access clustered volume group {group.name}", hint="vgchange -cn with LVM2 first"
             )
         if self.is_foreign(group):
-            raise ReadOnlyError(
+            raise ForeignGroupError(
                 self.environment.foreign_group(group), hint="only the host that owns the group may change it"
             )
         if group.exported and not exported_ok:
@@ -388,6 +403,8 @@ class Session(Closing):
     def _back_up(self) -> None:
         for group in self._changed.values():
             backup_after(group, self.environment)
+            if self.environment.backups_disabled:
+                self.note("backup", "WARNING: This metadata update is NOT backed up.")
         self._changed.clear()
         self._writes.clear()
         self._archived.clear()
