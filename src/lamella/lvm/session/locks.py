@@ -30,8 +30,11 @@ LOCK_TIMEOUT = 60.0
 
 @contextmanager
 def group_lock(folder: Path | None, group: str, *, write: bool, wait: float = LOCK_TIMEOUT) -> Iterator[None]:
-    """Hold the lock of one group. Without a *folder* nothing is locked."""
-    with _held(folder, f"V_{group}", write, wait):
+    """Hold the lock of one group. Without a *folder* nothing is locked.
+
+    With *wait* 0, a lock that another command holds is an error at once, with LVM2's message.
+    """
+    with _held(folder, f"V_{group}", write, wait, f"\nCan't get lock for {group}."):
         yield
 
 
@@ -43,7 +46,7 @@ def global_lock(folder: Path | None, *, write: bool, wait: float = LOCK_TIMEOUT)
 
 
 @contextmanager
-def _held(folder: Path | None, name: str, write: bool, wait: float) -> Iterator[None]:
+def _held(folder: Path | None, name: str, write: bool, wait: float, refused: str = "") -> Iterator[None]:
     if folder is None:
         yield
         return
@@ -52,21 +55,22 @@ def _held(folder: Path | None, name: str, write: bool, wait: float) -> Iterator[
     except OSError as error:
         raise system.explain(error, "make the lock folder", str(folder)) from error
     path = str(folder / name)
+    refused = f"{path}: flock failed: Resource temporarily unavailable{refused}" if not wait else ""
     deadline = time.monotonic() + wait
     kind = fcntl.LOCK_EX if write else fcntl.LOCK_SH
     with ExitStack() as held:
         with ExitStack() as first:
-            first.enter_context(_flock(path + ":aux", fcntl.LOCK_EX, deadline))
+            first.enter_context(_flock(path + ":aux", fcntl.LOCK_EX, deadline, refused))
             if write:
-                held.enter_context(_flock(path, kind, deadline))
+                held.enter_context(_flock(path, kind, deadline, refused))
         if not write:
-            held.enter_context(_flock(path, kind, deadline))
+            held.enter_context(_flock(path, kind, deadline, refused))
         yield
 
 
 @contextmanager
-def _flock(path: str, kind: int, deadline: float) -> Iterator[None]:
-    descriptor = _acquire(path, kind, deadline)
+def _flock(path: str, kind: int, deadline: float, refused: str) -> Iterator[None]:
+    descriptor = _acquire(path, kind, deadline, refused)
     try:
         yield
     finally:
@@ -79,7 +83,7 @@ def _flock(path: str, kind: int, deadline: float) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(path: str, kind: int, deadline: float) -> int:
+def _acquire(path: str, kind: int, deadline: float, refused: str) -> int:
     waiting = False
     while True:
         try:
@@ -90,6 +94,8 @@ def _acquire(path: str, kind: int, deadline: float) -> int:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
+            if refused:
+                raise BusyError(refused, hint="wait for the other command, then try again") from None
             if time.monotonic() >= deadline:
                 raise BusyError(
                     f"cannot lock {path}: another LVM command holds it",

@@ -17,7 +17,7 @@ from lamella.lvm.format.model import WRITE, WRITE_LOCKED
 from lamella.lvm.format.segments import is_known_type
 from lamella.lvm.session.backup import archive_text, backup_after, remove_backup, text_before
 from lamella.lvm.session.commit import commit_group, forget_group
-from lamella.lvm.session.locks import global_lock, group_lock
+from lamella.lvm.session.locks import LOCK_TIMEOUT, global_lock, group_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,6 +69,7 @@ class Session(Closing):
         self.notices: list[Notice] = []
         self.activator = activator
         self._lock_dir = None if test or locked else environment.lock_dir
+        self._lock_wait = LOCK_TIMEOUT if environment.wait_for_locks else 0
         self._say = say
         self._scan: Scan | None = None
         self._writers: dict[str, BlockDevice] = {}
@@ -200,7 +201,7 @@ class Session(Closing):
         around = self.environment
         command = (around.command_line.split() or [""])[0]
         with (
-            global_lock(self._lock_dir, write=True),
+            global_lock(self._lock_dir, write=True, wait=self._lock_wait),
             invalidated(None if keep_hints else around.hints_dir, command, lock=around.lock_dir is not None),
         ):
             self._global_held = True
@@ -229,7 +230,7 @@ class Session(Closing):
         activator.
         """
         with ExitStack() as held:
-            held.enter_context(group_lock(self._lock_dir, name, write=True))
+            held.enter_context(group_lock(self._lock_dir, name, write=True, wait=self._lock_wait))
             if not self._global_held:
                 self.rescan()
             found = self.find(name, uuid)
@@ -296,7 +297,7 @@ class Session(Closing):
     @contextmanager
     def creating(self, name: str) -> Iterator[None]:
         """Hold the global lock and that of a group that is to be created; write its backup at the end."""
-        with self.all_locked(), group_lock(self._lock_dir, name, write=True):
+        with self.all_locked(), group_lock(self._lock_dir, name, write=True, wait=self._lock_wait):
             yield
             self._back_up()
 
