@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lamella.cli.main import main
 from lamella.driver.grow_size import wanted_size
-from lamella.errors import ExistsError, NoSpaceError, UsageError
+from lamella.errors import ExistsError, LamellaError, NoSpaceError, UsageError
 from lamella.store import Store
-from tests.support.stores import assert_sound, disks_of
+from tests.support.stores import assert_sound, disks_of, files_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,3 +113,47 @@ def test_a_disk_that_holds_something_is_refused(root: Path, tmp_path: Path) -> N
     assert (root / "direct-lvm.json").read_bytes() == before
     Store.grow(root, disks=[str(disk)], force=True)
     assert_sound(root)
+
+
+@pytest.mark.loop_lvm
+def test_of_two_files_none_grows_if_one_cannot(root: Path) -> None:
+    """A limit on the size of files stands for a file system whose files are not that large."""
+    before = [path.stat().st_size for path in files_of(root)]
+    script = """
+import resource, signal, sys
+from lamella.cli.main import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))
+sys.exit(main(["--root", sys.argv[1], "grow", "--metadata", "+8M", "--data", "2G"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script, root], capture_output=True, text=True, check=False)
+    assert done.returncode == NoSpaceError.exit_code, done.stderr
+    assert [path.stat().st_size for path in files_of(root)] == before
+    assert_sound(root)
+
+
+@pytest.mark.direct_lvm
+@pytest.mark.parametrize(
+    ("size", "error"), [("+1T", NoSpaceError), ("1M", ExistsError), ("much", UsageError)], ids=str
+)
+def test_a_disk_is_not_added_for_a_size_that_is_wrong(
+    root: Path, tmp_path: Path, size: str, error: type[LamellaError]
+) -> None:
+    disk = tmp_path / "third"
+    with disk.open("wb") as file:
+        file.truncate(161 * MIB)
+    before = [(root / name).read_bytes() for name in ("direct-lvm.json", "devices")]
+    with pytest.raises(error):
+        Store.grow(root, data=size, disks=[str(disk)])
+    assert [(root / name).read_bytes() for name in ("direct-lvm.json", "devices")] == before
+    assert not any(disk.read_bytes())
+    Store.grow(root, data="+160M", disks=[str(disk)])
+    assert_sound(root)
+
+
+def test_nothing_grows_for_a_base_device_that_would_shrink(root: Path, mode: str) -> None:
+    before = [path.stat().st_size for path in files_of(root)]
+    more = ["dm.loopdatasize=512M"] if mode == "loop-lvm" else []
+    with pytest.raises(UsageError, match="Base device size cannot be smaller"):
+        Store.setup(root, storage_options=["dm.basesize=48M", *more])
+    assert [path.stat().st_size for path in files_of(root)] == before

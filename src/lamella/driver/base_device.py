@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.driver.state import BASE
-from lamella.errors import CorruptError, NotFoundError
+from lamella.errors import CorruptError, NotFoundError, UsageError
 from lamella.thin.format.checksum import BLOCK_SIZE
+from lamella.units import human_size
 
 if TYPE_CHECKING:
     from lamella.driver.backend import PoolBackend, PoolDevices
@@ -49,6 +50,16 @@ def verify(pool: ThinPool, filesystem: FileSystem, state: State, backend: PoolBa
             f"{_FAILED}devmapper: Current Base Device UUID:{uuid} does not match with stored UUID:"
             f"{stored}. Possibly using a different thin pool than last invocation",
             hint=_different_pool(backend),
+        )
+
+
+def refuse_smaller(state: State, size: int) -> None:
+    """Raise :class:`UsageError`, in Docker's words, where *size* is less than the base device has."""
+    base = state.device(BASE)
+    if base is not None and size < base.size:
+        raise UsageError(
+            f"devmapper: Base device size cannot be smaller than {human_size(base.size)}",
+            hint=f"give dm.basesize={base.size} or more, or leave it out",
         )
 
 

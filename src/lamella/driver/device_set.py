@@ -124,11 +124,7 @@ class DeviceSet(OpenDevices):
         It is done on a snapshot that then takes the base's place, so that a crash leaves the old one.
         """
         old = self.get(BASE)
-        if size < old.size:
-            raise UsageError(
-                f"devmapper: Base device size cannot be smaller than {human_size(old.size)}",
-                hint=f"give dm.basesize={old.size} or more, or leave it out",
-            )
+        base_device.refuse_smaller(self.state, size)
         if size == old.size:
             return
         base = Device(BASE, self.engine.free_device_id(), size, 0, initialized=True)

@@ -109,8 +109,11 @@ def _change(place: Root, lock: Lock, mode: str, storage_options: Sequence[str], 
     warnings = []
     state = State.open(place.state, schema)
     with on_error(state.close):
+        from lamella.driver.base_device import refuse_smaller
         from lamella.driver.device_set import DeviceSet
 
+        if "dm.basesize" in new.given:
+            refuse_smaller(state, new.base_size)  # before anything grows
         devices = DeviceSet.open(state, backend, wanted, grow=True)
         with on_error(devices.close):
             if "dm.basesize" in new.given:

@@ -40,7 +40,8 @@ class GroupGrowth:
             new = self._check_disks(session, paths, force)
             with session.all_locked(), session.editing(self.record.group) as found:
                 if new:
-                    self._add_disks(session, found, new, force)
+                    self._check_sizes(found, data, metadata, new)
+                    self._add_disks(session, found, list(new), force)
                 return self._grow(session, found, data, metadata, only_disks=bool(paths))
 
     def _session(self, paths: Sequence[str]) -> Session:
@@ -57,8 +58,11 @@ class GroupGrowth:
             activator=self.activator,
         )
 
-    def _check_disks(self, session: Session, paths: Sequence[str], force: bool) -> list[str]:
-        """Those of *paths* that are not in the group yet. Raises for what must not be used."""
+    def _check_disks(self, session: Session, paths: Sequence[str], force: bool) -> dict[str, int]:
+        """Those of *paths* that are not in the group yet, with their sizes in bytes.
+
+        Raises for what must not be used.
+        """
         from lamella.driver.direct_lvm.preflight import check, check_free_to_write, look_at_all
 
         group = session.find(self.record.group)
@@ -68,7 +72,29 @@ class GroupGrowth:
         check(reports, force=force, own=list(self.record.disks.values()))
         for path in new:
             check_free_to_write(path, self.disks.opener)
-        return new
+        return {report.path: report.size for report in reports}
+
+    def _check_sizes(self, found: FoundGroup, data: str, metadata: str, new: dict[str, int]) -> None:
+        """Raise, before a disk is written to, for sizes that are wrong or do not fit."""
+        from lamella.driver.direct_lvm.group import pool_of
+        from lamella.lvm.disks.pv_layout import DEFAULT_ALIGNMENT
+
+        group = found.group
+        _, segment = pool_of(found, self.record.pool)
+        extent = group.extent_size
+        more = sum(max((size - DEFAULT_ALIGNMENT) // extent, 0) for size in new.values())
+        free = (group.free_extents() + more) * extent
+        needed = 0
+        for text, volume in ((metadata, segment.metadata), (data, segment.data)):
+            if text:
+                now = group.size_of(group.lvs[volume])
+                needed += wanted_size(text, now, free=free) - now
+        if needed > free:
+            raise NoSpaceError(
+                f"cannot extend {group.name}/{self.record.pool} by {human_size(needed)}: with "
+                f"{', '.join(new)} its volume group has {human_size(free)} free",
+                hint="ask for less, or give it a larger disk",
+            )
 
     def _add_disks(self, session: Session, found: FoundGroup, paths: list[str], force: bool) -> None:
         from lamella.lvm.format.ids import new_uuid

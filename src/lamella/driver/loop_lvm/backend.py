@@ -197,9 +197,10 @@ class LoopLvm(PoolBackend):
         return grow_active(dm, pool_name(self.root), self.data, self.metadata, options)
 
     def grow(self, devices: PoolDevices, options: Options) -> list[str]:
-        from lamella.driver.loop_lvm.grow import shrinking
+        from lamella.driver.loop_lvm.grow import resize_all, shrinking
 
         warnings = []
+        larger = []
         wanted = (
             (devices.metadata, "dm.loopmetadatasize", options.loop_metadata_size),
             (devices.data, "dm.loopdatasize", options.loop_data_size),
@@ -210,8 +211,8 @@ class LoopLvm(PoolBackend):
             if size < device.size:
                 warnings.append(shrinking(device.name, device.size, key, size))
             elif isinstance(device, FileDevice):
-                log.info("extending %s from %d to %d bytes", device.name, device.size, size)
-                device.resize(size)
+                larger.append((device, size))
+        resize_all(larger)
         return warnings
 
     def plan(self, options: Options) -> list[str]:
