@@ -45,3 +45,4 @@ def no_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(busy_check, "PAUSE", 0)
     monkeypatch.setattr(pv_numbers.GroupDisks, "_number", lambda self, disk: numbers[disk.path])
     monkeypatch.setattr(pool_checks, "check_metadata", lambda node, write=True: True)
+    monkeypatch.setattr(pool_checks, "refuse_blank_device", lambda group, pool, node: None)

@@ -344,6 +344,19 @@ def test_an_empty_pool_under_an_old_record_is_refused_in_dockers_words(root: Pat
     assert report.problems[0] == caught.value.message
 
 
+def test_a_lost_superblock_is_refused_with_its_repair(root: Path) -> None:
+    """The rest of the metadata is there: it is no other pool, and nothing formats it."""
+    with pool_devices(root) as devices:
+        devices.metadata.write_zeros(0, 4096)
+        before = devices.metadata.read(0, 1 << 20)
+    with Store.open(root, read_only=True) as store, pytest.raises(CorruptError) as caught:
+        store.info()
+    assert "begins with zeros" in caught.value.message
+    assert "lamella repair" in str(caught.value.hint)
+    with pool_devices(root) as devices:
+        assert devices.metadata.read(0, 1 << 20) == before
+
+
 def test_a_pool_at_another_transaction_is_refused(root: Path) -> None:
     with pool_devices(root) as devices, lamella.Pool.open(devices.metadata, devices.data) as pool:
         pool.set_transaction_id(pool.transaction_id, 99)

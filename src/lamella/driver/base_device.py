@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _FAILED = "devmapper: Base Device UUID and Filesystem verification failed: "
 
+_LOOKED_AT = 1 << 20
+"""Bytes of metadata in which a pool that has been used has more than its superblock."""
+
 _DIFFERENT_POOL = (
     "the pool's devices are not the ones this store was set up with (restored, copied or recreated): put the "
     "right ones back; or, if the images can be loaded again, clear the store with 'lamella teardown --force' "
@@ -66,11 +69,18 @@ def refuse_smaller(state: State, size: int) -> None:
 def refuse_unformatted(devices: PoolDevices, state: State, backend: PoolBackend) -> None:
     """Raise :class:`CorruptError` for metadata that begins with zeros, as ``lvconvert`` leaves it.
 
-    The kernel would format it on activation, and then miss the base device.
+    The kernel would format it on activation, and then miss the base device. Where something is left behind
+    the zeros, only the superblock is lost, and a repair finds the rest.
     """
-    start = devices.metadata.read(0, min(BLOCK_SIZE, devices.metadata.size))
-    if len(start) == BLOCK_SIZE and not any(start):
-        raise _lacks_base(state, backend)
+    start = devices.metadata.read(0, min(_LOOKED_AT, devices.metadata.size))
+    if len(start) < BLOCK_SIZE or any(start[:BLOCK_SIZE]):
+        return
+    if any(start):
+        raise CorruptError(
+            f"{_FAILED}the pool's metadata {devices.metadata.name} begins with zeros: its superblock is lost",
+            hint="rebuild it from what is left, which keeps the original: lamella repair",
+        )
+    raise _lacks_base(state, backend)
 
 
 def _lacks_base(state: State, backend: PoolBackend) -> CorruptError:

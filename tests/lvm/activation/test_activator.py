@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from lamella.block import mountinfo
+from lamella.block import MemoryDevice, mountinfo
 from lamella.errors import BusyError, CorruptError, LamellaError
 from lamella.lvm.activation import busy_check, dmeventd, pool_checks
 from lamella.lvm.activation.activator import KernelActivator
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from lamella.lvm.disks.disk import Disk
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 
 TEXT = (Path(__file__).with_name("thin.vg")).read_text()
 ALL = ["pool", "t1", "t2", "s1", "s2", "orig", "ext"]
@@ -119,6 +120,25 @@ def test_a_damaged_pool_is_not_activated(
 ) -> None:
     monkeypatch.setattr(pool_checks, "check_metadata", lambda node, write=True: False)
     with pytest.raises(CorruptError, match=r"Check of pool vg0/pool failed \(status:1\)"):
+        activator.activate(found, ["t1"])
+    assert names(kernel) == []
+
+
+@pytest.mark.parametrize("checks", [True, False], ids=["checked", "unchecked"])
+def test_a_pool_that_the_kernel_would_format_is_not_activated(
+    activator: KernelActivator,
+    kernel: FakeKernel,
+    found: FoundGroup,
+    monkeypatch: pytest.MonkeyPatch,
+    checks: bool,
+) -> None:
+    def blank(group: VolumeGroup, pool: LogicalVolume, node: str) -> None:
+        with MemoryDevice(1 << 20) as device:
+            pool_checks.refuse_blank(group, pool, device)
+
+    monkeypatch.setattr(pool_checks, "refuse_blank_device", blank)
+    activator.check_pools = checks
+    with pytest.raises(CorruptError, match="Thin pool vg0/pool has lost its metadata"):
         activator.activate(found, ["t1"])
     assert names(kernel) == []
 

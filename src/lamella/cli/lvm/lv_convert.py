@@ -13,6 +13,8 @@ from lamella.cli.lvm.lv_sizes import named_ranges
 from lamella.cli.lvm.names import volume_name, volume_to_convert
 from lamella.cli.lvm.vg_options import metadata_profile
 from lamella.errors import UnsupportedError
+from lamella.lvm.format.names import dm_name
+from lamella.lvm.operations.pool_spare import spare_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,11 +140,11 @@ def _repair(context: Context) -> None:
                 f"Command on LV {full} does not accept LV type {lv.kind}.\n"
                 f"Command not permitted on LV {full}."
             )
-        repair_pool(context.session, found, lv, _repairer(context, found.group, lv.thin_pool))
+        repair_pool(context.session, found, lv, _repairer(context, found.group, lv, lv.thin_pool))
 
 
 def _repairer(
-    context: Context, group: VolumeGroup, pool: ThinPoolSegment
+    context: Context, group: VolumeGroup, lv: LogicalVolume, pool: ThinPoolSegment
 ) -> Callable[[BlockDevice, BlockDevice], None]:
     """A function that writes what can be read of a pool's metadata to another volume.
 
@@ -153,11 +155,40 @@ def _repairer(
         from lamella.thin.tools.header import Overrides
         from lamella.thin.tools.repair import repair
 
+        full, wanted = f"{group.name}/{lv.name}", pool.transaction_id
         chunks = group.lvs[pool.data].extents * group.extent_sectors // pool.chunk_sectors
         # An id of 0 says that another program than LVM counts; with messages unsent the pool is behind.
-        known = pool.transaction_id and not pool.messages
-        fallback = Overrides(pool.transaction_id if known else None, pool.chunk_sectors, chunks)
-        for outcome in repair(damaged, target, fallback=fallback).incomplete:
+        known = wanted and not pool.messages
+        fallback = Overrides(wanted if known else None, pool.chunk_sectors, chunks)
+        lost = not any(damaged.read(0, min(4096, damaged.size)))
+        volumes = {
+            thin.thin.device_id: thin.name
+            for thin in group.thin_volumes(lv)
+            if thin.thin is not None and ("create", thin.name) not in pool.messages
+        }
+        report = repair(damaged, target, fallback=fallback, expected=volumes)
+        for outcome in report.incomplete:
             context.console.warn(f"WARNING: {outcome}.")
+        saved = {outcome.dev_id for outcome in report.devices}
+        for device_id, name in volumes.items():
+            if device_id not in saved:
+                context.console.warn(
+                    f"WARNING: thin device {device_id}, volume {group.name}/{name}, is lost."
+                )
+        own = report.header.transaction_id
+        if lost and known and own == wanted:
+            context.console.warn(
+                f"WARNING: The superblock of pool {full} is lost: its transaction id, {own}, is that of the "
+                "volume group."
+            )
+        behind = wanted - bool(pool.messages)
+        # As LVM2 2.03.16, which lets the metadata be one ahead (tools/lvconvert.c).
+        if wanted and own not in (behind, wanted, wanted + 1):
+            spare = spare_of(group)
+            path = f"/dev/mapper/{dm_name(group.name, spare.name)}" if spare is not None else target.name
+            context.console.warn(
+                f'Transaction id {wanted} from pool "{full}" does not match repaired transaction id {own} '
+                f"from {path}."
+            )
 
     return run

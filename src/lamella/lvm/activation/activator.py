@@ -161,8 +161,8 @@ class KernelActivator:
         info = self.dm.find(uuid=device.uuid)
         pool = found.group.lvs[device.lv] if isinstance(device.table[0], ThinPool) else None
         if info is None:
-            if pool is not None and self.check_pools:
-                self._check(found, pool, made)
+            if pool is not None:
+                self._check(found, pool)
             made.make(device)
             fresh = pool is not None
         else:
@@ -220,10 +220,14 @@ class KernelActivator:
             self._warn(f"WARNING: {error}")
         return "not monitored"
 
-    def _check(self, found: FoundGroup, pool: LogicalVolume, made: Changes) -> None:
+    def _check(self, found: FoundGroup, pool: LogicalVolume) -> None:
+        """Refuse a pool that the kernel would format and, where pools are checked, damaged metadata."""
         segment = found.group.pool_segment(pool)
         full = f"{found.group.name}/{pool.name}"
         metadata = self.dm.info(uuid=lv_uuid(found.group, found.group.find_lv(segment.metadata), "tmeta"))
+        pool_checks.refuse_blank_device(found.group, pool, metadata.node)
+        if not self.check_pools:
+            return
         try:
             sound = pool_checks.check_metadata(metadata.node, write=not metadata.read_only)
         except LamellaError as error:

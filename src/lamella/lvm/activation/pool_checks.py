@@ -17,6 +17,7 @@ from lamella import logs
 from lamella.errors import CorruptError, LamellaError, NoSpaceError, ReadOnlyError
 
 if TYPE_CHECKING:
+    from lamella.block.device import BlockDevice
     from lamella.devicemapper.client import DeviceMapper
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
     from lamella.lvm.format.segments import ThinPoolSegment
@@ -53,6 +54,29 @@ def check_metadata(node: str, *, write: bool = True) -> bool:
         return True
     finally:
         device.close()
+
+
+def refuse_blank(group: VolumeGroup, pool: LogicalVolume, metadata: BlockDevice) -> bool:
+    """Whether the pool's metadata begins with zeros, as that of a new pool. Raises :class:`CorruptError` if
+    the group has, or had, volumes in it: engine and kernel would format it, and all of them would be lost.
+    """
+    if any(metadata.read(0, min(BLOCK, metadata.size))):
+        return False
+    if not group.pool_was_used(pool):
+        return True
+    full = f"{group.name}/{pool.name}"
+    raise CorruptError(
+        f"Thin pool {full} has lost its metadata: it begins with zeros, though it has had volumes.",
+        hint=f"rebuild it from what is left: lvconvert --repair {full}",
+    )
+
+
+def refuse_blank_device(group: VolumeGroup, pool: LogicalVolume, node: str) -> None:
+    """:func:`refuse_blank` for the metadata on the block device *node*."""
+    from lamella.block.file import FileDevice
+
+    with FileDevice(node, read_only=True, lock=False) as device:
+        refuse_blank(group, pool, device)
 
 
 def has_unsent_messages(dm: DeviceMapper, name: str, segment: ThinPoolSegment) -> bool:

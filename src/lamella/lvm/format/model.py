@@ -229,6 +229,14 @@ class VolumeGroup:
         """The thin volumes of a pool, in the group's order."""
         return [lv for lv in self.lvs.values() if lv.thin is not None and lv.thin.pool == pool.name]
 
+    def pool_was_used(self, pool: LogicalVolume) -> bool:
+        """Whether the text knows of volumes that the thin pool has or had, beside those that are queued."""
+        segment = self.pool_segment(pool)
+        queued = {what for verb, what in segment.messages if verb == "create"}
+        if segment.transaction_id > bool(segment.messages):
+            return True
+        return any(lv.name not in queued for lv in self.thin_volumes(pool))
+
     def used_ranges(self, pv: PhysicalVolume) -> list[tuple[int, int, LogicalVolume, Segment]]:
         """(first extent, count, volume, segment) of every used run on *pv*, by first extent."""
         return self.extent_map().get(pv.uuid, [])

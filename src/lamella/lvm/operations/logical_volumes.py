@@ -10,6 +10,7 @@ that it does not. Sizes are extents where named so, else bytes. Messages are LVM
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from lamella.lvm.operations.physical_volumes import Confirm, change_tags, never
 from lamella.lvm.report.units import human
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.operations.extent_ranges import PvRanges
@@ -179,19 +180,30 @@ def create_lv(
     group.lvs[name] = lv
     session.commit(found, ())
     zero, wipe = request.zero, request.wipe_signatures
-    wiped = wipe_lv(session, found, lv, zero=zero, wipe_signatures=wipe, confirm=confirm, yes=yes)
-    if not request.activate or session.kernel(found) is None:
-        return lv
-    # Cleared before it is active: nobody who looks at new devices sees what was there.
-    try:
+    with removed_on_error(session, found, lv):
+        wiped = wipe_lv(session, found, lv, zero=zero, wipe_signatures=wipe, confirm=confirm, yes=yes)
+        if not request.activate or session.kernel(found) is None:
+            return lv
+        # Cleared before it is active: nobody who looks at new devices sees what was there.
         if not wiped:
             raise BusyError("Aborting. Failed to wipe start of new LV.", hint="wipefs it, or answer y")
         session.activate(found, [name])
-    except LamellaError:
-        group.forget_lv(lv)
-        session.commit(found, ())
-        raise
     return lv
+
+
+@contextmanager
+def removed_on_error(session: Session, found: FoundGroup, *lvs: LogicalVolume) -> Iterator[None]:
+    """Remove new volumes, which the group's text has already, if they cannot be completed. Commits then."""
+    try:
+        yield
+    except BaseException:
+        group = found.group
+        with suppress(LamellaError):  # the first error is what the caller must see
+            for lv in lvs:
+                if group.lvs.get(lv.name) is lv:
+                    group.forget_lv(lv)
+            session.commit(found, ())
+        raise
 
 
 def set_device_number(lv: LogicalVolume, major: int | None, minor: int | None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.lvm.format.segments import merged
 from lamella.lvm.operations.allocation import allocate
-from lamella.lvm.operations.logical_volumes import free_name, new_lv
+from lamella.lvm.operations.logical_volumes import free_name, new_lv, removed_on_error
 from lamella.lvm.operations.lv_resize import GrowRequest, grow_extents
 from lamella.lvm.operations.lv_wipe import clear_lv
 from lamella.lvm.operations.thin_sizes import MAX_SPARE
@@ -72,4 +72,5 @@ def ensure_spare(
     spare.segments = merged(result.segments(0, 0))
     group.lvs[spare.name] = spare
     session.commit(found, ())
-    clear_lv(session, found, spare, whole=False)
+    with removed_on_error(session, found, spare):
+        clear_lv(session, found, spare, whole=False)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lamella.errors import BusyError, CorruptError, ReadOnlyError
+from lamella.lvm.activation.pool_checks import refuse_blank
 from lamella.lvm.disks.volume_device import open_lv
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from lamella.lvm.session.session import Session
     from lamella.thin.engine.pool import Pool
     from lamella.thin.status import PoolStatus
-
-BLOCK = 4096
 
 
 @contextmanager
@@ -49,7 +48,7 @@ def opened_pool(found: FoundGroup, pool_lv: LogicalVolume, *, read_only: bool = 
         discards=discards_of(segment.discards) or "ignore",
         error_if_no_space="ERROR_WHEN_FULL" in pool_lv.flags,
     )
-    if not read_only and not any(metadata.read(0, BLOCK)):
+    if not read_only and refuse_blank(found.group, pool_lv, metadata):
         pool = Pool.create(metadata, data, chunk_size=segment.chunk_size, options=options)
     else:
         pool = Pool.open(metadata, data, options=options, read_only=read_only)
@@ -95,6 +94,18 @@ def live_status(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> 
     return None if text is None else parse_status(text)
 
 
+def pool_status(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> PoolStatus | None:
+    """The state of the pool, in the kernel or as its metadata has it; None for one that was never used."""
+    status = live_status(session, found, pool_lv)
+    if status is not None:
+        return status
+    segment = found.group.pool_segment(pool_lv)
+    if refuse_blank(found.group, pool_lv, open_lv(found, segment.metadata, read_only=True)):
+        return None
+    with opened_pool(found, pool_lv, read_only=True) as pool:
+        return pool.status()
+
+
 def check_own(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> None:
     """Raise unless LVM may create thin volumes in the pool: its transaction id must be the text's."""
     segment = found.group.pool_segment(pool_lv)
@@ -108,7 +119,7 @@ def check_own(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> No
             )
         _check_id(found, pool_lv, segment, status.transaction_id)
         return
-    if not any(open_lv(found, segment.metadata, read_only=True).read(0, BLOCK)):
+    if refuse_blank(found.group, pool_lv, open_lv(found, segment.metadata, read_only=True)):
         return
     with opened_pool(found, pool_lv, read_only=True) as pool:
         _check_id(found, pool_lv, segment, pool.transaction_id)

@@ -21,6 +21,7 @@ from lamella.lvm.operations.logical_volumes import (
     check_volume_count,
     free_name,
     new_lv,
+    removed_on_error,
     require_simple,
 )
 from lamella.lvm.operations.lv_wipe import clear_lv
@@ -123,7 +124,8 @@ def create_pool(
     pool_lv.segments = metadata.segments
     group.lvs[name] = pool_lv
     session.commit(found, ())
-    clear_lv(session, found, pool_lv, whole=request.zero_metadata)
+    with removed_on_error(session, found, pool_lv):
+        clear_lv(session, found, pool_lv, whole=request.zero_metadata)
     group.lvs[metadata.name] = metadata
     data = new_lv(session, f"{name}_tdata", visible=False)
     data.segments = merged(result.segments(0, request.stripe_size // SECTOR if request.stripes > 1 else 0))
@@ -162,9 +164,13 @@ def convert_to_pool(
     active = session.is_active(found, data.name)
     session.deactivate(found, [part.name for part in (data, metadata) if part is not None])
     name = data.name
-    metadata = metadata or _new_metadata(session, group, name, sizes.metadata_extents, request)
-    ensure_spare(session, found, metadata.extents, request.ranges, wanted=request.spare)
-    clear_lv(session, found, metadata, whole=request.zero_metadata)
+    made = (
+        [] if metadata is not None else [_new_metadata(session, group, name, sizes.metadata_extents, request)]
+    )
+    metadata = metadata or made[0]
+    with removed_on_error(session, found, *made):
+        ensure_spare(session, found, metadata.extents, request.ranges, wanted=request.spare)
+        clear_lv(session, found, metadata, whole=request.zero_metadata)
     pool_lv = new_lv(session, name)
     pool_lv.allocation_policy = data.allocation_policy
     pool_lv.tags, data.tags = data.tags, []
