@@ -433,8 +433,8 @@ def at_random(
     """*count* commands, most of them copies into containers; *state* gives what the store holds."""
     for made in range(count):
         found = state()
-        images = [name for name, _ in found.trees if "/" in name]
-        containers = [(name, size) for name, size in found.sizes if "/" not in name]
+        images = [name for name, _ in found.trees if ":" in name]
+        containers = [(name, size) for name, size in found.sizes if ":" not in name]
         what = chance.choice(
             ["copy"] * 8 + ["fail"] * 2 + ["load", "create", "commit", "rm", "rmi", "resize", "resize"]
             + ["grow", "base"] * (chance.random() < 0.3)
