@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import stat
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from lamella.errors import BadInputError
@@ -24,17 +24,25 @@ XATTR_VALUE_LIMIT = 65536
 """Most bytes in an extended attribute's value (Linux's XATTR_SIZE_MAX)."""
 
 
-class Kind(Enum):
-    """What a name stands for; HARDLINK is a further name of a file met earlier."""
+class Kind(StrEnum):
+    """What a name stands for, which is also a text; HARDLINK is a further name of a file met earlier."""
 
     FILE = "file"
     DIRECTORY = "directory"
     SYMLINK = "symlink"
-    HARDLINK = "hard link"
-    CHAR = "character device"
-    BLOCK = "block device"
+    HARDLINK = "hardlink"
+    CHAR = "char"
+    BLOCK = "block"
     FIFO = "fifo"
     SOCKET = "socket"
+
+    @property
+    def words(self) -> str:
+        """It in a sentence."""
+        return _WORDS.get(self, self.value)
+
+
+_WORDS = {Kind.HARDLINK: "hard link", Kind.CHAR: "character device", Kind.BLOCK: "block device"}
 
 
 KINDS: Final = {

@@ -236,7 +236,7 @@ class TreeReader(Closing, Generic[N]):
         """The bytes of a file in pieces of at most 1 MiB, holes as zeros; by default all of them."""
         real, inode = self.resolve(path)
         if inode.kind is not Kind.FILE:
-            raise UsageError(f"{shown(real)} is a {inode.kind.value}, not a file")
+            raise UsageError(f"{shown(real)} is a {inode.kind.words}, not a file")
         return self.data(inode, offset, length)
 
     # -- by inode ----------------------------------------------------------------------------------

@@ -52,6 +52,11 @@ class Reference:
 
         Raises :class:`UsageError` with Docker's own words for what is wrong.
         """
+        if not isinstance(text, str):  # a program's mistake, told like all others
+            raise UsageError(
+                f"an image's name has to be a text, not {type(text).__name__}: {text!r}",
+                hint="write it as NAME:TAG",
+            )
         if _IMAGE_ID.fullmatch(text):
             raise UsageError(
                 f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings",

@@ -10,6 +10,7 @@ from lamella import clock
 from lamella.driver.state import BASE
 from lamella.errors import NotFoundError, UsageError
 from lamella.images.reference import Reference
+from lamella.store.arguments import text
 from lamella.store.names import is_hexadecimal, match_id
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ class Catalog:
 
         Raises :class:`NotFoundError`, or :class:`UsageError` if it is ambiguous or not a valid name.
         """
+        text(name, "an image's name")
         ids = [row["id"] for row in self._state.rows("SELECT id FROM images")]
         whole = f"sha256:{name.removeprefix('sha256:')}"
         wanted = whole if whole in ids else None
@@ -223,7 +225,8 @@ class Catalog:
 
     def find_container(self, name: str) -> Container:
         """The container with that id, name or beginning of an id, tried in Docker's order."""
-        bare = name.removeprefix("/").encode("utf-8", "replace").decode()  # SQLite takes no lone surrogates
+        # SQLite takes no lone surrogates.
+        bare = text(name, "a container's name").removeprefix("/").encode("utf-8", "replace").decode()
         row = self._state.row("SELECT * FROM containers WHERE id = ?", (bare,)) or self._state.row(
             "SELECT * FROM containers WHERE name = ?", (bare,)
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lamella import clock
 from lamella.errors import UsageError
+from lamella.store import arguments
 from lamella.store.results import parse_time
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Filters:
 
     def __init__(self, texts: Sequence[str], keys: Sequence[str]) -> None:
         self._values: dict[str, list[str]] = {}
-        for text in texts:
+        for text in arguments.texts(texts, "the list of filters"):
             key, equals, value = text.partition("=")
             key = key.strip().lower()
             if not equals:

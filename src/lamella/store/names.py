@@ -9,6 +9,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from lamella.errors import UsageError
+from lamella.store.arguments import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,7 +59,7 @@ def new_name(taken: Callable[[str], bool]) -> str:
 
 def check_name(name: str) -> str:
     """The name without the slash that Docker allows in front. Raises :class:`UsageError`."""
-    bare = name.removeprefix("/")
+    bare = text(name, "a container's name").removeprefix("/")
     if not _NAME.fullmatch(bare):
         raise UsageError(
             f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",

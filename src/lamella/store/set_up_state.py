@@ -9,6 +9,7 @@ from lamella.driver import backends, options
 from lamella.driver.state import State
 from lamella.errors import CorruptError, LamellaError, NotFoundError
 from lamella.store import schema
+from lamella.store.arguments import texts
 from lamella.store.config import Config
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 def requested(place: Root, mode: str | None, given: Sequence[str]) -> tuple[str, Sequence[str]]:
     """The mode and the options of a set-up, with those of an unfinished one that it continues."""
+    given = texts(given, "the list of storage options")
     if mode is not None:
         backends.check_mode(mode)
     config = Config.load(place.config) if place.config.exists() else None

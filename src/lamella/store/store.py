@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lamella.closing import Closing
 from lamella.errors import BusyError, LamellaError, NotFoundError, ReadOnlyError, UsageError
 from lamella.progress import QUIET
+from lamella.store import arguments
 from lamella.store.catalog import Container
 from lamella.store.damaged import require_whole, require_whole_container, require_whole_layers
 from lamella.store.names import AmbiguousNameError
@@ -328,6 +329,8 @@ class Store(Closing):
         from lamella.store.images import summary
 
         self._writable()
+        if path is not None and not isinstance(path, ImageSource):
+            arguments.place(path, "the archive")
         with self._opened.beside_readers():
             if isinstance(path, ImageSource):
                 loaded = self._loader.load(path, progress)
@@ -384,6 +387,7 @@ class Store(Closing):
         from lamella.store.images import summary
 
         self._writable()
+        arguments.text(reference, "an image's name")
         folder = self._root.make_downloads()
         try:
             with (
@@ -414,7 +418,8 @@ class Store(Closing):
         """
         from lamella.store.save import save
 
-        for name in names:
+        arguments.place_or_stream(out, "the output", "write")
+        for name in arguments.texts(names, "the list of images"):
             image = self._catalog.find_image(name)
             require_whole_layers(self._catalog, self.devices, image, "cannot save", name)
         save(self._catalog, self._layers, names, out, format, progress)
@@ -487,6 +492,10 @@ class Store(Closing):
         from lamella.store import containers
 
         self._writable()
+        if name is not None:
+            arguments.text(name, "a container's name")
+        if size is not None:
+            arguments.whole(size, "the size")
         if activate:
             self.devices.activate_pool()  # raises with the user engine, before anything is created
         found = self._catalog.find_image(image)
@@ -601,7 +610,7 @@ class Store(Closing):
     def activate(self, names: Sequence[str] = ()) -> list[Path]:
         """Activate the pool, and the containers and images *names*; returns their device nodes."""
         self._writable()
-        things = [self._find(name) for name in names]
+        things = [self._find(name) for name in arguments.texts(names, "the list of names")]
         return [self.devices.activate_pool(), *(self.devices.activate(self._device_of(t)) for t in things)]
 
     def node(self, name: str) -> Path:
@@ -629,6 +638,7 @@ class Store(Closing):
         from lamella.store.resize import resize
 
         self._writable()
+        arguments.whole(size, "the size")
         container = self._catalog.find_container(name)
         if more:
             size += self.devices.get(container.device).size
@@ -668,30 +678,39 @@ class Store(Closing):
         self,
         container: str,
         source: str | os.PathLike[str] | BinaryIO,
-        path: bytes,
+        path: bytes | str,
         *,
         keep_owner: bool = False,
         progress: Progress = QUIET,
     ) -> None:
         """Copy a file, a folder, or the content of a tar stream into a container, as ``docker cp`` does.
 
-        *path* is absolute in the container; symlinks in it are followed inside the container. The owner is
-        root unless *keep_owner*; a tar stream always keeps its owners.
+        *path* is absolute in the container, as bytes or text; symlinks in it are followed inside the
+        container. The owner is root unless *keep_owner*; a tar stream always keeps its owners.
         """
         from lamella.store.copy import copy_in
 
         self._writable()
+        arguments.place_or_stream(source, "the source", "read")
+        where = arguments.inside(path)
         device = self._catalog.find_container(container).device
         with self._opened.beside_readers():
-            copy_in(self.devices, device, container, source, path, keep_owner=keep_owner, progress=progress)
+            copy_in(self.devices, device, container, source, where, keep_owner=keep_owner, progress=progress)
 
     def copy_out(
-        self, name: str, path: bytes, target: str | os.PathLike[str] | BinaryIO, *, progress: Progress = QUIET
+        self,
+        name: str,
+        path: bytes | str,
+        target: str | os.PathLike[str] | BinaryIO,
+        *,
+        progress: Progress = QUIET,
     ) -> None:
         """Copy a file or a folder out of a container or an image, to a local path or as a tar stream."""
         from lamella.store.copy import copy_out
 
-        copy_out(self.devices, self._tree_device(name), name, path, target, progress)
+        arguments.place_or_stream(target, "the target", "write")
+        where = arguments.inside(path)
+        copy_out(self.devices, self._tree_device(name), name, where, target, progress)
 
     def diff(self, container: str) -> list[Change]:
         """The differences between a container and its image: kind "A", "C" or "D", and the path."""
@@ -719,6 +738,7 @@ class Store(Closing):
         from lamella.store.commit import commit
 
         self._writable()
+        arguments.texts(changes, "the list of changes")
         require_whole_container(
             self._catalog, self.devices, self._catalog.find_container(container), "cannot commit"
         )
@@ -744,6 +764,7 @@ class Store(Closing):
         from lamella.fs.difference import tree_size, write_tree
         from lamella.images.output import output
 
+        arguments.place_or_stream(out, "the output", "write")
         with (
             self.devices.volume(self._tree_device(name)) as volume,
             self.devices.filesystem.reader(volume) as reader,

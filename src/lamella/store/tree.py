@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from lamella.closing import Closing, on_error
+from lamella.store.arguments import inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 
 class Tree(Closing):
-    """One tree; a context manager. Paths are bytes, absolute or from the root, which ``..`` never leaves.
+    """One tree; a context manager. Paths are absolute or from the root, which ``..`` never leaves.
 
+    As bytes or text, which is encoded as file names are.
     All methods raise :class:`lamella.errors.NotFoundError` for a path that is not there.
     """
 
@@ -28,21 +30,21 @@ class Tree(Closing):
             volume = self._stack.enter_context(devices.volume(device))
             self.reader = self._stack.enter_context(devices.filesystem.reader(volume))
 
-    def ls(self, path: bytes = b"/") -> list[Entry]:
+    def ls(self, path: bytes | str = b"/") -> list[Entry]:
         """The entries of a directory by name, or the one entry that another path names."""
-        return self.reader.list(path)
+        return self.reader.list(inside(path))
 
-    def walk(self, path: bytes = b"/") -> Iterator[Entry]:
+    def walk(self, path: bytes | str = b"/") -> Iterator[Entry]:
         """*path* and everything below it, in order; further names of a file as hard links."""
-        return self.reader.walk(path)
+        return self.reader.walk(inside(path))
 
-    def stat(self, path: bytes, *, follow: bool = False) -> Entry:
+    def stat(self, path: bytes | str, *, follow: bool = False) -> Entry:
         """What *path* names; with *follow*, what a symlink there leads to."""
-        return self.reader.stat(path, follow=follow)
+        return self.reader.stat(inside(path), follow=follow)
 
-    def read(self, path: bytes, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+    def read(self, path: bytes | str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """A file's bytes in pieces of at most 1 MiB; symlinks are followed inside the tree."""
-        return self.reader.read(path, offset, length)
+        return self.reader.read(inside(path), offset, length)
 
     def close(self) -> None:
         """Close the device. Closing twice is harmless."""

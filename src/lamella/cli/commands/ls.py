@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.output import nanosecond_time, print_json, show_name
 from lamella.cli.parsing import add_json, open_store
+from lamella.fs.entry import TYPE_BITS, Kind
 
 if TYPE_CHECKING:
     import argparse
@@ -39,16 +40,7 @@ JSON = """\
 """
 
 
-_TYPE_BITS = {
-    "FILE": stat.S_IFREG,
-    "HARDLINK": stat.S_IFREG,
-    "DIRECTORY": stat.S_IFDIR,
-    "SYMLINK": stat.S_IFLNK,
-    "CHAR": stat.S_IFCHR,
-    "BLOCK": stat.S_IFBLK,
-    "FIFO": stat.S_IFIFO,
-    "SOCKET": stat.S_IFSOCK,
-}
+_TYPE_BITS = {**TYPE_BITS, Kind.HARDLINK: stat.S_IFREG}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -81,21 +73,21 @@ def _opened(store: Store, args: argparse.Namespace) -> Iterator[tuple[Tree, byte
 def _as_dict(entry: Entry) -> dict[str, object]:
     return {
         "path": "/" + show_name(entry.path),
-        "kind": entry.kind.name.lower(),
+        "kind": entry.kind,
         "mode": f"{entry.mode:04o}",
         "uid": entry.uid,
         "gid": entry.gid,
         "size": entry.size,
         "modified": nanosecond_time(entry.mtime_ns),
         "target": show_name(entry.target) if entry.target else None,
-        "device": [entry.major, entry.minor] if entry.kind.name in ("CHAR", "BLOCK") else None,
+        "device": [entry.major, entry.minor] if entry.kind in (Kind.CHAR, Kind.BLOCK) else None,
         "xattrs": {show_name(key): value.hex() for key, value in entry.xattrs.items()},
     }
 
 
 def _long(entry: Entry, shown: str) -> str:
-    mode = stat.filemode(_TYPE_BITS[entry.kind.name] | entry.mode)
-    size = f"{entry.major}, {entry.minor}" if entry.kind.name in ("CHAR", "BLOCK") else str(entry.size)
+    mode = stat.filemode(_TYPE_BITS[entry.kind] | entry.mode)
+    size = f"{entry.major}, {entry.minor}" if entry.kind in (Kind.CHAR, Kind.BLOCK) else str(entry.size)
     moment = datetime.fromtimestamp(entry.mtime_ns // 10**9).strftime("%Y-%m-%d %H:%M")
-    arrow = f" -> {show_name(entry.target)}" if entry.kind.name == "SYMLINK" else ""
+    arrow = f" -> {show_name(entry.target)}" if entry.kind is Kind.SYMLINK else ""
     return f"{mode} {entry.uid:>5} {entry.gid:>5} {size:>10} {moment} {shown}{arrow}"

@@ -67,7 +67,7 @@ class Reader(TreeReader[Inode]):
         """
         real, inode = self.resolve(path)
         if inode.kind is not Kind.FILE:
-            raise UsageError(f"{shown(real)} is a {inode.kind.value}, not a file")
+            raise UsageError(f"{shown(real)} is a {inode.kind.words}, not a file")
         size = self.disk.block_size
         return [(run.logical * size, run.physical * size, run.length * size) for run in self.map(inode).runs]
 

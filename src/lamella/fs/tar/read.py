@@ -192,7 +192,7 @@ class _Reader:
             real_size = size = 0
         shown, path = path, clean_path(path)
         if not path and kind is not Kind.DIRECTORY:
-            raise FieldError(f"a {kind.value} in place of the root" if shown else "an empty name")
+            raise FieldError(f"a {kind.words} in place of the root" if shown else "an empty name")
         target = _target(kind, link) if kind is Kind.SYMLINK or kind is Kind.HARDLINK else b""
         if not is_device:
             major = minor = 0
