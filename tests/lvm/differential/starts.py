@@ -151,6 +151,17 @@ def same_names(disks: Disks) -> None:
     _without_backups(disks)
 
 
+def listed(disks: Disks) -> None:
+    """A devices file with the disks of a group and one more."""
+    a, b, c, *_ = disks.devices
+    conf = disks.etc / "lvm.conf"
+    kept = conf.read_text().partition(" filter=")[0] + " }\n"
+    conf.write_text(kept.replace("use_devicesfile=0", "use_devicesfile=1"))
+    (disks.etc / "devices").mkdir(exist_ok=True)
+    (disks.etc / "devices" / "system.devices").touch()
+    _real(disks, f"vgcreate vg {a} {b}", "lvcreate -L8m -n a vg", f"pvcreate {c}")
+
+
 def _without_backups(disks: Disks) -> None:
     """LVM2 also writes backups of groups that it only reads, and all groups of one name have the same."""
     with (disks.etc / "lvm.conf").open("a") as stream:

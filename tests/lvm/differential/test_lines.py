@@ -88,6 +88,27 @@ vgremove foreign ;; pvchange -xn {0} ;; pvresize {0} ;; vgreduce foreign {0} ;; 
 vgexport foreign ;; vgcfgbackup ;; pvmove {0}
 """,
     ),
+    "a devices file": (
+        starts.listed,
+        """\
+pvs ;; vgs ;; pvs {3} ;; pvdisplay {3} ;; pvchange -xn {3} ;; pvremove {3} ;; pvresize {3}
+pvcreate {3} ;; pvs ;; pvremove {3} ;; pvs ;; pvcreate {3}
+vgextend vg {3} ;; vgreduce vg {3} ;; pvs ;; vgextend vg {2}
+vgcreate other {2} {3} {4} ;; vgremove other ;; pvs
+pvcreate --devicesfile my.devices {3} ;; pvs --devicesfile my.devices ;; pvs
+vgchange --addtag t --devicesfile system.devices vg
+pvs --devices {0} ;; pvs --devices {0} {1} ;; pvs --devices /dev/nosuch ;; vgextend --devices {0},{1} vg {3}
+pvcreate --devices {0} {3} ;; pvcreate --devices {3} {3} ;; pvs --devices {0} --devicesfile system.devices
+pvs --config 'devices/filter=["r|.*|"]' ;; pvs --config 'devices/global_filter=["r|.*|"]'
+""",
+    ),
+    "filters": (
+        starts.two,
+        """\
+pvs --config 'devices/filter=["a|{0}$|","r|.*|"]' ;; vgs --config 'devices/global_filter=["r|{2}$|"]'
+pvs --config 'devices/filter=["r|.*|"]' {0}
+""",
+    ),
     "system IDs": (
         starts.two,
         """\

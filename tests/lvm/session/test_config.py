@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.errors import NotFoundError, UsageError
-from lamella.lvm.session.config import DEFAULTS, Config, accepts, parse_text
+from lamella.lvm.session.config import DEFAULTS, Config, accepted_name, parse_text
 from lamella.lvm.session.profile import (
     AutoExtend,
     auto_extend,
@@ -56,16 +56,16 @@ def test_bad_text_is_refused(text: str) -> None:
 
 
 def test_filters() -> None:
-    assert accepts(["a|^/dev/sd|", "r|.*|"], "/dev/sda")
-    assert not accepts(["a|^/dev/sd|", "r|.*|"], "/dev/loop0")
-    assert accepts([], "/dev/x")
-    assert not accepts(["r(loop)"], "/dev/loop1")
+    assert accepted_name(["a|^/dev/sd|", "r|.*|"], ["/dev/sda"])
+    assert not accepted_name(["a|^/dev/sd|", "r|.*|"], ["/dev/loop0"])
+    assert accepted_name([], ["/dev/x"])
+    assert not accepted_name(["r(loop)"], ["/dev/loop1"])
 
 
 @pytest.mark.parametrize("pattern", ["x|a|", "a", "a|b", "a|[|"])
 def test_bad_filters_are_refused(pattern: str) -> None:
     with pytest.raises(UsageError):
-        accepts([pattern], "/dev/x")
+        accepted_name([pattern], ["/dev/x"])
 
 
 def test_defaults_are_those_of_the_real_one() -> None:
@@ -119,3 +119,13 @@ def test_units_and_columns_from_the_configuration(tmp_path: Path) -> None:
         config='global{units="b" suffix=0} report{vgs_cols="vg_name,vg_size" headings=0}',
     )
     assert got.out == "  v  62914560\n"  # as wide as the heading that is not there
+
+
+def test_a_filter_is_asked_for_every_name_of_a_device() -> None:
+    """As LVM2's lib/filters/filter-regex.c: the first accepted name counts, and becomes the device's."""
+    names = ["/dev/sdb", "/dev/disk/by-id/ata-X", "/dev/mapper/y"]
+    assert accepted_name(["a|^/dev/disk/by-id/|", "r|.*|"], names) == "/dev/disk/by-id/ata-X"
+    assert accepted_name(["r|^/dev/sd|", "a|^/dev/mapper/|"], names) == "/dev/mapper/y"
+    assert accepted_name(["r|^/dev/sd|"], names) == ""
+    assert accepted_name(["r|nosuch|"], names) == "/dev/sdb"
+    assert accepted_name(["a|sdb|", "a|y$|"], names) == "/dev/sdb"

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from lamella.block.opening import is_remote
 from lamella.cli.lvm import settings
 from lamella.cli.lvm.console import Console, error_lines
-from lamella.cli.lvm.disks_to_scan import find_devices
+from lamella.cli.lvm.disks_to_scan import ENTERING, find_devices, system_devices
 from lamella.cli.lvm.errors import Unusable
 from lamella.cli.lvm.names import check_group_name
 from lamella.errors import LamellaError
+from lamella.lvm.disks.disk import is_block_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,11 +23,12 @@ if TYPE_CHECKING:
 
     from lamella.cli.lvm.syntax.parse import Arguments
     from lamella.lvm.activation.activator import KernelActivator
-    from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.disks.scan import FoundGroup, Scan
     from lamella.lvm.report.units import Units
     from lamella.lvm.report.view import GroupView, Sources
     from lamella.lvm.session.environment import Environment
     from lamella.lvm.session.session import Session
+    from lamella.lvm.session.system_devices import SystemDevices
 
 
 class Context:
@@ -41,6 +45,8 @@ class Context:
         self.config = settings.load_config(args, self.console.warn)
         self.console.verbosity += self.config.number("log/verbose")
         self._session: Session | None = None
+        self._had_groups: bool | None = None
+        """Whether there were groups when the command began; None before it looked."""
         self._refused: set[str] = set()
         """UUIDs of groups of other hosts that were reported."""
 
@@ -82,7 +88,11 @@ class Context:
             from lamella.lvm.disks.scan import same_file
             from lamella.lvm.session.session import Session
 
-            paths = find_devices(self.args, self.config, self.environment)
+            paths = find_devices(self.args, self.config, self.environment, self.system_devices)
+            if self.args.has("devices"):
+                for path in paths:
+                    if not is_remote(path) and not os.path.exists(path):
+                        self.console.warn(f"Device not found for {path}.")
             paths += [path for path in self.extra_devices if not any(same_file(path, each) for each in paths)]
             self._session = Session(
                 paths,
@@ -91,11 +101,72 @@ class Context:
                 test=self.test,
                 say=self.console.notice,
                 activator=self.activator,
+                scanned=self._compare_devices_file,
             )
+            listed = self.system_devices
+            if listed is not None and not listed.is_list and listed.path.is_file():
+                self._session.device_id = listed.device_id
         return self._session
+
+    @cached_property
+    def system_devices(self) -> SystemDevices | None:
+        """LVM2's devices file, where one is used; see :func:`disks_to_scan.system_devices`."""
+        found = system_devices(self.args, self.config)
+        if found is not None and found.path.is_file():
+            for name in ("filter", "global_filter"):
+                if self.config.find(f"devices/{name}") is not None:
+                    said = f"Please remove the lvm.conf {name}, it is ignored with the devices file."
+                    self.console.warn(said)
+        return found
+
+    def _compare_devices_file(self, scan: Scan) -> None:
+        self._had_groups = bool(scan.groups)
+        listed = self.system_devices
+        if listed is not None and listed.path.is_file():
+            for line in listed.warnings(scan, self.environment.system_id):
+                self.console.warn(line)
+
+    def exclusion(self, path: str) -> str:
+        """Why the device at *path* is not used, in LVM2's words; "" if it is."""
+        if is_remote(path) or self.session.scan.disk(path) is not None:
+            return ""
+        if not (is_block_device(path) or os.path.isfile(path)):
+            return "device not found"
+        if self.args.has("devices"):
+            return "device is not in devices list"
+        listed = self.system_devices
+        if listed is not None and listed.path.is_file() and not listed.has(path):
+            return "device is not in devices file"
+        filtered = any(
+            self.config.find(f"devices/{name}") is not None for name in ("filter", "global_filter")
+        )
+        return "device is rejected by filter config" if filtered and is_block_device(path) else ""
+
+    def _update_devices_file(self) -> None:
+        """Enter the physical volumes that were made, and bring the other entries up to date."""
+        listed: SystemDevices | None = self.__dict__.get("system_devices")
+        if listed is None or listed.is_list or self._session is None or self.test or self._had_groups is None:
+            return
+        scan = self._session.scan
+        made = [path for path in self.extra_devices if (disk := scan.disk(path)) is not None and disk.label]
+        added = made if self.name in ENTERING else []
+        if not listed.path.is_file():
+            if not added:
+                return
+            if not self.args.has("devicesfile"):
+                if self._had_groups:
+                    self.console.print("Not creating system devices file due to existing VGs.")
+                    return
+                self.console.print(f"Creating devices file {listed.path}")
+        if listed.update(scan, added):
+            listed.write(self.name)
 
     def close(self) -> None:
         """Close the disks."""
+        try:
+            self._update_devices_file()
+        except LamellaError as error:
+            self.console.fail_with(error)
         if self._session is not None:
             self._session.close()
             self._session = None

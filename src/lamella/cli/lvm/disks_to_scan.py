@@ -15,21 +15,24 @@ from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
 from lamella.block.sysfs import attribute
+from lamella.cli.lvm.errors import BadCommand
 from lamella.errors import NotFoundError
-from lamella.lvm.session.config import Config, config_folder
 from lamella.lvm.session.devices_file import (
     ENVIRONMENT,
     NAME,
     change_list,
+    devices_file_path,
     disks_of_machine,
     read_devices_file,
 )
+from lamella.lvm.session.system_devices import SystemDevices
 from lamella.store.default_root import default_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lamella.cli.lvm.syntax.parse import Arguments
+    from lamella.lvm.session.config import Config
     from lamella.lvm.session.environment import Environment
 
 
@@ -39,27 +42,60 @@ def state_root(args: Arguments) -> Path:
     return Path(named).absolute() if named else default_root()
 
 
+ENTERING = ("pvcreate", "vgcreate", "vgextend")
+"""Commands that enter the devices they name in the devices file."""
+
+
 def is_explicit(args: Arguments) -> bool:
     """Whether the user named the disks, so that no list is read or changed."""
     return args.has("devices") or bool(os.environ.get(ENVIRONMENT)) or args.has("devicesfile")
 
 
-def find_devices(args: Arguments, config: Config, environment: Environment) -> list[str]:
-    """The paths to scan, each once, in order. Raises :class:`NotFoundError` for a missing devices file."""
+def system_devices(args: Arguments, config: Config) -> SystemDevices | None:
+    """The devices file that ``--devicesfile`` or the settings name, whether it exists or not; or None.
+
+    Raises :class:`BadCommand` where it is given together with ``--devices``.
+    """
+    if args.has("devices") and args.has("devicesfile"):
+        raise BadCommand("A --devices list cannot be used with --devicesfile.")
+    if args.has("devices") or os.environ.get(ENVIRONMENT):
+        return None
+    if args.has("devicesfile"):
+        name = args.text("devicesfile")
+    elif os.geteuid() == 0 and config.flag("devices/use_devicesfile"):
+        name = config.text("devices/devicesfile")
+    else:
+        name = ""
+    if not name:
+        return None
+    return SystemDevices.read(Path(name) if "/" in name else devices_file_path(name))
+
+
+def find_devices(
+    args: Arguments, config: Config, environment: Environment, listed: SystemDevices | None = None
+) -> list[str]:
+    """The paths to scan, each once, in order. *listed* is what :func:`system_devices` gave.
+
+    Raises :class:`NotFoundError` for a missing list of paths.
+    """
     if args.has("devices"):
         return _unique(_split(args.texts("devices")))
     named = os.environ.get(ENVIRONMENT)
     if named:
         return _unique(_split([named]))
-    if args.has("devicesfile"):
-        name = args.text("devicesfile")
-        path = Path(name) if "/" in name else config_folder() / "devices" / name
-        if not path.is_file():
-            raise NotFoundError(f"Devices file not found: {path}", hint="write one path per line into it")
-        return read_devices_file(path)
+    if args.has("devicesfile") and listed is not None:
+        if listed.path.is_file():
+            return _unique(listed.find(environment.sys_block))
+        if "/" in args.text("devicesfile"):
+            said = f"Devices file not found: {listed.path}"
+            raise NotFoundError(said, hint="write one path per line into it")
+        if args.command.name in ENTERING:  # the file is made with what the command names
+            return []
     found = read_devices_file(state_root(args) / NAME)
-    if os.geteuid() == 0:
-        machine = disks_of_machine(config, environment.sys_block)
+    if listed is not None and listed.path.is_file():
+        found += listed.find(environment.sys_block)
+    elif os.geteuid() == 0:
+        machine = disks_of_machine(config, environment.sys_block, devices_file=False)
         found += [path for path in machine if not _is_loop_over(path, found, environment.sys_block)]
     return _unique(found)
 

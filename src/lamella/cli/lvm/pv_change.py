@@ -26,11 +26,12 @@ def pvremove(context: Context) -> None:
 
     args = context.args
     removed = []
-    context.extra_devices += args.positionals
+    context.extra_devices += [path for path in args.positionals if os.path.isfile(path) or is_remote(path)]
     with context.session.all_locked():
         for path in dict.fromkeys(args.positionals):
-            if not is_remote(path) and not os.path.exists(path):
-                context.console.fail(f"No device found for {path}.")
+            if excluded := context.exclusion(path):
+                said = f"Cannot use {path}: {excluded}"
+                context.console.fail(f"No device found for {path}." if "not found" in excluded else said)
                 continue
             disk = context.session.scan.disk(path)
             if disk is not None and disk.label is None and args.count("force") < 2:

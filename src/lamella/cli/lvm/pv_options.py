@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from lamella.block.opening import is_remote
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.errors import LamellaError
+from lamella.lvm.disks.disk import is_block_device
+from lamella.lvm.disks.scan import same_file
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -47,9 +49,17 @@ def pv_options(context: Context, *, uuid: str = "", restore: VolumeGroup | None 
 
 def require_disks(context: Context, paths: list[str]) -> None:
     """Scan *paths* as well; ends the command with LVM2's message where one does not exist."""
-    gone = [path for path in paths if not is_remote(path) and not os.path.exists(path)]
+    gone = [path for path in paths if not (is_remote(path) or os.path.isfile(path) or is_block_device(path))]
     if gone:
         raise Failed("\n".join(f"No device found for {path}." for path in gone))
+    if context.args.has("devices"):
+        named = [one for text in context.args.texts("devices") for one in text.split(",")]
+        out = [path for path in paths if not any(same_file(path, one) for one in named)]
+        lines = [f"Cannot use {path}: device is not in devices list" for path in out]
+        if lines and context.name != "pvcreate":
+            lines.append("Command requires all devices to be found.")
+        if lines:
+            raise Failed("\n".join(lines))
     context.extra_devices += [path for path in paths if path not in context.extra_devices]
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -200,8 +199,8 @@ def _wanted_disks(context: Context, arguments: list[str]) -> list[Disk]:
         if path.startswith("@"):
             continue
         disk = scan.disk(path)
-        if disk is None and not os.path.exists(path):
-            context.console.fail(f"Cannot use {path}: device not found")
+        if excluded := context.exclusion(path):
+            context.console.fail(f"Cannot use {path}: {excluded}")
         elif disk is None or (disk.label is None and not context.args.has("all")) or scan.is_outdated(disk):
             context.console.fail(f'Failed to find physical volume "{path}".')
         elif disk not in found and not in_foreign_group(context, disk):

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lamella.block.opening import is_remote
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import Named, group_name, require_group, volume_name
 from lamella.cli.lvm.selecting import Selector
@@ -210,8 +208,8 @@ def choose_disks(context: Context, arguments: list[str], *, select: bool = False
         if path.startswith("@"):
             continue
         disk = scan.disk(path)
-        if disk is None and not is_remote(path) and not os.path.exists(path):
-            context.console.fail(f"Cannot use {path}: device not found")
+        if excluded := context.exclusion(path):
+            context.console.fail(f"Cannot use {path}: {excluded}")
         elif disk is None or disk.label is None or scan.is_outdated(disk):
             context.console.fail(f'Failed to find physical volume "{path}".')
         elif not in_foreign_group(context, disk):

@@ -239,8 +239,23 @@ class Config:
         )
 
 
-def accepts(filters: list[str], path: str) -> bool:
-    """Whether LVM2's filter patterns (``a|^/dev/sd|``, ``r|.*|``) accept *path*; the first match wins."""
+def accepted_name(filters: list[str], names: list[str]) -> str:
+    """Under which of these names LVM2's filter patterns accept a device; "" if they reject it.
+
+    As in LVM2 (lib/filters/filter-regex.c): the first name that a pattern accepts, and by which the device is
+    then called; a device of which no name matches is accepted, and one of which names are only rejected is
+    not.
+    """
+    verdicts = [_verdict(filters, name) for name in names]
+    if True in verdicts:
+        return names[verdicts.index(True)]
+    return "" if False in verdicts else names[0]
+
+
+def _verdict(filters: list[str], path: str) -> bool | None:
+    """Whether the patterns (``a|^/dev/sd|``, ``r|.*|``) accept *path*: the first match wins, None if none
+    matches.
+    """
     for pattern in filters:
         verdict, mark = pattern[:1], pattern[1:2]
         closing = {"(": ")", "[": "]", "{": "}"}.get(mark, mark)
@@ -254,4 +269,4 @@ def accepts(filters: list[str], path: str) -> bool:
                 return verdict == "a"
         except re.error as error:
             raise UsageError(f'Invalid filter pattern "{pattern}": {error}.') from error
-    return True
+    return None

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 
 from lamella.block import system
 from lamella.block.atomic_file import replace_file, sync_directory
+from lamella.block.sysfs import block_name
+from lamella.lvm.disks.disk import is_block_device
 from lamella.lvm.disks.scan import block_devices
-from lamella.lvm.session.config import Config, accepts, config_folder
+from lamella.lvm.session.config import Config, accepted_name, config_folder
+from lamella.lvm.session.system_devices import SystemDevices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,14 +28,52 @@ NAME = "devices"
 """The list's name in the state root."""
 
 
-def disks_of_machine(config: Config, sys_block: Path) -> list[str]:
-    """Every disk that LVM2's settings let it scan, without plain files."""
-    if config.flag("devices/use_devicesfile"):
-        listed = read_devices_file(config_folder() / "devices" / config.text("devices/devicesfile"))
-    else:
-        listed = block_devices(sys_block)
+def disks_of_machine(config: Config, sys_block: Path, *, devices_file: bool = True) -> list[str]:
+    """Every disk that LVM2's settings let it scan, without plain files.
+
+    The disks in LVM2's devices file, if it is used and there is one; else those that pass the filters. A
+    filter is asked for every name of a device: one under /dev/disk or /dev/mapper too.
+    """
+    if devices_file and config.flag("devices/use_devicesfile"):
+        devices = devices_file_path(config.text("devices/devicesfile"))
+        if devices.is_file():
+            return SystemDevices.read(devices).find(sys_block)
+    listed = block_devices(sys_block)
     filters = [config.strings("devices/global_filter"), config.strings("devices/filter")]
-    return [path for path in listed if all(accepts(patterns, path) for patterns in filters)]
+    filters = [patterns for patterns in filters if patterns != ["a|.*|"]]
+    if not filters:
+        return listed
+    aliases = device_names()
+    found: list[str] = []
+    for path in listed:
+        names = [path, *aliases.get(path, [])]
+        for patterns in filters:
+            name = accepted_name(patterns, names)
+            names = [name, *(one for one in names if one != name)] if name else []
+            if not names:
+                break
+        found += names[:1]
+    return found
+
+
+def devices_file_path(name: str) -> Path:
+    """The file of LVM2's that ``devices/devicesfile`` or ``--devicesfile`` names."""
+    return config_folder() / "devices" / name
+
+
+def device_names(dev: str = "/dev") -> dict[str, list[str]]:
+    """The links below ``/dev`` to block devices, as LVM2 finds them: by what they lead to."""
+    found: dict[str, list[str]] = {}
+    for folder, _folders, names in os.walk(dev):
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                found.setdefault(os.path.realpath(path), []).append(path)
+            elif folder == f"{dev}/mapper" and is_block_device(path):  # a node, where no udev makes links
+                number = os.stat(path).st_rdev
+                kernel = block_name(os.major(number), os.minor(number))
+                found.setdefault(f"{dev}/{kernel}", []).append(path)
+    return found
 
 
 def read_devices_file(path: Path) -> list[str]:

@@ -46,7 +46,8 @@ class Session(Closing):
     already, by path; *test* makes every commit change nothing on disk (``--test``); *say* is called with
     every notice; *activator* changes the kernel's devices along with the groups: without one, a change to a
     group that is active in the kernel is refused; *locked*: the caller holds the locks on the set of
-    physical volumes and on the groups that are changed, over several sessions.
+    physical volumes and on the groups that are changed, over several sessions; *scanned* is called with the
+    first scan.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Session(Closing):
         say: Callable[[Notice], None] | None = None,
         activator: Activator | None = None,
         locked: bool = False,
+        scanned: Callable[[Scan], None] | None = None,
     ) -> None:
         self.paths = list(paths)
         self.environment = environment
@@ -71,7 +73,10 @@ class Session(Closing):
         self._lock_dir = None if test or locked else environment.lock_dir
         self._lock_wait = LOCK_TIMEOUT if environment.wait_for_locks else 0
         self._say = say
+        self._scanned = scanned
         self._scan: Scan | None = None
+        self.device_id: Callable[[str], tuple[str, str]] | None = None
+        """What identifies a device in LVM2's devices file, where one is used: recorded in the metadata."""
         self._writers: dict[str, BlockDevice] = {}
         """Disks that are open for writing, over all scans."""
         self._global_held = False
@@ -128,6 +133,8 @@ class Session(Closing):
         if not again:
             for notice in self._scan.scan_notices():
                 self.say(notice)
+            if self._scanned is not None:
+                self._scanned(self._scan)
         return self._scan
 
     def read(self, found: FoundGroup) -> FoundGroup:
