@@ -244,9 +244,9 @@ def test_dump_prints_what_the_real_one_printed(
     assert main("thin_dump", [*options, path]) == 0
     printed = capfd.readouterr().out
     if "-r" in options:
-        # 0.9 printed how many blocks were mapped before the damage.
-        expected = re.sub(r'mapped_blocks="\d+"', "", expected)
-        assert re.sub(r'mapped_blocks="\d+"', "", plain(printed)) == expected
+        # 0.9 took nothing from older copies, and printed how many blocks were mapped before the damage.
+        theirs, ours = (re.findall(r".*_mapping .*", text) for text in (expected, plain(printed)))
+        assert set(theirs) < set(ours)
     else:
         assert plain(printed) == expected
     target = tmp_path / "out.txt"

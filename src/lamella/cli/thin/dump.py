@@ -72,7 +72,7 @@ def run(argv: Sequence[str]) -> int:
             sys.stdout.buffer.flush()
         if not args.quiet:
             for problem in metadata.problems.found:
-                print(f"left out: {problem}", file=sys.stderr)
+                print(problem, file=sys.stderr)
             for dev_id, note in notes.items():
                 print(f"thin device {dev_id}: {note}", file=sys.stderr)
     return 0

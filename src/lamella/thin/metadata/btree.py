@@ -21,7 +21,7 @@ from lamella.thin.metadata.block_reader import BlockReader
 from lamella.thin.metadata.findings import Problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     import numpy.typing as npt
@@ -80,6 +80,10 @@ class Forest:
     as they are read. Damage is added to *problems* and cut out; nothing is raised for it.
     """
 
+    _keys: Uint64s
+    _values: npt.NDArray[Any]
+    _start: Int64s
+
     def __init__(
         self,
         reader: BlockReader,
@@ -100,6 +104,8 @@ class Forest:
         self._kept: list[Leaves] = []
         self._nodes = 0
         self._index = np.full(reader.nr_blocks, NO_NODE, dtype=np.int32)
+        self._grafts: dict[int, Int64s] = {}
+        """By root the leaves that :meth:`graft` has added."""
 
     # -- visiting --------------------------------------------------------------------------------
 
@@ -321,6 +327,7 @@ class Forest:
             np.add.at(self.total, parents, self.total[targets])
             np.minimum.at(self.low, parents, self.low[targets])
             np.maximum.at(self.high, parents, self.high[targets])
+        self._lost = ~sound | misplaced
         if misplaced.any():
             children = np.unique(self.edge_child[misplaced]).astype(np.int64)
             self.problems.add_blocks(self.place, children, "the node's keys are not those its parent expects")
@@ -340,6 +347,48 @@ class Forest:
     def node_of(self, roots: Uint64s) -> Int64s:
         """The node (index into the columns) of each root block, :data:`NO_NODE` if it was not visited."""
         return self._indices(roots)
+
+    def gaps(self, node: int) -> list[tuple[int, int]]:
+        """The ranges of keys (first, last) that belong to what is damaged at or below *node*, ascending."""
+        found: list[tuple[int, int]] = []
+        waiting = [(node, 0, int(_KEY_MAX))]
+        while waiting:
+            at, low, high = waiting.pop()
+            if at == NO_NODE or not self.good[at] or self.height[at] == NO_NODE:
+                found.append((low, high))
+            elif not self.leaf[at] and not self.whole[at]:
+                edges = slice(int(self._first_edge[at]), int(self._first_edge[at] + self.counts[at]))
+                keys = self.edge_key[edges].tolist()
+                bounds = zip([low, *keys[1:]], [*(key - 1 for key in keys[1:]), high], strict=True)
+                columns = zip(bounds, self._target[edges].tolist(), self._lost[edges].tolist(), strict=True)
+                waiting += [
+                    (NO_NODE if lost else target, *bound)
+                    for bound, target, lost in columns
+                    if bound[0] <= bound[1]
+                ]
+        return _joined(sorted(found))
+
+    def graft(self, root: int, leaves: Sequence[tuple[Uint64s, Uint64s]]) -> None:
+        """Let *leaves* (keys and values of each) be part of the tree at node *root*, in its gaps.
+
+        They are of this forest from then on, in blocks that its device does not have. Needs *keep*.
+        """
+        self._join_kept()
+        first = len(self.blocks)
+        counts = np.array([len(keys) for keys, _ in leaves], dtype=np.int64)
+        number = len(counts)
+        above = self.reader.nr_blocks + sum(len(grafts) for grafts in self._grafts.values())
+        self.blocks = np.append(self.blocks, np.arange(above, above + number))
+        self.leaf = np.append(self.leaf, np.ones(number, dtype=np.bool_))
+        self.good = np.append(self.good, np.ones(number, dtype=np.bool_))
+        self.counts = np.append(self.counts, counts)
+        self.height = np.append(self.height, np.zeros(number, dtype=np.int64))
+        self.low = np.append(self.low, np.array([keys[0] for keys, _ in leaves], dtype=np.uint64))
+        self._start = np.append(self._start, len(self._keys) + np.cumsum(counts) - counts)
+        self._keys = np.concatenate([self._keys, *(keys for keys, _ in leaves)])
+        self._values = np.concatenate([self._values, *(values for _, values in leaves)])
+        grafts = np.arange(first, first + number)
+        self._grafts[root] = np.append(self._grafts.get(root, grafts[:0]), grafts)
 
     def references(self) -> Int64s:
         """Blocks that entries of internal nodes point to, one for each entry, inside the device only."""
@@ -366,6 +415,13 @@ class Forest:
             keep = np.ones(len(parent), dtype=np.bool_)
             keep[below] = self._live[edges]
             row, owner = onward[keep], owner[parent[keep]]
+        for place in np.flatnonzero(np.isin(nodes, list(self._grafts))).tolist() if self._grafts else ():
+            grafts = self._grafts[int(nodes[place])]
+            row = np.append(row, grafts)
+            owner = np.append(owner, np.full(len(grafts), place))
+        if self._grafts:
+            order = np.lexsort((self.low[row], owner))
+            row, owner = row[order], owner[order]
         return row, owner
 
     def entries_of(self, node: int) -> tuple[Uint64s, npt.NDArray[Any]]:
@@ -405,6 +461,17 @@ def _join(parts: list[npt.NDArray[Any]], dtype: npt.DTypeLike) -> npt.NDArray[An
     if len(parts) == 1:
         return parts[0]
     return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """*ranges*, which ascend, with neighbours joined."""
+    joined: list[tuple[int, int]] = []
+    for low, high in ranges:
+        if joined and joined[-1][1] + 1 >= low:
+            joined[-1] = joined[-1][0], max(joined[-1][1], high)
+        else:
+            joined.append((low, high))
+    return joined
 
 
 def read_tree(

@@ -10,13 +10,13 @@ import numpy as np
 from lamella.errors import NotFoundError
 from lamella.thin.format import superblock as superblock_format
 from lamella.thin.format.details import DeviceDetails
-from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, MAPPING
+from lamella.thin.format.node import BLOCK_VALUE, DEVICE_DETAILS, MAPPING, max_entries
 from lamella.thin.metadata.block_reader import BlockReader
 from lamella.thin.metadata.btree import NO_NODE, Forest
 from lamella.thin.metadata.findings import Problems
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -38,6 +38,8 @@ class Metadata:
         self.roots: dict[int, int] = {}
         self.problems = Problems()
         """What was found damaged and is left out; only a tolerant reader gets to see any."""
+        self.older: dict[int, list[tuple[Uint64s, Uint64s]]] = {}
+        """Mappings (keys and values, gap by gap) that an older copy has of what is damaged, by root block."""
         self.tolerant = tolerant
         self._forest: Forest | None = None
         self._loaded: set[int] = set()
@@ -96,6 +98,11 @@ class Metadata:
         forest.walk(np.array([self.roots[dev_id] for dev_id in sorted(wanted)], dtype=np.uint64))
         if not self.tolerant:
             problems.raise_if_fatal(self.reader.name)
+        for root, gaps in self.older.items():
+            node = int(forest.node_of(np.array([root], dtype=np.uint64))[0])
+            leaves = [leaf for keys, values in gaps for leaf in _leaves(keys, values)]
+            if node != NO_NODE and leaves:
+                forest.graft(node, leaves)
         self._forest, self._loaded = forest, wanted
 
     def mappings(self, dev_id: int) -> tuple[Uint64s, Uint64s]:
@@ -120,6 +127,13 @@ class Metadata:
         roots = np.array([self.roots[dev_ids[place]] for place in present], dtype=np.uint64)
         nodes[present] = self._forest.node_of(roots)
         return self._forest, nodes
+
+
+def _leaves(keys: Uint64s, values: Uint64s) -> Iterator[tuple[Uint64s, Uint64s]]:
+    """As many entries as fit into one leaf, in turn."""
+    limit = max_entries(MAPPING.itemsize)
+    for start in range(0, len(keys), limit):
+        yield keys[start : start + limit], values[start : start + limit]
 
 
 def read_superblock(

@@ -6,12 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from lamella import logs
 from lamella.errors import CorruptError, UsageError
-from lamella.thin.format.node import MAPPING
-from lamella.thin.metadata.btree import Forest
 from lamella.thin.metadata.findings import Problems
 from lamella.thin.tools.header import Header, Overrides, header_of
 from lamella.thin.tools.metadata_builder import MetadataBuilder
@@ -98,9 +94,7 @@ def repair(
     header = replace(header_of(metadata, Overrides()), flags=0)
     report = RepairReport(header, searched=found.searched)
     dev_ids = list(metadata.details)
-    pointers = np.array([metadata.roots[dev_id] for dev_id in dev_ids], dtype=np.uint64)
-    forest = Forest(metadata.reader, MAPPING, metadata.problems, "mapping tree", keep=True)
-    forest.walk(pointers)
+    forest, nodes = metadata.trees(dev_ids)
     builder = MetadataBuilder(target, header.nr_data_blocks, action=f"repair {damaged.name}")
     trees = SharedTrees(forest, builder)
     if trees.outside * 2 > trees.entries:
@@ -109,7 +103,7 @@ def repair(
             f"{header.nr_data_blocks} data blocks that its superblock records",
             hint="give the right number with --nr-data-blocks",
         )
-    blocks, totals = trees.build(forest.node_of(pointers))
+    blocks, totals = trees.build(nodes)
     details = {
         dev_id: metadata.details[dev_id]._replace(mapped_blocks=total)
         for dev_id, total in zip(dev_ids, totals, strict=True)

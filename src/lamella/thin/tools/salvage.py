@@ -6,7 +6,8 @@ damaged, every block is searched for older or lost copies of it (:mod:`lamella.t
 Two lists belong together when they name the same devices, and the more so the more of these have as many
 mappings as their details say; among such pairs the newer goes first, by transaction id and time. A single
 device that the chosen lists lack is taken from another list. Details that are nowhere are made up from the
-tree.
+tree. Parts of a device's tree that are lost are taken from the newest older copy that has them
+(:mod:`lamella.thin.tools.older_copies`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from lamella.thin.metadata.findings import Problems
 from lamella.thin.metadata.reader import Metadata
 from lamella.thin.tools.header import Overrides, check_data_block_size
 from lamella.thin.tools.lost_trees import descendants, unchanged_snapshots
+from lamella.thin.tools.older_copies import Age, Found, OlderTree, broken, fill_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -109,6 +111,10 @@ class _Recovery:
         self.made_up: set[int] = set()
         """Devices whose details were nowhere."""
         self.trees: MappingTrees
+        self.known: list[RootList] = []
+        self.nodes: list[int] = []
+        self.lists: tuple[list[DetailsList], list[RootList]] = [], []
+        """All lists that a search has found and that are not newer than the superblock."""
 
     # -- the superblock --------------------------------------------------------------------------
 
@@ -182,23 +188,33 @@ class _Recovery:
         details = read_details_list(self.reader, fields.details_root, problems)
         roots = read_root_list(self.reader, fields.mapping_root, problems)
         searched = not (self.sealed and self._agree(details, roots))
+        damaged = [] if searched else broken(self.reader, roots.roots)
+        if searched or damaged:
+            self._find_lists(roots)
         if searched:
             details, roots = self._search(details, roots)
-        return self._finish(details, roots, searched)
+            damaged = broken(self.reader, roots.roots)
+        return self._finish(details, roots, searched, damaged)
 
     @staticmethod
     def _agree(details: DetailsList, roots: RootList) -> bool:
         return details.whole and roots.whole and details.devices.keys() == roots.roots.keys()
 
-    def _search(self, details: DetailsList, roots: RootList) -> tuple[DetailsList, RootList]:
-        all_details, all_roots, nodes = search(self.reader)
-        known = [one for one in (roots, *all_roots) if one.roots]
-        self.trees = MappingTrees(self.reader, (root for one in known for root in one.roots.values()))
+    def _find_lists(self, roots: RootList) -> None:
+        """Search the whole device for lists of devices."""
+        all_details, all_roots, self.nodes = search(self.reader)
+        self.known = [one for one in (roots, *all_roots) if one.roots]
+        self.trees = MappingTrees(self.reader, (root for one in self.known for root in one.roots.values()))
         if self.sealed:
             # Nothing in the last state is newer than its superblock says.
             limit = self.fields.time
             all_details = [one for one in all_details if one.age()[1] <= limit]
             all_roots = [one for one in all_roots if self._time_of(one) <= limit]
+        self.lists = all_details, all_roots
+
+    def _search(self, details: DetailsList, roots: RootList) -> tuple[DetailsList, RootList]:
+        all_details, all_roots = self.lists
+        known, nodes = self.known, self.nodes
         if self.sealed and details.whole:
             if not roots.whole:
                 roots = self._best_roots(details, (roots, *all_roots))
@@ -382,9 +398,58 @@ class _Recovery:
                 self.notes[dev_id] = "its details were lost and have been made up"
         return DetailsList(found, details.whole)
 
+    # -- lost parts of trees ---------------------------------------------------------------------
+
+    def _age_of(self, roots: RootList) -> Age:
+        """How old a list is, by the details that fit it best."""
+        same = [one for one in self.lists[0] if one.devices.keys() == roots.roots.keys()]
+        best = max(same, key=lambda one: (self._matches(one, roots), one.age()), default=None)
+        time = self._time_of(roots)
+        return Age(0, time) if best is None else Age(best.age()[0], max(best.age()[1], time))
+
+    def _older(self, roots: RootList, damaged: list[int]) -> dict[int, Found]:
+        """What older copies have of the trees of *damaged* devices; notes say so of each."""
+        if not damaged:
+            return {}
+        wanted = set(damaged)
+        lists = [one for one in self.lists[1] if wanted & one.roots.keys()]
+        # Commits without a new transaction or snapshot only ever add mappings, discards apart.
+        size = {id(one): sum(total for total, _, _ in self.trees.totals(one.roots.values())) for one in lists}
+        aged = sorted(
+            ((self._age_of(one), size[id(one)], place) for place, one in enumerate(lists)), reverse=True
+        )
+        older: dict[int, list[OlderTree]] = {dev_id: [] for dev_id in damaged}
+        for age, _, place in aged:
+            for dev_id in sorted(wanted & lists[place].roots.keys()):
+                root = lists[place].roots[dev_id]
+                if root != roots.roots[dev_id] and all(root != tree.root for tree in older[dev_id]):
+                    older[dev_id].append(OlderTree(root, age))
+        latest = self.fields.time if self.sealed else _LARGEST
+        found = fill_gaps(
+            self.reader, roots.roots, older,
+            latest=latest, data_chunks=self.fields.data_sm_root.nr_blocks,
+        )  # fmt: skip
+        # Devices with the same root have the same content, and lack the same.
+        by_root = {roots.roots[dev_id]: one for dev_id, one in reversed(found.items())}
+        filled = {dev_id: by_root[root] for dev_id, root in roots.roots.items() if root in by_root}
+        for dev_id, one in filled.items():
+            self.doubtful.add(dev_id)
+            self.notes[dev_id] = self._describe(one)
+        return filled
+
+    def _describe(self, found: Found) -> str:
+        ages = " and ".join(
+            f"of transaction {age.transaction_id} or later, time {age.time}" for age in found.ages
+        )
+        now = f"the pool's is {self.fields.transaction_id}, time {self.fields.time}"
+        text = f"{found.count} of them are from an older copy of its tree ({ages}; {now}): check its content"
+        if found.given_away:
+            text += f"; {found.given_away} of that copy were left out, their space is in other use now"
+        return text
+
     # -- the end ---------------------------------------------------------------------------------
 
-    def _finish(self, details: DetailsList, roots: RootList, searched: bool) -> Recovered:
+    def _finish(self, details: DetailsList, roots: RootList, searched: bool, damaged: list[int]) -> Recovered:
         devices = {dev_id: one for dev_id, one in details.devices.items() if dev_id in roots.roots}
         lost = [
             (dev_id, one.mapped_blocks)
@@ -402,6 +467,8 @@ class _Recovery:
             devices[dev_id] = devices[dev_id]._replace(transaction_id=max(fields.transaction_id - 1, 0))
         if not self.sealed:
             fields.time = max(details.age()[1], self._time_of(roots))
+        kept = {dev_id: roots.roots[dev_id] for dev_id in devices}
+        older = self._older(RootList(kept, roots.whole), [dev_id for dev_id in damaged if dev_id in kept])
         if self.doubtful:
             # A time after all of their mappings makes the kernel copy whatever might be shared.
             fields.time += 1
@@ -411,6 +478,7 @@ class _Recovery:
         metadata.problems.merge(self.problems)
         metadata.details = dict(sorted(devices.items()))
         metadata.roots = {dev_id: roots.roots[dev_id] for dev_id in metadata.details}
+        metadata.older = {metadata.roots[dev_id]: one.pieces for dev_id, one in older.items()}
         for dev_id, _ in lost:
             metadata.problems.add(f"thin device {dev_id}", "it has details, but no mapping tree")
         return Recovered(metadata, searched, self.notes, lost)
