@@ -216,13 +216,13 @@ class TreeReader(Closing, Generic[N]):
             if not self.is_lost_and_found(inode, name, number)
         ]
 
-    def walk(self, path: bytes = b"") -> Iterator[Entry]:
+    def walk(self, path: bytes = b"", *, follow: bool = True) -> Iterator[Entry]:
         """*path* itself and everything below, a directory before what it holds, names in order of bytes.
 
-        Paths are real ones from the root. The first name of a file met is a FILE, its further ones are
-        HARDLINKs whose target is the first.
+        Without *follow*, a symlink at *path* is one. Paths are real ones from the root. The first name of a
+        file met is a FILE, its further ones are HARDLINKs whose target is the first.
         """
-        real, top = self.resolve(path)
+        real, top = self.resolve(path, follow=follow)
         first_names: dict[int, bytes] = {}
         for where, inode in self.walk_inodes(real, top):
             if inode.links > 1 and inode.kind is not Kind.DIRECTORY:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Copying between this machine and a container, by the rules of ``docker cp``.
 
-Which target a source is copied to: moby v24.0.9, ``pkg/archive/copy.go``. A source that ends in ``/.`` stands
-for the content of a directory; a target that ends in ``/`` has to be a directory.
+Which target a source is copied to: moby v24.0.9, ``pkg/archive/copy.go``; links: docker/cli,
+``cli/command/container/cp.go``. A link is copied as one, unless the path can only be a directory (``LINK/``,
+``LINK/.``) or links are to be followed; a link that is the target is always followed. A source that ends in
+``/.`` stands for the content of a directory; a target that ends in ``/`` has to be a directory.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lamella.block.system import explaining
 from lamella.errors import NotFoundError, UsageError
 from lamella.fs.entry import Entry, Kind, show
+from lamella.fs.reader import LINK_LIMIT
 from lamella.fs.tar.read import read_tar
 from lamella.fs.tar.write import TarWriter
 from lamella.progress import QUIET, CountedStream, counted
@@ -40,15 +43,27 @@ def copy_in(
     path: bytes,
     *,
     keep_owner: bool,
+    follow_link: bool = False,
     progress: Progress = QUIET,
 ) -> None:
-    """Copy a file, folder or tar stream to *path* of the container *name*; all of it or nothing."""
+    """Copy a file, folder or tar stream to *path* of the container *name*; all of it or nothing.
+
+    *follow_link* takes what the source leads to where it is a symlink.
+    """
+    path = _clean(path)
     with devices.volume(device, read_only=False) as volume:
         if isinstance(source, str | os.PathLike):
             place = os.fsencode(source)
             progress.start(f"to {name}", None if progress is QUIET else host_size(place))
             _copy_host_in(
-                devices.filesystem, volume, name, place, path, progress.advance, keep_owner=keep_owner
+                devices.filesystem,
+                volume,
+                name,
+                place,
+                path,
+                progress.advance,
+                keep_owner=keep_owner,
+                follow=follow_link or _asserts_directory(place),
             )
         else:
             progress.start(f"to {name}", None)
@@ -65,12 +80,14 @@ def _copy_host_in(
     advance: Callable[[int], None],
     *,
     keep_owner: bool,
+    follow: bool,
 ) -> None:
-    contents_only, follow = _is_contents(source), _asserts_directory(source)
+    contents_only = _is_contents(source)
     with explaining("read", show(source)):
         found = os.stat(source) if follow else os.lstat(source)
     is_directory = stat.S_ISDIR(found.st_mode)
     base = os.path.basename(os.path.abspath(source))
+    source = os.path.realpath(source) if follow else source
     with filesystem.reader(volume) as reader:
         target, existing = _place(reader, name, path, base, is_directory, contents_only)
     with filesystem.tree(volume) as tree:
@@ -129,8 +146,9 @@ def _place(
     reader: TreeReader[Any], name: str, path: bytes, base: bytes, is_directory: bool, contents_only: bool
 ) -> tuple[bytes, bool]:
     """The real path that a source called *base* is copied to, and whether that is a directory already."""
+    wanted, path = path, _end_of_links(reader, path)
     try:
-        target, inode = reader.resolve(path)
+        target, inode = reader.resolve(path.rstrip(b"/"))
     except NotFoundError:
         head, _, last = path.rstrip(b"/").rpartition(b"/")
         try:
@@ -142,21 +160,39 @@ def _place(
             ) from error
         if above.kind is not Kind.DIRECTORY or last in (b".", b".."):
             raise
-        if not is_directory and path.endswith(b"/"):
+        if not is_directory and _asserts_directory(wanted):
             raise NotFoundError(
-                f"destination directory {show(path)} does not exist in container {name}",
+                f"destination directory {show(wanted)} does not exist in container {name}",
                 hint="leave out the slash to copy to a file of that name",
             ) from None
         return _join(parent, last), False
     if inode.kind is not Kind.DIRECTORY:
         if is_directory:
             raise UsageError(
-                f"cannot copy a directory to the file {name}:{show(path)}", hint="choose another target"
+                f"cannot copy a directory to the file {name}:{show(wanted)}", hint="choose another target"
+            )
+        if _asserts_directory(wanted):
+            raise NotFoundError(
+                f"destination {name}:{show(wanted)} is not a directory", hint="leave out the slash after it"
             )
         return target, False
     if is_directory and contents_only:
         return target, True
     return _join(target, base), False
+
+
+def _end_of_links(reader: TreeReader[Any], path: bytes) -> bytes:
+    """Where *path* leads, its last component followed also where the last link of all leads to nothing."""
+    for _ in range(LINK_LIMIT):
+        try:
+            real, inode = reader.resolve(path.rstrip(b"/"), follow=False)
+        except NotFoundError:
+            return path
+        if inode.kind is not Kind.SYMLINK:
+            return path
+        target = reader.target(inode)
+        path = target if target.startswith(b"/") else _join(real.rpartition(b"/")[0], target)
+    raise NotFoundError(f"{show(path)}: more than {LINK_LIMIT} symbolic links on the way")
 
 
 def copy_out(
@@ -166,20 +202,27 @@ def copy_out(
     path: bytes,
     target: str | os.PathLike[str] | BinaryIO,
     progress: Progress = QUIET,
+    *,
+    follow_link: bool = False,
 ) -> None:
-    """Copy *path* of the container or image *name* to *target* here, or as a tar stream into *target*."""
+    """Copy *path* of the container or image *name* to *target* here, or as a tar stream into *target*.
+
+    *follow_link* takes what *path* leads to where that is a symlink.
+    """
+    path = _clean(path)
     with devices.volume(device) as volume, devices.filesystem.reader(volume) as reader:
-        follow = _asserts_directory(path)
+        directory = _asserts_directory(path)
         try:
-            real, inode = reader.resolve(path, follow=follow)
+            real, inode = reader.resolve(path, follow=directory or follow_link)
         except NotFoundError as error:
             raise NotFoundError(
                 f"Could not find the file {show(path)} in container {name}", hint=f"see: lamella ls {name}:/"
             ) from error
         is_directory = inode.kind is Kind.DIRECTORY
-        base = real.rpartition(b"/")[2]
+        base = path.rstrip(b"/").rpartition(b"/")[2]
         contents_only = _is_contents(path) or not real
-        size = None if progress is QUIET else sum(e.stored for e in reader.walk(real) if e.kind is Kind.FILE)
+        entries = () if progress is QUIET else reader.walk(real, follow=False)
+        size = None if progress is QUIET else sum(e.stored for e in entries if e.kind is Kind.FILE)
         if isinstance(target, str | os.PathLike):
             place, existing = _place_here(os.fsencode(target), base, is_directory, contents_only)
             progress.start(f"from {name}", size)
@@ -192,6 +235,8 @@ def copy_out(
 
 def _place_here(target: bytes, base: bytes, is_directory: bool, contents_only: bool) -> tuple[bytes, bool]:
     """As :func:`_place`, for a target on this machine."""
+    wanted = target
+    target = _end_of_links_here(target)
     if os.path.isdir(target):
         if is_directory and contents_only:
             return target, True
@@ -199,14 +244,26 @@ def _place_here(target: bytes, base: bytes, is_directory: bool, contents_only: b
     if os.path.lexists(target):
         if is_directory:
             raise UsageError(
-                f"cannot copy a directory to the file {show(target)}", hint="choose another target"
+                f"cannot copy a directory to the file {show(wanted)}", hint="choose another target"
             )
+        if _asserts_directory(wanted):
+            raise NotFoundError(f"{show(wanted)} is not a directory", hint="leave out the slash after it")
         return target, False
     parent = os.path.dirname(os.path.abspath(target))
-    if not os.path.isdir(parent) or (target.endswith(b"/") and not is_directory):
-        missing = parent if not os.path.isdir(parent) else target
+    if not os.path.isdir(parent) or (_asserts_directory(wanted) and not is_directory):
+        missing = parent if not os.path.isdir(parent) else wanted
         raise NotFoundError(f"there is no directory {show(missing)}", hint="create it first")
     return target.rstrip(b"/") or b"/", False
+
+
+def _end_of_links_here(path: bytes) -> bytes:
+    """As :func:`_end_of_links`, on this machine; without slashes at the end, or ``/.``, but for the root."""
+    path = (path[:-1] if _is_contents(path) and len(path) > 1 else path).rstrip(b"/") or b"/"
+    for _ in range(LINK_LIMIT):
+        if not os.path.islink(path):
+            return path
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
+    raise NotFoundError(f"{show(path)}: more than {LINK_LIMIT} symbolic links on the way")
 
 
 def _write_tar(
@@ -214,7 +271,7 @@ def _write_tar(
 ) -> None:
     """*real* and what is below it as a tar in which it is called *base*."""
     with TarWriter(out) as tar:
-        for entry in reader.walk(real):
+        for entry in reader.walk(real, follow=False):
             if entry.kind is Kind.SOCKET:
                 continue
             moved = replace(entry, path=_join(base, entry.path[len(real) :].lstrip(b"/")))
@@ -225,6 +282,13 @@ def _write_tar(
 
 def _join(head: bytes, tail: bytes) -> bytes:
     return head + b"/" + tail if head and tail else head or tail
+
+
+def _clean(path: bytes) -> bytes:
+    """A path in a container as Docker takes it: from the root, ``..`` by the text; ``/`` and ``/.`` kept."""
+    cleaned = b"/" + os.path.normpath(b"/" + path).lstrip(b"/")
+    end = b"/." if _is_contents(path) else b"/" if path.endswith(b"/") else b""
+    return cleaned if cleaned.endswith(b"/") and end != b"/." else cleaned.rstrip(b"/") + end
 
 
 def _is_contents(path: bytes) -> bool:

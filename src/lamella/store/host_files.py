@@ -170,7 +170,7 @@ def write_host_tree(
     """
     times: list[tuple[bytes, Entry]] = []
     base = reader.resolve(source, follow=False)[0]
-    for entry in reader.walk(base):
+    for entry in reader.walk(base, follow=False):
         below = entry.path[len(base) :].lstrip(b"/")
         where = os.path.join(target, below) if below else target
         if not below and into_existing:

@@ -681,12 +681,14 @@ class Store(Closing):
         path: bytes | str,
         *,
         keep_owner: bool = False,
+        follow_link: bool = False,
         progress: Progress = QUIET,
     ) -> None:
         """Copy a file, a folder, or the content of a tar stream into a container, as ``docker cp`` does.
 
         *path* is absolute in the container, as bytes or text; symlinks in it are followed inside the
-        container. The owner is root unless *keep_owner*; a tar stream always keeps its owners.
+        container, those that lead to nothing too. The owner is root unless *keep_owner*; a tar stream always
+        keeps its owners. A *source* that is a symlink is copied as one unless *follow_link*.
         """
         from lamella.store.copy import copy_in
 
@@ -695,7 +697,16 @@ class Store(Closing):
         where = arguments.inside(path)
         device = self._catalog.find_container(container).device
         with self._opened.beside_readers():
-            copy_in(self.devices, device, container, source, where, keep_owner=keep_owner, progress=progress)
+            copy_in(
+                self.devices,
+                device,
+                container,
+                source,
+                where,
+                keep_owner=keep_owner,
+                follow_link=follow_link,
+                progress=progress,
+            )
 
     def copy_out(
         self,
@@ -703,14 +714,20 @@ class Store(Closing):
         path: bytes | str,
         target: str | os.PathLike[str] | BinaryIO,
         *,
+        follow_link: bool = False,
         progress: Progress = QUIET,
     ) -> None:
-        """Copy a file or a folder out of a container or an image, to a local path or as a tar stream."""
+        """Copy a file or a folder out of a container or an image, to a local path or as a tar stream.
+
+        A *path* that is a symlink is copied as one unless *follow_link*.
+        """
         from lamella.store.copy import copy_out
 
         arguments.place_or_stream(target, "the target", "write")
         where = arguments.inside(path)
-        copy_out(self.devices, self._tree_device(name), name, where, target, progress)
+        copy_out(
+            self.devices, self._tree_device(name), name, where, target, progress, follow_link=follow_link
+        )
 
     def diff(self, container: str) -> list[Change]:
         """The differences between a container and its image: kind "A", "C" or "D", and the path."""

@@ -7,7 +7,6 @@ standard input or output. Files can also be copied out of an image."""
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.cli.parsing import name_and_path, open_store
@@ -27,6 +26,9 @@ example:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE")
     parser.add_argument("target", metavar="TARGET")
+    parser.add_argument(
+        "-L", "--follow-link", action="store_true", help="copy what SOURCE leads to where it is a symlink"
+    )
     parser.add_argument("-a", "--archive", action="store_true", help="keep owners (numeric) when copying in")
 
 
@@ -41,12 +43,20 @@ def run(args: argparse.Namespace) -> int:
         name, path = name_and_path(args.target, relative=True)
         with open_store(args) as store:
             source = sys.stdin.buffer if args.source == "-" else args.source
-            store.copy_in(name, source, path, keep_owner=args.archive, progress=progress(args.quiet))
+            store.copy_in(
+                name,
+                source,
+                path,
+                keep_owner=args.archive,
+                follow_link=args.follow_link,
+                progress=progress(args.quiet),
+            )
     else:
         name, path = name_and_path(args.source, relative=True)
         with open_store(args, read_only=True) as store:
-            target = sys.stdout.buffer if args.target == "-" else Path(args.target)
-            store.copy_out(name, path, target, progress=progress(args.quiet))
+            # As text: a Path would lose the slash at its end.
+            target = sys.stdout.buffer if args.target == "-" else args.target
+            store.copy_out(name, path, target, follow_link=args.follow_link, progress=progress(args.quiet))
     return 0
 
 
