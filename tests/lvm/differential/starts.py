@@ -14,6 +14,23 @@ if TYPE_CHECKING:
     from tests.lvm.differential.disks import Disks
 
 
+def apart(disks: Disks) -> None:
+    """Two groups with volumes on disks of their own, and one group with another extent size."""
+    a, b, c, d, e = disks.devices
+    _real(
+        disks,
+        f"vgcreate vg {a} {b} {c}",
+        f"vgcreate other {d}",
+        f"vgcreate -s1m g3 {e}",
+        f"lvcreate -l3 -n a vg {a}",
+        f"lvcreate -l3 -n b vg {b}",
+        f"lvcreate -l4 -i2 -n str vg {b} {c}",
+        "lvcreate -l2 -n c other",
+        "vgchange --addtag t1 vg",
+        "vgchange --addtag t2 other",
+    )
+
+
 def empty(disks: Disks) -> None:
     """Nothing."""
 

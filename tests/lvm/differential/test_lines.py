@@ -58,6 +58,29 @@ lvremove -y vg ;; vgs
 vgreduce --removemissing vg
 """,
     ),
+    "groups to split and to merge": (
+        starts.apart,
+        """\
+vgsplit vg new {0} ;; vgs ;; lvs ;; vgsplit new vg {0} ;; vgs
+vgsplit vg new {1} ;; vgs
+vgsplit vg new {1} {2} ;; lvs -o+devices ;; vgmerge vg new ;; lvs -o+devices
+vgsplit -n a vg new ;; vgsplit -n b vg new ;; vgs
+vgsplit --name vg/str vg new ;; vgsplit --name vg/a vg other ;; lvs
+vgsplit vg other {0} ;; vgs ;; lvremove -y other/a ;; vgsplit other vg {0} {3} ;; vgs
+vgsplit vg g3 {0} ;; vgsplit vg vg {0} ;; vgsplit nope vg {0} ;; vgsplit vg new {4} ;; vgsplit vg new
+vgsplit -l 5 -p 9 --alloc cling --vgmetadatacopies 1 vg new {0} ;; vgs -o name,max_lv,max_pv,vg_mda_copies
+vgsplit -l 5 vg other {0} ;; vgsplit -n nope vg new ;; vgsplit -n other/c vg new ;; vgsplit vg 'a b' {0}
+vgsplit -n a vg new {0} ;; vgsplit vg ;; vgsplit vg new {0} {0} ;; vgsplit vg /dev/new {0} ;; vgs
+vgmerge vg other
+vgmerge other vg ;; vgs -o+vg_tags,seqno ;; lvs
+vgmerge vg g3 ;; vgmerge vg vg ;; vgmerge vg nope ;; vgmerge nope vg
+vgexport other ;; vgmerge vg other ;; vgmerge other vg ;; vgsplit other new {3}
+vgchange -p 3 vg ;; vgmerge vg other ;; vgsplit other vg {3}
+vgchange -l 3 vg ;; vgmerge vg other
+lvrename other c a ;; vgmerge vg other ;; vgsplit other vg {3}
+vgchange -x n vg ;; vgsplit vg new {0} ;; vgmerge vg other
+""",
+    ),
     "two copies of a physical volume": (
         starts.duplicates,
         """\

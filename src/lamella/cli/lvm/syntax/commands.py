@@ -18,6 +18,8 @@ vgs          reports     list volume groups
 vgdisplay    vg_display  show volume groups
 vgextend     vg_create   add disks to a volume group
 vgreduce     vg_reduce   take disks out of a volume group
+vgsplit      vg_split    move disks to another volume group
+vgmerge      vg_split    merge volume groups
 vgremove     vg_reduce   remove volume groups
 vgrename     vg_change   rename a volume group
 vgchange     vg_change   change volume groups

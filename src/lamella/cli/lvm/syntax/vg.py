@@ -82,6 +82,36 @@ Remove all missing PVs from a VG.
 """,
 )
 
+VGSPLIT = Command(
+    "vgsplit",
+    "Move physical volumes into a new or existing volume group",
+    options=(
+        "--alloc=contiguous|cling|cling_by_tags|normal|anywhere|inherit --poolmetadataspare=y|n "
+        "--vgmetadatacopies=all|unmanaged|Number -A|--autobackup=y|n -M|--metadatatype=lvm2 "
+        "-l|--maxlogicalvolumes=Number -n|--name=LV -p|--maxphysicalvolumes=Number"
+    ),
+    common=(
+        "autobackup maxlogicalvolumes metadatatype maxphysicalvolumes alloc poolmetadataspare "
+        "vgmetadatacopies"
+    ),
+    forms="""\
+Split a VG by specified PVs.
+  vgsplit VG VG PV...
+Split a VG by PVs in a specified LV.
+  vgsplit --name VG VG
+""",
+)
+
+VGMERGE = Command(
+    "vgmerge",
+    "Merge volume groups",
+    options="--poolmetadataspare=y|n -A|--autobackup=y|n -l|--list",
+    forms="""\
+  vgmerge VG VG
+    optional: autobackup list poolmetadataspare
+""",
+)
+
 VGREMOVE = Command(
     "vgremove",
     "Remove volume group(s)",
