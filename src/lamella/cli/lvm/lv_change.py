@@ -60,7 +60,6 @@ def lvchange(context: Context) -> None:
         if not changing:
             _of_kernel(context, chosen.found, lvs)
             continue
-        lvs.sort(key=lambda lv: lv.thin_pool is None)  # pools come first
         names = [lv.name for lv in lvs]
         named = chosen.lvs is not None
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
+from lamella.cli.lvm.display_options import check_display_options
 from lamella.cli.lvm.reports import lvs
 from lamella.cli.lvm.size_format import Sizes
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def lvdisplay(context: Context) -> None:
     """Show volumes; ``-C`` as a table, ``-c`` for programs, ``-m`` with segments, ``-a`` hidden ones too."""
     args = context.args
+    check_display_options(args)
     if args.has("columns"):
         lvs(context)
         return
@@ -30,6 +32,8 @@ def lvdisplay(context: Context) -> None:
     for chosen in choose_volumes(context, args.positionals):
         view = context.view(chosen.found)
         for lv in volumes_of(context, chosen, hidden=args.has("all")):
+            if not (args.has("all") or view.visible(lv)):
+                continue
             if args.has("colon"):
                 _colon(context, view, lv)
                 continue
@@ -53,10 +57,10 @@ def show_volume(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolu
     say = context.console.print
     group = view.group
     visible = view.visible(lv) and lv.kind not in lv_kinds.POOL_KINDS
-    say("--- Logical volume ---" if view.visible(lv) else "--- Internal logical volume ---")
+    say("--- Logical volume ---")
     if visible:
         say(f"LV Path                /dev/{group.name}/{lv.name}")
-    say(f"LV Name                {lv.name}")
+    say(f"{'LV Name         ' if view.visible(lv) else 'Internal LV Name'}       {lv.name}")
     say(f"VG Name                {group.name}")
     say(f"LV UUID                {lv.uuid}")
     state = view.top_state(lv)

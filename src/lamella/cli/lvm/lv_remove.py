@@ -10,6 +10,7 @@ from lamella.cli.lvm.names import volume_name
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.errors import LamellaError, NotFoundError
 from lamella.lvm.operations.logical_volumes import check_removable
+from lamella.lvm.report.view import pools_first
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -61,7 +62,7 @@ def remove_all(context: Context, found: FoundGroup) -> None:
 def remove_named(context: Context, found: FoundGroup, names: list[str], *, asked: bool = False) -> None:
     """Remove these volumes, those that others need last. Plain ones go in one commit, as with LVM2."""
     group = found.group
-    waiting = [name for name in names if name in group.lvs]
+    waiting = [lv.name for lv in pools_first(group.lvs[name] for name in names if name in group.lvs)]
     plain: list[str] = []
     while waiting:
         name = _next(found, waiting)

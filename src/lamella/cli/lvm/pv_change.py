@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
 from lamella.cli.lvm.disks_to_scan import remember_files
-from lamella.cli.lvm.errors import Failed, Unusable
+from lamella.cli.lvm.errors import Unusable
 from lamella.cli.lvm.targets import choose_disks
 from lamella.errors import LamellaError, UsageError
 from lamella.lvm.report.units import human
@@ -52,8 +52,6 @@ def pvremove(context: Context) -> None:
 def pvresize(context: Context) -> None:
     """Set the size that LVM uses of a disk; without a size, all of it."""
     size = context.args.size("setphysicalvolumesize")
-    if context.args.has("setphysicalvolumesize") and not size:
-        raise Failed("Physical volume size may not be zero")
     done = failed = 0
     with context.session.all_locked(keep_hints=True):
         for chosen in choose_disks(context, context.args.positionals):
@@ -106,7 +104,7 @@ def _resize(context: Context, chosen: ChosenDisk, size: int) -> bool:
             resize_pv(context.session, disk, None, size)
         else:
             with context.editing(chosen.found.group.name, chosen.found.group.uuid) as found:
-                _leave_an_extent(found, disk, size or real)
+                _leave_an_extent(found, disk, size or real, context.environment.pv_min_size)
                 resize_pv(context.session, disk, found, size)
     except Unusable:
         raise
@@ -116,10 +114,11 @@ def _resize(context: Context, chosen: ChosenDisk, size: int) -> bool:
     return True
 
 
-def _leave_an_extent(found: FoundGroup, disk: Disk, size: int) -> None:
+def _leave_an_extent(found: FoundGroup, disk: Disk, size: int, smallest: int) -> None:
     label = disk.label
     extent = found.group.extent_size
-    if label is not None and label.data_areas and size < label.data_areas[0][0] + extent:
+    # What is too small for any physical volume has LVM2's other error.
+    if label is not None and label.data_areas and smallest <= size < label.data_areas[0][0] + extent:
         need = f"at least one physical extent of {extent // 512} sectors"
         raise UsageError(f"Size must leave space for {need} on PV {disk.path}.")
 
@@ -186,7 +185,7 @@ def _change(context: Context, chosen: ChosenDisk) -> bool:
             new_identity=args.has("uuid"),
             metadata_ignore=ignore,
         )
-        if not changed and any(args.has(name) for name in ("addtag", "deltag", "metadataignore")):
+        if not changed and any(args.has(name) for name in ("addtag", "deltag")):
             context.session.commit(found, ())  # as LVM2, which writes tags whether they are new or not
             changed = True
     return changed

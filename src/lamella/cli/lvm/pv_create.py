@@ -6,12 +6,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.disks_to_scan import remember_files
+from lamella.cli.lvm.errors import BadCommand
 from lamella.cli.lvm.pv_options import check_uuid_options, pv_options, read_restore_file, require_disks
 from lamella.errors import LamellaError
-from lamella.lvm.format.ids import is_uuid, with_dashes, without_dashes
+from lamella.lvm.format.ids import LENGTH, with_dashes, without_dashes
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
+
+NO_PLACE = ("must not exceed device size", "must exceed minimum")
+"""Parts of the errors after which LVM2 says that it could not set the disk up."""
 
 
 def pvcreate(context: Context) -> None:
@@ -22,7 +26,9 @@ def pvcreate(context: Context) -> None:
     check_uuid_options(context)
     require_disks(context, args.positionals)
     uuid = args.text("uuid")
-    if uuid and is_uuid(uuid):
+    if uuid:
+        if len(without_dashes(uuid)) != LENGTH:
+            raise BadCommand("Couldn't read uuid: incorrect number of characters.")
         uuid = with_dashes(without_dashes(uuid))
     options = pv_options(context, uuid=uuid, restore=read_restore_file(context))
     made = []
@@ -32,6 +38,8 @@ def pvcreate(context: Context) -> None:
                 create_pv(context.session, path, options, confirm=context.console.ask)
             except LamellaError as error:
                 context.console.fail_with(error)
+                if error.message.startswith(f"{path}: ") and any(word in error.message for word in NO_PLACE):
+                    context.console.warn(f'Failed to setup physical volume "{path}".')
                 continue
             made.append(path)
             context.console.print(f'Physical volume "{path}" successfully created.')

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
+from lamella.cli.lvm.display_options import check_display_options
 from lamella.cli.lvm.reports import disks_to_report, pvs
 from lamella.cli.lvm.selecting import Selector
 from lamella.cli.lvm.size_format import Sizes
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 def pvdisplay(context: Context) -> None:
     """Show physical volumes; ``-C`` as a table, ``-c`` for programs, ``-s`` only their free space."""
     args = context.args
+    check_display_options(args)
     if args.has("columns"):
         pvs(context)
         return

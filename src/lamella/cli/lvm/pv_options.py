@@ -11,6 +11,7 @@ from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.errors import LamellaError
 from lamella.lvm.disks.disk import is_block_device
 from lamella.lvm.disks.scan import same_file
+from lamella.lvm.format.label import SCAN_SECTORS
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -41,17 +42,27 @@ def pv_options(context: Context, *, uuid: str = "", restore: VolumeGroup | None 
         boot_size=args.size("bootloaderareasize"),
         size=args.size("setphysicalvolumesize"),
         zero=args.yes("zero") if args.has("zero") else None,
-        label_sector=args.number("labelsector", 1),
+        label_sector=_label_sector(context),
         force=args.count("force"),
         yes=args.has("yes"),
     )
+
+
+def _label_sector(context: Context) -> int:
+    sector = context.args.number("labelsector", 1)
+    if sector >= SCAN_SECTORS:
+        raise BadCommand(f"labelsector must be less than {SCAN_SECTORS}.")
+    return sector
 
 
 def require_disks(context: Context, paths: list[str]) -> None:
     """Scan *paths* as well; ends the command with LVM2's message where one does not exist."""
     gone = [path for path in paths if not (is_remote(path) or os.path.isfile(path) or is_block_device(path))]
     if gone:
-        raise Failed("\n".join(f"No device found for {path}." for path in gone))
+        lines = [f"No device found for {path}." for path in gone]
+        if len(gone) < len(paths):
+            lines.append("Command requires all devices to be found.")
+        raise Failed("\n".join(lines))
     if context.args.has("devices"):
         named = [one for text in context.args.texts("devices") for one in text.split(",")]
         out = [path for path in paths if not any(same_file(path, one) for one in named)]
@@ -84,4 +95,11 @@ def read_restore_file(context: Context) -> VolumeGroup | None:
     try:
         return read_backup(context.args.text("restorefile"))
     except LamellaError as error:
-        raise Failed(f"{error.message}\nUnable to read {context.args.text('restorefile')}") from error
+        path = context.args.text("restorefile")
+        reason = error.message
+        if not os.path.exists(path):
+            reason = f"{path}: stat failed: No such file or directory"
+        raise BadCommand(
+            f"{reason}\nWARNING: couldn't read volume group metadata from file.\n"
+            f"Failed to read VG (null) from {path}\nUnable to read volume group from {path}"
+        ) from error

@@ -162,7 +162,9 @@ def _of_disk(context: Context) -> None:
 
 
 def vgscan(context: Context) -> None:
-    """List volume groups."""
+    """List volume groups; with ``--notifydbus`` nothing, as there is no service to tell."""
+    if context.args.has("notifydbus"):
+        return
     for found in context.groups():
         kind = "exported volume group" if found.group.exported else "volume group"
         context.console.print(f'Found {kind} "{found.group.name}" using metadata type {found.group.format}')

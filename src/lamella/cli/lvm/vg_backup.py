@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from lamella.lvm.session.backup import ArchiveFile
     from lamella.lvm.session.environment import Environment
 
+UNREADABLE = "WARNING: couldn't read volume group metadata from file."
+
 
 def vgcfgbackup(context: Context) -> None:
     """Write the metadata of groups to files."""
@@ -45,7 +47,10 @@ def vgcfgbackup(context: Context) -> None:
             continue
         description = "" if template else f"Created *after* executing '{context.command_line}'"
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not template:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            elif not path.parent.is_dir():
+                raise Failed("Couldn't create temporary text file name.")
             write_backup(found.group, path, context.environment, description)
         except LamellaError as error:
             context.console.fail_with(error)
@@ -98,19 +103,22 @@ def _valid_group_name(text: str) -> str:
 def _read(name: str, path: str) -> VolumeGroup:
     from lamella.lvm.session.backup import read_backup
 
+    failed = f"{UNREADABLE}\nFailed to read VG {name} from {path}\nRestore failed."
     if not os.path.exists(path):
-        raise Failed(
-            f"{path}: stat failed: No such file or directory\n"
-            "WARNING: couldn't read volume group metadata from file.\n"
-            f"Failed to read VG {name} from {path}\nRestore failed."
-        )
+        raise Failed(f"{path}: stat failed: No such file or directory\n{failed}")
+    if not os.path.isfile(path):
+        raise Failed(f"{path} is not a regular file\n{failed}")
     try:
         backup = read_backup(path)
     except LamellaError as error:
-        raise Failed(f"{error.message}\nFailed to read VG {name} from {path}\nRestore failed.") from error
+        raise Failed(f"{_reason(path, error)}\n{failed}") from error
     if backup.name != name:
         raise Failed(f"'{path}' does not contain volume group '{name}'.\nRestore failed.")
     return backup
+
+
+def _reason(path: str, error: LamellaError) -> str:
+    return error.message.removeprefix(f"{path}: Couldn't read volume group metadata: ")
 
 
 def _list(context: Context) -> None:
@@ -119,7 +127,13 @@ def _list(context: Context) -> None:
     args = context.args
     if args.has("file"):
         path = args.text("file")
-        group = read_backup(path)
+        if not os.path.exists(path):
+            raise Failed(f"Archive file {path} not found.")
+        try:
+            group = read_backup(path)
+        except LamellaError as error:
+            said = f"{_reason(path, error)}\n{UNREADABLE}\nUnable to read archive file."
+            raise Failed(said) from error
         found = [ArchiveFile(Path(path), -1, group.name, group.description, group.creation_time)]
     else:
         found = list_backups(_valid_group_name(args.positionals[0]), _folders(context))

@@ -6,14 +6,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import BadCommand, Failed
+from lamella.cli.lvm.lv_options import policy
 from lamella.cli.lvm.names import require_group, skip_dev
 from lamella.cli.lvm.targets import choose_groups
-from lamella.cli.lvm.vg_create import INVALID
+from lamella.cli.lvm.vg_create import why_invalid
 from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile, new_system_id
-from lamella.errors import LamellaError, UnsupportedError, UsageError
+from lamella.errors import LamellaError, UsageError
 from lamella.lvm.format.ids import is_uuid, with_dashes, without_dashes
 from lamella.lvm.format.model import RESIZEABLE
 from lamella.lvm.format.names import MAX_GROUP_PATH, is_valid_name
+from lamella.lvm.report.units import human
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +44,7 @@ def vgrename(context: Context) -> None:
     if is_uuid(old) and not context.session.scan.named(old):
         old = with_dashes(without_dashes(old))
     if not is_valid_name(new):
-        raise Failed(f'{INVALID}\nNew volume group name "{new}" is invalid.')
+        raise Failed(f'{why_invalid(new)}\nNew volume group name "{new}" is invalid.')
     if len(new) > MAX_GROUP_PATH:
         raise Failed(f"New volume group path exceeds maximum length of {MAX_GROUP_PATH}!")
     if old == new:
@@ -114,17 +116,21 @@ def vgchange(context: Context) -> None:
     if args.has("refresh"):
         _refresh(context)
         return
-    if any(args.has(name) for name in ("monitor", "poll", "lockstart", "lockstop")):
+    if args.has("lockstart") or args.has("lockstop"):
+        context.console.warn("Using lock start and lock stop requires lvmlockd.")
+        return
+    if args.has("monitor") or args.has("poll"):
         for chosen in choose_groups(context, args.positionals):
             if args.has("monitor"):
                 _monitor(context, chosen)
         return
     if args.has("locktype"):
-        raise UnsupportedError(
-            "Lock types need lvmlockd, which Lamella does not talk to.", hint="use LVM2 for shared groups"
-        )
+        if args.text("lockopt") == "force" and args.text("locktype") != "none":
+            raise Failed('Lock type can only be forced to "none" for recovery.')
+        raise Failed("Using lock type requires lvmlockd.")
     if not any(args.has(name) for name in (*SAFE, *CHANGES)):
         raise BadCommand("Need one or more command options.")
+    metadata_profile(context)
     for chosen in choose_groups(context, args.positionals):
         if chosen.group.exported and not args.positionals:
             continue
@@ -149,9 +155,10 @@ def _changes(context: Context, found: FoundGroup) -> GroupChanges:
     from lamella.lvm.operations.group_changes import GroupChanges
 
     args, group = context.args, found.group
+    wanted_policy = policy(context)
     if args.text("alloc") == "inherit":
         raise UsageError("Volume Group allocation policy cannot inherit from anything")
-    if args.has("alloc") and args.text("alloc") == group.policy:
+    if args.has("alloc") and wanted_policy == group.policy:
         raise UsageError(f"Volume group allocation policy is already {group.policy}")
     resizeable = args.yes("resizeable") if args.has("resizeable") else None
     if resizeable is not None and resizeable == (RESIZEABLE in group.status):
@@ -162,25 +169,28 @@ def _changes(context: Context, found: FoundGroup) -> GroupChanges:
     system_id = None
     if args.has("systemid"):
         system_id = _confirmed_system_id(context, group)
+    if extent == group.extent_size:
+        context.console.warn(f"Physical extent size of VG {group.name} is already {human(extent)}.")
+    copies = metadata_copies(context) if args.has("vgmetadatacopies") else None
+    if copies == 0 and not group.metadata_copies:
+        context.console.warn(f"Number of metadata copies for VG {group.name} is already unmanaged.")
+    auto = args.yes("setautoactivation") if args.has("setautoactivation") else None
+    if auto is not None and auto == ("NOAUTOACTIVATE" not in group.flags):
+        raise UsageError(f"Volume group autoactivation is already {'yes' if auto else 'no'}.")
     return GroupChanges(
         max_lv=args.number("logicalvolume") if args.has("logicalvolume") else None,
         max_pv=args.number("maxphysicalvolumes") if args.has("maxphysicalvolumes") else None,
         extent_size=extent,
-        policy=args.text("alloc") or None,
+        policy=wanted_policy or None,
         resizeable=resizeable,
         new_identity=args.has("uuid"),
         add_tags=args.tags("addtag"),
         delete_tags=args.tags("deltag"),
         profile=metadata_profile(context),
-        metadata_copies=_copies(context),
+        metadata_copies=copies,
         system_id=system_id,
-        autoactivation=args.yes("setautoactivation") if args.has("setautoactivation") else None,
+        autoactivation=auto,
     )
-
-
-def _copies(context: Context) -> int | None:
-    args = context.args
-    return metadata_copies(context) if args.has("vgmetadatacopies") else None
 
 
 def _confirmed_system_id(context: Context, group: VolumeGroup) -> str:

@@ -5,25 +5,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.block.device import SECTOR
 from lamella.cli.lvm.disks_to_scan import remember_files
 from lamella.cli.lvm.errors import BadCommand, Failed
+from lamella.cli.lvm.lv_options import policy
 from lamella.cli.lvm.names import require_group, skip_dev
 from lamella.cli.lvm.pv_options import pv_options, require_disks
 from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile, new_system_id
 from lamella.lvm.format.names import is_valid_name
+from lamella.lvm.report.units import human
 from lamella.lvm.session.system_id import UNSAFE
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
 
+EMPTY = "Name is zero length."
+DOTS = "Name starts with . or .. and has no following character(s)."
 INVALID = "Name contains invalid character, valid set includes: [a-zA-Z0-9.-_+]."
+
+
+def why_invalid(name: str) -> str:
+    """LVM2's sentence for a name that no group can have."""
+    return {"": EMPTY, ".": DOTS, "..": DOTS}.get(name, INVALID)
 
 
 def check_new_group_name(text: str) -> str:
     """The name of a new group. Raises :class:`BadCommand`."""
     name = skip_dev(text)
     if not is_valid_name(name):
-        raise BadCommand(f'{INVALID}\nNew volume group name "{name}" is invalid.')
+        raise BadCommand(f'{why_invalid(name)}\nNew volume group name "{name}" is invalid.')
     return name
 
 
@@ -34,9 +44,13 @@ def vgcreate(context: Context) -> None:
     args, config = context.args, context.config
     name = check_new_group_name(args.positionals[0])
     disks = args.positionals[1:]
+    _refuse_shared(context)
     extent = args.size("physicalextentsize", config.number("allocation/physical_extent_size") * 1024)
     if not extent:
         raise BadCommand("Physical extent size may not be zero")
+    if extent // SECTOR >= 1 << 32:
+        shown = human(((1 << 32) - 1) * SECTOR)
+        raise BadCommand(f"Physical extent size must be smaller than {shown}.")
     if args.text("alloc") == "inherit":
         raise BadCommand("Volume Group allocation policy cannot inherit from anything")
     system_id = context.environment.system_id
@@ -53,7 +67,7 @@ def vgcreate(context: Context) -> None:
         extent_size=extent or DEFAULT_EXTENT,
         max_lv=args.number("maxlogicalvolumes"),
         max_pv=args.number("maxphysicalvolumes"),
-        policy=args.text("alloc"),
+        policy=policy(context),
         tags=args.tags("addtag"),
         metadata_copies=metadata_copies(context, config.number("metadata/vgmetadatacopies")),
         profile=metadata_profile(context) or "",
@@ -67,6 +81,20 @@ def vgcreate(context: Context) -> None:
     context.console.print(f'Volume group "{name}" successfully created{owner}')
     if not context.test:
         remember_files(args, disks)
+
+
+def _refuse_shared(context: Context) -> None:
+    """Raise :class:`BadCommand` for groups that hosts share, which LVM2 makes with daemons of its own."""
+    args = context.args
+    if args.has("clustered"):
+        raise BadCommand("The clustered option is deprecated, see --shared.")
+    if args.has("shared"):
+        raise BadCommand("Using a shared lock type requires lvmlockd (lvm.conf use_lvmlockd.)")
+    kind = args.text("locktype", "none")
+    if kind in ("sanlock", "dlm", "idm"):
+        raise BadCommand("Using a shared lock type requires lvmlockd.")
+    if kind != "none":
+        raise BadCommand(f"lock_type {kind} is invalid")
 
 
 def vgextend(context: Context) -> None:

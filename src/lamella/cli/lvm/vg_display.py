@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.cli.lvm.display_options import check_display_options
 from lamella.cli.lvm.lv_display import show_volume
 from lamella.cli.lvm.reports import vgs
 from lamella.cli.lvm.size_format import Sizes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 def vgdisplay(context: Context) -> None:
     """Show volume groups; ``-C`` as a table, ``-c`` for programs, ``-s`` in a line; ``-v`` with contents."""
     args = context.args
+    check_display_options(args)
     if args.has("columns"):
         vgs(context)
         return

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 
 def metadata_copies(context: Context, default: int = 0) -> int:
-    """``--vgmetadatacopies``: 0 is "unmanaged"; "all" counts as more areas than there can be."""
+    """``--vgmetadatacopies``: 0 is "unmanaged"; "all" is ``ALL_COPIES``."""
+    from lamella.lvm.operations.volume_groups import ALL_COPIES
+
     text = context.args.text("vgmetadatacopies")
     if not text:
         return default
     if text == "all":
-        return 0xFFFF
+        return ALL_COPIES
     return 0 if text == "unmanaged" else int(text)
 
 
@@ -26,6 +28,8 @@ def metadata_profile(context: Context) -> str | None:
     """The profile to attach: "" detaches it, None leaves it. One that does not exist ends the command."""
     args = context.args
     if args.has("detachprofile"):
+        if args.has("metadataprofile"):
+            raise BadCommand("Only one of --metadataprofile and --detachprofile permitted.")
         return ""
     name = args.text("metadataprofile") or args.text("profile")
     if not name:

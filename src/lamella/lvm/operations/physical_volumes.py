@@ -76,10 +76,15 @@ def create_pv(
     backup = _pv_in_backup(options)
     size = (options.size or (backup.dev_sectors * SECTOR if backup and options.size else 0)) or disk.size
     size = size // SECTOR * SECTOR
-    if disk.size < session.environment.pv_min_size or size < session.environment.pv_min_size:
+    smallest = session.environment.pv_min_size
+    if disk.size < smallest:
         raise UsageError(
             f"Cannot use {path}: device is too small (pv_min_size)",
-            hint=f"a physical volume needs {session.environment.pv_min_size} bytes at least",
+            hint=f"a physical volume needs {smallest} bytes at least",
+        )
+    if size < smallest:
+        raise UsageError(
+            f"{path}: Size must exceed minimum of {smallest // SECTOR} sectors.", hint="give a larger size"
         )
     if options.size > disk.size:
         session.note("size", f"WARNING: {path}: Overriding real size. You could lose data.", path)
@@ -166,8 +171,6 @@ def _check_free(session: Session, disk: Disk, options: PvOptions, confirm: Confi
         if not options.yes and not confirm(question):
             raise BusyError(f"{path}: physical volume not initialized.", hint="vgreduce it first")
         refuse_active(group.name, group.uuid, session.environment.sys_block)
-        session.note("used", "WARNING: Forcing physical volume creation on", path)
-        session.note("used", f'{path} of volume group "{group.name}"', path)
         return
     if disk.label is not None and disk.label.used:
         if options.force < 2:
@@ -314,15 +317,11 @@ def resize_pv(session: Session, disk: Disk, found: FoundGroup | None, size: int 
     label = disk.label
     if label is None:
         raise NotFoundError(f"{disk.path} is not a physical volume", hint="pvs lists physical volumes")
-    if size > disk.size:
-        said = (
-            f"WARNING: {disk.path}: Overriding real size {disk.size // SECTOR} sectors. You could lose data."
-        )
-        session.note("size", said, disk.path)
     new_size = (size or disk.size) // SECTOR * SECTOR
     if new_size < session.environment.pv_min_size:
         raise UsageError(
-            f"{disk.path}: Size must exceed minimum of {session.environment.pv_min_size // SECTOR} sectors.",
+            f"Size must exceed minimum of {session.environment.pv_min_size // SECTOR} sectors on PV "
+            f"{disk.path}.",
             hint="give a larger --setphysicalvolumesize",
         )
     moved = _moved_area(disk, label, new_size)
@@ -431,10 +430,8 @@ def change_pv(
             changed = True
     changed |= change_tags(pv.tags, add_tags, delete_tags)
     if metadata_ignore is not None:
-        for copy in found.copies_of(pv):
-            if copy.ignored != metadata_ignore:
-                copy.ignore_next = metadata_ignore
-                changed = True
+        _ignore_areas(found, pv, metadata_ignore)
+        changed = True
     if new_identity:
         disk = found.disks[pv.uuid]
         assert disk.label is not None
@@ -447,6 +444,24 @@ def change_pv(
     if changed:
         session.commit(found, ())
     return changed
+
+
+def _ignore_areas(found: FoundGroup, pv: PhysicalVolume, ignore: bool) -> None:
+    """Use a disk's metadata areas no more, or again. Raises where that changes nothing, or leaves none."""
+    copies = [copy for copy in found.copies_of(pv) if copy.ignored != ignore]
+    if not copies:
+        word = "ignored" if ignore else "marked as in-use"
+        raise UsageError(
+            f'Metadata areas on physical volume "{pv.device}" already {word}.', hint="nothing was changed"
+        )
+    others = [copy for copy in found.copies if copy not in copies and not copy.problem]
+    if ignore and all(copy.will_be_ignored for copy in others):
+        raise UsageError(
+            f"Cannot disable all metadata areas in volume group {found.group.name}.",
+            hint="leave at least one in use",
+        )
+    for copy in copies:
+        copy.ignore_next = ignore
 
 
 def change_tags(tags: list[str], add: Sequence[str], delete: Sequence[str]) -> bool:

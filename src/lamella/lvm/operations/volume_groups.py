@@ -18,6 +18,7 @@ from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import RESIZEABLE, VolumeGroup
 from lamella.lvm.format.names import length_problem, name_problem
 from lamella.lvm.operations.physical_volumes import Confirm, PvOptions, change_tags, create_pv, never, new_pv
+from lamella.lvm.report.units import human
 from lamella.lvm.session.backup import remove_backup
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ def _check_new_name(name: str) -> None:
         )
 
 
+ALL_COPIES = 0xFFFF
+"""More metadata areas than there can be."""
+
+
 def check_extent_size(size: int) -> None:
     """Raise :class:`UsageError`, with LVM2's message, for an extent size that it does not allow."""
     if size <= 0:
@@ -66,7 +71,8 @@ def check_extent_size(size: int) -> None:
             hint="give -s 4m or so",
         )
     if size // SECTOR >= 1 << 32:
-        raise UsageError("Physical extent size is too large", hint="give -s 4m or so")
+        shown = human(((1 << 32) - 1) * SECTOR)
+        raise UsageError(f"Physical extent size cannot be larger than {shown}.", hint="give -s 4m or so")
 
 
 def create_group(
@@ -180,9 +186,12 @@ def _free_disks(session: Session, group: VolumeGroup, paths: Sequence[str]) -> l
 
 
 def set_metadata_copies(session: Session, found: FoundGroup, copies: int) -> None:
-    """Let *copies* metadata areas be used and the others ignored; 0 leaves the areas as they are."""
+    """Let *copies* metadata areas be used and the others ignored; 0 leaves the areas as they are.
+
+    :data:`ALL_COPIES` uses all of them; as with LVM2, the group does not keep it for further disks.
+    """
     group = found.group
-    group.metadata_copies = copies
+    group.metadata_copies = 0 if copies == ALL_COPIES else copies
     if not copies:
         return
     usable = [copy for copy in found.copies if not copy.problem]

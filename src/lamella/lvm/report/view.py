@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
     from lamella.lvm.format.physical_volume import PhysicalVolume
@@ -102,6 +102,17 @@ class Sources:
     """The state of the volume's own device, where *kernel* reports a pool's inner device."""
     monitored: Callable[[VolumeGroup, LogicalVolume], str] = lambda vg, lv: ""
     """What ``seg_monitor`` says of a thin pool."""
+
+
+def pools_first(lvs: Iterable[LogicalVolume]) -> list[LogicalVolume]:
+    """Volumes in the order in which LVM2's commands go through a group: its thin pools, the last one first,
+    and then the others.
+    """
+    pools: list[LogicalVolume] = []
+    others: list[LogicalVolume] = []
+    for lv in lvs:
+        (others if lv.thin_pool is None else pools).append(lv)
+    return [*reversed(pools), *others]
 
 
 @dataclass(eq=False, repr=False)
@@ -222,7 +233,7 @@ class GroupView:
 
     @cached_property
     def visible_lvs(self) -> list[LogicalVolume]:
-        return self.group.visible_lvs()
+        return pools_first(self.group.visible_lvs())
 
     @cached_property
     def _visible_names(self) -> set[str]:
@@ -231,9 +242,8 @@ class GroupView:
     @cached_property
     def reportable_lvs(self) -> list[LogicalVolume]:
         """All volumes but the records of old-style snapshots."""
-        return [
-            lv for lv in self.group.lvs.values() if not (lv.segments and lv.segments[0].kind == "snapshot")
-        ]
+        lvs = self.group.lvs.values()
+        return pools_first([lv for lv in lvs if not (lv.segments and lv.segments[0].kind == "snapshot")])
 
     @cached_property
     def missing(self) -> list[PhysicalVolume]:

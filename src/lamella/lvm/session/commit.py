@@ -53,7 +53,7 @@ def commit_group(
     active += [copy for copy in targets if not copy.will_be_ignored]
     if all(copy.will_be_ignored for copy in active):
         raise UsageError(
-            f"Aborting vg_write: No metadata areas to write to! (volume group {group.name})",
+            "Aborting vg_write: No metadata areas to write to!",
             hint="let pvchange --metadataignore n give it one, or vgck --updatemetadata repair one",
         )
     check_before_write(group)

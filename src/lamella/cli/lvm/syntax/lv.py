@@ -168,9 +168,15 @@ Make the minor device number persistent for an LV.
 LVSCAN = Command(
     "lvscan",
     "List all logical volumes in all volume groups",
-    options="--ignorelockingfailure --readonly --reportformat=basic|json|json_std -a|--all -b|--blockdevice",
+    options=(
+        "--cache --ignorelockingfailure --readonly --reportformat=basic|json|json_std -a|--all "
+        "-b|--blockdevice"
+    ),
     forms="""\
   lvscan
+    optional: all blockdevice ignorelockingfailure readonly reportformat
+(not listed)
+  lvscan --cache
     optional: all blockdevice ignorelockingfailure readonly reportformat
 """,
 )

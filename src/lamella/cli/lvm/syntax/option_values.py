@@ -16,10 +16,17 @@ SEGMENT_TYPES = (
 )  # fmt: skip
 ACTIVATION = ("y", "n", "ay", "ey", "en", "ly", "ln", "ay", "sy", "s")
 
+UNSIGNED = frozenset((
+    "virtualsize", "physicalextentsize", "metadatasize", "bootloaderareasize", "setphysicalvolumesize",
+))  # fmt: skip
+"""Sizes that LVM2 takes without a sign; of others it ignores a plus."""
+
 
 def check_value(name: str, kind: str, value: str) -> None:
     """Raise :class:`UsageError` unless *value* suits; its message is what LVM2 says first, or ""."""
     signs = "+-"
+    if name in UNSIGNED and value[:1] in ("+", "-"):
+        raise UsageError("Size may not be relative/signed.")
     if "Size[" in kind:
         signs = "+" if not kind.startswith("[") else "".join(sign for sign in "+-" if sign in kind[:6])
         unit = kind[kind.index("Size[") + 5]
@@ -30,7 +37,7 @@ def check_value(name: str, kind: str, value: str) -> None:
     elif kind == "[+|-]Number":
         parse_number(value, signs="+-")
     elif kind == "Number":
-        parse_number(value)
+        parse_number(value, signs="+")
     elif kind == "SegType":
         if value not in SEGMENT_TYPES:
             raise UsageError(f"WARNING: Unrecognised segment type {value}")
@@ -47,8 +54,8 @@ def check_value(name: str, kind: str, value: str) -> None:
         _read_ahead(value)
     elif kind == "all|unmanaged|Number":
         if value not in ("all", "unmanaged"):
-            parse_number(value)
-    elif name == "activationmode":
+            parse_number(value, signs="+")
+    elif name == "activationmode" or (name == "locktype" and value in ("clvm", "idm")):
         pass  # the commands check it
     elif name not in ("units", "writemostly") and "|" in kind and kind == kind.lower():
         if value not in kind.split("|") and (name, value) != ("dump", "metadata_area"):
@@ -60,4 +67,6 @@ def check_value(name: str, kind: str, value: str) -> None:
 def _read_ahead(value: str) -> None:
     if value in ("auto", "none"):
         return
+    if value[:1] == "-":
+        raise UsageError("")
     parse_size(value, unit="s")

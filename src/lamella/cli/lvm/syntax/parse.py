@@ -149,6 +149,8 @@ def _find_long(command: Command, plain: str, shown: str) -> Option:
     """The option of a long name as typed, without hyphens; *shown* is the whole word likewise."""
     table = command.table
     exact = table.get(plain) or table.get(SYNONYMS.get(plain, ""))
+    if plain == "metadatacopies":
+        exact = table.get("vgmetadatacopies", exact)
     if exact is not None:
         return exact
     matches = [option for name, option in table.items() if name.startswith(plain)]

@@ -256,9 +256,12 @@ Import all VGs.
 VGSCAN = Command(
     "vgscan",
     "Search for all volume groups",
-    options="--ignorelockingfailure --mknodes --notifydbus --reportformat=basic|json|json_std",
+    options="--cache --ignorelockingfailure --mknodes --notifydbus --reportformat=basic|json|json_std",
     forms="""\
   vgscan
+    optional: ignorelockingfailure mknodes notifydbus reportformat
+(not listed)
+  vgscan --cache
     optional: ignorelockingfailure mknodes notifydbus reportformat
 """,
 )
