@@ -11,7 +11,7 @@ import pytest
 from lamella.cli.main import main
 from lamella.errors import CorruptError
 from lamella.store import Store
-from tests.support.stores import metadata_of, state_of, take_down
+from tests.support.stores import metadata_of, state_of, take_down, yes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,11 @@ def _with_a_container(root: Path) -> None:
     take_down(root)
 
 
+def _device_of_box(root: Path) -> int:
+    with Store.open(root, read_only=True) as store:
+        return int(store.inspect("box")["GraphDriver"]["Data"]["DeviceId"])
+
+
 def _assert_told(root: Path, layout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     take_down(root)
     before, pool = state_of(root), metadata_of(root)
@@ -47,8 +52,9 @@ def _assert_told(root: Path, layout: Path, tmp_path: Path, capsys: pytest.Captur
         said = "".join(capsys.readouterr())
         assert "one was changed without the other" in said, command
         if command != ["check"]:
-            assert "lamella repair refuses the two as well" in said, command
-    assert main(["--root", str(root), "repair", "--yes"]) in (0, 6)
+            assert "'lamella repair' shows which devices are the same in both" in said, command
+    assert main(["--root", str(root), "repair"]) == CorruptError.exit_code
+    assert "mismatch: the pool is sound, but it is at transaction " in capsys.readouterr().out
     take_down(root)
     assert (state_of(root), metadata_of(root)) == (before, pool)
 
@@ -67,6 +73,21 @@ def test_one_half_of_a_copy(
         _with_a_container(each)
     shutil.copy(copied / "state.db", root / "state.db")
     _assert_told(root, sample_layout, tmp_path, capsys)
+    foreign = _device_of_box(root)
+    found = Store.repair(root, agree=yes)
+    assert found.adopted
+    assert [line.partition(":")[0] for line in found.lost] == ["container box"]
+    assert any(f"not in state.db ({foreign})" in remark for remark in found.remarks)
+    with Store.open(root) as store:
+        problems = store.check().problems
+        assert len(problems) == 2  # the container is lost, and the pool has another one in its place
+        with store.tree("sample") as tree:
+            assert b"".join(tree.read(b"/etc/hostname")) == b"changed\n"
+        store.remove_container("box")
+        assert foreign in store.devices.pool.devices()  # it may be all that is left of the other copy
+        store.create("sample", name="new")
+        assert len(store.check().problems) == 1
+    take_down(root)
     assert main(["--root", str(root), "teardown", "--force"]) == 0
 
 
@@ -88,6 +109,12 @@ def test_one_half_of_a_backup(
     _with_a_container(backup)
     shutil.copy(restored / "state.db", newer / "state.db")
     _assert_told(newer, sample_layout, tmp_path, capsys)
+    found = Store.repair(newer, agree=yes)
+    assert found.adopted
+    with Store.open(newer) as store:
+        assert not store.mismatch
+        store.create("sample", name="new")
+        store.load(sample_layout)
 
 
 def test_a_store_of_consecutive_ids_gets_one_with_its_next_change(root: Path) -> None:

@@ -77,9 +77,8 @@ def compare_id(in_pool: int, state: State) -> None:
     raise CorruptError(
         f"the pool is at transaction {in_pool}, but {known}: one was changed without the other",
         hint="if state.db or the pool is from a backup or from a copy of the store, restore the other from "
-        "the same. lamella repair refuses the two as well: what state.db calls one device may be another in "
-        "this pool. If another program used the pool, its devices are still in it: see thin_dump. Nothing "
-        "was changed",
+        "the same. Where that cannot be done, 'lamella repair' shows which devices are the same in both, and "
+        "with --yes goes on with these and marks the others as lost. Nothing was changed",
     )
 
 

@@ -53,13 +53,17 @@ class _Row:
 
 def usage(root: Path, catalog: Catalog, devices: DeviceSet) -> list[Usage]:
     """The pool; and the base device, layers, containers and the rest, whose ``space`` adds up to its own."""
+    before = devices.pool.status()
     with devices.pool.metadata_view() as view:
+        after = devices.pool.status()
         metadata = Metadata.open(view.device, snapshot=view.snapshot)
         rows = _rows(catalog, devices, set(metadata.roots))
-        counted = _Counted(metadata, rows)
-        used = metadata.superblock.data_sm_root.nr_allocated
+        counted = _Counted(metadata, rows, after.total_data)
     chunk = devices.pool.chunk_size
-    leaked = used - sum(row.numbers["space"] for row in rows) - counted.shared
+    used = mapped = sum(row.numbers["space"] for row in rows) + counted.shared
+    if before.used_data == after.used_data:  # else somebody writes, and only what is mapped is of one moment
+        used = after.used_data
+    leaked = used - mapped
     pool = Usage("pool", devices.backend.pool_name(root), used * chunk, used * chunk, used * chunk, None)
     found = [pool]
     for row in rows:
@@ -150,9 +154,9 @@ class _Dropping:
 class _Counted:
     """Counts the chunks of all rows, in numbers of chunks."""
 
-    def __init__(self, metadata: Metadata, rows: Sequence[_Row]) -> None:
+    def __init__(self, metadata: Metadata, rows: Sequence[_Row], size: int) -> None:
+        """*size*: chunks of the pool."""
         self._metadata = metadata
-        size = metadata.superblock.data_sm_root.nr_blocks
         self._owner = np.full(size, _FREE, dtype=np.int32)
         """For each chunk the index of the row that has it."""
         self.shared = 0

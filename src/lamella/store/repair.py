@@ -23,6 +23,7 @@ from lamella.store.config import Config
 from lamella.store.lock import Lock
 from lamella.store.metadata_progress import MetadataReading, check_reporting
 from lamella.store.repair_in_place import copy_repaired, repair_in_place
+from lamella.store.repair_match import adopt, describe, match
 from lamella.store.repair_report import Repair, add_losses
 from lamella.store.set_up_state import open_state
 from lamella.thin.tools.check import CheckOptions
@@ -137,6 +138,10 @@ class _Run:
     # -- sound, but with the needs_check flag or with leaks --------------------------------------
 
     def _repair_in_place(self, report: CheckReport, agree: Callable[[Repair], bool]) -> Repair:
+        assert report.superblock is not None
+        mismatch = self._mismatch(report.superblock.transaction_id)
+        if mismatch and self.to is None:
+            return self._adopt(report, report.superblock.transaction_id, mismatch, agree)
         found = self._describe_sound(report)
         if found.verdict == "sound" or self.to is not None or found.refusal or not agree(found):
             return found
@@ -158,6 +163,22 @@ class _Run:
             found.verdict = "needs-check"
         if found.verdict != "sound":
             found.refusal = self._mismatch(fields.transaction_id)
+        return found
+
+    # -- of another moment than state.db ---------------------------------------------------------
+
+    def _adopt(
+        self, report: CheckReport, in_pool: int, mismatch: str, agree: Callable[[Repair], bool]
+    ) -> Repair:
+        found = Repair("mismatch")
+        matched = match(self.state, report.devices)
+        describe(found, self.state, matched, f"the pool is sound, but {mismatch}")
+        if found.refusal or not agree(found):
+            return found
+        log.info("state.db goes on with the pool at transaction %d", in_pool)
+        with State.open(self.place.state, schema) as state:
+            adopt(state, matched, report.devices, in_pool)
+        found.adopted = True
         return found
 
     # -- damaged ---------------------------------------------------------------------------------

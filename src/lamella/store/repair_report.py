@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SHOWN = 10
 """Most problems and devices that are listed one by one."""
 
-Verdict = Literal["sound", "needs-check", "leaks", "damaged"]
+Verdict = Literal["sound", "needs-check", "leaks", "mismatch", "damaged"]
 
 
 @dataclass
@@ -53,6 +53,8 @@ class Repair:
     """What has leaked; None where the reference counts were not compared."""
     given_back: bool = False
     """Whether it was freed."""
+    adopted: bool = False
+    """Whether ``state.db`` goes on with a pool of another moment."""
     damage: dict[str, str] = field(default_factory=dict)
     """What is missing of devices of the store, by their names: what replacing the metadata marks."""
 
@@ -66,8 +68,12 @@ class Repair:
             what = f"space has leaked: {self.leaks}" if self.leaks else "totals of its space are wrong"
             marked = ["Its needs_check flag is also set: a commit failed."] if self.marked else []
             return [f"The pool is sound, but {what}. No data is in danger.", *marked]
-        shown = [f"damaged: {problem}" for problem in _few(self.problems, "problems")]
-        shown.append(f"saved: {self.devices} devices, {self.mappings} mappings")
+        if self.verdict == "mismatch":
+            shown = [f"mismatch: {problem}" for problem in self.problems]
+            shown.append(f"the same in both: {self.devices} devices")
+        else:
+            shown = [f"damaged: {problem}" for problem in _few(self.problems, "problems")]
+            shown.append(f"saved: {self.devices} devices, {self.mappings} mappings")
         shown += [f"lost: {one}" for one in _few(self.lost, "devices")] or ["lost: nothing"]
         shown += self.remarks
         return shown

@@ -4,7 +4,9 @@
 The damaged metadata is only read. The repaired metadata is checked and compared with state.db, and replaces
 the original if you confirm; the original is kept, as pool/metadata.damaged-TIME or as the logical volume
 POOL_metaN. On a sound pool, the needs_check flag is cleared and leaked space is freed if you confirm, in
-place, without changing a device or its mappings.
+place, without changing a device or its mappings. On a pool that is of another moment than state.db, as after
+one of the two was restored from a backup, state.db is changed if you confirm: devices that were created in
+the transaction that it has for them are kept, the others are marked as lost.
 Exit code 0: it is sound, or written to FILE; 6: it is still damaged."""
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 QUESTIONS = {
     "needs-check": "Clear the needs_check flag?",
     "leaks": "Free the leaked space?",
+    "mismatch": "Go on with this pool and this state.db, without what is lost?",
     "damaged": "Replace the metadata with the repaired one?",
 }
 EXAMPLE = """\
@@ -37,7 +40,7 @@ example:
   lamella repair --to /backup/metadata.repaired
 """
 JSON = """\
-verdict     "sound", "needs-check", "leaks" or "damaged"
+verdict     "sound", "needs-check", "leaks", "mismatch" (with state.db) or "damaged"
 problems[]  what the check of the pool's metadata found
 devices     devices in the repaired metadata
 mappings    chunks that these map
@@ -45,6 +48,7 @@ lost[]      what is missing in the repaired metadata, by image and container
 remarks[]   further remarks
 refusal     why it may not replace the damaged metadata; empty if it may
 written     the file of --to; empty without it
+adopted     whether state.db goes on with a pool of another moment
 kept        where the damaged metadata is now; empty if nothing was replaced
 cleared     whether the needs_check flag was cleared
 marked      whether the pool has the needs_check flag
@@ -79,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         wait=args.wait,
         progress=progress(args.quiet),
     )
-    in_order = done.verdict == "sound" or bool(done.kept or done.cleared or done.written)
+    in_order = done.verdict == "sound" or bool(done.kept or done.cleared or done.written or done.adopted)
     # Leaked space is not damage, even if it is not freed.
     in_order = in_order or (done.verdict == "leaks" and not (done.refusal or done.marked))
     if args.json:
@@ -114,13 +118,25 @@ def _print_result(done: Repair, *, asked: bool) -> None:
         print("The needs_check flag was cleared: the pool can be written again.")
     if done.given_back or done.cleared:
         return
-    if done.kept:
+    if done.adopted:
+        print("The store goes on with this pool and this state.db; what is lost is marked.")
+        print("Next, check the whole store: lamella check")
+    elif done.verdict == "mismatch" and not done.refusal:
+        print(
+            "Nothing was changed. Nothing is lost if the pool and state.db are restored from the same backup."
+        )
+        print("To go on without what is lost: lamella repair --yes")
+    elif done.kept:
         print(f"The pool uses the repaired metadata; the original is kept: {done.kept}")
         print("Next, check the whole store: lamella check")
     elif done.written:
         print(f"The repaired metadata was written to {done.written}; the store was not changed.")
     elif done.refusal:
-        print(f"The metadata was not replaced: {done.refusal}.")
+        print(
+            f"Nothing can be repaired: {done.refusal}."
+            if done.verdict == "mismatch"
+            else f"The metadata was not replaced: {done.refusal}."
+        )
         print("Nothing was changed. Restore the pool and state.db from the same backup.")
     elif done.verdict == "needs-check":
         print("Nothing was changed. To clear the flag: lamella repair --yes")
