@@ -16,7 +16,7 @@ from lamella.errors import BusyError, LamellaError
 from lamella.store import Store
 from tests.images.fake_registry import fake_registry
 from tests.support.images import Sample, make_tar, write_oci_layout
-from tests.support.stores import assert_sound, assert_sound_for_real_tools
+from tests.support.stores import KERNEL, assert_sound, assert_sound_for_real_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ READERS = (
     ["ls", "-R", "box:/"], ["cat", "box:/hello"], ["cp", "box:/hello", "-"], ["diff", "box"],
     ["export", "box"], ["save", "sample"], ["check"],
 )  # fmt: skip
+SPACE = ("info", "df", "map", "check")
 BIG = make_tar({f"file{number}": bytes([number]) * 70_000 for number in range(200)})
 
 
@@ -43,6 +44,9 @@ class Interrupting:
 
     def advance(self, amount: int) -> None:
         self._call(f"in {self.what}")
+
+    def waiting(self, what: str) -> None:
+        pass
 
     def done(self) -> None:
         self._call(f"end {self.what}")
@@ -71,7 +75,8 @@ def _outputs(root: Path, capture: pytest.CaptureFixture[bytes]) -> list[bytes]:
         said = capture.readouterr().out
         if command == ["check"]:
             said = b"".join(line for line in said.splitlines(True) if not line.startswith(b"interrupted: "))
-        if command[0] not in ("ps", "images"):  # these say how long ago
+        # These say how long ago. The kernel's engine commits as it goes, which the space shows.
+        if command[0] not in ("ps", "images") and not (KERNEL and command[0] in SPACE):
             found.append(said)
     return found
 
@@ -81,8 +86,9 @@ def _some_outputs(root: Path) -> list[bytes]:
     with Store.open(root, read_only=True) as store:
         out = io.BytesIO()
         store.export("box", out)
+        space = [store.df(), store.info()]
         found: list[object] = [
-            store.images(), store.containers(), store.df(), store.info(), store.diff("box"), store.mismatch,
+            store.images(), store.containers(), *([] if KERNEL else space), store.diff("box"), store.mismatch,
         ]  # fmt: skip
         return [out.getvalue(), *(repr(each).encode() for each in found)]
 
@@ -110,7 +116,7 @@ def test_while_an_image_is_loaded(
     assert whole
     # Until the first layer is there, nothing has changed; then the layer's space has, and no image.
     assert seen[0] == quick
-    assert all(each[:3] == quick[:3] and each[5:] == quick[5:] for each in seen)
+    assert all(each[:3] == quick[:3] and each[-2:] == quick[-2:] for each in seen)
     assert_sound(boxed)
     assert_sound_for_real_tools(boxed, tmp_path)
 
