@@ -11,7 +11,7 @@ import pytest
 
 from lamella.lvm.format.group_reader import read_group
 from tests.lvm.every_section import group_text
-from tests.lvm.oracle import ours
+from tests.lvm.oracle import ours, real
 from tests.lvm.real import agree
 
 if TYPE_CHECKING:
@@ -92,6 +92,21 @@ def test_lvm2_reads_the_group_and_we_write_it_alike(group: Group, tmp_path: Path
     group.put()
     agree(group.lvm, tmp_path)
     assert group.volumes() >= {"tp_tmeta", "quick_cvol", "r1_rimage_0_imeta", "virt_vorigin"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("lvs", "-a", "-o", "lv_name,lv_attr,origin,pool_lv,seg_type"),
+        ("vgs", "-o", "lv_count,snap_count,vg_attr"),
+        ("vgs", "-o", "max_lv,pv_count,vg_all"),
+        ("vgdisplay", "-c"),
+    ],
+    ids=" ".join,
+)
+def test_the_group_is_shown_as_by_lvm2(group: Group, words: tuple[str, ...]) -> None:
+    group.put()
+    assert ours(words, group.lvm.devices) == real(words, group.lvm.devices)
 
 
 @pytest.mark.parametrize("command", ["lvremove", "lvextend", "lvconvert", "swap"])

@@ -177,7 +177,17 @@ class Context:
         return [self.session.read(each) for each in there]
 
     def _accessible(self, found: FoundGroup) -> bool:
-        """Whether this host may use the group. If it does not know its own system ID, it says so."""
+        """Whether this host may use the group; says so of clustered ones, and if it has no system ID."""
+        group = found.group
+        if group.clustered:
+            if group.uuid not in self._refused:
+                from lamella.lvm.session.session import CLUSTERED_HINT
+
+                self._refused.add(group.uuid)
+                self.console.warn(f"Skipping clustered VG {group.name}.\n{CLUSTERED_HINT}")
+            return False
+        if group.shared and not self.args.has("shared"):
+            return False
         if self.args.has("foreign") or not self.session.is_foreign(found.group):
             return True
         if not self.environment.system_id and found.group.uuid not in self._refused:

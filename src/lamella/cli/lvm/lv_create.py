@@ -161,7 +161,7 @@ def _pool(context: Context, found: FoundGroup, asked: LvRequested, shared: _Shar
         activate=own and _activating(context),
     )
     if approximate and context.args.extents().of in ("FREE", "PVS"):
-        extents = pool_options.leave_room(found, extents, request)
+        extents = pool_options.leave_room(context, found, extents, request)
     limit = group.free_extents() if approximate else None
     extents = stripe_boundary(
         extents, request.stripes, group.extent_size, say=context.console.print, limit=limit

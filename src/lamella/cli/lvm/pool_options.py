@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lamella.block.device import SECTOR
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.lv_options import policy
+from lamella.errors import LamellaError
 from lamella.lvm.operations.sizes import to_extents
 from lamella.lvm.operations.thin_sizes import MAX_CHUNK, MIN_CHUNK
 from lamella.lvm.report.units import human
@@ -83,9 +84,17 @@ def pool_request(
     )
 
 
-def leave_room(found: FoundGroup, extents: int, request: PoolRequest) -> int:
-    """Extents for data where all free space is asked for: what metadata and its spare leave."""
-    taken = 2 * request.sizes(found.group, extents, lambda notice: None).metadata_extents
+def leave_room(context: Context, found: FoundGroup, extents: int, request: PoolRequest) -> int:
+    """Extents for data where all free space is asked for: what metadata and its spare leave.
+
+    What there is to say about the sizes is said when the pool is made, or with the error here.
+    """
+    said: list[Notice] = []
+    try:
+        taken = 2 * request.sizes(found.group, extents, said.append).metadata_extents
+    except LamellaError:
+        context.console.notices(said)
+        raise
     if extents <= taken:
         raise Failed("Not enough space for thin pool creation.")
     return extents - taken

@@ -106,8 +106,10 @@ def _full(context: Context, sizes: Sizes, view: GroupView, pv: PhysicalVolume) -
         free = used = count = 0
     else:
         whole = pv.pe_count * group.extent_size
-        unusable = pv.size - whole if pv.size > whole + pv.pe_start * SECTOR else 0
-        say(f"PV Size               {sizes.show(pv.size)} / not usable {sizes.show(unusable)}")
+        needed = whole + pv.pe_start * SECTOR
+        # After pvresize, the recorded size may lack what is before the first extent.
+        size, unusable = (pv.size, pv.size - whole) if pv.size > needed else (needed, needed - pv.size)
+        say(f"PV Size               {sizes.show(size)} / not usable {sizes.show(unusable)}")
         free, used, count = _free(view, pv), view.used.get(pv.uuid, 0), pv.pe_count
         full = "yes (but full)" if not free else "yes "
         say(f"Allocatable           {full if pv.allocatable else 'NO'}")

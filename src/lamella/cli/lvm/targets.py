@@ -77,8 +77,10 @@ def _usable_group(context: Context, name: str, *, exported_ok: bool = False) -> 
     except LamellaError as error:
         context.console.fail(f"{error.message}\nCannot process volume group {name}")
         return None
-    if context.session.is_foreign(found.group) and not context.args.has("foreign"):
-        context.console.fail(context.environment.foreign_group(found.group))
+    try:
+        context.session.check_owner(found, foreign_ok=context.args.has("foreign"))
+    except LamellaError as error:
+        context.console.fail_with(error)
         return None
     if not exported_ok and _exported(context, found):
         return None
@@ -174,9 +176,18 @@ def volumes_of(context: Context, chosen: ChosenGroup, *, hidden: bool = False) -
 
 
 def in_foreign_group(context: Context, disk: Disk) -> bool:
-    """Whether the disk belongs to a group of another host; then reports that it cannot be used."""
+    """Whether the disk belongs to a group of other hosts; then reports that it cannot be used."""
     found = context.session.scan.group_of(disk)
-    if found is None or context.args.has("foreign") or not context.session.is_foreign(found.group):
+    if found is None:
+        return False
+    name = found.group.name
+    if found.group.clustered:
+        context.console.failures += 1  # that the group is skipped is said when the groups are read
+        return True
+    if found.group.shared and not context.args.has("shared"):
+        context.console.fail(f"Cannot use PV {disk.path} in shared VG {name}.")
+        return True
+    if context.args.has("foreign") or not context.session.is_foreign(found.group):
         return False
     context.console.fail(
         f"{context.environment.foreign_group(found.group)}\n"

@@ -109,7 +109,7 @@ class Dump:
         say(f"pv_header_extension at {start + place}")
         say(f"pv_header_extension.version {version}")
         say(f"pv_header_extension.flags {flags}")
-        boot = _Locations("pv_header_extension", "location of bootloader area")
+        boot = _Locations("pv_header_extension", "bootloader area")
         boot.show(block, place + label.EXTENSION.size, start, say)
 
     # -- metadata areas --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from lamella.lvm.format.model import LogicalVolume
+from lamella.lvm.format.section_values import writable_words
 from lamella.lvm.format.segments import Area, StripedSegment
 
 if TYPE_CHECKING:
@@ -73,8 +74,7 @@ def build(found: list[Plain], pvs: dict[str, PhysicalVolume]) -> dict[str, Logic
         lvs[name] = LogicalVolume(
             name,
             uuid,
-            words(status),
-            words(flags),
+            *writable_words(words(status), words(flags)),
             words(tags),
             int(seconds) if seconds else 0,
             host or "",

@@ -27,6 +27,7 @@ from lamella.lvm.format.section_values import (
     strings_value,
     text_value,
     uuid_value,
+    writable_words,
 )
 from lamella.lvm.format.segments import Area, Segment, StripedSegment, ThinPoolSegment, ThinSegment, merged
 from lamella.lvm.format.text import parse
@@ -124,13 +125,14 @@ def _group(root: Section, plain: list[Plain] | None = None) -> VolumeGroup | Non
     if "status" not in body:
         raise CorruptError(f"Couldn't find status flags for volume group {name}.")
     lvs_body = section(body, "logical_volumes")
+    status, flags = writable_words(strings_value(body, "status"), strings_value(body, "flags"))
     group = VolumeGroup(
         name=name,
         uuid=uuid_value(body, f"Couldn't read uuid for volume group {name}."),
         seqno=number_value(body, "seqno", None, f"Couldn't read 'seqno' for volume group {name}."),
         format=text_value(body, "format", "lvm2"),
-        status=strings_value(body, "status"),
-        flags=strings_value(body, "flags"),
+        status=status,
+        flags=flags,
         tags=strings_value(body, "tags"),
         system_id=text_value(body, "system_id"),
         lock_type=text_value(body, "lock_type"),
@@ -207,11 +209,15 @@ def _lv(name: str, body: Section, pvs: dict[str, PhysicalVolume]) -> LogicalVolu
     if not is_valid_name(name):
         raise CorruptError(f"Invalid logical volume name {name!r}.")
     read_ahead = body.get("read_ahead")
+    status, flags = writable_words(
+        strings_value(body, "status", f"Couldn't read status flags for logical volume {name}."),
+        strings_value(body, "flags"),
+    )
     lv = LogicalVolume(
         name=name,
         uuid=uuid_value(body, f"Couldn't read uuid for logical volume {name}."),
-        status=strings_value(body, "status", f"Couldn't read status flags for logical volume {name}."),
-        flags=strings_value(body, "flags"),
+        status=status,
+        flags=flags,
         tags=strings_value(body, "tags"),
         creation_time=number_value(body, "creation_time", 0),
         creation_host=text_value(body, "creation_host"),

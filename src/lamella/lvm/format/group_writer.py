@@ -95,7 +95,7 @@ def _header(out: Compact, header: Header) -> None:
 def _group(out: Compact, group: VolumeGroup) -> None:
     for number, pv in enumerate(group.pvs):
         pv.name = f"pv{number}"
-    locked = WRITE_LOCKED in group.flags
+    locked = group.write_locked
     out.open(f"{group.name} {{")
     out.line(f"id = {quote(group.uuid)}")
     out.line(f"seqno = {group.seqno}")

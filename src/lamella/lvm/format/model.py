@@ -71,7 +71,7 @@ class LogicalVolume:
 
     @property
     def writable(self) -> bool:
-        return WRITE in self.status or WRITE_LOCKED in self.status
+        return WRITE in self.status
 
     @property
     def kind(self) -> str:
@@ -136,6 +136,13 @@ class VolumeGroup:
     @property
     def clustered(self) -> bool:
         return CLUSTERED in self.status
+
+    @property
+    def write_locked(self) -> bool:
+        """Whether the text says WRITE_LOCKED in place of WRITE, which programs that do not know of system IDs
+        and lock types take for read-only. Authority: lib/format_text/export.c.
+        """
+        return bool(self.system_id) or self.lock_type not in ("", "none")
 
     @property
     def shared(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lamella.errors import CorruptError
 from lamella.lvm.format.ids import is_uuid
-from lamella.lvm.format.model import POLICIES
+from lamella.lvm.format.model import POLICIES, WRITE, WRITE_LOCKED
 
 if TYPE_CHECKING:
     from lamella.lvm.format.text import Section
@@ -63,6 +63,14 @@ def strings_value(body: Section, key: str, problem: str | None = None) -> list[s
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise CorruptError(problem or f"Found an item that is not a string in '{key}'.")
     return [str(item) for item in value]
+
+
+def writable_words(status: list[str], flags: list[str]) -> tuple[list[str], list[str]]:
+    """The two lists with WRITE for WRITE_LOCKED, which LVM2 takes for the same (lib/format_text/flags.c)."""
+    if WRITE_LOCKED not in flags and WRITE_LOCKED not in status:
+        return status, flags
+    status = [word for word in status if word not in (WRITE, WRITE_LOCKED)] + [WRITE]
+    return status, [word for word in flags if word != WRITE_LOCKED]
 
 
 def policy_value(body: Section, default: str) -> str:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from lamella.lvm.format.segments import ThinPoolSegment
     from lamella.lvm.report.view import GroupView, KernelState
 
+CACHE_VOLUME = "CACHE_VOL"
+"""The flag of a volume that is both data and metadata of a cache."""
 POOL_KINDS = ("thin-pool", "cache-pool", "vdo-pool")
 
 
@@ -124,7 +126,7 @@ def attributes(view: GroupView, lv: LogicalVolume) -> str:
     else:
         active = _state_letter(view, lv, state)
         opened = "o" if state.open else "-"
-    writable = "w" if lv.writable else "r"
+    writable = "-" if "PVMOVE" in lv.status else "w" if lv.writable else "r"
     if state is not None and state.read_only and lv.writable:
         writable = "R"
     return (
@@ -199,10 +201,16 @@ def _volume_letter(view: GroupView, lv: LogicalVolume) -> str:
         letter = "t"
     elif user_kind == "thin-pool" and role == "pool":
         letter = "T"
-    elif kind in ("cache", "cache-pool", "writecache") or (user_kind == "cache-pool" and role == "data"):
+    elif (
+        kind in ("cache", "cache-pool", "writecache")
+        or (user_kind == "cache-pool" and role == "data")
+        or CACHE_VOLUME in lv.flags
+    ):
         letter = "C"
-    elif role in ("metadata", "metadata_area") or is_spare(lv):
+    elif role in ("metadata", "metadata_area", "meta_dev") or is_spare(lv):
         letter = "e"
+    elif kind == "integrity":
+        letter = "g"
     elif user_kind.startswith("raid") or user_kind == "mirror":
         letter = "l" if role == "mirror_log" else "i" if view.kernel(lv) is not None else "I"
     elif kind.startswith("raid"):
@@ -223,6 +231,8 @@ def _volume_letter(view: GroupView, lv: LogicalVolume) -> str:
         letter = "S" if "merging_store" in view.snapshot_stores[lv.name][1].extra else "s"
     elif "CONVERTING" in lv.status:
         letter = "c"
+    elif kind in ("error", "zero"):
+        letter = "v"
     return letter
 
 
@@ -237,7 +247,8 @@ def _target_letter(view: GroupView, lv: LogicalVolume) -> str:
     user_kind, _role = part_kind(view, lv)
     if kind in ("thin", "thin-pool"):
         return "t"
-    if kind in ("cache", "cache-pool", "writecache") or is_cache_origin(view, lv):
+    cached = kind in ("cache", "cache-pool", "writecache") or CACHE_VOLUME in lv.flags
+    if cached or is_cache_origin(view, lv):
         return "C"
     if kind.startswith("raid") or user_kind.startswith("raid"):
         return "r"
@@ -245,11 +256,7 @@ def _target_letter(view: GroupView, lv: LogicalVolume) -> str:
         return "m"
     if lv.name in view.snapshot_origins or lv.name in view.snapshot_stores:
         return "s"
-    if kind in ("error", "zero"):
-        return "v"
-    if kind in ("vdo", "vdo-pool"):
-        return "d"
-    return "-"
+    return "v" if kind in ("error", "zero", "vdo") else "-"
 
 
 def _zeroes(view: GroupView, lv: LogicalVolume) -> bool:

@@ -61,7 +61,7 @@ def _first(lv: LogicalVolume, key: str, *kinds: str) -> str:
 
 
 def _origin_name(view: GroupView, lv: LogicalVolume) -> str:
-    return view.origin_of(lv) or _first(lv, "origin", "cache", "writecache")
+    return view.origin_of(lv) or _first(lv, "origin", "cache", "writecache", "integrity")
 
 
 def _data_name(view: GroupView, lv: LogicalVolume) -> str:

@@ -73,7 +73,7 @@ VALUES: dict[str, Callable[[Row], Any]] = {
     "vg_free": of_group(lambda view: _free_extents(view) * view.group.extent_size, 0),
     "vg_sysid": of_group(lambda view: view.group.system_id, ""),
     "vg_systemid": of_group(lambda view: view.group.system_id, ""),
-    "vg_lock_type": of_group(lambda view: view.group.lock_type, ""),
+    "vg_lock_type": of_group(lambda view: view.group.lock_type.replace("none", ""), ""),
     "vg_lock_args": of_group(lambda view: view.group.lock_args, ""),
     "vg_extent_size": of_group(lambda view: view.group.extent_size, 0),
     "vg_extent_count": of_group(lambda view: view.group.extents, 0),

@@ -13,7 +13,7 @@ from lamella.lvm.disks.hints import invalidated
 from lamella.lvm.disks.kernel_active import refuse_active
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.scan import FoundGroup, Scan, same_file, scan
-from lamella.lvm.format.model import WRITE, WRITE_LOCKED
+from lamella.lvm.format.model import WRITE
 from lamella.lvm.format.segments import is_known_type
 from lamella.lvm.session.backup import archive_text, backup_after, remove_backup, text_before
 from lamella.lvm.session.commit import commit_group, forget_group
@@ -37,6 +37,10 @@ class ForeignGroupError(ReadOnlyError):
 
 class SameNameError(UsageError):
     """Several groups have the name that was given."""
+
+
+CLUSTERED_HINT = "See lvmlockd(8) for changing a clvm/clustered VG to a shared VG."
+"""What LVM2 says after any message about a clustered group."""
 
 
 class Session(Closing):
@@ -253,8 +257,8 @@ class Session(Closing):
             yield found
             self._back_up()
 
-    def check_access(self, found: FoundGroup, *, exported_ok: bool = False) -> None:
-        """Raise LVM2's error if the group is foreign, managed by lvmlockd, or exported."""
+    def check_owner(self, found: FoundGroup, *, foreign_ok: bool = False) -> None:
+        """Raise LVM2's error if the group is another host's, or managed on several by lvmlockd or clvmd."""
         group = found.group
         if group.shared:
             raise UnsupportedError(
@@ -262,13 +266,16 @@ class Session(Closing):
                 hint="use LVM2 with lvmlockd on a host of its cluster",
             )
         if group.clustered:
-            raise UnsupportedError(
-                f"Cannot access clustered volume group {group.name}", hint="vgchange -cn with LVM2 first"
-            )
-        if self.is_foreign(group):
+            raise UnsupportedError(f"Cannot access clustered VG {group.name}.", hint=CLUSTERED_HINT)
+        if self.is_foreign(group) and not foreign_ok:
             raise ForeignGroupError(
                 self.environment.foreign_group(group), hint="only the host that owns the group may change it"
             )
+
+    def check_access(self, found: FoundGroup, *, exported_ok: bool = False) -> None:
+        """Raise LVM2's error if the group is foreign, managed by lvmlockd, or exported."""
+        self.check_owner(found)
+        group = found.group
         if group.exported and not exported_ok:
             raise ReadOnlyError(EXPORTED.format(name=group.name), hint="vgimport it first")
 
@@ -276,7 +283,7 @@ class Session(Closing):
         self, found: FoundGroup, missing_ok: bool, read_only_ok: bool, unknown_ok: bool
     ) -> None:
         group = found.group
-        if not read_only_ok and WRITE not in group.status and WRITE_LOCKED not in group.flags:
+        if not read_only_ok and WRITE not in group.status:
             raise ReadOnlyError(f"Volume group {group.name} is read-only.", hint="it lacks the WRITE flag")
         if found.partial and not missing_ok:
             raise CorruptError(
