@@ -174,7 +174,9 @@ def open_or_set_up(args: argparse.Namespace, storage_options: Sequence[str] = ()
 
 def short_id(identity: str) -> str:
     """The twelve characters of an ID that people type."""
-    return identity.removeprefix("sha256:")[:12]
+    from lamella.store.names import bare_id
+
+    return bare_id(identity)[:12]
 
 
 def split_reference(name: str) -> tuple[str, str]:

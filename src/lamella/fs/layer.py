@@ -10,19 +10,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from lamella.errors import BadInputError
-from lamella.fs.entry import show
+from lamella.fs.entry import Kind, show
 from lamella.fs.tar.read import read_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-    from lamella.fs.entry import Entry, Kind
+    from lamella.fs.entry import Entry
     from lamella.fs.tar.source import Read, ReadInto, Recorder
 
 WHITEOUT: Final = b".wh."
 META: Final = b".wh..wh."
 OPAQUE: Final = b".wh..wh..opq"
+_LINKS: Final = b".wh..wh.plnk/"
+"""Where aufs keeps files of several names, which are hard links into it (moby, ``pkg/archive/diff.go``)."""
 _REPORT_EVERY: Final = 1 << 20
 
 
@@ -115,12 +117,16 @@ def _apply(
 ) -> int:
     entries = 0
     unreported = 0
+    links = False
     put = tree.put
     for entry, payload in read_tar(stream, recorder=recorder, name=name):
         entries += 1
         path = entry.path
         if WHITEOUT in path and _is_bookkeeping(path):
-            pass
+            if path.startswith(_LINKS) and entry.kind is Kind.FILE:
+                # aufs kept what has several names here; it goes when the names are made.
+                put(entry, payload)
+                links = True
         elif WHITEOUT in path and path.rpartition(b"/")[2].startswith(WHITEOUT):
             _white_out(tree, path, name)
         else:
@@ -131,6 +137,8 @@ def _apply(
         if progress is not None and unreported >= _REPORT_EVERY:
             progress(unreported)
             unreported = 0
+    if links:
+        tree.remove(_LINKS.rstrip(b"/"), recursive=True)
     if progress is not None:
         progress(unreported)
     return entries

@@ -127,11 +127,17 @@ def _layer(index: TarIndex, name: str, diff_id: str) -> LayerBlob:
 
 
 def parse_tags(tags: Iterable[str], what: str) -> list[Reference]:
-    """References in an archive; a bad one is the archive's fault."""
+    """References in an archive; a bad one is the archive's fault.
+
+    One with a digest is left out: only a registry can say what it has under a digest, and Docker takes no
+    such name from an archive either (moby, ``image/tarexport/load.go``).
+    """
     found: dict[Reference, None] = {}
     for tag in tags:
         try:
-            found[Reference.parse(tag)] = None
+            reference = Reference.parse(tag)
         except UsageError as error:
             raise BadInputError(f"{what}: {error.message}") from error
+        if not reference.digest:
+            found[reference] = None
     return list(found)

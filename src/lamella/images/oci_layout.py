@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from lamella.errors import BadInputError, UnsupportedError, UsageError
+from lamella.errors import BadInputError, UnsupportedError
 from lamella.images.content import PathPiece, Piece, read_whole
+from lamella.images.docker_archive import parse_tags
 from lamella.images.manifest import (
     NAME_ANNOTATION,
     OCI_INDEX,
@@ -21,13 +22,13 @@ from lamella.images.manifest import (
     NotAnImageError,
     parse_manifest,
 )
-from lamella.images.reference import Reference
 from lamella.images.resolve import Known, Resolver
 from lamella.images.strict_json import MANIFEST_LIMIT, Document
 
 if TYPE_CHECKING:
     from lamella.images.image_source import LayerBlob, SourceImage
     from lamella.images.platform import Platform
+    from lamella.images.reference import Reference
 
 
 class Content(Protocol):
@@ -142,7 +143,4 @@ def _naming(name: str, what: str) -> tuple[list[Reference], str]:
         return [], ""
     if not any(sign in name for sign in "/:@"):
         return [], name
-    try:
-        return [Reference.parse(name)], ""
-    except UsageError as error:
-        raise BadInputError(f"{what}: {error.message}") from error
+    return parse_tags([name], what), ""

@@ -11,7 +11,7 @@ from lamella.driver.state import BASE
 from lamella.errors import NotFoundError, UsageError
 from lamella.images.reference import Reference
 from lamella.store.arguments import text
-from lamella.store.names import is_hexadecimal, match_id
+from lamella.store.names import bare_id, is_hexadecimal, match_id
 
 if TYPE_CHECKING:
     from lamella.driver.state import State
@@ -149,8 +149,7 @@ class Catalog:
         """
         text(name, "an image's name")
         ids = [row["id"] for row in self._state.rows("SELECT id FROM images")]
-        whole = f"sha256:{name.removeprefix('sha256:')}"
-        wanted = whole if whole in ids else None
+        wanted = next((one for one in ids if name in (one, bare_id(one))), None)
         refusal: UsageError | None = None
         if wanted is None:
             try:
@@ -165,7 +164,7 @@ class Catalog:
             wanted = match_id(name, ids, "image")
         if wanted is None:
             shown = name
-            if not is_hexadecimal(name.removeprefix("sha256:")):
+            if not is_hexadecimal(bare_id(name)):
                 if refusal is not None:
                     raise refusal
                 shown = str(Reference.parse(name))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lamella.driver.state import BASE
 from lamella.errors import CorruptError
+from lamella.store.names import bare_id
 
 if TYPE_CHECKING:
     from lamella.driver.open_devices import OpenDevices
@@ -36,7 +37,7 @@ def users_of(catalog: Catalog) -> dict[str, list[str]]:
 def shown_name(catalog: Catalog, image: Image) -> str:
     """The image's first name, or the beginning of its id."""
     references = catalog.references(image.id)
-    return str(references[0]) if references else image.id.removeprefix("sha256:")[:12]
+    return str(references[0]) if references else bare_id(image.id)[:12]
 
 
 def findings(catalog: Catalog, devices: OpenDevices) -> tuple[list[str], list[str]]:

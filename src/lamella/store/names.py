@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-_ID = re.compile(r"[0-9a-f]{1,64}")
+_ID = re.compile(r"[0-9a-f]{1,128}")
+_ALGORITHM = re.compile(r"[a-z0-9]+:")
 
 _ADJECTIVES = """
     agile amber ample bold brave bright brisk calm candid clear clever cosy crisp daring deft eager early
@@ -73,17 +74,27 @@ def is_hexadecimal(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def bare_id(identity: str) -> str:
+    """An image's id, or a digest, without its algorithm: the hexadecimal digits; a container's as it is."""
+    found = _ALGORITHM.match(identity)
+    return identity[found.end() :] if found else identity
+
+
+def begins_with(identity: str, prefix: str) -> bool:
+    """Whether *prefix* is the beginning of an id, with its algorithm or without."""
+    return (identity if _ALGORITHM.match(prefix) else bare_id(identity)).startswith(prefix)
+
+
 def match_id(prefix: str, ids: Iterable[str], kind: str) -> str | None:
-    """The one id among *ids* that begins with *prefix* (``sha256:`` is optional), or None.
+    """The one id among *ids* that begins with *prefix* (the algorithm is optional), or None.
 
     Raises :class:`AmbiguousNameError` where several do. *kind* is for the message: "container", "image".
     """
-    bare = prefix.removeprefix("sha256:")
-    if not is_hexadecimal(bare):
+    if not is_hexadecimal(bare_id(prefix)):
         return None
-    found = [one for one in ids if one.removeprefix("sha256:").startswith(bare)]
+    found = [one for one in ids if begins_with(one, prefix)]
     if len(found) > 1:
-        shown = ", ".join(one.removeprefix("sha256:")[:12] for one in found[:3])
+        shown = ", ".join(bare_id(one)[:12] for one in found[:3])
         raise AmbiguousNameError(
             f"multiple {kind} IDs found with provided prefix: {prefix}",
             hint=f"give more of the ID: it could be {shown}{', ...' if len(found) > 3 else ''}",

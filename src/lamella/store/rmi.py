@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lamella.errors import BusyError
 from lamella.images.reference import Reference
 from lamella.store.catalog import stored_name
+from lamella.store.names import bare_id, begins_with
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ class Removal:
         image = catalog.find_image(name)
         left = catalog.references(image.id)
         users = catalog.containers_of(image.id)
-        if not image.id.removeprefix("sha256:").startswith(name.removeprefix("sha256:")):
+        if not begins_with(image.id, name):
             if not force and users and _is_single(left):
                 raise _name_in_use(name, image, users[0])
             left = self._untag_one(Reference.parse(name), left)
@@ -81,7 +82,7 @@ def _is_single(references: Sequence[Reference]) -> bool:
 
 
 def _short(identity: str) -> str:
-    return identity.removeprefix("sha256:")[:12]
+    return bare_id(identity)[:12]
 
 
 def _name_in_use(name: str, image: Image, user: Container) -> BusyError:

@@ -38,17 +38,15 @@ def save(
         raise UsageError(f"unknown archive format {format!r}", hint=f"known: {', '.join(FORMATS)}")
     if not names:
         raise UsageError("no image was given", hint="name one or more: lamella save IMAGE")
-    wanted: dict[str, tuple[Image, list[Reference]]] = {}
+    wanted: dict[str, tuple[Image, dict[Reference, None]]] = {}
     for name in names:
-        image = catalog.find_image(name)
-        _, references = wanted.setdefault(image.id, (image, []))
-        given = _reference(catalog, image, name)
-        if given is not None and given not in references:
-            references.append(given)
+        for image, given in images_named(catalog, name):
+            _, references = wanted.setdefault(image.id, (image, {}))
+            references |= dict.fromkeys(given)
     chains = {image.id: catalog.chain(image.top) for image, _ in wanted.values()}
     images = [
         OutImage(
-            references,
+            list(references),
             image.config,
             [
                 OutLayer(layer.diff_id, layer.tar_size, partial(_pack, layers, layer, progress))
@@ -62,6 +60,32 @@ def save(
         write_docker_archive(images, target)
     else:
         write_oci_layout(images, target, format == "oci-archive")
+
+
+def images_named(catalog: Catalog, name: str) -> list[tuple[Image, list[Reference]]]:
+    """The images that *name* stands for, each with the names that go into the archive.
+
+    A repository without a tag means all its tags (the manual of ``docker image save``), an id no name.
+    """
+    try:
+        reference = Reference.parse(name, default_tag=False)
+    except UsageError:
+        reference = None
+    if reference is not None and not reference.tag and not reference.digest:
+        found = [
+            (image, tags)
+            for image in catalog.images()
+            if (tags := [each for each in catalog.references(image.id) if _is_tag_of(each, reference)])
+        ]
+        if found:
+            return found
+    image = catalog.find_image(name)
+    given = _reference(catalog, image, name)
+    return [(image, [given] if given is not None else [])]
+
+
+def _is_tag_of(each: Reference, repository: Reference) -> bool:
+    return bool(each.tag) and not each.digest and each.name == repository.name
 
 
 def _reference(catalog: Catalog, image: Image, name: str) -> Reference | None:

@@ -16,7 +16,7 @@ from lamella.progress import QUIET
 from lamella.store import arguments
 from lamella.store.catalog import Container
 from lamella.store.damaged import require_whole, require_whole_container, require_whole_layers
-from lamella.store.names import AmbiguousNameError
+from lamella.store.names import AmbiguousNameError, bare_id
 from lamella.store.opening import Opened, remove_kernel_devices
 from lamella.store.root import Root, default_root
 
@@ -322,22 +322,29 @@ class Store(Closing):
         """Unpack the images of a docker-archive, oci-archive or OCI layout; None reads standard input.
 
         Instead of a path it takes what :meth:`open_archive` returned; the caller closes that.
+        The ``references`` of what is returned are the archive's, not all that the store has for the image.
         Every digest is verified before anything is visible; an error undoes everything. Raises
         :class:`lamella.errors.BadInputError`, :class:`lamella.errors.NoSpaceError` and others.
         """
         from lamella.images.image_source import ImageSource
-        from lamella.store.images import summary
 
         self._writable()
         if path is not None and not isinstance(path, ImageSource):
             arguments.place(path, "the archive")
         with self._opened.beside_readers():
             if isinstance(path, ImageSource):
-                loaded = self._loader.load(path, progress)
-            else:
-                with self.open_archive(path, root=self.root, platform=platform, progress=progress) as source:
-                    loaded = self._loader.load(source, progress)
-        return [summary(self._catalog, image) for image in loaded]
+                return self._load(path, progress)
+            with self.open_archive(path, root=self.root, platform=platform, progress=progress) as source:
+                return self._load(source, progress)
+
+    def _load(self, source: ImageSource, progress: Progress) -> list[ImageSummary]:
+        from lamella.store.images import summary
+
+        loaded = self._loader.load(source, progress)
+        return [
+            replace(summary(self._catalog, image), references=[str(name) for name in offered.references])
+            for offered, image in zip(source.images(), loaded, strict=True)
+        ]
 
     @classmethod
     def open_archive(
@@ -402,7 +409,8 @@ class Store(Closing):
         finally:
             with suppress(OSError):  # an interrupted pull has left something to go on with
                 folder.rmdir()
-        return summary(self._catalog, loaded[0], digest=source.digest)
+        names = [str(name) for name in source.images()[0].references if not name.digest]
+        return replace(summary(self._catalog, loaded[0], digest=source.digest), references=names)
 
     def save(
         self,
@@ -416,12 +424,12 @@ class Store(Closing):
 
         *format* is "docker-archive", "oci-archive" or "oci-dir".
         """
-        from lamella.store.save import save
+        from lamella.store.save import images_named, save
 
         arguments.place_or_stream(out, "the output", "write")
         for name in arguments.texts(names, "the list of images"):
-            image = self._catalog.find_image(name)
-            require_whole_layers(self._catalog, self.devices, image, "cannot save", name)
+            for image, _ in images_named(self._catalog, name):
+                require_whole_layers(self._catalog, self.devices, image, "cannot save", name)
         save(self._catalog, self._layers, names, out, format, progress)
 
     def tag(self, source: str, target: str) -> None:
@@ -590,7 +598,7 @@ class Store(Closing):
             self.devices,
             self._tree_device(name),
             name=name,
-            identity=thing.id.removeprefix("sha256:"),
+            identity=bare_id(thing.id),
             folder=folder,
             image=not isinstance(thing, Container),
             read_only=read_only,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.driver.stack_node import Node
 from lamella.driver.state import BASE
+from lamella.store.names import bare_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,13 +41,13 @@ def _thin_devices(catalog: Catalog, devices: DeviceSet) -> list[Node]:
     names: dict[str | None, list[str]] = {}
     for image in catalog.images():
         shown = [str(reference) for reference in catalog.references(image.id) if reference.tag]
-        names.setdefault(image.top, []).extend(shown or [image.id.removeprefix("sha256:")[:12]])
+        names.setdefault(image.top, []).extend(shown or [bare_id(image.id)[:12]])
     base = node("base", ", ".join([BASE, *names.get(None, ())]), known[BASE])
     layers: dict[str | None, Node] = {None: base}
     found = catalog.layers()
     for layer in found:
         images = names.get(layer.chain_id, [])
-        short = layer.diff_id.removeprefix("sha256:")[:12]
+        short = bare_id(layer.diff_id)[:12]
         layers[layer.chain_id] = node(
             "image" if images else "layer", ", ".join(images) or short, known[layer.device]
         )

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _row(args: argparse.Namespace, container: ContainerSummary) -> dict[str, Any]:
-    plain_id = container.image.startswith("sha256:") and not args.no_trunc
+    plain_id = container.image == container.image_id and not args.no_trunc
     command = shortened(args, " ".join(container.command), COMMAND_WIDTH)
     return {
         "ID": shown_id(args, container.id),

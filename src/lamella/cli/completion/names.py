@@ -50,7 +50,7 @@ def _ids(identities: Iterator[str], prefix: str) -> Iterator[str]:
     if not prefix:
         return
     for identity in identities:
-        bare = identity.removeprefix("sha256:")
+        bare = identity.rpartition(":")[2]
         if bare.startswith(prefix):
             yield bare[: max(ID_LENGTH, len(prefix))]
 
