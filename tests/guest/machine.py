@@ -62,10 +62,10 @@ class Disk:
             file.truncate(size)
         self.device = run("losetup", "--find", "--show", path).strip()
 
-    def lvm(self, command: str, *arguments: object) -> str:
-        """Run a command of the real LVM2."""
-        config = (
-            f'devices {{ filter=[ "a|^{self.device}$|", "r|.*|" ] use_devicesfile=0 }} '
+    def lvm(self, command: str, *arguments: object, config: str = "") -> str:
+        """Run a command of the real LVM2, with more *config* if given."""
+        config += (
+            f' devices {{ filter=[ "a|^{self.device}$|", "r|.*|" ] use_devicesfile=0 }} '
             "activation { monitoring=0 } backup { backup=0 archive=0 }"
         )
         return run(command, "--config", config, *arguments)

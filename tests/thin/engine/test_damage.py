@@ -12,6 +12,7 @@ import pytest
 from lamella.block import MemoryDevice
 from lamella.errors import CorruptError, LamellaError
 from lamella.thin.engine.pool import Pool, PoolOptions
+from lamella.thin.format import superblock
 from lamella.thin.format.checksum import BITMAP_XOR, INDEX_XOR, NODE_XOR, SUPERBLOCK_XOR, block_checksum, seal
 from lamella.thin.metadata.reader import Metadata
 from lamella.thin.tools.restore import restore_xml
@@ -118,6 +119,14 @@ def test_a_mapping_past_the_data_device_is_named() -> None:
         pytest.raises(CorruptError, match="refers to data block 5000, but there are only 1024"),
     ):
         list(volume.mapped_ranges())
+
+
+def test_damage_met_while_a_grown_device_is_taken_note_of() -> None:
+    image = bytearray(make())
+    root = superblock.decode(bytes(image[:4096])).data_sm_root.bitmap_root
+    image[root * 4096 + 100] ^= 1
+    with pytest.raises(CorruptError, match=f"block {root} is a corrupt B-tree node"):
+        Pool.open(MemoryDevice(content=bytes(image)), NowhereDevice(1 << 31))
 
 
 def test_a_tree_cannot_lead_to_one_node_twice() -> None:

@@ -635,3 +635,15 @@ def test_the_real_tools_take_repaired_metadata(tool: Callable[[str], str], tmp_p
     assert plain(theirs) == dumped(repaired)
     with FileDevice(path, read_only=True) as device:
         assert block_checksum(device.read(0, BLOCK_SIZE), SUPERBLOCK_XOR)
+
+
+def test_an_id_that_no_kernel_takes_is_told_and_left_out() -> None:
+    """``MAX_DEV_ID`` of the kernel's dm-thin.c is 2^24 - 1; thin_restore refuses more as well."""
+    image = bytearray(_make(xml({1: [(0, 0, 9, 1)], 5: [(0, 50, 9, 1)]})))
+    fields = superblock.decode(bytes(image))
+    for root in (fields.details_root, fields.mapping_root):
+        change(image, root, [(40, (1 << 24).to_bytes(8, "little"))])
+    assert "its id is more than 16777215" in str(check(MemoryDevice(content=bytes(image))).problems)
+    repaired, report = _repair(bytes(image))
+    assert list(_mappings(dumped(repaired))) == [1]
+    assert "thin device 16777216: its id is more than 16777215" in "\n".join(map(str, report.problems.found))

@@ -122,7 +122,8 @@ class Pool(PoolCore):
             )
         pool = cls(live, data, options or PoolOptions(), read_only=read_only)
         if pool.mode is not PoolMode.READ_ONLY:
-            pool._adopt_sizes()
+            with pool.lock:
+                pool._adopt_sizes()
         return pool
 
     def close(self) -> None:

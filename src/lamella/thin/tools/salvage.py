@@ -21,6 +21,7 @@ from lamella import logs
 from lamella.errors import CorruptError, UnsupportedError, UsageError
 from lamella.thin.format import superblock as superblock_format
 from lamella.thin.format.details import DeviceDetails
+from lamella.thin.format.limits import MAX_DEVICE_ID
 from lamella.thin.format.space_map import ENTRIES_PER_BITMAP, SpaceMapRoot
 from lamella.thin.format.superblock import Superblock
 from lamella.thin.metadata.block_reader import BlockReader
@@ -187,6 +188,12 @@ class _Recovery:
         problems = self.problems if self.sealed else Problems()
         details = read_details_list(self.reader, fields.details_root, problems)
         roots = read_root_list(self.reader, fields.mapping_root, problems)
+        for dev_id in sorted(details.devices.keys() | roots.roots.keys()):
+            if dev_id > MAX_DEVICE_ID:
+                # No kernel takes such an id, and thin_restore refuses it.
+                problems.add(f"thin device {dev_id}", f"its id is more than {MAX_DEVICE_ID}, the largest")
+                details.devices.pop(dev_id, None)
+                roots.roots.pop(dev_id, None)
         searched = not (self.sealed and self._agree(details, roots))
         damaged = [] if searched else broken(self.reader, roots.roots)
         if searched or damaged:
