@@ -188,12 +188,14 @@ def test_a_pool_that_another_program_changed_is_explained(
 
 
 def test_what_was_done_to_two_copies_differs_by_its_id(tmp_path: Path) -> None:
-    """Each is at its first transaction, and has a device 1; the ids tell the two apart."""
+    """Each is at the first transaction after its set-up, with the same devices: their ids differ."""
     copies = []
     for name in ("a.db", "b.db"):
         pool = Pool.create(MemoryDevice(4 << 20), MemoryDevice(64 << 20), chunk_size=65536)
         copies.append((pool, State.create(tmp_path / name)))
-        make(*copies[-1], "one", 1)
+        make(*copies[-1], "base", 1)
+        assert pool.transaction_id == 1
+        make(*copies[-1], "one", 2)
     for pool, state in copies:
         transactions.compare(pool, state)
     with pytest.raises(CorruptError, match="one was changed without the other"):
