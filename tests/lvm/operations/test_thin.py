@@ -21,6 +21,7 @@ from lamella.lvm.operations.thin_volumes import (
     ThinRequest,
     create_snapshot,
     create_thin,
+    merge_snapshot,
     overprovisioning,
     remove_any,
 )
@@ -84,6 +85,41 @@ def test_thin_volumes_are_in_the_pool_too(edit: Edit, tool: Callable[[str], str]
     subprocess.run([thin_check, "-q", str(metadata)], check=True)
     remove_any(session, found, pool)
     assert found.group.lvs == {}
+
+
+def test_a_snapshot_takes_the_place_of_its_origin(edit: Edit) -> None:
+    """What LVM2 2.03.16 left in text and pool, on a real kernel, after ``lvconvert --merge vg/snap``."""
+    session, found = edit
+    group = found.group
+    pool = create_pool(session, found, "pool", 64)
+    thin = create_thin(session, found, pool, 8, ThinRequest("thin", tags=["origin"], read_ahead=256))
+    with opened_pool(found, pool) as engine, engine.open_volume(1, group.size_of(thin)) as volume:
+        volume.write(0, b"old" * 1000)
+    snap = create_snapshot(session, found, thin, ThinRequest("snap", tags=["snap"], writable=False))
+    create_snapshot(session, found, snap, ThinRequest("of-snap"))
+    create_snapshot(session, found, thin, ThinRequest("other"))
+    with opened_pool(found, pool) as engine, engine.open_volume(1, group.size_of(thin)) as volume:
+        volume.write(0, b"new" * 1000)
+    identity = thin.uuid
+    merged = merge_snapshot(session, found, snap)
+    assert merged is thin
+    assert "snap" not in group.lvs
+    assert (thin.uuid, thin.tags, thin.read_ahead, thin.writable) == (identity, ["origin"], 256, True)
+    assert "ACTIVATION_SKIP" not in thin.flags
+    assert thin.thin is not None
+    assert (thin.thin.device_id, thin.thin.transaction_id, thin.thin.origin) == (2, 1, "")
+    of_snap, other = group.lvs["of-snap"].thin, group.lvs["other"].thin
+    assert of_snap is not None
+    assert other is not None
+    assert (of_snap.origin, other.origin) == ("thin", "")
+    assert group.pool_segment(pool).transaction_id == 5
+    with opened_pool(found, pool) as engine:
+        assert sorted(engine.devices()) == [2, 3, 4]
+        with engine.open_volume(2, group.size_of(thin), read_only=True) as volume:
+            assert volume.read(0, 6) == b"oldold"
+    for name in ("other", "thin"):
+        with pytest.raises(UsageError, match="is not a mergeable logical volume"):
+            merge_snapshot(session, found, group.lvs[name])
 
 
 def test_messages_can_be_left_to_lvm(edit: Edit) -> None:

@@ -11,8 +11,9 @@ from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.lv_options import read_ahead
 from lamella.cli.lvm.lv_sizes import named_ranges
 from lamella.cli.lvm.names import volume_name, volume_to_convert
+from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.cli.lvm.vg_options import metadata_profile
-from lamella.errors import UnsupportedError
+from lamella.errors import LamellaError, UnsupportedError
 from lamella.lvm.format.names import dm_name
 from lamella.lvm.operations.pool_spare import spare_of
 
@@ -34,6 +35,8 @@ def lvconvert(context: Context) -> None:
         _repair(context)
     elif args.has("swapmetadata"):
         _swap(context)
+    elif args.has("merge") or args.has("mergethin"):
+        _merge(context)
     elif kind == "thin-pool" or (args.has("thinpool") and not args.has("thin") and kind != "thin"):
         _to_pool(context)
     elif kind == "thin" or args.has("thin"):
@@ -126,6 +129,42 @@ def _swap_in(context: Context, found: FoundGroup, pool: LogicalVolume, metadata:
     ):
         raise Failed("Conversion aborted.")
     swap_metadata(context.session, found, pool, other)
+
+
+def _merge(context: Context) -> None:
+    """``--merge``: thin snapshots take the place of their origins."""
+    args = context.args
+    if args.has("mergethin"):
+        for text in args.positionals:
+            if not text.startswith("@"):
+                volume_to_convert(text)
+    for chosen in choose_volumes(context, args.positionals):
+        names = [lv.name for lv in volumes_of(context, chosen)]
+        if not names:
+            continue
+        with context.editing(chosen.found.group.name) as found:
+            for name in names:
+                if name in found.group.lvs:
+                    _merge_one(context, found, found.group.lvs[name])
+
+
+def _merge_one(context: Context, found: FoundGroup, lv: LogicalVolume) -> None:
+    from lamella.lvm.operations.thin_volumes import merge_snapshot
+
+    full = f"{found.group.name}/{lv.name}"
+    try:
+        if lv.thin_pool is not None or (lv.thin is None and context.args.has("mergethin")):
+            kind = "thinpool" if lv.thin_pool is not None else "linear"
+            raise Failed(
+                f"Command on LV {full} does not accept LV type {kind}.\nCommand not permitted on LV {full}."
+            )
+        if lv.thin is None:
+            raise Failed(f"{full} cannot be merged because --trackchanges was not used.")
+        origin = merge_snapshot(context.session, found, lv)
+    except LamellaError as error:
+        context.console.fail_with(error)
+        return
+    context.console.print(f"Volume {full} replaced origin {found.group.name}/{origin.name}.")
 
 
 def _repair(context: Context) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.cli.lvm.errors import BadCommand, Failed
+from lamella.lvm.operations.lv_changes import dm_major
 from lamella.lvm.operations.sizes import parse_size
 from lamella.lvm.report.units import human
 
@@ -45,15 +46,16 @@ def device_number(context: Context) -> tuple[int | None, int | None]:
         return None, None
     if args.has("persistent") and not args.has("minor"):
         raise Failed("Please specify minor number with --minor when using -My.")
+    major = 0 if context.activator is None else dm_major()
     if args.has("major"):
         context.console.warn(
             f"WARNING: Ignoring supplied major number {args.number('major')} - kernel assigns major numbers "
-            "dynamically. Using major number 0 instead."
+            f"dynamically. Using major number {major} instead."
         )
     minor = args.number("minor")
     if not 0 <= minor <= MAX_MINOR:
         raise Failed(f"Minor number {minor} outside range 0-{MAX_MINOR}.")
-    return (0, minor) if args.has("minor") else (None, None)
+    return (major, minor) if args.has("minor") else (None, None)
 
 
 def policy(context: Context) -> str:

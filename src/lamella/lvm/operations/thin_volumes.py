@@ -30,6 +30,7 @@ from lamella.lvm.operations.thin_messages import (
     check_own,
     live_status,
     queue_create,
+    queue_delete,
     send_messages,
     unqueue_or_delete,
 )
@@ -233,6 +234,50 @@ def remove_thin(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply
     session.commit(found, ())
     if apply:
         send_messages(session, found, pool_lv)
+
+
+def merge_snapshot(session: Session, found: FoundGroup, snapshot: LogicalVolume) -> LogicalVolume:
+    """Let a thin snapshot take the place of its origin, whose own content is lost; returns the origin.
+
+    The origin keeps its name, identity, tags and settings. As with LVM2, snapshots of the snapshot are the
+    origin's then, and its other snapshots have no origin any more. Neither volume may be in use.
+    """
+    group = found.group
+    thin = snapshot.thin
+    full = f"{group.name}/{snapshot.name}"
+    origin = group.lvs.get(thin.origin) if thin is not None else None
+    if thin is None or origin is None or origin.thin is None or origin.thin.pool != thin.pool:
+        raise UsageError(f"{full} is not a mergeable logical volume.", hint="name a thin snapshot")
+    _refuse_external_origins(group, [snapshot, origin])
+    kernel = session.kernel(found)
+    for lv in (origin, snapshot):
+        if kernel is not None and kernel.is_open(found, lv.name):
+            raise BusyError(
+                f"Cannot merge {full}: logical volume {group.name}/{lv.name} is in use.",
+                hint="unmount it first; LVM2 itself can delay a merge until the next activation",
+            )
+    pool_lv = group.lvs[thin.pool]
+    pool = group.pool_segment(pool_lv)
+    if not session.test:
+        check_own(session, found, pool_lv)
+    send_messages(session, found, pool_lv)
+    active = session.is_active(found, origin.name)
+    session.deactivate(found, [snapshot.name, origin.name])
+    others = [lv.thin for lv in group.lvs.values() if lv.thin is not None]
+    own = [each for each in others if each.origin == snapshot.name]
+    queue_delete(pool, origin.thin.device_id)
+    group.forget_lv(snapshot)
+    for each in others:
+        if each.origin == origin.name:
+            each.origin = ""
+    for each in own:
+        each.origin = origin.name
+    origin.segments = [thin]
+    session.commit(found, ())
+    send_messages(session, found, pool_lv)
+    if active:
+        session.activate(found, [origin.name])
+    return origin
 
 
 def _refuse_external_origins(group: VolumeGroup, lvs: Sequence[LogicalVolume]) -> None:
