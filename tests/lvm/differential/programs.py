@@ -71,6 +71,7 @@ def real(words: Sequence[str], around: dict[str, str]) -> Answer:
         ["lvm", *words],
         capture_output=True,
         stdin=subprocess.DEVNULL,
+        cwd=around["LVM_SYSTEM_DIR"],
         env={**os.environ, **around},
         timeout=TIMEOUT,
     )
@@ -97,10 +98,13 @@ def ours(words: Sequence[str], around: dict[str, str]) -> Answer:
 @contextlib.contextmanager
 def _environment(around: dict[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in around}
+    folder = os.getcwd()
     os.environ.update(around)
+    os.chdir(around["LVM_SYSTEM_DIR"])
     try:
         yield
     finally:
+        os.chdir(folder)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

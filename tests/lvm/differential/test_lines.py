@@ -132,6 +132,43 @@ pvs --config 'devices/filter=["a|{0}$|","r|.*|"]' ;; vgs --config 'devices/globa
 pvs --config 'devices/filter=["r|.*|"]' {0}
 """,
     ),
+    "settings and profiles": (
+        starts.two,
+        """\
+pvcreate --config devices/default_data_alignment=4 {3}
+pvcreate --config devices/default_data_alignment=0 {3}
+pvcreate --config 'devices/data_alignment=0 devices/default_data_alignment=2' --dataalignmentoffset 8k {3}
+vgs --config 'log/prefix="PP"' ;; vgs --config 'log/prefix="PP"' nosuch
+vgchange --addtag x vg --config 'log/prefix=" -- "'
+lvcreate -l1 vg --config log/silent=1
+vgs --config log/silent=1
+vgchange --addtag x --profile nosuch vg ;; vgs --profile nosuch ;; vgs --profile ''
+vgs --commandprofile thin-generic ;; vgs --commandprofile a/b
+vgcreate --metadataprofile nosuch x {3} ;; vgcreate --metadataprofile a/b x {3}
+vgcreate --profile command_profile_template x {3}
+vgs --config nosuch=1 ;; vgs --config nosuch/x=1 ;; vgs --config 'global{{units'
+""",
+    ),
+    "metadata areas": (
+        starts.two,
+        """\
+vgcreate --vgmetadatacopies all x {3} {4}
+vgchange --vgmetadatacopies all vg ;; vgchange --vgmetadatacopies unmanaged vg
+pvchange --metadataignore y {0} ;; pvchange --metadataignore y {1} ;; vgchange --addtag t vg
+pvcreate --metadataignore y {3} ;; vgcreate x {3} ;; vgs -o+mda_used_count x
+pvcreate --pvmetadatacopies 0 {3} ;; vgcreate x {3}
+""",
+    ),
+    "options that displays refuse": (
+        starts.two,
+        """\
+vgdisplay -o vg_name ;; vgdisplay -C -c ;; vgdisplay -c -s ;; vgdisplay -A vg ;; vgdisplay --binary -s
+pvdisplay -o pv_name ;; pvdisplay -a ;; pvdisplay -C -s ;; pvdisplay -s -c ;; pvdisplay -m -c
+pvdisplay -C -a
+lvdisplay --separator , ;; lvdisplay -C -m ;; lvdisplay -c -m ;; lvdisplay --aligned
+pvs -a {3} ;; pvs -a -o+pv_size,dev_size
+""",
+    ),
     "system IDs": (
         starts.two,
         """\

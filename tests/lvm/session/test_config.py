@@ -101,7 +101,7 @@ def test_profiles(tmp_path: Path) -> None:
         find_profile("gone", folders)
 
 
-@pytest.mark.parametrize("name", ["", "../mine", ".mine"])
+@pytest.mark.parametrize("name", ["", "../mine"])
 def test_bad_names_of_profiles_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "mine.profile").write_text(profile_text(80, 20))
     with pytest.raises(UsageError):

@@ -7,6 +7,7 @@ Exit codes are LVM2's: 0, 3 for an invalid command line, 5 for a failure.
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -44,10 +45,12 @@ def main_lvm(command: str, argv: Sequence[str]) -> int:
 
         sys.stdout.write(full_usage(known, long=args.has("longhelp")))
         return 0
-    return _run(command, args, argv)
+    with ExitStack() as held:
+        return _run(command, args, argv, held)
 
 
-def _run(command: str, args: Arguments, argv: Sequence[str]) -> int:
+def _run(command: str, args: Arguments, argv: Sequence[str], held: ExitStack) -> int:
+    from lamella.cli.lvm.console import INDENT, Prefixed
     from lamella.cli.lvm.context import Context
     from lamella.cli.lvm.errors import BadCommand
     from lamella.cli.lvm.syntax.parse import ArgumentFault
@@ -56,6 +59,10 @@ def _run(command: str, args: Arguments, argv: Sequence[str]) -> int:
     try:
         _log(args.count("verbose"), args.count("debug"))
         context = Context(command, args, argv)
+        prefix = context.config.text("log/prefix")
+        if prefix != INDENT:
+            held.enter_context(redirect_stdout(Prefixed(sys.stdout, prefix)))
+            held.enter_context(redirect_stderr(Prefixed(sys.stderr, prefix)))
         if not context.config.flag("global/activation"):
             context.console.warn(
                 "WARNING: Activation disabled. No device-mapper interaction will be attempted."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.kernel import NO_KERNEL
 from lamella.errors import BusyError, LamellaError, PermissionDeniedError
+from lamella.lvm.session.volume_lists import AUTOMATIC, READ_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,19 +49,7 @@ def _skipped(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
         return False
     if "NOAUTOACTIVATE" in lv.flags or "NOAUTOACTIVATE" in found.group.flags:
         return True
-    return not _listed(context, found, lv, "activation/auto_activation_volume_list")
-
-
-def _listed(context: Context, found: FoundGroup, lv: LogicalVolume, setting: str) -> bool:
-    """Whether a list of volumes in the settings contains this one; a list that is not set contains all."""
-    if context.config.find(setting) is None:
-        return True
-    names = (found.group.name, f"{found.group.name}/{lv.name}")
-    tags = set(lv.tags) | set(found.group.tags)
-    return any(
-        entry in names or (entry.startswith("@") and entry[1:] in tags)
-        for entry in context.config.strings(setting)
-    )
+    return context.environment.volume_lists.has(AUTOMATIC, found.group, lv) is False
 
 
 def change_activation(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> None:
@@ -90,7 +79,7 @@ def _one(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
             return True
         if not activating:
             activator.deactivate(found, [lv.name])
-        elif not _listed(context, found, lv, "activation/volume_list"):
+        elif not context.environment.volume_lists.may_activate(found.group, lv):
             context.console.fail(f"Not activating {full} since it does not pass activation filter.")
             return False
         else:
@@ -106,9 +95,8 @@ def _one(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
 
 def _read_only(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
     """Whether the volume is activated read-only, whatever its metadata says."""
-    listed = "activation/read_only_volume_list"
-    chosen = context.config.find(listed) is not None and _listed(context, found, lv, listed)
-    return chosen or not found.group.is_visible(lv)
+    chosen = context.environment.volume_lists.has(READ_ONLY, found.group, lv)
+    return bool(chosen) or not found.group.is_visible(lv)
 
 
 def _component(context: Context, activator: KernelActivator, found: FoundGroup, lv: LogicalVolume) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from lamella.remedies import hint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TextIO
 
     from lamella.cli.lvm.syntax.parse import Arguments
     from lamella.lvm.disks.notice import Notice
@@ -37,6 +39,26 @@ def error_lines(error: LamellaError) -> list[str]:
     return lines
 
 
+class Prefixed(io.TextIOBase):
+    """A stream whose lines begin with ``log/prefix`` where they would begin with two spaces."""
+
+    def __init__(self, stream: TextIO, prefix: str) -> None:
+        self._stream = stream
+        self._prefix = prefix
+        self._at_start = True
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines(keepends=True):
+            if self._at_start and line.startswith(INDENT):
+                line = self._prefix + line.removeprefix(INDENT)
+            self._stream.write(line)
+            self._at_start = line.endswith("\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
 class Console:
     """Standard output, standard error and the answers to questions, for one command."""
 
@@ -44,12 +66,14 @@ class Console:
         self._args = args
         self.verbosity = args.count("verbose") - args.count("quiet")
         """``-v`` less ``-q``; ``log/verbose`` is added once the configuration has been read."""
+        self.silent = False
+        """``log/silent``: only what is asked for is printed."""
         self.failures = 0
         """Errors that were printed without ending the command; any of them makes the exit code 5."""
 
     def print(self, text: str = "") -> None:
         """Write a line of the result."""
-        if not self._args.has("quiet"):
+        if not self._args.has("quiet") and not self.silent:
             sys.stdout.write(f"{INDENT}{text}\n")
 
     def warn(self, text: str) -> None:

@@ -43,6 +43,7 @@ class Context:
         self.extra_devices: list[str] = []
         """Disks named as arguments, scanned beside the listed ones."""
         self.config = settings.load_config(args, self.console.warn)
+        self.console.silent = self.config.flag("log/silent")
         self.console.verbosity += self.config.number("log/verbose")
         self._session: Session | None = None
         self._had_groups: bool | None = None

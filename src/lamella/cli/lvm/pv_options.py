@@ -31,6 +31,8 @@ def pv_options(context: Context, *, uuid: str = "", restore: VolumeGroup | None 
     if args.has("metadataignore"):
         ignore = args.yes("metadataignore")
     alignment = args.size("dataalignment", config.number("devices/data_alignment") * 1024)
+    if not alignment and config.number("devices/default_data_alignment") > 1:
+        alignment = config.number("devices/default_data_alignment") << 20
     return PvOptions(
         uuid=uuid,
         restore=restore,

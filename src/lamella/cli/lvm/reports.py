@@ -201,7 +201,7 @@ def _wanted_disks(context: Context, arguments: list[str]) -> list[Disk]:
         disk = scan.disk(path)
         if excluded := context.exclusion(path):
             context.console.fail(f"Cannot use {path}: {excluded}")
-        elif disk is None or (disk.label is None and not context.args.has("all")) or scan.is_outdated(disk):
+        elif disk is None or disk.label is None or scan.is_outdated(disk):
             context.console.fail(f'Failed to find physical volume "{path}".')
         elif disk not in found and not in_foreign_group(context, disk):
             found.append(disk)

@@ -10,7 +10,7 @@ from lamella.cli.lvm.disks_to_scan import state_root
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.errors import NotFoundError, UsageError
 from lamella.lvm.report.units import Units, parse_units
-from lamella.lvm.session.config import Config
+from lamella.lvm.session.config import Config, parse_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,20 +24,34 @@ PROFILE_IS_ATTACHED = ("vgchange", "lvchange", "lvcreate", "vgcreate")
 
 def load_config(args: Arguments, warn: Callable[[str], None]) -> Config:
     """``lvm.conf`` with ``--config`` and the command's profile on top. Raises :class:`Failed`."""
+    try:
+        parse_text(args.text("config"))
+    except UsageError as error:
+        raise BadCommand(f"{error.message}\nFailed to set overridden configuration entries.") from error
     config = Config.load(args.text("config"))
     if args.has("config"):
         for name in config.unknown_sections():
-            warn(f'Configuration section "{name}" unknown.')
+            if isinstance(config.find(name), dict):
+                warn(f'Configuration section "{name}" unknown.')
+            else:
+                warn(f'Configuration setting "{name}" invalid. It\'s not part of any section.')
     name = args.text("commandprofile")
-    if not name and args.command.name not in PROFILE_IS_ATTACHED:
+    attached = args.command.name in PROFILE_IS_ATTACHED
+    if not name and not attached:
         name = args.text("profile")
-    if name:
-        from lamella.lvm.session.profile import load_profile
+    if name or args.has("commandprofile") or (args.has("profile") and not attached):
+        from lamella.lvm.session.profile import load_profile, misplaced, name_fault
 
+        if fault := name_fault(name):
+            raise Failed(f"{fault}\nFailed to add command profile {name}.")
         try:
-            config = config.with_layer(load_profile(name, profile_folders(args, config)))
+            layer = load_profile(name, profile_folders(args, config))
         except NotFoundError as error:
             raise Failed(f"{error.message}\nFailed to apply command profile {name}.") from error
+        if faults := misplaced(layer, "command"):
+            lines = (*faults, f"Ignoring invalid command profile {name}.")
+            raise Failed("\n".join((*lines, f"Failed to apply command profile {name}.")))
+        config = config.with_layer(layer)
     return config
 
 

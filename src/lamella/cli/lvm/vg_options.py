@@ -34,18 +34,17 @@ def metadata_profile(context: Context) -> str | None:
     name = args.text("metadataprofile") or args.text("profile")
     if not name:
         return None
-    from lamella.lvm.session.profile import find_profile, load_profile, unprofilable
+    from lamella.lvm.session.profile import load_profile, misplaced, name_fault
 
+    if fault := name_fault(name):
+        raise Failed(f"{fault}\nFailed to add metadata profile {name}.")
     try:
-        path = find_profile(name, context.profile_folders)
-        bad = unprofilable(load_profile(name, context.profile_folders))
+        faults = misplaced(load_profile(name, context.profile_folders), "metadata")
     except NotFoundError as error:
         raise Failed(f"{error.message}\nFailed to apply metadata profile {name}.") from error
-    if bad:
-        raise Failed(
-            f'Configuration setting "{bad[0]}" in {path} is not profilable.\n'
-            f"Failed to apply metadata profile {name}."
-        )
+    if faults:
+        lines = (*faults, f"Ignoring invalid metadata profile {name}.")
+        raise Failed("\n".join((*lines, f"Failed to apply metadata profile {name}.")))
     return name
 
 

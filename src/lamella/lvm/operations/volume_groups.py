@@ -193,6 +193,7 @@ def set_metadata_copies(session: Session, found: FoundGroup, copies: int) -> Non
     group = found.group
     group.metadata_copies = 0 if copies == ALL_COPIES else copies
     if not copies:
+        _use_an_area(found)
         return
     usable = [copy for copy in found.copies if not copy.problem]
     used = [copy for copy in usable if not copy.will_be_ignored]
@@ -202,6 +203,13 @@ def set_metadata_copies(session: Session, found: FoundGroup, copies: int) -> Non
         copy.ignore_next = True
     for copy in sorted(spare, key=lambda copy: copy.number)[: max(copies - len(used), 0)]:
         copy.ignore_next = False
+
+
+def _use_an_area(found: FoundGroup) -> None:
+    """Use one metadata area where all of the group's are ignored."""
+    usable = [copy for copy in found.copies if not copy.problem]
+    if usable and all(copy.will_be_ignored for copy in usable):
+        usable[0].ignore_next = False
 
 
 # -- removing disks ----------------------------------------------------------------------------------

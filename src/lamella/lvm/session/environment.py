@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lamella import clock
 from lamella.lvm.session.system_id import local_system_id
+from lamella.lvm.session.volume_lists import VolumeLists
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +60,9 @@ class Environment:
     changes_with_duplicates: bool = False
     """Whether a group may change while one of its physical volumes is on two devices."""
     pv_min_size: int = 2 << 20
+    check_sizes: bool = True
+    """Whether a disk that is smaller than its physical volume is reported."""
+    volume_lists: VolumeLists = field(default_factory=VolumeLists)
     sys_block: Path = Path("/sys/block")
     now: Callable[[], int] = _now
 
@@ -111,6 +115,8 @@ class Environment:
         self.retain_min = config.number("backup/retain_min")
         self.retain_days = config.number("backup/retain_days")
         self.pv_min_size = config.number("devices/pv_min_size") * 1024
+        self.check_sizes = config.flag("metadata/check_pv_device_sizes")
+        self.volume_lists = VolumeLists.configured(config)
         self.changes_with_duplicates = config.flag("devices/allow_changes_with_duplicate_pvs")
         self.system_id, self.warnings = local_system_id(config)
         self.extra_system_ids = frozenset(config.strings("local/extra_system_ids"))

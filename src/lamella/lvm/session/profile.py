@@ -32,8 +32,8 @@ class AutoExtend:
 
 def find_profile(name: str, folders: Sequence[Path]) -> Path:
     """The file of profile *name*. Raises :class:`NotFoundError`, with LVM2's message."""
-    if not name or "/" in name or name.startswith("."):
-        raise UsageError(f"Invalid profile name {name}.", hint="give a name, without a folder")
+    if fault := name_fault(name):
+        raise UsageError(fault, hint="give a name, without a folder")
     for folder in folders:
         path = folder / (name + SUFFIX)
         if path.is_file():
@@ -68,6 +68,45 @@ def auto_extend(config: Config, profile: str, folders: Sequence[Path]) -> AutoEx
         settings.number("activation/thin_pool_autoextend_threshold"),
         settings.number("activation/thin_pool_autoextend_percent"),
     )
+
+
+def name_fault(name: str) -> str:
+    """LVM2's message about a name that no profile can have; "" for one that can be."""
+    if not name:
+        return "Undefined profile name."
+    return f"{name}: bad profile name, it contains '/'." if "/" in name else ""
+
+
+def misplaced(section: Section, kind: str) -> list[str]:
+    """LVM2's lines about settings of a profile that one of *kind*, "command" or "metadata", cannot have."""
+    found = []
+    for name, content in section.items():
+        for key in content if isinstance(content, dict) else ():
+            path = f"{name}/{key}"
+            of_metadata = path in PROFILABLE or key.startswith(("cache_", "vdo_"))
+            if (name in OF_COMMANDS or path in OF_COMMANDS) and kind == "metadata":
+                found.append(
+                    f'Configuration option "{path}" is customizable by command profile only, not metadata '
+                    "profile."
+                )
+            elif of_metadata and kind == "command":
+                found.append(
+                    f'Configuration option "{path}" is customizable by metadata profile only, not command '
+                    "profile."
+                )
+            elif not of_metadata and name not in OF_COMMANDS and path not in OF_COMMANDS:
+                found.append(f'Configuration option "{path}" is not customizable by a profile.')
+    return found
+
+
+OF_COMMANDS = frozenset(
+    (
+        *("report", "global/units", "global/si_unit_consistency", "global/suffix"),
+        *("global/lvdisplay_shows_full_device_path", "log/report_command_log", "log/command_log_sort"),
+        *("log/command_log_cols", "log/command_log_selection"),
+    )
+)
+"""Sections and settings that a command profile may have."""
 
 
 def unprofilable(section: Section) -> list[str]:

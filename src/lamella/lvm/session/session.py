@@ -18,6 +18,7 @@ from lamella.lvm.format.segments import is_known_type
 from lamella.lvm.session.backup import archive_text, backup_after, remove_backup, text_before
 from lamella.lvm.session.commit import commit_group, forget_group
 from lamella.lvm.session.locks import LOCK_TIMEOUT, global_lock, group_lock
+from lamella.lvm.session.volume_lists import READ_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -146,7 +147,8 @@ class Session(Closing):
         if found.group.uuid not in self._read:
             self._read.add(found.group.uuid)
             for notice in found.notices:
-                self.say(notice)
+                if notice.kind != "size" or self.environment.check_sizes:
+                    self.say(notice)
         return found
 
     def read_orphans(self) -> list[Disk]:
@@ -370,10 +372,27 @@ class Session(Closing):
             )
 
     def activate(self, found: FoundGroup, names: Sequence[str]) -> None:
-        """Activate these volumes; nothing without an activator, or with ``--test``."""
+        """Activate these volumes; nothing without an activator, or with ``--test``.
+
+        Those that ``activation/volume_list`` leaves out stay inactive, and those in
+        ``read_only_volume_list`` are activated read-only.
+        """
         kernel = self.kernel(found)
-        if kernel is not None and not self.test:
-            kernel.activate(found, names)
+        if kernel is None or self.test:
+            return
+        lists, group = self.environment.volume_lists, found.group
+        for read_only in (False, True):
+            chosen = []
+            for name in names:
+                lv = group.lvs[name]
+                if not lists.may_activate(group, lv):
+                    said = f"Not activating {group.name}/{name} since it does not pass activation filter."
+                    if read_only:
+                        self.note("filter", said, level="verbose")
+                elif bool(lists.has(READ_ONLY, group, lv)) == read_only:
+                    chosen.append(name)
+            if chosen:
+                kernel.activate(found, chosen, read_only=read_only)
 
     def deactivate(self, found: FoundGroup, names: Sequence[str]) -> None:
         """Deactivate those of these volumes that are active.
