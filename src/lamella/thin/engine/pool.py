@@ -40,7 +40,7 @@ __all__ = ["DeviceDetails", "Pool", "PoolMode", "PoolOptions", "PoolStatus"]
 
 class Pool(PoolCore):
     """A thin pool that is open. Use :meth:`create` or :meth:`open`; as a context manager it commits at
-    the end, or aborts when the block fails. From :meth:`begin` to the next :meth:`commit` or :meth:`abort` a
+    the end, or aborts when the block fails. From ``begin`` to the next :meth:`commit` or ``abort`` a
     transaction is open; without one the pool also commits by itself, where that makes space."""
 
     can_abort = True
