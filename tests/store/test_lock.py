@@ -69,6 +69,18 @@ def test_readers_share_and_keep_a_writer_out(path: Path) -> None:
         one.kill()
 
 
+def test_a_writer_waits_for_a_reader_that_is_done_soon(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.touch()
+    with hold(path, "read") as one:
+
+        def until_it_is_done(_: float) -> None:
+            one.kill()
+            one.wait()
+
+        monkeypatch.setattr("lamella.store.lock.time.sleep", until_it_is_done)
+        Lock(path, exclusive=True).close()
+
+
 def test_waiting(path: Path, writer: subprocess.Popen[str]) -> None:
     begun = time.monotonic()
     with pytest.raises(BusyError, match=r"still, after 0\.2 s"):

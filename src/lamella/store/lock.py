@@ -35,6 +35,9 @@ _RETRY_INTERVAL = 0.05
 _PROBE = 0.2
 """Seconds for which a writer tries at least: a reader may be looking whether there is one."""
 
+_GRACE = 1.0
+"""Seconds for which a writer waits for readers at least: most, such as ``ps``, are done by then."""
+
 _COMMITS = "\ncommits\n"
 """At the end of what the writer recorded while it has ``run/lock`` only for its commits."""
 
@@ -61,6 +64,7 @@ class Lock(Closing):
             if exclusive:
                 least = max(end, time.monotonic() + _PROBE)
                 self._writer = self._take(writer_path(path), exclusive=True, end=least, wait=wait)
+                end = max(end, time.monotonic() + _GRACE)
             self._descriptor = self._take(path, exclusive=exclusive, end=end, wait=wait)
         log.debug("%s lock on %s", "exclusive" if exclusive else "shared", path)
 
