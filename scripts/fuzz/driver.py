@@ -244,7 +244,8 @@ class _Child:
             path = arguments[0]
         else:
             return
-        where = os.path.realpath(os.fsdecode(path)) if not isinstance(path, int) else ""
+        name = f"/proc/self/fd/{path}" if isinstance(path, int) else os.fsdecode(path)
+        where = os.path.realpath(name)
         if not where.startswith(self._folder):
             self._armed = False
             raise _Wrote(f"{event} of {path!r}")

@@ -46,6 +46,8 @@ MAX_RECONNECTS = 100
 """How often a connection may be restored and break again over the same requests, after the timeout too."""
 MAX_REQUEST = 32 << 20
 """What a server must accept where it names no limit of its own (``proto.md``)."""
+SMALLEST_LIMIT = 64 << 10
+"""Most bytes of the smallest block that a server may ask for (``proto.md``, "Block size constraints")."""
 
 _Request = tuple[int, int, int, "memoryview | None"]
 """(kind, offset, length, data to send or place to fill)."""
@@ -140,13 +142,24 @@ class NbdDevice(BlockDevice):
         while True:
             kind, data = self._option_reply(protocol.OPT_GO)
             if kind == protocol.REP_ACK and size is not None:
-                return size
+                return size - size % self._smallest  # what is left of a block cannot be read or written
             if kind == protocol.REP_INFO and len(data) >= 2:
                 (what,) = struct.unpack_from(">H", data)
                 if what == protocol.INFO_EXPORT and len(data) == 2 + protocol.EXPORT.size:
                     size, self._flags = protocol.EXPORT.unpack_from(data, 2)
                 elif what == protocol.INFO_BLOCK_SIZE and len(data) == 2 + protocol.BLOCK_SIZES.size:
                     self._smallest, _, largest = protocol.BLOCK_SIZES.unpack_from(data, 2)
+                    if self._smallest & self._smallest - 1 or not 1 <= self._smallest <= SMALLEST_LIMIT:
+                        raise BadInputError(
+                            f"{self.name} asks for blocks of {self._smallest} bytes, which no block can have",
+                            hint="the server is faulty: NBD's proto.md allows powers of two up to 64 KiB",
+                        )
+                    if 0 < largest < self._smallest:
+                        raise BadInputError(
+                            f"{self.name} takes requests of {largest} bytes at most, "
+                            f"and of {self._smallest} at least",
+                            hint="the server is faulty",
+                        )
                     self._largest = min(largest, MAX_REQUEST) or MAX_REQUEST
             elif kind == protocol.REP_ERR_UNSUPPORTED:
                 return self._export_name(no_zeroes)

@@ -290,6 +290,8 @@ class State(Closing):
             yield
         except sqlite3.Error as error:
             raise _explain(error, doing, self.path) from error
+        except UnicodeDecodeError as error:  # of SQLite's message, which quotes a damaged schema
+            raise _explain(sqlite3.DatabaseError("its schema is damaged"), doing, self.path) from error
 
     def integrity_problems(self) -> list[str]:
         """The findings of SQLite's ``integrity_check`` and ``foreign_key_check``."""
@@ -300,7 +302,7 @@ class State(Closing):
                 f"{self.path}: a row of {row[0]} refers to a missing row of {row[2]}"
                 for row in self.connection.execute("PRAGMA foreign_key_check")
             ]
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             return [f"{self.path}: {error}"]
         return problems
 

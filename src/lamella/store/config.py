@@ -53,8 +53,8 @@ class Config:
             ) from error
         except OSError as error:
             raise explain(error, "read", str(path)) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise CorruptError(f"{path} is damaged: {error}", hint=_RESTORE) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise CorruptError(f"{path} is damaged: {str(error)[:500]}", hint=_RESTORE) from error
         version, mode, options, engine = (
             content.get("version"),
             content.get("mode"),
