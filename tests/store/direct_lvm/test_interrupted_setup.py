@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from lamella.block import FileDevice
 from lamella.cli.main import main
 from lamella.driver import backends
 from lamella.driver.direct_lvm.backend import DirectLvm
+from lamella.driver.state import State
 from lamella.errors import ExistsError, NotFoundError, UsageError
 from lamella.store import Store
 from tests.store.direct_lvm.groups import MIB, disk, text_of
@@ -160,3 +162,19 @@ def test_a_failed_set_up_leaves_nothing(tmp_path: Path) -> None:
     for path in disks_of(root):
         assert b"LABELONE" not in path.open("rb").read(4096)
     set_up(root, "direct-lvm").close()
+
+
+def test_cut_off_between_the_base_device_and_its_record(tmp_path: Path) -> None:
+    """The pool has the base device and a new transaction id, of which ``state.db`` knows nothing."""
+    root = tmp_path / "root"
+    options_for("direct-lvm", root)
+    child = os.fork()
+    if not child:
+        State.put_device = lambda *_: os._exit(9)  # type: ignore  # dies here
+        with suppress(BaseException):
+            set_up(root, "direct-lvm")
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] >> 8 == 9
+    with Store.setup(root, mode="direct-lvm", storage_options=options_for("direct-lvm", root)) as store:
+        assert store.check().problems == []
+    assert_sound(root)

@@ -162,8 +162,10 @@ def check_never_used(devices: PoolDevices, record: Record, *, again: bool) -> No
         return  # as lvconvert leaves it
     options = PoolOptions(zero=False)
     with Pool.open(devices.metadata, devices.data, options=options, read_only=True) as pool:
-        used, transaction = pool.status().used_data, pool.transaction_id
-        if again and transaction <= 1 and set(pool.devices()) <= {1}:
+        used, transaction, found = pool.status().used_data, pool.transaction_id, pool.devices()
+        # Made in the pool's last transaction, whose id is a random number: it has had no other.
+        made = all(device.transaction_id in (0, transaction) for device in found.values())
+        if again and found.keys() <= {1} and made:
             return
     if used or transaction:
         name = dm_name(record.group, record.pool)
