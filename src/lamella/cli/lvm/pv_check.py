@@ -34,12 +34,17 @@ def _dump(context: Context, path: str) -> None:
     from lamella.lvm.format.dump import dump, parse_settings
 
     args, what = context.args, context.args.text("dump")
+    settings = parse_settings(args.text("settings"))
+    if args.has("pvmetadatacopies"):
+        if not args.number("pvmetadatacopies"):
+            return
+        settings["mda_num"] = args.number("pvmetadatacopies")
     try:
         device = open_file(path, True)
     except LamellaError as error:
         raise Failed(f"Cannot access {path}.") from error
     with device:
-        content = dump(device, what, parse_settings(args.text("settings")), context.console.print)
+        content = dump(device, what, settings, context.console.print, _sector(context))
     if content is None:
         return
     if args.has("file"):
@@ -61,17 +66,23 @@ def _write(path: str, content: bytes) -> None:
         raise Failed(f"Failed to write {path}: {error.strerror}") from error
 
 
+def _sector(context: Context) -> int | None:
+    return context.args.number("labelsector") if context.args.has("labelsector") else None
+
+
 def _labels(context: Context, path: str) -> None:
     from lamella.lvm.disks.disk import Disk
+    from lamella.lvm.format.dump import show_label_problems
 
     try:
         disk = Disk.open(path)
-    except LamellaError:
-        context.console.warn(f"Cannot use {path}: device not found.")
-        return
+    except LamellaError as error:
+        raise Failed(f"Cannot access device {path}.") from error
     try:
         context.console.notices(disk.notices)
-        if disk.label is None:
+        sector = _sector(context)
+        if disk.label is None or sector not in (None, disk.label.sector):
+            show_label_problems(disk.reader, context.console.print, sector)
             raise Failed(f"Could not find LVM label on {path}")
         context.console.print(f"Found label on {path}, sector {disk.label.sector}, type=LVM2 001")
         for copy in disk.copies:

@@ -25,20 +25,25 @@ if TYPE_CHECKING:
 
 DEFAULT_START, DEFAULT_SIZE = 4096, 1044480
 _NAME = re.compile(rb"([A-Za-z0-9+_.-]+) \{\nid = \"([^\"\n]+)\"\nseqno = (\d+)\n")
+SETTINGS = ("metadata_offset", "seqno", "mda_num", "mda_offset", "mda_size")
 SEARCH_LIMIT = 64 << 20
 """Bytes of an area that are searched at most."""
 
 
 class Dump:
     """One disk, read as it is. *say* is given each line; *settings* are the numbers of ``--settings``.
+    *sector* is where the label is to be; None: looked for.
 
     A method raises :class:`CorruptError` where a header cannot be shown.
     """
 
-    def __init__(self, device: BlockDevice, say: Say, settings: Mapping[str, int]) -> None:
+    def __init__(
+        self, device: BlockDevice, say: Say, settings: Mapping[str, int], sector: int | None = None
+    ) -> None:
         self.device = device
         self.say = say
         self.settings = settings
+        self.sector = sector
         self.areas: list[tuple[int, int]] = []
 
     def read(self, offset: int, length: int) -> bytes:
@@ -82,6 +87,8 @@ class Dump:
         self._pv_header(block, at, say)
 
     def _label_sector(self) -> int:
+        if self.sector is not None:
+            return self.sector
         for sector in range(label.SCAN_SECTORS):
             if self.read(sector * SECTOR, len(label.MAGIC)) == label.MAGIC:
                 return sector
@@ -197,6 +204,8 @@ class Dump:
             if found is None or (wanted is not None and at != wanted):
                 continue
             name, uuid, seqno = (part.decode("ascii", "replace") for part in found.groups())
+            if self.settings.get("seqno", int(seqno)) != int(seqno):
+                continue
             facts = f"crc {lvm_crc(text):08x} vg {name} seqno {seqno} id {uuid}"
             self.say(f"metadata at {at} length {len(text)} {facts}")
             pieces.append(text.rstrip(b"\0") + b"\n")
@@ -233,15 +242,25 @@ class _Locations:
         return None
 
 
-def dump(device: BlockDevice, what: str, settings: Mapping[str, int], say: Say) -> bytes | None:
+def show_label_problems(device: BlockDevice, say: Say, sector: int | None = None) -> None:
+    """Say what is wrong with the label of a disk that has none, or another in its place."""
+    try:
+        Dump(device, say, {}, sector).label(show=False)
+    except CorruptError:
+        return  # told by then
+
+
+def dump(
+    device: BlockDevice, what: str, settings: Mapping[str, int], say: Say, sector: int | None = None
+) -> bytes | None:
     """Show what ``--dump`` *what* asks for, line by line, and return the content to be written, if any.
 
     Raises :class:`CorruptError` for a disk whose headers cannot be read.
     """
-    work = Dump(device, say, settings)
+    work = Dump(device, say, settings, sector)
     work.label(show=what == "headers")
     searching = what in ("metadata_search", "metadata_all")
-    if searching and not work.areas and "mda_offset" not in settings:
+    if what == "metadata_search" and not work.areas and "mda_offset" not in settings:
         say(f"Using common defaults for first mda: offset {DEFAULT_START} size {DEFAULT_SIZE}.")
         say('Override defaults with --settings "mda_offset=<bytes> mda_size=<bytes>"')
         work.areas = [(DEFAULT_START, DEFAULT_SIZE)]
@@ -271,7 +290,11 @@ def parse_settings(text: str) -> dict[str, int]:
     """``name=number`` pairs of ``--settings``. Raises :class:`UsageError`."""
     found = {}
     for word in text.replace(",", " ").split():
-        name, _, value = word.partition("=")
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError(f"Invalid setting at: {word}")
+        if name not in SETTINGS:
+            raise UsageError(f"Invalid setting: {name}")
         if not value.isdigit():
             raise UsageError(f"Failed to parse settings: {word}")
         found[name] = int(value)
