@@ -8,6 +8,7 @@ other; each line begins with what is on the disks at the start (``starts.py``).
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -198,6 +199,22 @@ def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disks]:
     made = Disks(tmp_path_factory.mktemp("disks"))
     yield made
     made.close()
+
+
+RANDOM = Path(__file__).with_name("random_lines.txt")
+
+
+def test_lines_drawn_at_random(disks: Disks) -> None:
+    failed = []
+    for kept in RANDOM.read_text().splitlines():
+        if kept.startswith("#"):
+            continue
+        seed, begin, line = kept.split(" ", 2)
+        now = put_start(disks, getattr(starts, begin.removesuffix(":")))
+        _now, differs, known, _code = compare(disks, shlex.split(line.format(*disks.devices)), now)
+        if differs and known is None:
+            failed.append("\n    ".join((f"{seed} {line}", *differs)))
+    assert not failed, "\n".join(failed)
 
 
 @pytest.mark.parametrize("name", LINES)
