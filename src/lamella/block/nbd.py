@@ -284,7 +284,8 @@ class NbdDevice(BlockDevice):
     def _fail(self, error: int, request: _Request) -> None:
         names = {protocol.READ: "read", protocol.WRITE: "write", protocol.FLUSH: "flush"}
         doing = names.get(request[0], "discard part of")
-        message = f"cannot {doing} {self.name} at {request[1]}: {os.strerror(error)}"
+        reason = os.strerror(error) if error < 1 << 16 else f"the unknown error {error}"
+        message = f"cannot {doing} {self.name} at {request[1]}: {reason}"
         if error == errno.ENOSPC:
             raise NoSpaceError(message, hint="make room where the server keeps the disk")
         if error == errno.EPERM:

@@ -31,13 +31,26 @@ def print_warnings(warnings: Iterable[str]) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Indented JSON; bytes are shown as text, undecodable ones escaped."""
-    print(json.dumps(value, indent=2, default=_plain, ensure_ascii=False))
+    """Indented JSON; bytes as :func:`exact_name` gives them, and what steers a terminal escaped."""
+    text = json.dumps(value, indent=2, default=_plain, ensure_ascii=False)
+    print(text if text.isprintable() else "".join(map(_escaped, text)))
+
+
+def _escaped(sign: str) -> str:
+    return sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1]
+
+
+def exact_name(name: bytes) -> str:
+    """A file name for JSON, each a text of its own: bytes that are no UTF-8 as U+DC80 to U+DCFF (PEP 383).
+
+    A program gets the name back by ``os.fsencode``. No valid name holds these.
+    """
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
-        return show_name(value)
+        return exact_name(value)
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value)

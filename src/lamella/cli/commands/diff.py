@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import print_json, show_name
+from lamella.cli.output import exact_name, print_json, show_name
 from lamella.cli.parsing import add_json, open_store
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     with open_store(args, read_only=True) as store:
         changes = store.diff(args.container)
     if args.json:
-        print_json([{"kind": change.kind, "path": "/" + show_name(change.path)} for change in changes])
+        print_json([{"kind": change.kind, "path": "/" + exact_name(change.path)} for change in changes])
         return 0
     for change in changes:
         print(f"{change.kind} /{show_name(change.path)}")

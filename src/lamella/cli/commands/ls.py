@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from lamella.cli.output import nanosecond_time, print_json, show_name
+from lamella.cli.output import exact_name, nanosecond_time, print_json, show_name
 from lamella.cli.parsing import add_json, open_store
 from lamella.fs.entry import TYPE_BITS, Kind
 
@@ -72,16 +72,16 @@ def _opened(store: Store, args: argparse.Namespace) -> Iterator[tuple[Tree, byte
 
 def _as_dict(entry: Entry) -> dict[str, object]:
     return {
-        "path": "/" + show_name(entry.path),
+        "path": "/" + exact_name(entry.path),
         "kind": entry.kind,
         "mode": f"{entry.mode:04o}",
         "uid": entry.uid,
         "gid": entry.gid,
         "size": entry.size,
         "modified": nanosecond_time(entry.mtime_ns),
-        "target": show_name(entry.target) if entry.target else None,
+        "target": exact_name(entry.target) if entry.target else None,
         "device": [entry.major, entry.minor] if entry.kind in (Kind.CHAR, Kind.BLOCK) else None,
-        "xattrs": {show_name(key): value.hex() for key, value in entry.xattrs.items()},
+        "xattrs": {exact_name(key): value.hex() for key, value in entry.xattrs.items()},
     }
 
 
