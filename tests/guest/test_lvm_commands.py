@@ -178,7 +178,7 @@ def test_pools_in_use(twins: Twins, tmp_path: Path) -> None:
     say(
         twins,
         f"lvremove {GROUP}/pool",
-        f'Removing pool "{GROUP}/pool" will remove 2 dependent volume(s). Proceed? [y/n]:',
+        f"Removing pool {GROUP}/pool will remove 2 dependent volume(s). Proceed? [y/n]:",
         f"Do you really want to remove active logical volume {GROUP}/t? [y/n]:",
         f"Logical volume {GROUP}/t not removed.",
         answers="y\nn\n",
