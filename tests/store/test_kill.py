@@ -3,7 +3,8 @@
 
 Every round forks a process that has everything imported already, kills it after a random time, and
 looks at the store: its records, every file of its containers, and every file system that has changed. Set
-LAMELLA_KILLS for another number of rounds in every mode, and LAMELLA_SEED for other ones.
+LAMELLA_KILLS for another number of rounds in every mode (hundreds take longer than a test may:
+``-o timeout=9000``), and LAMELLA_SEED for other ones.
 """
 
 from __future__ import annotations
