@@ -154,6 +154,17 @@ def duplicates(disks: Disks) -> None:
     disks.put_back(type(now)(tuple(runs), now.files), now)
 
 
+def cloned(disks: Disks) -> None:
+    """A group, and a copy of both of its disks."""
+    a, b, *_ = disks.devices
+    _real(disks, f"vgcreate vg {a} {b}", f"lvcreate -L8m -n a vg {a}")
+    now = disks.content()
+    runs = list(now.disks)
+    runs[2:4] = runs[:2]
+    disks.put_back(type(now)(tuple(runs), now.files), now)
+    _without_backups(disks)
+
+
 def same_names(disks: Disks) -> None:
     """Two groups of one name."""
     a, b, c, *_ = disks.devices

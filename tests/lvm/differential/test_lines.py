@@ -90,6 +90,16 @@ vgchange --addtag t vg
 vgchange --addtag t --config devices/allow_changes_with_duplicate_pvs=1 vg ;; vgs
 """,
     ),
+    "a copy of a group": (
+        starts.cloned,
+        """\
+vgimportclone {2} {3} ;; vgs -o+seqno ;; lvs
+vgimportclone -n new {2} {3} ;; vgs ;; pvs
+vgimportclone --importdevices {2} {3} ;; vgexport vg1 ;; vgimportclone {2} {3}
+vgimportclone {2} {3} ;; vgexport vg1 ;; vgimportclone -i {2} {3} ;; vgs
+vgimportclone {4} ;; vgimportclone {2} {1} ;; vgimportclone
+""",
+    ),
     "groups of one name": (
         starts.same_names,
         """\

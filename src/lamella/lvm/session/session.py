@@ -84,6 +84,8 @@ class Session(Closing):
         """What identifies a device in LVM2's devices file, where one is used: recorded in the metadata."""
         self._writers: dict[str, BlockDevice] = {}
         """Disks that are open for writing, over all scans."""
+        self.unsaid: frozenset[str] = frozenset()
+        """Kinds of notices that are kept but not passed on."""
         self._global_held = False
         self._read: set[str] = set()
         """UUIDs of the groups whose notices were said; "" for those of orphans."""
@@ -104,7 +106,7 @@ class Session(Closing):
     def say(self, notice: Notice) -> None:
         """Keep a notice and pass it on."""
         self.notices.append(notice)
-        if self._say is not None:
+        if self._say is not None and notice.kind not in self.unsaid:
             self._say(notice)
 
     def note(self, kind: str, message: str, device: str = "", level: str = "warn") -> None:

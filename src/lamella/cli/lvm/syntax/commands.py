@@ -20,6 +20,7 @@ vgextend     vg_create   add disks to a volume group
 vgreduce     vg_reduce   take disks out of a volume group
 vgsplit      vg_split    move disks to another volume group
 vgmerge      vg_split    merge volume groups
+vgimportclone vg_clone   give copied disks a group of their own
 vgremove     vg_reduce   remove volume groups
 vgrename     vg_change   rename a volume group
 vgchange     vg_change   change volume groups

@@ -112,6 +112,16 @@ VGMERGE = Command(
 """,
 )
 
+VGIMPORTCLONE = Command(
+    "vgimportclone",
+    "Import a VG from cloned PVs",
+    options="--importdevices -i|--import -n|--basevgname=String",
+    forms="""\
+  vgimportclone PV...
+    optional: basevgname import importdevices
+""",
+)
+
 VGREMOVE = Command(
     "vgremove",
     "Remove volume group(s)",
