@@ -157,9 +157,10 @@ def test_pull(tmp_path: Path, empty_root: Path, sample_layout: Path) -> None:
         assert image.digest.startswith("sha256:")
         assert image.digests == [f"{registry.host}/me/sample@{image.digest}"]
         assert tree_of(store, name) == TREE
-        # By its digest it is the same image, and has that name already.
+        # By its digest it is the same image; a pull by digest gives it no name, and it keeps the one it has.
         again = store.pull(image.digests[0], insecure_registry=True)
-        assert (again.id, again.references) == (image.id, [name])
+        assert (again.id, again.references) == (image.id, [])
+        assert [each.references for each in store.images()] == [[name]]
         with pytest.raises(NotFoundError):
             store.pull(f"{registry.host}/me/nothing", insecure_registry=True)
         assert store.remove_image(name) == [
@@ -316,4 +317,5 @@ def test_a_layer_known_already_is_not_even_read(root: Path, tmp_path: Path) -> N
             blob.write_bytes(bytes(blob.stat().st_size))
     with Store.open(root) as store:
         (image,) = store.load(layout)
-    assert image.references == ["again:1", "sample:latest"]
+        assert image.references == ["again:1"]  # what the archive gave
+        assert [each.references for each in store.images()] == [["again:1", "sample:latest"]]

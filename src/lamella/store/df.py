@@ -202,11 +202,22 @@ class _Counted:
         users = np.zeros(size, dtype=np.uint32)
         for mine in self._chunks_of([[number] for number in numbers]):
             users[mine] += np.uint32(1)
-        wanted = [devices for row in rows for devices in (row.devices, row.removed or [])]
+        # A layer's device is in each image that has the layer: what it maps is exclusive to none of these.
+        images = Counter(number for row in rows if row.kind == "image" for number in row.devices)
+        wanted = [
+            devices
+            for row in rows
+            for devices in (
+                row.devices,
+                [number for number in row.devices if row.kind != "image" or images[number] == 1],
+                row.removed or [],
+            )
+        ]
         counted = self._counts_of(wanted)
         for row in rows:
             row.numbers.setdefault("space", 0)
-            mapped, exclusive = _alone(users, *next(counted))
+            mapped = len(next(counted)[0])
+            exclusive = _alone(users, *next(counted))[1]
             row.numbers |= {"mapped": mapped, "exclusive": exclusive}
             frees = _alone(users, *next(counted))[1]
             if row.removed is not None:

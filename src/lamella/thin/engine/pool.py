@@ -136,7 +136,8 @@ class Pool(PoolCore):
                 return
             try:
                 if self.in_transaction:
-                    self.abort()
+                    if self.mode is not PoolMode.FAIL:  # which has nothing left to go back to
+                        self.abort()
                 elif self.mode < PoolMode.READ_ONLY:
                     self.commit()
             finally:
