@@ -161,7 +161,7 @@ class Pausing(io.BytesIO):
         return super().read(size)
 
     def readinto(self, target: object, /) -> int:
-        view = memoryview(target).cast("B")  # type: ignore[arg-type]
+        view = memoryview(target).cast("B")  # type: ignore[arg-type]  # a buffer, as the base class has it
         data = self.read(len(view))
         view[: len(data)] = data
         return len(data)

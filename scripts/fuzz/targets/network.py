@@ -175,7 +175,7 @@ class _Plain(socket.socket):
         super().__init__(fileno=os.dup(made.fileno()))
         made.close()
 
-    def setsockopt(self, *_args: object) -> None:  # type: ignore[override]
+    def setsockopt(self, *_args: object) -> None:  # type: ignore[override]  # whatever its forms are
         pass
 
 

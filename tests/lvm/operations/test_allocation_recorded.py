@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import zstandard
+from scripts.fixtures.allocation import listed
 
 from lamella.errors import NoSpaceError
 from lamella.lvm.format.group_reader import read_group
-from lamella.lvm.format.segments import StripedSegment, merged
+from lamella.lvm.format.segments import merged
 from lamella.lvm.operations.allocation import allocate
 from tests.conftest import fixture_path
 
 if TYPE_CHECKING:
     from lamella.lvm.format.model import VolumeGroup
-    from lamella.lvm.format.segments import Segment
     from lamella.lvm.operations.allocation_result import Allocation
 
 Case = dict[str, Any]
@@ -50,16 +50,6 @@ def ours(group: VolumeGroup, case: Case) -> Allocation:
         maximise_cling=request["maximise_cling"],
         name="new",
     )
-
-
-def listed(segments: list[Segment]) -> list[object]:
-    """[first extent, extents, [[disk, first extent]…]] of each segment."""
-    found: list[object] = []
-    for segment in segments:
-        assert isinstance(segment, StripedSegment)
-        areas = [[area.pv.device, area.extent] for area in segment.areas() if area.pv is not None]
-        found.append([segment.start_extent, segment.extent_count, areas])
-    return found
 
 
 def test_the_same_extents_as_lvm2(cases: list[Case]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lamella.cli.image_fields import IMAGE_FIELDS
 from lamella.cli.lists import add_filter, add_list_options, print_list, shown_id, time_shown
 from lamella.cli.output import age
 from lamella.cli.parsing import open_store, split_reference
@@ -22,16 +23,7 @@ example:
   lamella images -q
   lamella images --filter dangling=true --format '{{.ID}} {{.Size}}'
 """
-JSON = """\
-[].id            the image's id, "sha256:" and 64 hexadecimal digits
-[].references[]  its names with tags
-[].digests[]     its names with the digests under which registries gave it
-[].digest        the digest that a registry gave it under in this run; empty
-[].created       when it was made, RFC 3339
-[].size          bytes of the files in all its layers
-[].layers        how many layers it has
-[].labels.*      the labels in its configuration
-"""
+JSON = IMAGE_FIELDS
 HEADINGS = {
     "ID": "IMAGE ID",
     "Repository": "REPOSITORY",

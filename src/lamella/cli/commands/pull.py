@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.cli.image_fields import IMAGE_FIELDS
 from lamella.cli.output import print_json
 from lamella.cli.parsing import add_json, open_or_set_up
 from lamella.cli.progress_line import progress
@@ -17,16 +18,7 @@ example:
   lamella pull debian:12
   lamella pull --insecure-registry localhost:5000/mine
 """
-JSON = """\
-[].id            the image's id, "sha256:" and 64 hexadecimal digits
-[].references[]  its names with tags
-[].digests[]     its names with the digests under which registries gave it
-[].digest        the digest that a registry gave it under in this run, or empty
-[].created       when it was made, RFC 3339
-[].size          bytes of the files in all its layers
-[].layers        how many layers it has
-[].labels.*      the labels in its configuration
-"""
+JSON = IMAGE_FIELDS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
