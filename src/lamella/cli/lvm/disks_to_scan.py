@@ -74,18 +74,18 @@ def system_devices(args: Arguments, config: Config) -> SystemDevices | None:
 def find_devices(
     args: Arguments, config: Config, environment: Environment, listed: SystemDevices | None = None
 ) -> list[str]:
-    """The paths to scan, each once, in order. *listed* is what :func:`system_devices` gave.
+    """The paths to scan, each once, in LVM2's order. *listed* is what :func:`system_devices` gave.
 
     Raises :class:`NotFoundError` for a missing list of paths.
     """
     if args.has("devices"):
-        return _unique(_split(args.texts("devices")))
+        return _in_order(_split(args.texts("devices")))
     named = os.environ.get(ENVIRONMENT)
     if named:
-        return _unique(_split([named]))
+        return _in_order(_split([named]))
     if args.has("devicesfile") and listed is not None:
         if listed.path.is_file():
-            return _unique(listed.find(environment.sys_block))
+            return _in_order(listed.find(environment.sys_block))
         if "/" in args.text("devicesfile"):
             said = f"Devices file not found: {listed.path}"
             raise NotFoundError(said, hint="write one path per line into it")
@@ -97,7 +97,7 @@ def find_devices(
     elif os.geteuid() == 0:
         machine = disks_of_machine(config, environment.sys_block, devices_file=False)
         found += [path for path in machine if not _is_loop_over(path, found, environment.sys_block)]
-    return _unique(found)
+    return _in_order(found)
 
 
 def _is_loop_over(path: str, listed: Sequence[str], sys_block: Path) -> bool:
@@ -134,5 +134,18 @@ def _split(texts: Sequence[str]) -> list[str]:
     return [part for text in texts for part in text.split(",") if part]
 
 
-def _unique(names: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(names))
+def _in_order(names: Sequence[str]) -> list[str]:
+    """Each once: what is no block device as given, then the devices as LVM2 visits them.
+
+    LVM2 keeps them in a tree whose keys are the 32-bit device numbers with their bytes reversed, so the low
+    byte of the minor number decides first. The order shows where groups and volumes are listed unsorted.
+    """
+    return sorted(dict.fromkeys(names), key=_visited)
+
+
+def _visited(name: str) -> bytes:
+    try:
+        found = os.stat(name)
+    except (OSError, ValueError):
+        return b""
+    return (found.st_rdev & 0xFFFFFFFF).to_bytes(4, "little") if stat.S_ISBLK(found.st_mode) else b""
