@@ -77,8 +77,16 @@ def with_slaves(number: str, sys: Path = Path("/sys")) -> set[str]:
 
 def device_folders(sys_block: Path = SYS_BLOCK, prefix: str = "") -> list[Path]:
     """The folders of whole disks whose names begin with *prefix*, by name; empty where there is no sysfs."""
-    try:  # a machine may have a thousand, most of them loop devices: sorting paths takes much longer
-        return [sys_block / name for name in sorted(os.listdir(sys_block)) if name.startswith(prefix)]
+    return [sys_block / name for name in disk_names(sys_block) if name.startswith(prefix)]
+
+
+def disk_names(sys_block: Path = SYS_BLOCK) -> list[str]:
+    """The names of whole disks, sorted; empty where there is no sysfs.
+
+    A machine may have a thousand, most of them loop devices: a path for each takes much longer.
+    """
+    try:
+        return sorted(os.listdir(sys_block))
     except OSError:
         return []
 

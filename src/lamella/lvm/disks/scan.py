@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lamella.block.sysfs import attribute, device_folders
+from lamella.block.sysfs import attribute, disk_names
 from lamella.errors import CorruptError, LamellaError
 from lamella.lvm.disks.disk import Disk, MetadataCopy, Opener, is_block_device, open_file
 from lamella.lvm.disks.notice import Notice, Noting
@@ -198,12 +198,12 @@ def block_devices(sys_block: Path) -> list[str]:
     Left out are device-mapper devices of LVM, RAM disks, and loop devices without a file.
     """
     paths: list[str] = []
-    for disk in device_folders(sys_block):
-        name = disk.name
+    for name in disk_names(sys_block):
         if name.startswith(("ram", "zram", "sr", "fd")):
             continue
-        if name.startswith("loop") and not (disk / "loop" / "backing_file").exists():
+        if name.startswith("loop") and not os.path.exists(f"{sys_block}/{name}/loop/backing_file"):
             continue
+        disk = sys_block / name
         if name.startswith("dm-") and (
             not (disk / "dm" / "uuid").exists() or attribute(disk, "dm/uuid").startswith(DM_PREFIX)
         ):

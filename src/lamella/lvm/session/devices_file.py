@@ -64,16 +64,27 @@ def devices_file_path(name: str) -> Path:
 def device_names(dev: str = "/dev") -> dict[str, list[str]]:
     """The links below ``/dev`` to block devices, as LVM2 finds them: by what they lead to."""
     found: dict[str, list[str]] = {}
-    for folder, _folders, names in os.walk(dev):
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            if os.path.islink(path):
-                found.setdefault(os.path.realpath(path), []).append(path)
-            elif folder == f"{dev}/mapper" and is_block_device(path):  # a node, where no udev makes links
-                number = os.stat(path).st_rdev
+    folders = [dev]
+    while folders:
+        folder = folders.pop()
+        for entry in _entries(folder):
+            if entry.is_symlink():
+                found.setdefault(os.path.realpath(entry.path), []).append(entry.path)
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif folder == f"{dev}/mapper" and is_block_device(entry.path):  # no udev makes links
+                number = os.stat(entry.path).st_rdev
                 kernel = block_name(os.major(number), os.minor(number))
-                found.setdefault(f"{dev}/{kernel}", []).append(path)
-    return found
+                found.setdefault(f"{dev}/{kernel}", []).append(entry.path)
+    return {path: sorted(names, key=lambda name: (name.count("/"), name)) for path, names in found.items()}
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:  # another process removed it
+        return []
 
 
 def read_devices_file(path: Path) -> list[str]:
