@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sqlite3
+import subprocess
 from contextlib import closing
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -24,6 +27,7 @@ from tests.support.registry import running_registry
 from tests.support.stores import assert_sound, assert_sound_for_real_tools, pool_devices, yes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NOISE = bytes(range(256)) * (BLOCK_SIZE // 256)
@@ -44,10 +48,13 @@ def _devices(root: Path) -> dict[str, int]:
 
 
 def _lose(root: Path, *names: str) -> None:
-    """Overwrite the mappings of these devices, which they share with no other, and repair the pool.
+    """Lose the mappings of these devices, which they share with no other, and repair the pool."""
+    _damage(root, *names)
+    assert Store.repair(root, agree=yes).kept
 
-    Older copies of them are overwritten too: nothing can be saved from these.
-    """
+
+def _damage(root: Path, *names: str) -> None:
+    """Overwrite the mappings of these devices, and older copies of them: nothing can be saved from these."""
     numbers = _devices(root)
     with pool_devices(root) as devices:
         found = Metadata.open(devices.metadata)
@@ -61,7 +68,47 @@ def _lose(root: Path, *names: str) -> None:
         for name in names:
             devices.metadata.write(found.roots[numbers[name]] * BLOCK_SIZE, NOISE)
         devices.metadata.flush()
-    assert Store.repair(root, agree=yes).kept
+
+
+def _lose_to_thin_repair(root: Path, *names: str) -> None:
+    """The same, repaired by the program that LVM2 runs."""
+    _damage(root, *names)
+    _replace_metadata(root, "thin_repair")
+
+
+def _lose_a_mapping(root: Path, *names: str) -> None:
+    """Take one mapping from each of these devices, as a lost leaf does, with the real tools."""
+    numbers = _devices(root)
+    _replace_metadata(root, "thin_dump", "thin_restore", without_one_of={numbers[name] for name in names})
+
+
+def _replace_metadata(root: Path, *programs: str, without_one_of: set[int] | None = None) -> None:
+    """Put in the place of the pool's metadata what these programs make of it."""
+    old, new, xml = (root.parent / name for name in ("old.metadata", "new.metadata", "metadata.xml"))
+    with pool_devices(root) as devices:
+        old.write_bytes(devices.metadata.read(0, devices.metadata.size))
+        new.write_bytes(bytes(devices.metadata.size))
+        if programs == ("thin_repair",):
+            subprocess.run(["thin_repair", "-i", old, "-o", new], check=True, stdout=subprocess.DEVNULL)
+        else:
+            subprocess.run(["thin_dump", old, "-o", xml], check=True)
+            tree = ElementTree.parse(xml)
+            for device in tree.getroot():
+                if int(device.attrib["dev_id"]) in (without_one_of or ()):
+                    _drop_one_mapping(device)
+            tree.write(xml)
+            subprocess.run(["thin_restore", "-i", xml, "-o", new], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["thin_check", new], check=True, stdout=subprocess.DEVNULL)
+        devices.metadata.write(0, new.read_bytes())
+        devices.metadata.flush()
+
+
+def _drop_one_mapping(device: ElementTree.Element) -> None:
+    last = device[-1]
+    if last.tag == "range_mapping" and last.attrib["length"] != "1":
+        last.attrib["length"] = str(int(last.attrib["length"]) - 1)
+    else:
+        device.remove(last)
 
 
 def _delete(root: Path, *names: str) -> None:
@@ -94,7 +141,7 @@ def boxed(root: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("how", [_lose, _delete])
+@pytest.mark.parametrize("how", [_lose, _delete, _lose_to_thin_repair, _lose_a_mapping])
 @pytest.mark.parametrize("lost", [("2",), ("1",), ("0",), ("0", "2"), ("0", "1", "2")])
 def test_a_lost_layer_is_unpacked_anew(
     boxed: Path, lost: tuple[str, ...], how: object, sample_layout: Path, tmp_path: Path
@@ -235,3 +282,62 @@ def test_marks_of_a_swap_that_fails_are_removed(boxed: Path, monkeypatch: pytest
         Store.repair(boxed, agree=yes)
     with closing(State.open(boxed / "state.db", schema, read_only=True)) as state:
         assert {device.damage for device in state.devices()} == {""}
+
+
+@pytest.mark.parametrize("how", [_lose_to_thin_repair, _lose_a_mapping])
+def test_what_another_program_lost_of_a_container_is_named(
+    boxed: Path, capsys: pytest.CaptureFixture[str], how: Callable[..., None]
+) -> None:
+    how(boxed, "box")
+    assert main(["--root", str(boxed), "check"]) == 6
+    said = capsys.readouterr().out
+    assert "PROBLEM: container box: thin device" in said
+    assert "next: lamella cp box:/ FOLDER\nnext: lamella rm box" in said
+    assert main(["--root", str(boxed), "commit", "box", "mine:1"]) == CorruptError.exit_code
+    assert "lamella cp box:/ FOLDER" in capsys.readouterr().err
+    main(["--root", str(boxed), "ls", "box:/"])
+    assert "WARNING: box is damaged" in capsys.readouterr().err
+    assert main(["--root", str(boxed), "rm", "box"]) == 0
+    assert main(["--root", str(boxed), "check"]) == 0
+
+
+def test_the_mark_stays_when_the_container_is_written_to(boxed: Path) -> None:
+    _lose_a_mapping(boxed, "box")
+    with Store.open(boxed) as store:
+        (before,) = store.check().problems
+        more = boxed.parent / "more"
+        more.write_bytes(b"more" * 500_000)
+        store.copy_in("box", more, b"/more")
+        store.resize("box", 96 << 20)
+        assert store.check().problems == [before]
+    with Store.open(boxed) as store:
+        assert store.check().problems == [before]
+
+
+def test_a_container_that_maps_less_by_its_own_changes_is_whole(boxed: Path, tmp_path: Path) -> None:
+    with Store.open(boxed) as store:
+        empty = tmp_path / "hello"
+        empty.write_bytes(b"")
+        store.copy_in("box", empty, b"/hello")
+        store.copy_in("box", empty, b"/other")
+        assert store.check().problems == []
+    with Store.open(boxed) as store:
+        assert store.check().problems == []
+
+
+def test_a_store_of_the_former_version_gets_the_counts_of_its_layers(
+    boxed: Path, sample_layout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect(boxed / "state.db")) as database, database:
+        database.execute("ALTER TABLE devices DROP COLUMN mapped")
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        database.execute(f"PRAGMA user_version = {version - 1}")
+    assert main(["--root", str(boxed), "check"]) == 0  # which only reads
+    assert main(["--root", str(boxed), "create", "--name", "new", "sample"]) == 0
+    assert main(["--root", str(boxed), "check"]) == 0
+    _lose_a_mapping(boxed, "1")
+    capsys.readouterr()
+    assert main(["--root", str(boxed), "check"]) == 6
+    assert "PROBLEM: image sample:latest: thin device" in capsys.readouterr().out
+    assert main(["--root", str(boxed), "load", "-i", str(sample_layout)]) == 0
+    assert main(["--root", str(boxed), "check"]) == 0

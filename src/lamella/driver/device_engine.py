@@ -103,6 +103,8 @@ class DeviceEngine(ABC):
         *record* adds rows to ``state.db`` that appear together with the device. If anything fails, the pool
         and ``state.db`` are as they were, and the error is raised.
         """
+        if origin is not None and not fill:
+            device = replace(device, mapped=origin.mapped)
         with self.creating(device, record) as made:
             if origin is None:
                 self.pool.create_thin(device.device_id)
@@ -160,7 +162,7 @@ class DeviceEngine(ABC):
         """
 
     def _replacement(self, device: Device, size: int) -> Device:
-        return replace(device, device_id=self.free_device_id(), size=size)
+        return replace(device, device_id=self.free_device_id(), size=size, mapped=None)
 
     def needs_recovery(self, volume: ThinVolume) -> bool:
         """Whether the file system was not unmounted."""

@@ -143,6 +143,8 @@ class DeviceSet(OpenDevices):
                 hint="a file system can only be made larger; copy its files into a new container instead",
             )
         self.check_free_space()
+        self.keep_damage(name)
+        old = self.get(name)
 
         with self.engine.replacing(old, size) as volume:
             self.filesystem.grow(volume)
@@ -209,11 +211,16 @@ class DeviceSet(OpenDevices):
         """The pool's node, which is there when the pool is open. Raises :class:`UsageError` as below."""
         return self.engine.pool_node()
 
-    def activate(self, name: str) -> Path:
+    def activate(self, name: str, *, frozen: bool = False) -> Path:
         """The node under ``/dev/mapper`` of device *name*, which is made if it is not there.
 
+        Unless it is *frozen*, it may be written to, and how many chunks it maps is not known from then on.
         Raises :class:`UsageError` in the user engine.
         """
+        if self.in_kernel and not frozen and self.get(name).mapped is not None:
+            self.keep_damage(name)
+            with self.state.transaction():
+                self.state.set_mapped({name: None})
         return self.engine.activate(self.get(name))
 
     def deactivate(self, name: str, *, deferred: bool = False) -> bool:

@@ -124,6 +124,8 @@ class KernelEngine(DeviceEngine):
             if was_active:
                 self.kernel.deactivate(device)
         if was_active:
+            with self.state.transaction():
+                self.state.set_mapped({device.hash: None})  # whoever uses it may discard
             self.kernel.activate(fresh)
 
     # -- users and removal -----------------------------------------------------------------------

@@ -58,14 +58,41 @@ class OpenDevices:
     def damage(self, name: str) -> str:
         """What is missing of device *name*, in words; "" for one that is whole, as far as is known.
 
-        A repair records what it could not save; other programs may have deleted the thin device.
+        A repair records what it could not save. Other programs' repairs (``thin_repair``,
+        ``lvconvert --repair``) do not: the thin device is gone then, or maps fewer chunks than are recorded.
         """
         device = self.state.device(name)
         if device is None:
             return "it is not in state.db"
-        if device.damage or self.pool.has_device(device.device_id):
+        if device.damage:
             return device.damage
-        return f"thin device {device.device_id} is not in the pool"
+        mapped = self.pool.mapped_chunks(device.device_id)
+        if mapped is None:
+            return f"thin device {device.device_id} is not in the pool"
+        if device.mapped is None or mapped >= device.mapped:
+            return ""
+        return (
+            f"thin device {device.device_id} maps {mapped} chunks, of the {device.mapped} that it had: the "
+            "others were lost outside of Lamella"
+        )
+
+    def keep_damage(self, name: str) -> None:
+        """Record the damage of device *name* before it is changed: what it maps then says nothing."""
+        device, damage = self.state.device(name), self.damage(name)
+        if device is not None and damage and not device.damage and self.pool.has_device(device.device_id):
+            with self.state.transaction():
+                self.state.set_damage({name: damage})
+
+    def record_mapped(self, names: Iterable[str]) -> None:
+        """Record how many chunks these devices map, where it is not known: older stores lack it."""
+        found = {}
+        for name in names:
+            device = self.state.device(name)
+            if device is not None and device.mapped is None and not device.damage:
+                found[name] = self.pool.mapped_chunks(device.device_id)
+        if found:
+            with self.state.transaction():
+                self.state.set_mapped(found)
 
     @property
     def filesystem(self) -> FileSystem:
@@ -83,6 +110,8 @@ class OpenDevices:
         takes the device's place at the end; a reader of a device that is mounted reads a snapshot of this
         moment. A writer of a device that somebody has open gets a :class:`BusyError`.
         """
+        if not read_only:
+            self.keep_damage(name)
         device = self.get(name)
         self._open_volumes[name] = self._open_volumes.get(name, 0) + 1
         try:

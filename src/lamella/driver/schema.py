@@ -39,7 +39,7 @@ APPLICATION_ID = 0x4C6D6C61
 
 OWNER = "driver"
 POSITION = 0
-VERSION = 2
+VERSION = 3
 
 TABLES = """
 CREATE TABLE pool (
@@ -64,7 +64,8 @@ CREATE TABLE devices (
     transaction_id INTEGER NOT NULL,
     initialized INTEGER NOT NULL,
     deleted INTEGER NOT NULL,
-    damage TEXT NOT NULL DEFAULT ''
+    damage TEXT NOT NULL DEFAULT '',
+    mapped INTEGER
 ) WITHOUT ROWID;
 """
 
@@ -73,7 +74,11 @@ def _add_damage(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE devices ADD COLUMN damage TEXT NOT NULL DEFAULT ''")
 
 
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _add_damage}
+def _add_mapped(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE devices ADD COLUMN mapped INTEGER")
+
+
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _add_damage, 2: _add_mapped}
 """From a version to the step that makes the next one of it, inside a transaction."""
 
 

@@ -55,6 +55,7 @@ class Device:
     """One named thin device: what Docker keeps as a JSON file per device. *size* is in bytes.
 
     *damage*: what a repair of the pool could not save of it, in words; empty if nothing is missing.
+    *mapped*: how many chunks of the pool it maps at least; fewer are a loss; None if that is not known.
     """
 
     hash: str
@@ -64,6 +65,7 @@ class Device:
     initialized: bool = False
     deleted: bool = False
     damage: str = ""
+    mapped: int | None = None
 
 
 @dataclass(frozen=True)
@@ -362,9 +364,10 @@ class State(Closing):
     def put_device(self, device: Device) -> None:
         """Add a device, or replace the one of that name, inside a transaction."""
         self.connection.execute(
-            "INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET "
+            "INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET "
             "device_id = excluded.device_id, size = excluded.size, transaction_id = excluded.transaction_id, "
-            "initialized = excluded.initialized, deleted = excluded.deleted, damage = excluded.damage",
+            "initialized = excluded.initialized, deleted = excluded.deleted, damage = excluded.damage, "
+            "mapped = excluded.mapped",
             (
                 device.hash,
                 device.device_id,
@@ -373,6 +376,7 @@ class State(Closing):
                 int(device.initialized),
                 int(device.deleted),
                 device.damage,
+                device.mapped,
             ),
         )
 
@@ -384,6 +388,12 @@ class State(Closing):
         """Record what is missing of devices, by name, inside a transaction; "" is nothing."""
         self.connection.executemany(
             "UPDATE devices SET damage = ? WHERE hash = ?", [(what, name) for name, what in damage.items()]
+        )
+
+    def set_mapped(self, mapped: Mapping[str, int | None]) -> None:
+        """Record how many chunks devices map at least, by name, inside a transaction."""
+        self.connection.executemany(
+            "UPDATE devices SET mapped = ? WHERE hash = ?", [(count, name) for name, count in mapped.items()]
         )
 
     def drop_device(self, name: str) -> None:
@@ -400,6 +410,7 @@ def _device(row: sqlite3.Row) -> Device:
         initialized=bool(row["initialized"]),
         deleted=bool(row["deleted"]),
         damage=row["damage"],
+        mapped=row["mapped"],
     )
 
 

@@ -137,7 +137,8 @@ def creating(
             yield made
             alone.enter_context(state.alone())  # until state.db has it, too
             pool.commit()
-            state.put_device(made)
+            mapped = pool.mapped_chunks(made.device_id) if made.mapped is None else made.mapped
+            state.put_device(replace(made, mapped=mapped))
             state.set_pool(transaction_id=note.transaction_id, next_device_id=device.device_id)
             state.clear_note()
             if record:

@@ -79,6 +79,9 @@ class UserEngine(DeviceEngine):
             with self.pool.open_volume(device.device_id, device.size, zero_fresh=True) as volume:
                 self._replay_journal(volume)
                 yield volume
+            mapped = self.pool.mapped_chunks(device.device_id)
+            if device.mapped is not None and (mapped is None or mapped < device.mapped):
+                self._record_mapped(device, mapped)  # before it is true: fewer than recorded are a loss
             with self.state.alone():
                 self.pool.commit()
         except BaseException:
@@ -88,6 +91,13 @@ class UserEngine(DeviceEngine):
                 if discard:
                     self.pool.trim()
             raise
+        if mapped != device.mapped:
+            with suppress(LamellaError):  # what was written is durable, and a smaller number is true as well
+                self._record_mapped(device, mapped)
+
+    def _record_mapped(self, device: Device, mapped: int | None) -> None:
+        with self.state.transaction():
+            self.state.set_mapped({device.hash: mapped})
 
     @contextmanager
     def replacing(self, device: Device, size: int) -> Iterator[ThinVolume]:

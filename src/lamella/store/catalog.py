@@ -136,6 +136,15 @@ class Catalog:
             top = layer.parent
         return dropped
 
+    def devices_without_count(self) -> list[str]:
+        """Devices of layers, and the base device, of which is not recorded how much they map."""
+        rows = self._state.rows(
+            "SELECT hash FROM devices WHERE mapped IS NULL AND NOT deleted AND damage = '' "
+            "AND (hash = ? OR hash IN (SELECT device FROM layers))",
+            (BASE,),
+        )
+        return [row["hash"] for row in rows]
+
     # -- images ----------------------------------------------------------------------------------
 
     def images(self) -> list[Image]:

@@ -136,10 +136,7 @@ def _check_file_systems(
     state: State, devices: DeviceSet, users: Mapping[str, list[str]], found: StoreCheck, progress: Progress
 ) -> None:
     wanted = state.pool().base_uuid
-    present = devices.pool.devices()
-    wanted_devices = [
-        each for each in state.devices(deleted=False) if each.device_id in present and not each.damage
-    ]
+    wanted_devices = [each for each in state.devices(deleted=False) if not devices.damage(each.hash)]
     progress.start("check: file systems", len(wanted_devices), unit="file systems")
     for device in wanted_devices:
         whose = ", ".join(users.get(device.hash, [f"device {device.hash}"]))

@@ -67,7 +67,7 @@ def mount(
                 f"{name} is mounted {how} at {point}", hint=f"unmount it first: lamella umount {name}"
             )
     was_active = present_device(root.path, device) is not None
-    node = devices.activate(device)
+    node = devices.activate(device, frozen=image)
     try:
         if folder is None:
             mount_points.make(root, point)

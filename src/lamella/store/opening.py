@@ -108,6 +108,8 @@ class Opened:
 
             self.backend.engine = self.engine
             self._devices = DeviceSet.open(self.state, self.backend, self._options, read_only=self.read_only)
+            if not self.read_only:
+                self._devices.record_mapped(self.catalog.devices_without_count())
         return self._devices
 
     @cached_property

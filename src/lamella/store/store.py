@@ -619,7 +619,14 @@ class Store(Closing):
         """Activate the pool, and the containers and images *names*; returns their device nodes."""
         self._writable()
         things = [self._find(name) for name in arguments.texts(names, "the list of names")]
-        return [self.devices.activate_pool(), *(self.devices.activate(self._device_of(t)) for t in things)]
+        pool = self.devices.activate_pool()
+        return [
+            pool,
+            *(
+                self.devices.activate(self._device_of(thing), frozen=not isinstance(thing, Container))
+                for thing in things
+            ),
+        ]
 
     def node(self, name: str) -> Path:
         """The device node of a container or an image, which exists while it is active."""

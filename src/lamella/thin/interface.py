@@ -77,6 +77,9 @@ class ThinPool(Protocol):
     def has_device(self, dev_id: int) -> bool:
         """Whether there is a thin device with that id, whatever the number of the others."""
 
+    def mapped_chunks(self, dev_id: int) -> int | None:
+        """How many chunks the thin device maps, as its details say; None if there is no such device."""
+
     def status(self) -> PoolStatus:
         """The pool's state now."""
 

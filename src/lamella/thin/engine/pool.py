@@ -189,6 +189,12 @@ class Pool(PoolCore):
         with self.lock:
             return self.live.find(dev_id) is not None
 
+    def mapped_chunks(self, dev_id: int) -> int | None:
+        """How many chunks the device maps now, uncommitted changes included."""
+        with self.lock:
+            device = self.live.find(dev_id)
+            return None if device is None else device.mapped
+
     @contextmanager
     def metadata_view(self) -> Iterator[MetadataView]:
         """The metadata device, what was done so far being committed."""

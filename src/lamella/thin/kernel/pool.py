@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lamella.block import SECTOR
@@ -31,7 +32,7 @@ from lamella.thin.kernel.quick_removal import quick_remove
 from lamella.thin.status import PoolMode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from lamella.thin.format.details import DeviceDetails
     from lamella.thin.kernel.volume import KernelVolume
@@ -50,6 +51,8 @@ class KernelPool(ActivePool):
     in_transaction = False
 
     _ids: set[int] | None = None
+    _mapped: Mapping[int, int] = MappingProxyType({})
+    """Chunks that the devices mapped when they were last read."""
     _expected: int | None = None
     """The transaction id that the next commit has to find."""
 
@@ -59,6 +62,7 @@ class KernelPool(ActivePool):
         """All thin devices as last committed, by id."""
         found = self.committed(lambda metadata: metadata.details)
         self._ids = set(found)
+        self._mapped = {dev_id: details.mapped_blocks for dev_id, details in found.items()}
         return found
 
     def device_ids(self) -> set[int]:
@@ -68,6 +72,14 @@ class KernelPool(ActivePool):
     def has_device(self, dev_id: int) -> bool:
         """Whether there is a thin device with that id; also from what was read once."""
         return dev_id in self._known_ids()
+
+    def mapped_chunks(self, dev_id: int) -> int | None:
+        """How many chunks the device maps, as last committed; of one that was there before, as first read."""
+        if dev_id not in self._known_ids():
+            return None
+        if dev_id not in self._mapped:
+            self.devices()
+        return self._mapped.get(dev_id)
 
     def _known_ids(self) -> set[int]:
         if self._ids is None:
