@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lamella.cli.main import main
-from lamella.errors import CorruptError
+from lamella.errors import CorruptError, UsageError
 from lamella.store import Store
 from tests.support.stores import metadata_of, state_of, take_down, yes
 
@@ -87,6 +88,24 @@ def test_one_half_of_a_copy(
         assert foreign in store.devices.pool.devices()  # it may be all that is left of the other copy
         store.create("sample", name="new")
         assert len(store.check().problems) == 1
+        assert store.check().advice == ["lamella prune --unknown-devices"]
+    take_down(root)
+    before = state_of(root), metadata_of(root)
+    assert main(["--root", str(root), "check"]) == CorruptError.exit_code
+    capsys.readouterr()
+    assert main(["--root", str(root), "prune", "--unknown-devices"]) == 0  # without a terminal: it only shows
+    said = capsys.readouterr().out
+    assert f"thin device {foreign}: maps " in said
+    assert "Nothing was removed" in said
+    take_down(root)
+    assert (state_of(root), metadata_of(root)) == before
+    assert main(["--root", str(root), "prune", "--unknown-devices", "--all"]) == UsageError.exit_code
+    assert main(["--root", str(root), "prune", "--unknown-devices", "--force", "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert [each["device_id"] for each in done["devices"]] == done["removed"] == [foreign]
+    assert main(["--root", str(root), "check"]) == 0
+    assert main(["--root", str(root), "prune", "--unknown-devices", "--force"]) == 0
+    assert "Every thin device of the pool is in state.db." in capsys.readouterr().out
     take_down(root)
     assert main(["--root", str(root), "teardown", "--force"]) == 0
 

@@ -216,6 +216,15 @@ class OpenDevices:
         if waiting:
             self.warnings.append(f"{len(waiting)} devices will be deleted later: they are in use")
 
+    def delete_unnamed(self, devices: Sequence[Device]) -> set[int]:
+        """Delete thin devices that have no row, in one transaction; gives the ids of those that are open."""
+        discard = self.options.discard_on_delete
+        transactions.finish_interrupted(self.pool, self.state, discard=discard)
+        with self.state.transaction():
+            note = transactions.note_deletion(self.pool, self.state, devices)
+        left = transactions.delete(self.pool, self.state, note, discard=discard)
+        return {device.device_id for device in devices if device.hash in left}
+
     def _put_off(self, devices: Sequence[Device], error: LamellaError) -> None:
         if devices:
             self.warnings.append(f"{len(devices)} devices will be deleted later: {error.message}")

@@ -121,6 +121,8 @@ def _check_record(state: State, catalog: Catalog, devices: DeviceSet, found: Sto
     found.problems.extend(
         f"the pool has the thin device {number}, which is not in {state.path.name}" for number in unknown
     )
+    if unknown:
+        found.advice.append("lamella prune --unknown-devices")
     problems, advice = findings(catalog, devices)
     found.problems.extend(problems)
     found.advice.extend(advice)

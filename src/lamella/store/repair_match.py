@@ -64,7 +64,8 @@ def describe(found: Repair, state: State, matched: Match, problem: str) -> None:
     if matched.unknown:
         shown = ", ".join(map(str, matched.unknown[:10]))
         found.remarks.append(
-            f"also found: thin devices that are not in state.db ({shown}); they stay in the pool"
+            f"also found: thin devices that are not in state.db ({shown}); they stay in the pool, and "
+            "'lamella prune --unknown-devices' removes them"
         )
     if BASE not in {device.hash for device in matched.kept}:
         found.refusal = "the pool does not have this store's base device: it is another store's"

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from lamella.store.tree import Tree
+    from lamella.store.unknown_devices import UnknownDevice, UnknownDevices
     from lamella.thin.health import Diagnosis
 
     Place = str | os.PathLike[str] | None
@@ -315,6 +316,18 @@ class Store(Closing):
         lines = [line for image in wanted for line in self.remove_image(image.id, force=True)]
         freed = max(0, before - self.devices.pool.status().used_data)
         return Pruned(lines, freed * self.devices.pool.chunk_size)
+
+    def remove_unknown_devices(
+        self, *, agree: Callable[[Sequence[UnknownDevice]], bool] = lambda _: True
+    ) -> UnknownDevices:
+        """Remove the thin devices of the pool that ``state.db`` does not have, which :meth:`check` lists.
+
+        *agree* gets them before any is removed. One that is open stays.
+        """
+        from lamella.store.unknown_devices import remove_unknown
+
+        self._writable()
+        return remove_unknown(self.devices, agree)
 
     def load(
         self, path: Place | ImageSource = None, *, platform: str | None = None, progress: Progress = QUIET
