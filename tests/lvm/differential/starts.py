@@ -190,6 +190,48 @@ def listed(disks: Disks) -> None:
     _real(disks, f"vgcreate vg {a} {b}", "lvcreate -L8m -n a vg", f"pvcreate {c}")
 
 
+def listed_beside_filter(disks: Disks) -> None:
+    """A devices file with one disk of a group, and a filter for what is not to be found by a search."""
+    a, b, c, d, _e = disks.devices
+    conf = disks.etc / "lvm.conf"
+    conf.write_text(conf.read_text().replace("use_devicesfile=0", "use_devicesfile=1"))
+    (disks.etc / "devices").mkdir(exist_ok=True)
+    (disks.etc / "devices" / "system.devices").touch()
+    _real(
+        disks,
+        f"vgcreate vg {a} {b}",
+        "lvcreate -L8m -n a vg",
+        f"pvcreate {c}",
+        f"vgcreate other {d}",
+        f"lvmdevices --deldev {b}",
+        f"lvmdevices --deldev {d}",
+    )
+
+
+def listed_wrongly(disks: Disks) -> None:
+    """A devices file that has become wrong: names, PVIDs, files that are not there, names that are the
+    identifiers.
+    """
+    listed(disks)
+    a, _b, c, d, e = disks.devices
+    _real(disks, f"vgcreate new {d}", f"lvmdevices --adddev {d} --deviceidtype devname")
+    path = disks.etc / "devices" / "system.devices"
+    text = path.read_text()
+    text = text.replace(f"DEVNAME={a}", "DEVNAME=/dev/loop-nosuch").replace(f"IDNAME={d} ", f"IDNAME={e} ")
+    text = re.sub(f"(DEVNAME={c} PVID=).*", r"\1.", text)
+    lost = "IDTYPE=loop_file IDNAME=/nosuch DEVNAME=/dev/loop-nosuch PVID=01234567890123456789012345678901"
+    path.write_text(f"{text}{lost}\n")
+
+
+def listed_under_old_name(disks: Disks) -> None:
+    """A devices file with a name, which is another now, as identifier."""
+    listed(disks)
+    *_, d, _e = disks.devices
+    _real(disks, f"vgcreate new {d}", f"lvmdevices --adddev {d} --deviceidtype devname")
+    path = disks.etc / "devices" / "system.devices"
+    path.write_text(path.read_text().replace(f"IDNAME={d} DEVNAME={d}", "IDNAME=/dev/sdzz DEVNAME=/dev/sdzz"))
+
+
 def _without_backups(disks: Disks) -> None:
     """LVM2 also writes backups of groups that it only reads, and all groups of one name have the same."""
     with (disks.etc / "lvm.conf").open("a") as stream:

@@ -136,6 +136,76 @@ pvcreate --devices {0} {3} ;; pvcreate --devices {3} {3} ;; pvs --devices {0} --
 pvs --config 'devices/filter=["r|.*|"]' ;; pvs --config 'devices/global_filter=["r|.*|"]'
 """,
     ),
+    "changes to a devices file": (
+        starts.listed,
+        """\
+lvmdevices ;; lvmdevices --check ;; lvmdevices --update ;; lvmdevices -v ;; lvmdevices --devices {3}
+lvmdevices --adddev {3} ;; lvmdevices ;; lvmdevices --adddev {0} ;; pvs ;; lvmdevices --adddev {3} -t
+lvmdevices --adddev /dev/nosuch ;; lvmdevices --adddev loop1 ;; lvmdevices --adddev {3}/
+lvmdevices --adddev {etc}/lvm.conf ;; lvmdevices --adddev /dev/null
+lvmdevices --deldev {0} ;; pvs ;; lvmdevices --deldev {0}
+lvmdevices --deldev /dev/nosuch ;; lvmdevices --deldev x
+lvmdevices --adddev {3} --deviceidtype sys_wwid
+lvmdevices --adddev {3} --deviceidtype devname ;; lvmdevices ;; lvmdevices --adddev {3} ;; lvmdevices
+lvmdevices --adddev {3} --deviceidtype bogus ;; lvmdevices --deldev {3} --deviceidtype devname ;; lvmdevices
+lvmdevices --adddev {3} --deviceidtype loop_file ;; lvmdevices --deldev {3} --deviceidtype loop_file
+lvmdevices --deldev {etc}/../disk0 --deviceidtype loop_file ;; lvmdevices --deldev {0} --deviceidtype bogus
+lvmdevices --addpvid xxx ;; lvmdevices --delpvid xxx ;; lvmdevices --delpvid 01234567890123456789012345678901
+lvmdevices --addpvid 01234567890123456789012345678901
+lvmdevices --check x ;; lvmdevices --check --update ;; lvmdevices --adddev
+lvmdevices --adddev {3} --deldev {3}
+lvmdevices --devicesfile foo --adddev {3} ;; lvmdevices --devicesfile foo
+lvmdevices --devicesfile foo ;; lvmdevices --devicesfile foo --check
+lvmdevices --devicesfile a/b ;; lvmdevices --devicesfile "" ;; lvmdevices --deviceidtype x ;; lvmdevices x
+lvmdevices --config devices/use_devicesfile=0 ;; lvmdevices --config devices/use_devicesfile=0 --adddev {3}
+lvmdevices --readonly ;; lvmdevices -S x
+""",
+    ),
+    "a devices file that is wrong": (
+        starts.listed_wrongly,
+        """\
+lvmdevices ;; lvmdevices --check ;; lvmdevices --update -t ;; lvmdevices --update ;; lvmdevices --check
+lvmdevices --deldev /dev/loop-nosuch ;; lvmdevices --deldev /nosuch --deviceidtype loop_file ;; lvmdevices
+lvmdevices --delpvid 01234567890123456789012345678901 ;; lvmdevices --deldev {4} --deviceidtype devname
+vgs ;; vgs ;; lvmdevices ;; lvmdevices --check
+vgs -t
+vgs --config 'devices/search_for_devnames="all"' ;; vgs ;; lvmdevices
+lvmdevices --update --config 'devices/search_for_devnames="all"' ;; lvmdevices
+lvmdevices --update --config 'devices/search_for_devnames="none"' ;; lvmdevices
+lvmdevices --check --config 'devices/search_for_devnames="all"'
+vgck ;; lvchange --addtag t vg/a ;; vgscan ;; lvscan
+""",
+    ),
+    "a disk that has another name now": (
+        starts.listed_under_old_name,
+        """\
+lvmdevices ;; lvmdevices --check ;; vgs ;; vgs -t ;; vgchange --addtag x vg ;; lvmdevices --update
+vgs --config 'devices/search_for_devnames="none"' ;; lvmdevices --config 'devices/search_for_devnames="none"'
+lvmdevices --check --config 'devices/search_for_devnames="none"'
+lvmdevices --update --config 'devices/search_for_devnames="none"'
+vgs --config 'devices/search_for_devnames="all"' ;; lvmdevices
+vgchange --addtag x vg --config 'devices/search_for_devnames="all"' ;; vgs
+lvmdevices --check --config 'devices/search_for_devnames="all"'
+lvmdevices --update --config 'devices/search_for_devnames="all"' ;; lvmdevices
+vgs --config 'devices/search_for_devnames="bogus"'
+lvmdevices --adddev {3} ;; lvmdevices --adddev {3} -y ;; vgs
+lvmdevices --deldev /dev/sdzz ;; lvmdevices --adddev {3} ;; vgs
+""",
+    ),
+    "groups for a devices file": (
+        starts.listed_beside_filter,
+        """\
+vgimportdevices vg ;; vgs ;; vgimportdevices vg ;; vgs -o+seqno,pv_device_id ;; vgimportdevices -a ;; vgs
+vgimportdevices -a -t ;; vgimportdevices vg -a ;; vgimportdevices
+vgimportdevices --devicesfile foo vg ;; vgs --devicesfile foo ;; vgimportdevices --devicesfile foo -a
+vgimportdevices -S vg_name=other ;; vgs ;; vgimportdevices -S vg_name=nosuch ;; vgimportdevices @t1
+vgimportdevices other vg ;; vgexport other ;; vgimportdevices other ;; lvmdevices ;; vgimportdevices -a
+vgimportdevices nosuch ;; vgimportdevices --reportformat basic vg ;; vgimportdevices --foreign vg
+lvmdevices ;; lvmdevices --check ;; lvmdevices --update ;; lvmdevices --deldev {0} ;; lvmdevices --adddev {0}
+lvmdevices --addpvid xx ;; lvmdevices --delpvid xx
+vgimportdevices --config devices/use_devicesfile=0 vg
+""",
+    ),
     "filters": (
         starts.two,
         """\

@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from lamella.lvm.session.system_devices import SystemDevices
 
 
+SHOWING = (
+    *("pvs", "vgs", "lvs", "pvdisplay", "vgdisplay", "lvdisplay"),
+    *("pvscan", "vgscan", "lvscan", "lvmdiskscan", "fullreport"),
+)
+"""Commands that say which devices of the devices file are not there."""
+
+
 class Context:
     """One run of one command; what its options do not ask for is never opened or read."""
 
@@ -113,7 +120,8 @@ class Context:
     def system_devices(self) -> SystemDevices | None:
         """LVM2's devices file, where one is used; see :func:`disks_to_scan.system_devices`."""
         found = system_devices(self.args, self.config)
-        if found is not None and found.path.is_file():
+        shows = self.name == "lvmdevices" and not any(map(self.args.has, ("adddev", "check", "update")))
+        if found is not None and found.path.is_file() and not shows and self.name != "vgimportdevices":
             for name in ("filter", "global_filter"):
                 if self.config.find(f"devices/{name}") is not None:
                     said = f"Please remove the lvm.conf {name}, it is ignored with the devices file."
@@ -123,8 +131,14 @@ class Context:
     def _compare_devices_file(self, scan: Scan) -> None:
         self._had_groups = bool(scan.groups)
         listed = self.system_devices
-        if listed is not None and listed.path.is_file():
-            for line in listed.warnings(scan, self.environment.system_id):
+        if listed is not None and listed.path.is_file() and self.name != "vgimportdevices":
+            unfound = listed.unfound if self.name in SHOWING else []
+            for line in (
+                *listed.foreign(self.environment.system_id),
+                *unfound,
+                *listed.disagreements(scan),
+                *listed.renamed,
+            ):
                 self.console.warn(line)
 
     def exclusion(self, path: str) -> str:
@@ -148,19 +162,28 @@ class Context:
         listed: SystemDevices | None = self.__dict__.get("system_devices")
         if listed is None or listed.is_list or self._session is None or self.test or self._had_groups is None:
             return
+        from lamella.lvm.session.locks import devices_file_lock
+        from lamella.lvm.session.system_devices import SystemDevices
+
         scan = self._session.scan
         made = [path for path in self.extra_devices if (disk := scan.disk(path)) is not None and disk.label]
         added = made if self.name in ENTERING or self.args.has("importdevices") else []
         if not listed.path.is_file():
             if not added:
                 return
-            if not self.args.has("devicesfile"):
+            if not self.args.has("devicesfile") and self.name != "vgimportdevices":
                 if self._had_groups:
                     self.console.print("Not creating system devices file due to existing VGs.")
                     return
                 self.console.print(f"Creating devices file {listed.path}")
-        if listed.update(scan, added):
-            listed.write(self.name)
+        with devices_file_lock(self.environment.lock_dir, listed.path.name):
+            now = SystemDevices.read(listed.path)
+            if now.count != listed.count:  # another command wrote it meanwhile, and its entries stay
+                now.find(self.environment.sys_block)
+                listed = now
+            if listed.update(scan, added):
+                listed.count += listed.wrong and listed.found_again  # LVM2 writes it for each
+                listed.write(self.name)
 
     def close(self) -> None:
         """Close the disks."""

@@ -25,6 +25,7 @@ from lamella.lvm.session.devices_file import (
     disks_of_machine,
     read_devices_file,
 )
+from lamella.lvm.session.devname_search import find_renamed
 from lamella.lvm.session.system_devices import SystemDevices
 from lamella.store.default_root import default_root
 
@@ -42,8 +43,8 @@ def state_root(args: Arguments) -> Path:
     return Path(named).absolute() if named else default_root()
 
 
-ENTERING = ("pvcreate", "vgcreate", "vgextend")
-"""Commands that enter the devices they name in the devices file."""
+ENTERING = ("pvcreate", "vgcreate", "vgextend", "vgimportdevices")
+"""Commands that enter the devices they name, or find, in the devices file."""
 
 
 def is_explicit(args: Arguments) -> bool:
@@ -58,7 +59,8 @@ def system_devices(args: Arguments, config: Config) -> SystemDevices | None:
     """
     if args.has("devices") and args.has("devicesfile"):
         raise BadCommand("A --devices list cannot be used with --devicesfile.")
-    if args.has("devices") or os.environ.get(ENVIRONMENT):
+    manages = args.command.name == "lvmdevices"  # not limited by a list of devices
+    if (args.has("devices") and not manages) or os.environ.get(ENVIRONMENT):
         return None
     if args.has("devicesfile"):
         name = args.text("devicesfile")
@@ -68,6 +70,8 @@ def system_devices(args: Arguments, config: Config) -> SystemDevices | None:
         name = ""
     if not name:
         return None
+    if "/" in name and args.command.name in ("lvmdevices", "vgimportdevices"):
+        raise BadCommand("Invalid devices file name.")
     return SystemDevices.read(Path(name) if "/" in name else devices_file_path(name))
 
 
@@ -83,9 +87,11 @@ def find_devices(
     named = os.environ.get(ENVIRONMENT)
     if named:
         return _in_order(_split([named]))
+    if args.command.name == "vgimportdevices":  # looks for what is not in the file
+        return _in_order(disks_of_machine(config, environment.sys_block, devices_file=False))
     if args.has("devicesfile") and listed is not None:
         if listed.path.is_file():
-            return _in_order(listed.find(environment.sys_block))
+            return _in_order(_entered(listed, config, environment))
         if "/" in args.text("devicesfile"):
             said = f"Devices file not found: {listed.path}"
             raise NotFoundError(said, hint="write one path per line into it")
@@ -93,11 +99,20 @@ def find_devices(
             return []
     found = read_devices_file(state_root(args) / NAME)
     if listed is not None and listed.path.is_file():
-        found += listed.find(environment.sys_block)
+        found += _entered(listed, config, environment)
     elif os.geteuid() == 0:
         machine = disks_of_machine(config, environment.sys_block, devices_file=False)
         found += [path for path in machine if not _is_loop_over(path, found, environment.sys_block)]
     return _in_order(found)
+
+
+def _entered(listed: SystemDevices, config: Config, environment: Environment) -> list[str]:
+    """The devices in a devices file, also those that have another name now."""
+    found = listed.find(environment.sys_block)
+    if listed.is_list:
+        return found
+    find_renamed(listed, config.text("devices/search_for_devnames"), environment.sys_block)
+    return [entry.path for entry in listed.entries if entry.path]
 
 
 def _is_loop_over(path: str, listed: Sequence[str], sys_block: Path) -> bool:

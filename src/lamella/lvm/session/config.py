@@ -24,6 +24,7 @@ DEFAULTS: dict[str, int | float | str | list[str]] = {
     "devices/global_filter": ["a|.*|"],
     "devices/use_devicesfile": 0,
     "devices/devicesfile": "system.devices",
+    "devices/search_for_devnames": "auto",
     "devices/default_data_alignment": 1,
     "devices/data_alignment": 0,
     "devices/data_alignment_detection": 1,

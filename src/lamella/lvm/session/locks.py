@@ -46,6 +46,13 @@ def global_lock(folder: Path | None, *, write: bool, wait: float = LOCK_TIMEOUT)
 
 
 @contextmanager
+def devices_file_lock(folder: Path | None, name: str, *, wait: float = LOCK_TIMEOUT) -> Iterator[None]:
+    """Hold the lock of the devices file called *name* while it is changed."""
+    with _held(folder, f"D_{name}", True, wait):
+        yield
+
+
+@contextmanager
 def _held(folder: Path | None, name: str, write: bool, wait: float, refused: str = "") -> Iterator[None]:
     if folder is None:
         yield

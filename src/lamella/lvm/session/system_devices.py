@@ -24,6 +24,7 @@ from lamella.lvm.disks.scan import block_devices, same_file
 from lamella.lvm.format.ids import without_dashes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from lamella.lvm.disks.disk import Disk
@@ -63,6 +64,14 @@ class SystemDevices:
     system_id: str = ""
     is_list: bool = False
     """Only a list of paths, which is Lamella's own form: never written here."""
+    unfound: list[str] = field(default_factory=list)
+    """What LVM2 says of the entries whose device :meth:`find` did not find."""
+    renamed: list[str] = field(default_factory=list)
+    """What it says of those that are recognised by PVID; see :mod:`lamella.lvm.session.devname_search`."""
+    found_again: bool = False
+    """Whether one of those was found under another name."""
+    wrong: bool = False
+    """Whether one did not agree with its device."""
 
     @classmethod
     def read(cls, path: Path) -> SystemDevices:
@@ -100,69 +109,90 @@ class SystemDevices:
             else:
                 names = block_devices(sys_block) if names is None else names
                 entry.path = next((name for name in names if _is(entry, name)), "")
+        self.unfound = [] if self.is_list else [_unfound(entry) for entry in self.entries if not entry.path]
         return [entry.path for entry in self.entries if entry.path]
 
-    def _entry_of(self, path: str) -> Entry | None:
+    def entry_of(self, path: str) -> Entry | None:
         return next((entry for entry in self.entries if entry.path and same_file(entry.path, path)), None)
 
     def has(self, path: str) -> bool:
         """Whether the device at *path* is in the file."""
-        return self._entry_of(path) is not None
+        return self.entry_of(path) is not None
 
     def device_id(self, path: str) -> tuple[str, str]:
         """(type, identifier) of the block device at *path*: as it is entered, or would be."""
-        known = self._entry_of(path)
+        known = self.entry_of(path)
         if known is not None:
             return known.kind, known.name
         return best_id(os.path.basename(os.path.realpath(path)))
 
-    def warnings(self, scan: Scan, own_system_id: str) -> list[str]:
-        """What LVM2 says where the file does not agree with the devices."""
-        said = []
-        if self.system_id and self.system_id != own_system_id:
-            said.append(
-                f"WARNING: devices file has unmatching system id {self.system_id} vs local "
-                f"{own_system_id or 'none'}."
-            )
+    def foreign(self, own_system_id: str) -> list[str]:
+        """What LVM2 says of a file that is another host's."""
+        if not self.system_id or self.system_id == own_system_id:
+            return []
+        own = own_system_id or "none"
+        return [f"WARNING: devices file has unmatching system id {self.system_id} vs local {own}."]
+
+    def disagreements(self, scan: Scan) -> list[str]:
+        """What LVM2 says where the file has another name or PVID than the device has now."""
         if self.is_list:
-            return said
-        for entry in self.entries:
-            if not entry.path:
-                kind = entry.kind if entry.kind == "devname" or entry.kind in KINDS else "unknown"
-                seen = f" last seen on {entry.device}" if entry.device != NONE else ""
-                pvid = "none" if entry.pvid == NONE else entry.pvid
-                said.append(f"Devices file {kind} {entry.name} PVID {pvid}{seen} not found.")
-            elif entry.kind != "devname" and entry.device not in (NONE, entry.path):
-                said.append(f"Device {entry.path} has updated name (devices file {entry.device})")
+            return []
+        said = [
+            f"Device {entry.path} has updated name (devices file {entry.device})"
+            for entry in self.entries
+            if entry.path and entry.kind != "devname" and entry.device not in (NONE, entry.path)
+        ]
         for entry in self.entries:
             pvid = _pvid(scan.disk(entry.path)) if entry.path else entry.pvid
             if pvid != entry.pvid:
-                kept = "none" if entry.pvid == NONE else entry.pvid
                 has = "no PVID" if pvid == NONE else f"PVID {pvid}"
-                said.append(f"Device {entry.path} has {has} (devices file {kept})")
+                said.append(f"Device {entry.path} has {has} (devices file {shown(entry.pvid)})")
+        self.wrong = self.wrong or bool(said)
         return said
 
-    def update(self, scan: Scan, added: list[str]) -> bool:
+    def enter(self, path: str, disk: Disk | None, kind: str = "") -> Entry:
+        """Enter the block device at *path*, with what *disk* says on it, at the end, in place of what there
+        was of it. It is recognised by the *kind* of identifier that is given, which it has to have.
+        """
+        known = self.entry_of(path)
+        real = os.path.realpath(path)
+        name = os.path.basename(real)
+        if kind:
+            identifier = kind, real if kind == "devname" else device_id(name, kind)
+        else:
+            identifier = self.device_id(path)
+        if known is not None:
+            self.entries.remove(known)
+        made = Entry(*identifier, real, _pvid(disk), partition_number(name), real)
+        self.entries.append(made)
+        return made
+
+    def update(self, scan: Scan, added: Iterable[str] = ()) -> bool:
         """Bring names and UUIDs up to date, and enter the devices *added*. Returns whether that changed
         anything.
         """
         before = [str(entry) for entry in self.entries]
-        for path in filter(is_block_device, added):
-            known = self._entry_of(path)
-            if known is not None:
-                self.entries.remove(known)
-            real = os.path.realpath(path)
-            name = os.path.basename(real)
-            self.entries.append(Entry(*self.device_id(path), real, part=partition_number(name), path=real))
+        new = list(added)
+        for path in filter(is_block_device, new):
+            self.enter(path, scan.disk(path))
         for entry in self.entries:
             if entry.path:
                 entry.device = entry.path
                 entry.pvid = _pvid(scan.disk(entry.path))
-        return bool(added) or [str(entry) for entry in self.entries] != before
+        return bool(new) or [str(entry) for entry in self.entries] != before
+
+    def remove(self, path: str) -> bool:
+        """Remove the entry of the device at *path*. Returns whether there was one."""
+        known = self.entry_of(path)
+        if known is not None:
+            self.entries.remove(known)
+        return known is not None
 
     def write(self, command: str) -> None:
-        """Write the file. *command* is named in its head."""
+        """Write the file, with the names that the devices have now. *command* is named in its head."""
         self.count += 1
+        for entry in self.entries:
+            entry.device = entry.path or entry.device
         now = time.strftime("%a %b %e %H:%M:%S %Y", time.localtime(clock.now()))
         lines = [
             "# LVM uses devices listed in this file.",
@@ -180,6 +210,19 @@ class SystemDevices:
 
 KINDS = ("sys_wwid", "sys_serial", "mpath_uuid", "crypt_uuid", "md_uuid", "loop_file", "lvmlv_uuid")
 """Types of identifiers that lvmdevices(8) names, beside ``devname``."""
+
+
+def shown(text: str) -> str:
+    """A name or PVID of an entry, in words."""
+    return "none" if text in (NONE, "") else text
+
+
+def _unfound(entry: Entry) -> str:
+    seen = f" last seen on {entry.device}" if entry.device != NONE else ""
+    if entry.kind == "devname":
+        return f"Devices file PVID {shown(entry.pvid)}{seen} not found."
+    kind = entry.kind if entry.kind in KINDS else "unknown"
+    return f"Devices file {kind} {shown(entry.name)} PVID {shown(entry.pvid)}{seen} not found."
 
 
 def _entry(line: str) -> Entry:

@@ -21,6 +21,7 @@ vgreduce     vg_reduce   take disks out of a volume group
 vgsplit      vg_split    move disks to another volume group
 vgmerge      vg_split    merge volume groups
 vgimportclone vg_clone   give copied disks a group of their own
+vgimportdevices vg_import_devices enter volume groups' disks in the devices file
 vgremove     vg_reduce   remove volume groups
 vgrename     vg_change   rename a volume group
 vgchange     vg_change   change volume groups
@@ -41,6 +42,7 @@ lvrename     lv_rename   rename a logical volume
 lvchange     lv_change   change logical volumes
 lvconvert    lv_convert  make thin pools of volumes; repair pools
 lvscan       scans       list logical volumes
+lvmdevices   lvm_devices show or change the list of disks that are used
 lvmdiskscan  scans       list disks and say which are physical volumes
 """
 

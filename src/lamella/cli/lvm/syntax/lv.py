@@ -181,6 +181,34 @@ LVSCAN = Command(
 """,
 )
 
+LVMDEVICES = Command(
+    "lvmdevices",
+    "Manage the devices file",
+    options=(
+        "--adddev=PV --addpvid=String --check --deldev=String|PV --delpvid=String --deviceidtype=String "
+        "--update"
+    ),
+    forms="""\
+Print devices in the devices file.
+  lvmdevices
+Check the devices file and report incorrect values.
+  lvmdevices --check
+Update the devices file to fix incorrect values.
+  lvmdevices --update
+Add a device to the devices file.
+  lvmdevices --adddev
+    optional: deviceidtype
+Remove a device from the devices file.
+  lvmdevices --deldev
+    optional: deviceidtype
+Find the device with the given PVID and add it to the devices file.
+  lvmdevices --addpvid
+    optional: deviceidtype
+Remove the devices file entry for the given PVID.
+  lvmdevices --delpvid
+""",
+)
+
 LVMDISKSCAN = Command(
     "lvmdiskscan",
     "List devices that may be used as physical volumes",

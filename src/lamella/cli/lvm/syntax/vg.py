@@ -122,6 +122,20 @@ VGIMPORTCLONE = Command(
 """,
 )
 
+VGIMPORTDEVICES = Command(
+    "vgimportdevices",
+    "Add devices for a VG to the devices file.",
+    options="--foreign --reportformat=basic|json -S|--select=String -a|--all",
+    common="foreign reportformat",
+    forms="""\
+Add devices from specific VGs to the devices file.
+  vgimportdevices VG|Tag|Select...
+    optional: select
+Add devices from all accessible VGs to the devices file.
+  vgimportdevices --all
+""",
+)
+
 VGREMOVE = Command(
     "vgremove",
     "Remove volume group(s)",
