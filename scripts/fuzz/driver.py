@@ -35,6 +35,8 @@ MESSAGE_LIMIT = 4000
 HANG = 90.0
 """Seconds after which an input that neither ends nor takes processor time is given up."""
 _HEAD = 16
+_MEMORY = "/dev/shm"
+"""Where the files that a target makes lie, if the system has it: a file on a disk takes a millisecond."""
 _READING = os.O_RDONLY
 _CHANGES = {
     "os.remove",
@@ -161,7 +163,8 @@ class _Child:
         self._reported: set[str] = set()
 
     def run(self, first: int, rounds: int, seed: int, until: float) -> None:
-        with tempfile.TemporaryDirectory(prefix="lamella-fuzz-") as folder:
+        memory = _MEMORY if os.path.isdir(_MEMORY) else None
+        with tempfile.TemporaryDirectory(prefix="lamella-fuzz-", dir=memory) as folder:
             os.chdir(folder)
             tempfile.tempdir = folder
             self._folder = os.path.realpath(folder)

@@ -50,6 +50,22 @@ def mutate(random: Random, target: Target, data: bytes, others: Sequence[bytes])
     return bytes(changed[:LIMIT])
 
 
+def mutate_used(random: Random, data: bytes, block: int) -> bytes:
+    """*data* changed within one to four of those of its blocks, of *block* bytes each, that hold anything.
+
+    For disks: most of one is empty, and a change there is no other input.
+    """
+    image = bytearray(data)
+    used = [place for place in range(0, len(data), block) if data.count(0, place, place + block) < block]
+    for _ in range(random.randrange(1, 5) if used else 0):
+        start = random.choice(used)
+        piece = image[start : start + block]
+        kept = len(piece)
+        _change(random, piece, (), [data[(other := random.choice(used)) : other + block]])
+        image[start : start + kept] = piece.ljust(kept, b"\0")[:kept]
+    return bytes(image)
+
+
 def _change(random: Random, data: bytearray, words: Sequence[bytes], others: Sequence[bytes]) -> None:
     kind = random.randrange(10)
     size = len(data)

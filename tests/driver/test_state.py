@@ -311,3 +311,29 @@ def test_newer_tables_of_another_owner_are_refused_and_nothing_is_migrated(
     with pytest.raises(UnsupportedError, match="that this Lamella does not know"):
         State.open(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE devices SET size = 'x'",
+        "UPDATE devices SET device_id = x'00'",
+        "UPDATE pool SET transaction_id = 'x'",
+        "INSERT INTO note VALUES (1, 'x', 'create', '[]')",
+    ],
+)
+def test_a_value_of_another_type_is_damage(path: Path, damage: str) -> None:
+    """SQLite takes any type in any column ("Datatypes In SQLite", 3), so a flipped bit may change it."""
+    with State.create(path) as state, state.transaction():
+        state.put_device(Device("a" * 64, 1, 1 << 30, 1))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(damage)
+    with State.open(path, read_only=True) as state:
+
+        def read() -> None:
+            state.pool()
+            state.note()
+            state.devices()
+
+        with pytest.raises(CorruptError, match=r"damaged|unreadable"):
+            read()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 SHOWN, HIDDEN = '"READ", "WRITE", "VISIBLE"', '"READ", "WRITE"'
@@ -222,10 +222,22 @@ descendants = ["tlive"]
 """
 
 
-def group_text(pv_uuids: Sequence[str], extents: int, *, elsewhere: str = "", sectors: int = 256) -> str:
+KINDS = (_others, _thin, _snapshots, _raids, _caches, _vdo)
+"""Each adds the volumes of one kind."""
+
+
+def group_text(
+    pv_uuids: Sequence[str],
+    extents: int,
+    *,
+    elsewhere: str = "",
+    sectors: int = 256,
+    kinds: Sequence[Callable[[Text], None]] = KINDS,
+) -> str:
     """The text of group ``vg``, on disks with *extents* extents of *sectors* from 1 MiB on.
 
-    *elsewhere* is a volume that lies on the second disk alone; the others are on the first.
+    *elsewhere* is a volume that lies on the second disk alone; the others are on the first. It has the
+    volumes of all *kinds*.
     """
     text = Text(elsewhere)
     disks = "\n".join(
@@ -233,7 +245,7 @@ def group_text(pv_uuids: Sequence[str], extents: int, *, elsewhere: str = "", se
         f"dev_size = {2048 + extents * sectors}\npe_start = 2048\npe_count = {extents}\n}}"
         for number, uuid in enumerate(pv_uuids)
     )
-    for add in (_others, _thin, _snapshots, _raids, _caches, _vdo):
+    for add in kinds:
         add(text)
     assert text.at <= extents, text.at
     volumes = "\n".join(text.lvs)

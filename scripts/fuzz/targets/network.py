@@ -7,8 +7,10 @@ import os
 import socket
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
+from scripts.fuzz.mutate import mutate_json
 from scripts.fuzz.target import Target
 from tests.support.images import Sample, compact, sha256
 
@@ -23,6 +25,9 @@ from lamella.images.reference import Reference
 from lamella.images.registry_client import RegistryClient
 from lamella.images.resolve import Resolver
 from lamella.images.transport import Transport
+
+if TYPE_CHECKING:
+    from random import Random
 
 _BETWEEN = b"\n=====\n"
 """Between the answers to one request and to the next, each on a connection of its own."""
@@ -87,6 +92,37 @@ def _registry_seeds() -> list[bytes]:
         [_answer("404 Not", b'{"errors":[{"code":"NAME_UNKNOWN"}]}')],
     ]
     return [_BETWEEN.join(way) for way in ways]
+
+
+def _change_answer(random: Random, data: bytes) -> bytes:
+    """Other headers or another body in one to three answers, with the right length and digests or not."""
+    answers = data.split(_BETWEEN)
+    for _ in range(random.randrange(1, 4)):
+        place, kind = random.randrange(len(answers)), random.randrange(8)
+        if kind == 0:
+            answers.insert(place, random.choice(answers))
+            continue
+        head, gap, body = answers[place].partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        if kind == 1:
+            lines[0] = b"HTTP/1.1 " + random.choice(_STATUS)
+        elif kind == 2:
+            lines.insert(random.randrange(1, len(lines) + 1), random.choice(_HEADERS))
+        elif kind == 3 and len(lines) > 1:
+            name, _, _ = lines[at := random.randrange(1, len(lines))].partition(b":")
+            lines[at] = name + b": " + random.choice(_FIELDS)
+        elif kind == 4:
+            body = body[: random.randrange(len(body) + 1)]
+        else:
+            changed = mutate_json(random, body)
+            lines = [line for line in lines if not line.startswith(b"Content-Length")]
+            lines.append(b"Content-Length: %d" % len(changed))
+            if kind < 7:  # what named the old body names the new one
+                old, new = sha256(body).encode(), sha256(changed).encode()
+                answers = [each.replace(old, new) for each in answers]
+            body = changed
+        answers[place] = b"\r\n".join(lines) + gap + body
+    return _BETWEEN.join(answers)
 
 
 def _pull(data: bytes) -> object:
@@ -182,8 +218,72 @@ class _Plain(socket.socket):
 _HTTP = b"HTTP/1.1 200 206 401 416 503 chunked Content-Length: Content-Range: bytes Transfer-Encoding:"
 _HTTP += b" Location: Retry-After: WWW-Authenticate: Bearer Basic realm= Content-Encoding: gzip \r\n\r\n"
 
+_STATUS = (
+    b"200 OK",
+    b"206 x",
+    b"204 x",
+    b"301 x",
+    b"302 x",
+    b"308 x",
+    b"401 x",
+    b"403 x",
+    b"404 x",
+    b"416 x",
+)
+_STATUS += (b"429 x", b"500 x", b"503 x", b"100 Continue", b"999 x", b"0 x", b"-1 x", b"x", b"")
+_FIELDS = (
+    b"",
+    b"0",
+    b"-1",
+    b"1",
+    b"9" * 30,
+    b"bytes 0-0/1",
+    b"bytes 5-4/3",
+    b"bytes */9",
+    b"bytes 0-/9",
+    b"x/y",
+)
+_FIELDS += (
+    b"/",
+    b"//",
+    b"http://",
+    b"http://[",
+    b"http://127.0.0.1:1/",
+    b"http://127.0.0.1:99999/",
+    b"file:///x",
+)
+_FIELDS += (
+    b"gzip",
+    b"zstd, br",
+    b"chunked",
+    b'Bearer realm="',
+    b'Bearer realm="//x"',
+    b"Basic",
+    b"=?utf-8?q?x?=",
+)
+_FIELDS += (
+    b"Wed, 21 Oct 2015 07:28:00 GMT",
+    b"\xff",
+    b"a\x00b",
+    b"sha256:" + b"0" * 64,
+    b"sha1:x",
+    b"a" * 9000,
+)
+_NAMES = (
+    b"Location Content-Length Content-Range Content-Encoding Transfer-Encoding WWW-Authenticate Retry-After "
+)
+_NAMES += b"Content-Type Docker-Content-Digest Connection Date Link Set-Cookie Content-Disposition"
+_HEADERS = tuple(name + b": " + field for name in _NAMES.split() for field in _FIELDS)
+
 TARGETS = [
-    Target("registry", _registry_seeds, _pull, words=(*_HTTP.split(b" "), _BETWEEN), memory=1 << 30),
+    Target(
+        "registry",
+        _registry_seeds,
+        _pull,
+        words=(*_HTTP.split(b" "), _BETWEEN),
+        mutate=_change_answer,
+        memory=1 << 30,
+    ),
     Target(
         "challenge",
         lambda: [b'Bearer realm="https://a/t?x=1,y",service="s", Basic realm=x', b"Negotiate YQ=="],

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -206,6 +207,11 @@ def _many_devices_with_one_tree() -> list[bytes]:
     return [content, bytes(image)]
 
 
+def _one_of(data: bytes, many: int) -> bool:
+    """Whether *data* is among the one in *many* inputs that all is tried with: the same ones each time."""
+    return zlib.crc32(data) % many == 0
+
+
 class _TooMuch(Exception):
     """A dump is far larger than its metadata can mean."""
 
@@ -234,7 +240,8 @@ def _device(data: bytes) -> MemoryDevice:
 def _check(data: bytes) -> object:
     device = _device(data)
     report = check(device)
-    check(device, CheckOptions(snapshot=True))
+    if _one_of(data, 2):
+        check(device, CheckOptions(snapshot=True))
     mended = ""
     if report.only_space_maps:
         copy = MemoryDevice(content=data)
@@ -255,12 +262,13 @@ def _check(data: bytes) -> object:
 def _dump(data: bytes) -> object:
     device = _device(data)
     ends = []
-    for tolerant in (False, True):
+    for tolerant in (False, True) if _one_of(data, 4) else (True,):
         try:
             metadata = Metadata.open(device, tolerant=tolerant)
             text = _text(metadata)
-            _text(metadata, "human_readable")
-            _text(metadata, skip_mappings=True)
+            if _one_of(data, 4):
+                _text(metadata, "human_readable")
+                _text(metadata, skip_mappings=True)
             ends.append(_restored(text, device.size))
         except LamellaError as error:
             ends.append(type(error).__name__)
@@ -328,7 +336,7 @@ def _restore(data: bytes) -> object:
     try:
         report = restore_xml(io.BytesIO(data).read, target)
     except LamellaError:
-        assert not any(target.content)
+        assert target.content.count(0) == len(target.content)
         raise
     assert check(target).ok
     text = _text(Metadata.open(target))

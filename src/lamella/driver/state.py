@@ -13,8 +13,8 @@ import json
 import os
 import sqlite3
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lamella import logs
 from lamella.block.atomic_file import publish, unfinished
@@ -43,10 +43,13 @@ if TYPE_CHECKING:
 
 log = logs.logger(__name__)
 
+_Record = TypeVar("_Record")
+
 BASE = "base"
 """The name of the base device; every other device is named by 64 hexadecimal digits."""
 
-_RESTORE = "restore state.db from a backup; the layers and containers in the pool are untouched"
+RESTORE = "restore state.db from a backup; the layers and containers in the pool are untouched"
+"""What to do when the file is damaged; a hint."""
 _NEWER = "use the newer Lamella that wrote it"
 
 
@@ -157,15 +160,15 @@ class State(Closing):
         with on_error(lambda: state.connection.close()), state._explained("open"):
             state._check_versions([schema, *schemas])
             if state.connection.execute("SELECT count(*) FROM pool").fetchone()[0] != 1:
-                raise CorruptError(f"{path} lacks its pool record", hint=_RESTORE)
+                raise CorruptError(f"{path} lacks its pool record", hint=RESTORE)
         return state
 
     def _check_versions(self, schemas: Sequence[Schema]) -> None:
         if self.connection.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
-            raise CorruptError(f"{self.path} is an SQLite file, but not Lamella's", hint=_RESTORE)
+            raise CorruptError(f"{self.path} is an SQLite file, but not Lamella's", hint=RESTORE)
         packed = self.connection.execute("PRAGMA user_version").fetchone()[0]
         if packed < 1:
-            raise CorruptError(f"{self.path} has the unknown version {packed}", hint=_RESTORE)
+            raise CorruptError(f"{self.path} has the unknown version {packed}", hint=RESTORE)
         known = 0
         for each in schemas:
             self._check_version(each, schema.unpacked(packed, each))
@@ -207,7 +210,7 @@ class State(Closing):
                 return
             step = tables.MIGRATIONS.get(version)
             if step is None:
-                raise CorruptError(f"{self.path} has the unknown version {version}", hint=_RESTORE)
+                raise CorruptError(f"{self.path} has the unknown version {version}", hint=RESTORE)
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 step(self.connection)
@@ -314,7 +317,7 @@ class State(Closing):
         """The record of the pool."""
         row = self.row("SELECT transaction_id, next_device_id, base_uuid, base_filesystem FROM pool")
         assert row is not None
-        return PoolFacts(*row)
+        return typed(PoolFacts, row)
 
     def set_pool(self, **facts: object) -> None:
         """Set some of the facts, inside a transaction."""
@@ -331,7 +334,9 @@ class State(Closing):
         try:
             devices = tuple((str(name), int(number)) for name, number in json.loads(row["devices"]))
         except (ValueError, TypeError) as error:
-            raise CorruptError(f"{self.path} has an unreadable open transaction", hint=_RESTORE) from error
+            raise CorruptError(f"{self.path} has an unreadable open transaction", hint=RESTORE) from error
+        if not isinstance(row["transaction_id"], int) or row["action"] not in ("create", "delete"):
+            raise CorruptError(f"{self.path} has an unreadable open transaction", hint=RESTORE)
         return Note(row["transaction_id"], row["action"], devices)
 
     def set_note(self, note: Note) -> None:
@@ -401,17 +406,32 @@ class State(Closing):
         self.connection.execute("DELETE FROM devices WHERE hash = ?", (name,))
 
 
+def typed(kind: type[_Record], row: Sequence[object]) -> _Record:
+    """A *kind*, a dataclass with a table's columns in its order, of a *row* of that table.
+
+    Raises :class:`CorruptError` for a value of another type, which SQLite takes in any column.
+    """
+    for (name, wanted), value in zip(kind.__annotations__.items(), row, strict=True):
+        if not isinstance(value, _TYPES[wanted]):
+            raise CorruptError(
+                f"state.db is damaged: the {name} of a {kind.__name__} is {value!r:.60}", hint=RESTORE
+            )
+    return kind(*row)
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "bool": (int,),
+    "bytes": (bytes,),
+}
+
+
 def _device(row: sqlite3.Row) -> Device:
-    return Device(
-        hash=row["hash"],
-        device_id=row["device_id"],
-        size=row["size"],
-        transaction_id=row["transaction_id"],
-        initialized=bool(row["initialized"]),
-        deleted=bool(row["deleted"]),
-        damage=row["damage"],
-        mapped=row["mapped"],
-    )
+    found = typed(Device, row)
+    return replace(found, initialized=bool(found.initialized), deleted=bool(found.deleted))
 
 
 def _check_header(path: Path) -> None:
@@ -434,7 +454,7 @@ def _check_header(path: Path) -> None:
             f"cannot read {path}: {os.strerror(error.errno or 0)}", hint="check the disk"
         ) from error
     if not size:
-        raise CorruptError(f"{path} is empty", hint=_RESTORE)
+        raise CorruptError(f"{path} is empty", hint=RESTORE)
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -461,9 +481,9 @@ def _explain(error: sqlite3.Error, doing: str, path: Path) -> LamellaError:
         return UsageError(message, hint="open a store for each thread, and use it before it is closed")
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code == sqlite3.SQLITE_NOTADB:
-        return CorruptError(f"{path} is not an SQLite file", hint=_RESTORE)
+        return CorruptError(f"{path} is not an SQLite file", hint=RESTORE)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return CorruptError(message, hint=_RESTORE)
+        return CorruptError(message, hint=RESTORE)
     if code == sqlite3.SQLITE_FULL:
         return NoSpaceError(message, hint="free some space on the store's file system, then try again")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -474,4 +494,4 @@ def _explain(error: sqlite3.Error, doing: str, path: Path) -> LamellaError:
         return PermissionDeniedError(message, hint="run as the owner of the store, or as root")
     if code == sqlite3.SQLITE_IOERR:
         return DeviceIOError(message, hint="look at the kernel's log (dmesg), and for a full disk")
-    return CorruptError(message, hint=_RESTORE)
+    return CorruptError(message, hint=RESTORE)

@@ -7,8 +7,8 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 from lamella import clock
-from lamella.driver.state import BASE
-from lamella.errors import NotFoundError, UsageError
+from lamella.driver.state import BASE, RESTORE, typed
+from lamella.errors import CorruptError, NotFoundError, UsageError
 from lamella.images.reference import Reference
 from lamella.store.arguments import text
 from lamella.store.names import bare_id, is_hexadecimal, match_id
@@ -70,18 +70,22 @@ class Catalog:
     def layer(self, chain_id: str) -> Layer | None:
         """The layer with that chain id, or None."""
         row = self._state.row("SELECT * FROM layers WHERE chain_id = ?", (chain_id,))
-        return Layer(*row) if row else None
+        return typed(Layer, row) if row else None
 
     def chain(self, top: str | None) -> list[Layer]:
         """*top* and all layers below it, the lowest first."""
-        found: list[Layer] = []
+        found: dict[str, Layer] = {}
         while top is not None:
             layer = self.layer(top)
             if layer is None:
                 raise NotFoundError(f"the layer {top} is not in the store", hint="run: lamella check")
-            found.append(layer)
+            if top in found:
+                raise CorruptError(
+                    f"state.db is damaged: the layer {top} is recorded as lying below itself", hint=RESTORE
+                )
+            found[top] = layer
             top = layer.parent
-        return found[::-1]
+        return list(found.values())[::-1]
 
     def device_of(self, top: str | None) -> str:
         """The device with the tree of the layer *top* and all below it; without layers, the base device."""
@@ -93,8 +97,22 @@ class Catalog:
         return layer.device
 
     def layers(self) -> list[Layer]:
-        """All layers."""
-        return [Layer(*row) for row in self._state.rows("SELECT * FROM layers ORDER BY chain_id")]
+        """All layers. Raises :class:`CorruptError` unless each lies, at last, upon none."""
+        found = [typed(Layer, row) for row in self._state.rows("SELECT * FROM layers ORDER BY chain_id")]
+        parents = {layer.chain_id: layer.parent for layer in found}
+        sound: set[str | None] = {None}
+        for start in parents:
+            way: set[str] = set()
+            at: str | None = start
+            while at not in sound:
+                assert at is not None
+                if at in way or at not in parents:
+                    what = "recorded as lying below itself" if at in way else "missing"
+                    raise CorruptError(f"state.db is damaged: the layer {at} is {what}", hint=RESTORE)
+                way.add(at)
+                at = parents[at]
+            sound |= way
+        return found
 
     def unused_tops(self) -> list[str]:
         """Chain ids of layers that no image, no container and no other layer uses."""
@@ -149,7 +167,9 @@ class Catalog:
 
     def images(self) -> list[Image]:
         """All images, the newest first."""
-        return [Image(*row) for row in self._state.rows("SELECT * FROM images ORDER BY created DESC, id")]
+        return [
+            typed(Image, row) for row in self._state.rows("SELECT * FROM images ORDER BY created DESC, id")
+        ]
 
     def find_image(self, name: str) -> Image:
         """The image that a reference, an id or the beginning of an id names, tried in Docker's order.
@@ -180,7 +200,7 @@ class Catalog:
             raise NotFoundError(f"No such image: {shown}", hint="see what there is: lamella images")
         row = self._state.row("SELECT * FROM images WHERE id = ?", (wanted,))
         assert row is not None
-        return Image(*row)
+        return typed(Image, row)
 
     def add_image(self, image: Image) -> None:
         """Add one, unless it exists."""
@@ -219,17 +239,17 @@ class Catalog:
     def containers(self) -> list[Container]:
         """All containers, the newest first."""
         rows = self._state.rows("SELECT * FROM containers ORDER BY created DESC, id")
-        return [Container(*row) for row in rows]
+        return [typed(Container, row) for row in rows]
 
     def containers_of(self, image_id: str) -> list[Container]:
         """The containers that were made from an image."""
         rows = self._state.rows("SELECT * FROM containers WHERE image = ? ORDER BY created", (image_id,))
-        return [Container(*row) for row in rows]
+        return [typed(Container, row) for row in rows]
 
     def container_named(self, name: str) -> Container | None:
         """The container with exactly that name, or None."""
         row = self._state.row("SELECT * FROM containers WHERE name = ?", (name,))
-        return Container(*row) if row else None
+        return typed(Container, row) if row else None
 
     def find_container(self, name: str) -> Container:
         """The container with that id, name or beginning of an id, tried in Docker's order."""
@@ -244,7 +264,7 @@ class Catalog:
             row = self._state.row("SELECT * FROM containers WHERE id = ?", (whole,)) if whole else None
         if row is None:
             raise NotFoundError(f"No such container: {name}", hint="see what there is: lamella ps")
-        return Container(*row)
+        return typed(Container, row)
 
     def add_container(self, made: Container) -> None:
         """Add one. Its device must exist."""
