@@ -13,6 +13,15 @@ from datetime import UTC, datetime
 _SECOND = 1_000_000_000
 
 
+def extend_standard_clock() -> None:
+    """Let ``time.time`` and ``time.time_ns`` of this process go on where they raise OverflowError.
+
+    For a program, not for a library: :mod:`logging` and all that imports it ask for the time when imported.
+    """
+    time.time = lambda: time.clock_gettime(time.CLOCK_REALTIME)
+    time.time_ns = lambda: round(time.clock_gettime(time.CLOCK_REALTIME) * 1e6) * 1000
+
+
 def now_ns() -> int:
     """Nanoseconds since 1970; from 2262 on to the microsecond."""
     try:

@@ -311,3 +311,30 @@ def test_the_document_names_loggers_that_there_are() -> None:
     for name in named:
         path = project / "src" / "lamella" / name.replace(".", "/")
         assert path.is_dir() or path.with_suffix(".py").is_file(), name
+
+
+_IN_2426 = """
+import sys, time
+
+def fails():
+    raise OverflowError("timestamp too large to convert to C _PyTime_t")
+
+time.time = time.time_ns = fails
+time.clock_gettime = lambda which: 14_400_410_400.5
+from lamella.cli.start import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "log", "code"),
+    [(["images", "--debug"], "", 3), (["images"], "debug", 3), (["--version"], "info", 0)],
+)
+def test_a_clock_that_python_cannot_count_to(tmp_path: Path, words: list[str], log: str, code: int) -> None:
+    """Python's logging asks for the time when it is imported, by itself or by urllib3 (CPython 3.11,
+    ``Lib/logging/__init__.py``), and for each record."""
+    environment = {**os.environ, "TZ": "UTC", "LAMELLA_ROOT": str(tmp_path / "root"), "LAMELLA_LOG": log}
+    done = subprocess.run(
+        [sys.executable, "-c", _IN_2426, *words], capture_output=True, text=True, check=False, env=environment
+    )
+    assert (done.returncode, "2426-05-01 10:00:00" in done.stderr) == (code, True), done

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ class Terminated(KeyboardInterrupt):
 def prepare() -> None:
     """Call once, before anything is opened."""
     _open_standard_streams()
+    try:
+        time.time()
+    except OverflowError:
+        from lamella import clock
+
+        clock.extend_standard_clock()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as lamella.cli.start has left it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in ENDING_SIGNALS:
