@@ -35,6 +35,13 @@ def test_sizes(text: str, size: int) -> None:
     assert wanted_size(text, 100 * MIB, free=40 * MIB) == size
 
 
+def test_a_share_is_whole_sectors() -> None:
+    """Of 256 MiB a tenth is none, and the kernel has no smaller unit."""
+    assert wanted_size("+10%", 256 * MIB) == 256 * MIB + 26843545 // 512 * 512
+    assert wanted_size("+1%", 512) == 1024
+    assert wanted_size("+33%FREE", 512, free=3 * 512) == 1024
+
+
 @pytest.mark.parametrize("text", ["100M", "50M", "+0", "+0%"])
 def test_a_pool_only_grows(text: str) -> None:
     with pytest.raises(ExistsError):

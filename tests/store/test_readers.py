@@ -7,20 +7,29 @@ import io
 import subprocess
 import sys
 import tarfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lamella.cli.main import main
+from lamella.driver import transactions
+from lamella.driver.device_set import DeviceSet
+from lamella.driver.state import State
 from lamella.errors import BusyError, LamellaError
 from lamella.store import Store
+from lamella.thin.format.checksum import BLOCK_SIZE
 from tests.images.fake_registry import fake_registry
 from tests.support.images import Sample, make_tar, write_oci_layout
-from tests.support.stores import KERNEL, assert_sound, assert_sound_for_real_tools
+from tests.support.stores import KERNEL, assert_sound, assert_sound_for_real_tools, pool_devices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import sqlite3
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from lamella.store.repair_report import Repair
+    from lamella.thin.interface import ThinPool
 
 READERS = (
     ["ps"], ["images"], ["info", "--json"], ["df", "--json"], ["map", "--json"], ["inspect", "sample", "box"],
@@ -195,6 +204,173 @@ def test_while_files_are_copied_in(boxed: Path, tmp_path: Path, fails: bool) -> 
     assert (_some_outputs(boxed) == before) is fails
     assert_sound(boxed)
     assert_sound_for_real_tools(boxed, tmp_path)
+
+
+def _create(store: Store) -> None:
+    store.create("sample", name="large", size=96 << 20)
+
+
+def _resize(store: Store) -> None:
+    store.resize("box", 96 << 20)
+
+
+@pytest.mark.parametrize("change", [_create, _resize])
+def test_while_a_device_is_made(boxed: Path, change: Callable[[Store], None]) -> None:
+    before, seen = _some_outputs(boxed), []
+    with Store.open(boxed) as store:
+        pool = store.devices.pool
+        snapshot = pool.create_snap
+
+        def and_read(dev_id: int, origin_id: int) -> None:
+            snapshot(dev_id, origin_id)
+            seen.append(_some_outputs(boxed))
+
+        pool.create_snap = and_read  # type: ignore[method-assign]
+        change(store)
+    assert seen == [before]
+    assert _some_outputs(boxed) != before
+    assert_sound(boxed)
+
+
+def test_while_the_base_device_is_grown(boxed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, seen = _some_outputs(boxed), []
+    grow = DeviceSet.grow_base
+
+    def and_read(devices: DeviceSet, size: int) -> None:
+        seen.append(_some_outputs(boxed))
+        grow(devices, size)
+
+    monkeypatch.setattr(DeviceSet, "grow_base", and_read)
+    Store.setup(boxed, storage_options=["dm.basesize=96M"]).close()
+    assert seen == [before]
+    assert_sound(boxed)
+
+
+def test_while_a_removal_asks(boxed: Path) -> None:
+    seen = []
+    with Store.open(boxed) as store:
+        store.create("sample", name="other")
+        before = store.containers()
+
+        def read() -> bool:
+            with Store.open(boxed, read_only=True) as reader:
+                seen.append(reader.containers())
+            return True
+
+        assert store.prune(named=True, agree=read).lines == []
+    assert seen == [before]
+
+
+def test_while_the_pool_is_repaired(boxed: Path) -> None:
+    """Until the repaired metadata is put in place, readers see what the damaged metadata lets them."""
+    with pool_devices(boxed) as devices:
+        found = devices.metadata.read(0, BLOCK_SIZE)
+        devices.metadata.write(0, found[:-1] + bytes([found[-1] ^ 1]))
+        devices.metadata.flush()
+    with Store.open(boxed, read_only=True) as store:
+        before = repr((store.images(), store.containers()))
+    seen = []
+
+    def agree(_: Repair) -> bool:
+        with Store.open(boxed, read_only=True) as store:
+            seen.append(repr((store.images(), store.containers())))
+        return True
+
+    assert Store.repair(boxed, agree=agree).verdict in ("sound", "damaged", "leaks", "needs-check")
+    assert all(each == before for each in seen)
+    assert_sound(boxed)
+
+
+def _deletion(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    delete = transactions._delete
+
+    def and_act(pool: ThinPool, device_id: int, *, discard: bool) -> None:
+        act()
+        delete(pool, device_id, discard=discard)
+
+    monkeypatch.setattr(transactions, "_delete", and_act)
+
+
+def _growth(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    grown = DeviceSet._use_grown_devices
+
+    def and_act(devices: DeviceSet, *, read_only: bool) -> None:
+        act()
+        grown(devices, read_only=read_only)
+
+    monkeypatch.setattr(DeviceSet, "_use_grown_devices", and_act)
+
+
+def _state_change(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    begun = State.transaction
+
+    @contextmanager
+    def and_act(state: State, *, lazy: bool = False) -> Iterator[sqlite3.Connection]:
+        with begun(state, lazy=lazy) as connection:
+            act()
+            yield connection
+
+    monkeypatch.setattr(State, "transaction", and_act)
+
+
+@pytest.mark.parametrize(
+    ("command", "middle"),
+    [
+        (["rm", "box"], _deletion),
+        (["rmi", "sample"], _deletion),
+        (["prune", "--all", "--force"], _deletion),
+        (["grow", "--data", "+10%"], _growth),
+        (["tag", "sample", "other:1"], _state_change),
+        (["rename", "box", "crate"], _state_change),
+    ],
+)
+def test_a_reader_waits_for_what_is_short(
+    boxed: Path,
+    command: list[str],
+    middle: Callable[[pytest.MonkeyPatch, Callable[[], None]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is started in the middle of a change that excludes readers, and answers when that is over."""
+    if command[0] in ("rmi", "prune"):
+        assert main(["--root", str(boxed), "rm", "box"]) == 0
+    if command[0] == "grow" and not (boxed / "pool/data").exists():
+        command = ["grow", "--data", "+4M"]
+    readers: list[subprocess.Popen[str]] = []
+
+    def read() -> None:
+        if readers:
+            return
+        argv = [sys.executable, "-m", "lamella", "--root", str(boxed), "--verbose", "ps"]
+        reader = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        readers.append(reader)
+        assert reader.stderr is not None
+        for line in reader.stderr:
+            if "waiting for the lock" in line:
+                return
+        raise AssertionError(f"the reader did not wait, and ended with {reader.wait()}")
+
+    with monkeypatch.context() as patch:
+        middle(patch, read)
+        assert main(["--root", str(boxed), *command]) == 0
+    (reader,) = readers
+    said, complaint = reader.communicate()
+    assert reader.returncode == 0, complaint
+    assert len(said.splitlines()) == (1 if command[0] in ("rm", "rmi", "prune") else 2)
+    assert_sound(boxed)
+
+
+def test_a_writer_does_not_wait_at_its_end_for_a_reader_that_takes_long(boxed: Path) -> None:
+    readers = []
+    with Store.open(boxed) as store:
+
+        def read() -> bool:
+            readers.append(Store.open(boxed, read_only=True))
+            return False
+
+        store.prune(agree=read)
+    with readers[0] as reader:
+        assert [each.name for each in reader.containers()] == ["box"]
+    assert_sound(boxed)
 
 
 @pytest.mark.loop_lvm

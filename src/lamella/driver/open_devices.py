@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from lamella.block.ranges import merged
@@ -13,6 +13,7 @@ from lamella.errors import BusyError, LamellaError, NoSpaceError, NotFoundError,
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from lamella.devicemapper.client import DeviceInfo
     from lamella.driver.backend import PoolBackend
@@ -149,7 +150,19 @@ class OpenDevices:
         close it. A device that is open then is deleted later, when it is not (deferred deletion); without
         ``dm.use_deferred_deletion`` that is a :class:`BusyError` and nothing is changed.
         """
-        names = list(names)
+        with self._alone_in_kernel():
+            self._delete(list(names), record, when_open)
+
+    def _alone_in_kernel(self) -> AbstractContextManager[object]:
+        """Keep readers out in the kernel's engine, whose nodes they have open; else only commits do that."""
+        return self.state.alone() if self.engine.in_kernel else nullcontext()
+
+    def _delete(
+        self,
+        names: Sequence[str],
+        record: Callable[[sqlite3.Connection], None] | None,
+        when_open: Callable[[str], None] | None,
+    ) -> None:
         uses = {name: self._use_of(name) for name in names}
         for name in names:
             if when_open is not None and uses[name].may_be_open:
@@ -174,7 +187,8 @@ class OpenDevices:
     def retry_deletions(self) -> None:
         """Delete in the pool what is marked as deleted and not open; what cannot be now waits."""
         if self.state.devices(deleted=True):
-            self._delete_marked()
+            with self._alone_in_kernel():
+                self._delete_marked()
 
     def _delete_marked(
         self, decide: Callable[[sqlite3.Connection], None] | None = None, free: Sequence[NamedUse] = ()

@@ -99,7 +99,8 @@ def finish_interrupted(pool: ThinPool, state: State, *, discard: bool = False) -
         return False
     log.info("transaction %d (%s) was interrupted: ending it", note.transaction_id, note.action)
     if note.action == "create":
-        _roll_back(pool, state, note, discard=discard)
+        with state.alone():
+            _roll_back(pool, state, note, discard=discard)
     else:
         delete(pool, state, note, discard=discard)
     return True

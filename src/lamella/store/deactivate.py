@@ -30,7 +30,7 @@ def deactivate(root: Root, names: Sequence[str], *, unmount: bool, wait: float) 
     """
     config = Config.load(root.config)
     backend = backends.backend(config.mode, root.path)
-    with Lock(root.lock, exclusive=True, wait=wait):
+    with Lock(root.lock, exclusive=True, wait=wait) as lock, lock.briefly():
         if names:
             wanted = [umount.device_called(root, name) for name in names]
             return _deactivate_named(root, dict(zip(wanted, names, strict=True)), unmount=unmount)

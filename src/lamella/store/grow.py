@@ -97,7 +97,7 @@ def _grow_files(place: Root, data: str, metadata: str, wait: float, engine: str)
 def _grow_volumes(
     place: Root, config: Config, data: str, metadata: str, disks: Sequence[str], force: bool, wait: float
 ) -> Growth:
-    with Lock(place.lock, exclusive=True, wait=wait):
+    with Lock(place.lock, exclusive=True, wait=wait) as lock, lock.briefly():
         backend = backends.backend(config.mode, place.path)
         before, after = backend.extend(data=data, metadata=metadata, disks=disks, force=force)
     return Growth((before[0], after[0]), (before[1], after[1]))

@@ -5,7 +5,8 @@ There are two files, locked with ``flock``, which the kernel unlocks when a hold
 ``run/writer`` is a writer's for as long as it has the store open. ``run/lock`` is shared by all readers, each
 for as long as it has the store open, and is the writer's alone, except in :meth:`Lock.beside_readers`: there
 the writer takes it back for each commit. So whatever a reader sees is the last commit, until it closes the
-store.
+store. A reader waits while the writer has ``run/lock`` for what is short by nature (:meth:`Lock.briefly`),
+and is refused by one that keeps it otherwise.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ _PROBE = 0.2
 """Seconds for which a writer tries at least: a reader may be looking whether there is one."""
 
 _GRACE = 1.0
-"""Seconds for which a writer waits for readers at least: most, such as ``ps``, are done by then."""
+"""Seconds for which a writer waits for readers at least, most of which are done by then, such as ``ps``; and
+a reader for a writer, which may be between two things that are short."""
 
-_COMMITS = "\ncommits\n"
-"""At the end of what the writer recorded while it has ``run/lock`` only for its commits."""
+_SHORT = "\ncommits\n"
+"""At the end of what the writer recorded while it has ``run/lock`` only for what is short."""
 
 _PATIENCE = 1.0
 """Seconds after which a writer that waits for readers says so."""
@@ -49,14 +51,14 @@ class Lock(Closing):
     """The lock, held from construction to :meth:`close`.
 
     Raises :class:`BusyError`, naming the holder, if it is not free within *wait* seconds. A reader waits for
-    a writer's commit for as long as that takes.
+    a writer's commit, and what else is short, for as long as that takes.
     """
 
     def __init__(self, path: Path, *, exclusive: bool, wait: float = 0.0) -> None:
         self.path = path
         self.tell: Callable[[str], object] = log.info
         """Called with what a writer waits for in the middle of its work, if that takes long."""
-        self._beside = 0
+        self._beside = self._brief = 0
         self._alone = exclusive
         self._descriptor = self._writer = -1
         end = time.monotonic() + wait
@@ -64,7 +66,7 @@ class Lock(Closing):
             if exclusive:
                 least = max(end, time.monotonic() + _PROBE)
                 self._writer = self._take(writer_path(path), exclusive=True, end=least, wait=wait)
-                end = max(end, time.monotonic() + _GRACE)
+            end = max(end, time.monotonic() + _GRACE)
             self._descriptor = self._take(path, exclusive=exclusive, end=end, wait=wait)
         log.debug("%s lock on %s", "exclusive" if exclusive else "shared", path)
 
@@ -85,12 +87,14 @@ class Lock(Closing):
                 os.close(descriptor)  # teardown removed the file that we waited for
                 descriptor = -1
             except BlockingIOError:
+                if not exclusive and _recorded(descriptor).endswith(_SHORT):
+                    end = max(end, time.monotonic() + _GRACE)
                 left = end - time.monotonic()
-                if left > 0 or (not exclusive and _recorded(descriptor).endswith(_COMMITS)):
+                if left > 0:
                     if not waiting:
                         log.info("waiting for the lock %s, held by %s", path, _holders(descriptor))
                     waiting = True
-                    time.sleep(min(_RETRY_INTERVAL, left) if left > 0 else _RETRY_INTERVAL)
+                    time.sleep(min(_RETRY_INTERVAL, left))
                     continue
                 holders = _holders(descriptor)
                 os.close(descriptor)
@@ -110,23 +114,44 @@ class Lock(Closing):
     # -- a writer beside readers -----------------------------------------------------------------
 
     @contextlib.contextmanager
+    def briefly(self) -> Iterator[None]:
+        """Keep readers out while the block runs, which is short by nature: they wait, and do not give up."""
+        with self.waited_for(), self.alone():
+            yield
+
+    @contextlib.contextmanager
+    def waited_for(self) -> Iterator[None]:
+        """The same for a block that leaves readers alone which are there already."""
+        self._brief += 1
+        try:
+            self._record_holder()
+            yield
+        finally:
+            self._brief -= 1
+            self._record_holder()
+
+    def _record_holder(self) -> None:
+        if self._writer >= 0:
+            _record(self._descriptor, _holder() + (_SHORT if self._brief or self._beside else ""))
+
+    @contextlib.contextmanager
     def beside_readers(self) -> Iterator[None]:
         """Let readers in while the block runs; what changes what they see is done in :meth:`alone`.
 
-        At the end of the block, and for each commit in it, the writer waits until the readers that have the
-        store open have closed it.
+        For each commit in it the writer waits until the readers that have the store open have closed it. At
+        the end it does so for a second; those that take longer it leaves alone until the next change.
         """
         self._beside += 1
         try:
             if self._beside == 1 and self._writer >= 0:
-                _record(self._descriptor, _holder() + _COMMITS)
+                self._record_holder()
                 self._release()
             yield
         finally:
             self._beside -= 1
             if not self._beside and self._writer >= 0:
-                self._be_alone()
-                _record(self._descriptor, _holder())
+                self._be_alone(until=time.monotonic() + _GRACE)
+                self._record_holder()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -138,9 +163,10 @@ class Lock(Closing):
         try:
             yield
         finally:
-            self._release()
+            if self._beside:
+                self._release()
 
-    def _be_alone(self) -> None:
+    def _be_alone(self, *, until: float | None = None) -> None:
         begun = time.monotonic()
         told = False
         while not self._alone:
@@ -148,6 +174,8 @@ class Lock(Closing):
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._alone = True
             except BlockingIOError:
+                if until is not None and time.monotonic() > until:
+                    return
                 if not told and time.monotonic() - begun > _PATIENCE:
                     told = True
                     self.tell(f"waiting for {_holders(self._descriptor)}, which is reading the store")

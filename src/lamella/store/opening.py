@@ -63,13 +63,13 @@ class Opened:
         """Open the store at *root*, and clean up in it unless *read_only*; see :meth:`Store.open`."""
         config = Config.load(root.config)
         lock = Lock(root.lock, exclusive=not read_only, wait=wait)
-        with on_error(lock.close):
+        with on_error(lock.close), lock.briefly():
             state = open_state(root, config, read_only=read_only, has_writer=lock.has_writer)
             backend = backends.backend(config.mode, root.path)
             backend.beside_writer = read_only and lock.has_writer()
             opened = cls(root, config, lock, state, backend, read_only=read_only, engine=engine)
-        if not read_only:
-            opened.clean_up()
+            if not read_only:
+                opened.clean_up()
         return opened
 
     def clean_up(self) -> None:
@@ -143,7 +143,9 @@ class Opened:
     @contextmanager
     def beside_readers(self) -> Iterator[None]:
         """Let readers see the last commit while the block runs: for work that takes long."""
-        self.devices  # noqa: B018 - opened while nobody reads
+        if self._devices is None:
+            with self.lock.briefly():
+                self.devices  # noqa: B018 - opened while nobody reads
         with self.lock.beside_readers():
             yield
 
@@ -155,13 +157,14 @@ class Opened:
 
     def close(self) -> None:
         """Close everything and release the lock. Closing twice is harmless."""
-        try:
-            self.close_devices()
-        finally:
+        with self.lock.waited_for():
             try:
-                self.state.close()
+                self.close_devices()
             finally:
-                self.lock.close()
+                try:
+                    self.state.close()
+                finally:
+                    self.lock.close()
 
 
 def remove_kernel_devices(backend: PoolBackend, root: Root) -> None:

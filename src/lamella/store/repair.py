@@ -56,16 +56,21 @@ def repair(
     whatever opening the devices raises.
     """
     config = Config.load(place.config)
-    with Lock(place.lock, exclusive=True, wait=wait), open_state(place, config, read_only=True) as state:
+    with (
+        Lock(place.lock, exclusive=True, wait=wait) as lock,
+        open_state(place, config, read_only=True) as state,
+        lock.beside_readers(),
+    ):
         backend = backends.backend(config.mode, place.path)
         parsed = options.parse(config.storage_options, config.mode)
-        return _Run(place, state, backend, parsed, to, progress).run(agree)
+        return _Run(place, lock, state, backend, parsed, to, progress).run(agree)
 
 
 class _Run:
     def __init__(
         self,
         place: Root,
+        lock: Lock,
         state: State,
         backend: PoolBackend,
         parsed: Options,
@@ -73,6 +78,7 @@ class _Run:
         progress: Progress,
     ) -> None:
         self.place = place
+        self.lock = lock
         self.state = state
         self.backend = backend
         self.parsed = parsed
@@ -145,7 +151,7 @@ class _Run:
         found = self._describe_sound(report)
         if found.verdict == "sound" or self.to is not None or found.refusal or not agree(found):
             return found
-        with self._open(read_only=False) as devices:
+        with self.lock.alone(), self._open(read_only=False) as devices:
             log.info("writing new space maps into %s, in place", devices.metadata.name)
             repair_in_place(devices.metadata)
         found.given_back = found.verdict == "leaks"
@@ -176,7 +182,7 @@ class _Run:
         if found.refusal or not agree(found):
             return found
         log.info("state.db goes on with the pool at transaction %d", in_pool)
-        with State.open(self.place.state, schema) as state:
+        with self.lock.alone(), State.open(self.place.state, schema) as state:
             adopt(state, matched, report.devices, in_pool)
         found.adopted = True
         return found
@@ -200,7 +206,7 @@ class _Run:
             if found.refusal or not agree(found):
                 return found
             devices.close()  # closing twice is harmless
-            with self._marked(found.damage):
+            with self.lock.alone(), self._marked(found.damage):
                 found.kept = self.backend.replace_metadata(target)
             return found
         finally:

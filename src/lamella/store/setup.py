@@ -48,8 +48,9 @@ def set_up(
     lock = Lock(place.lock, exclusive=True, wait=wait)
     with on_error(lock.close):
         if is_complete(place):
-            opened = _change(place, lock, mode, storage_options, engine)
-            opened.clean_up()
+            with lock.briefly():
+                opened = _change(place, lock, mode, storage_options, engine)
+                opened.clean_up()
             return opened
         if there:  # so the preflight of a new one was not run
             raise BusyError(f"the store in {place.path} was removed in the meantime", hint="set it up again")
@@ -108,6 +109,7 @@ def _change(place: Root, lock: Lock, mode: str, storage_options: Sequence[str], 
     backend.engine = engines.choose(engines.asked_for(engine, config.engine), backend, wanted)
     warnings = []
     state = State.open(place.state, schema)
+    state.alone = lock.alone
     with on_error(state.close):
         from lamella.driver.base_device import refuse_smaller
         from lamella.driver.device_set import DeviceSet
@@ -117,7 +119,8 @@ def _change(place: Root, lock: Lock, mode: str, storage_options: Sequence[str], 
         devices = DeviceSet.open(state, backend, wanted, grow=True)
         with on_error(devices.close):
             if "dm.basesize" in new.given:
-                devices.grow_base(new.base_size)
+                with lock.beside_readers():
+                    devices.grow_base(new.base_size)
             if "dm.mkfsarg" in new.given and new.mkfs_args != before.mkfs_args:
                 warnings.append("Base device already exists: dm.mkfsarg will be ignored.")
             kind = devices.filesystem.kind

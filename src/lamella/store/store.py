@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 class Store(Closing):
     """Images and containers on one thin pool. Use :meth:`setup` or :meth:`open`, and close it after.
 
-    One writer at a time; any number of readers may share a store, also while a writer is in :meth:`pull`,
-    :meth:`load`, :meth:`commit` or :meth:`copy_in`. Changes are durable when a method
+    One writer at a time; any number of readers may share a store, also while a writer is in one of its
+    methods, and see the last commit. Changes are durable when a method
     returns. A method that raises (:class:`lamella.errors.LamellaError`) leaves the store unchanged. An
     instance is not thread-safe.
     """
@@ -220,20 +220,21 @@ class Store(Closing):
                 f"the store in {self.root} holds {images} images and {containers} containers",
                 hint="remove them first, or all at once with: lamella teardown --force",
             )
-        backend = self._opened.backend
-        backend.engine = self.engine
-        if self.engine == "kernel":
-            from lamella.store.deactivate import require_unused
+        with self._opened.lock.briefly():
+            backend = self._opened.backend
+            backend.engine = self.engine
+            if self.engine == "kernel":
+                from lamella.store.deactivate import require_unused
 
-            require_unused(self._root, unmount=force)
-        self._opened.close_devices()
-        if self.engine == "kernel":
-            remove_kernel_devices(backend, self._root)
-        self._state.close()
-        left = backend.remove()
-        self._root.clear_state()
-        self._root.clear_rest()
-        self._opened.lock.close()
+                require_unused(self._root, unmount=force)
+            self._opened.close_devices()
+            if self.engine == "kernel":
+                remove_kernel_devices(backend, self._root)
+            self._state.close()
+            left = backend.remove()
+            self._root.clear_state()
+            self._root.clear_rest()
+            self._opened.lock.close()
         return left
 
     # -- what the parts share --------------------------------------------------------------------
@@ -308,14 +309,15 @@ class Store(Closing):
         from lamella.store.results import Pruned
 
         self._writable()
-        mounted = {device for device, here in present(self._root.path).items() if here.points}
-        wanted = unused(self._catalog, filters, mounted, named=named)
-        if not agree():
-            return Pruned([], 0)
-        before = self.devices.pool.status().used_data
-        lines = [line for image in wanted for line in self.remove_image(image.id, force=True)]
-        freed = max(0, before - self.devices.pool.status().used_data)
-        return Pruned(lines, freed * self.devices.pool.chunk_size)
+        with self._opened.beside_readers():
+            mounted = {device for device, here in present(self._root.path).items() if here.points}
+            wanted = unused(self._catalog, filters, mounted, named=named)
+            if not agree():
+                return Pruned([], 0)
+            before = self.devices.pool.status().used_data
+            lines = [line for image in wanted for line in self.remove_image(image.id, force=True)]
+            freed = max(0, before - self.devices.pool.status().used_data)
+            return Pruned(lines, freed * self.devices.pool.chunk_size)
 
     def remove_unknown_devices(
         self, *, agree: Callable[[Sequence[UnknownDevice]], bool] = lambda _: True
@@ -327,7 +329,8 @@ class Store(Closing):
         from lamella.store.unknown_devices import remove_unknown
 
         self._writable()
-        return remove_unknown(self.devices, agree)
+        with self._opened.beside_readers():
+            return remove_unknown(self.devices, agree)
 
     def load(
         self, path: Place | ImageSource = None, *, platform: str | None = None, progress: Progress = QUIET
@@ -450,7 +453,8 @@ class Store(Closing):
         from lamella.store.images import tag
 
         self._writable()
-        tag(self._state, self._catalog, source, target)
+        with self._opened.lock.briefly():
+            tag(self._state, self._catalog, source, target)
 
     def remove_image(self, name: str, force: bool = False) -> list[str]:
         """Remove a name or a whole image, by Docker's rules; returns the lines that Docker prints."""
@@ -460,7 +464,7 @@ class Store(Closing):
         self._writable()
         removal = Removal(self._catalog, name, force=force)
         if removal.image is None:
-            with self._state.transaction():
+            with self._opened.lock.briefly(), self._state.transaction():
                 removal.carry_out(self._catalog)
             return removal.lines
 
@@ -469,11 +473,12 @@ class Store(Closing):
                 self._state.mark_deleted(layer.device)
 
         device = self._catalog.device_of(removal.image.top)
-        if force:
-            umount.unmount_store_mount(self._root, device)
-        else:
-            umount.require_unmounted(self._root, device, f"image {name}")
-        self.devices.delete([], record=record)
+        with self._opened.beside_readers():
+            if force:
+                umount.unmount_store_mount(self._root, device)
+            else:
+                umount.require_unmounted(self._root, device, f"image {name}")
+            self.devices.delete([], record=record)
         return removal.lines
 
     def inspect(self, name: str, *, kind: str | None = None) -> dict[str, Any]:
@@ -517,17 +522,18 @@ class Store(Closing):
             arguments.text(name, "a container's name")
         if size is not None:
             arguments.whole(size, "the size")
-        if activate:
-            self.devices.activate_pool()  # raises with the user engine, before anything is created
-        found = self._catalog.find_image(image)
-        require_whole(self._catalog, self.devices, found.top, "cannot create a container from", image)
-        made = containers.plan(self._catalog, found, image, name)
-        self.devices.add(
-            made.device,
-            self._catalog.device_of(made.top),
-            size=size,
-            record=lambda _, __: self._catalog.add_container(made),
-        )
+        with self._opened.beside_readers():
+            if activate:
+                self.devices.activate_pool()  # raises with the user engine, before anything is created
+            found = self._catalog.find_image(image)
+            require_whole(self._catalog, self.devices, found.top, "cannot create a container from", image)
+            made = containers.plan(self._catalog, found, image, name)
+            self.devices.add(
+                made.device,
+                self._catalog.device_of(made.top),
+                size=size,
+                record=lambda _, __: self._catalog.add_container(made),
+            )
         if activate:
             try:
                 self.devices.activate(made.device)
@@ -542,7 +548,7 @@ class Store(Closing):
         from lamella.store.containers import rename
 
         self._writable()
-        with self._state.transaction():
+        with self._opened.lock.briefly(), self._state.transaction():
             rename(self._catalog, name, new)
 
     def containers(self, filters: Sequence[str] = ()) -> list[ContainerSummary]:
@@ -568,7 +574,8 @@ class Store(Closing):
         from lamella.store.rm import remove_container
 
         self._writable()
-        return remove_container(self._root, self.devices, self._catalog, name, force=force)
+        with self._opened.beside_readers():
+            return remove_container(self._root, self.devices, self._catalog, name, force=force)
 
     def _find(self, name: str) -> Container | Image:
         """The container or, if there is none, the image called *name*."""
@@ -606,17 +613,18 @@ class Store(Closing):
 
         self._writable()
         thing = self._find(name)
-        return mount(
-            self._root,
-            self.devices,
-            self._tree_device(name),
-            name=name,
-            identity=bare_id(thing.id),
-            folder=folder,
-            image=not isinstance(thing, Container),
-            read_only=read_only,
-            options=options,
-        )
+        with self._opened.lock.briefly():
+            return mount(
+                self._root,
+                self.devices,
+                self._tree_device(name),
+                name=name,
+                identity=bare_id(thing.id),
+                folder=folder,
+                image=not isinstance(thing, Container),
+                read_only=read_only,
+                options=options,
+            )
 
     @classmethod
     def unmount(cls, name: str, *, root: Place = None, lazy: bool = False, wait: float = 0.0) -> list[str]:
@@ -632,14 +640,15 @@ class Store(Closing):
         """Activate the pool, and the containers and images *names*; returns their device nodes."""
         self._writable()
         things = [self._find(name) for name in arguments.texts(names, "the list of names")]
-        pool = self.devices.activate_pool()
-        return [
-            pool,
-            *(
-                self.devices.activate(self._device_of(thing), frozen=not isinstance(thing, Container))
-                for thing in things
-            ),
-        ]
+        with self._opened.lock.briefly():
+            pool = self.devices.activate_pool()
+            return [
+                pool,
+                *(
+                    self.devices.activate(self._device_of(thing), frozen=not isinstance(thing, Container))
+                    for thing in things
+                ),
+            ]
 
     def node(self, name: str) -> Path:
         """The device node of a container or an image, which exists while it is active."""
@@ -668,9 +677,10 @@ class Store(Closing):
         self._writable()
         arguments.whole(size, "the size")
         container = self._catalog.find_container(name)
-        if more:
-            size += self.devices.get(container.device).size
-        resize(self.root, self.devices, container.device, size, name=name)
+        with self._opened.beside_readers():
+            if more:
+                size += self.devices.get(container.device).size
+            resize(self.root, self.devices, container.device, size, name=name)
         return size
 
     def _device_of(self, thing: Container | Image) -> str:

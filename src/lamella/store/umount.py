@@ -27,7 +27,7 @@ def unmount(root: Root, name: str, *, lazy: bool, wait: float) -> list[str]:
     """Unmount a container or an image, by its name or mount point; see :func:`deactivate_device`."""
     config = Config.load(root.config)
     deferred = options.parse(config.storage_options, config.mode).deferred_removal
-    with Lock(root.lock, exclusive=True, wait=wait):
+    with Lock(root.lock, exclusive=True, wait=wait) as lock, lock.briefly():
         here = present(root.path)
         found = kernel.mounted_at(name) if os.path.isdir(name) else None
         for each in here.values() if found is not None else ():
