@@ -7,15 +7,16 @@ import random
 import subprocess
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from lamella.block import FileDevice, MemoryDevice
 from lamella.cli.thin.tools import main
-from lamella.errors import CorruptError, NoSpaceError
+from lamella.errors import CorruptError, NoSpaceError, ReadOnlyError
 from lamella.thin.format import superblock
 from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.tools.check import CheckOptions, check
-from lamella.thin.tools.leak_repair import clear_needs_check, repair_leaks
+from lamella.thin.tools.leak_repair import _FreeBlocks, _WithSuperblock, clear_needs_check, repair_leaks
 from lamella.units import human_size
 from tests.support.leaks import leak
 from tests.support.recording import Recording
@@ -299,3 +300,37 @@ def test_metadata_that_is_full_of_leaks(fixture_dir: Callable[[str], Path]) -> N
     assert _of(bytes(device.content)).metadata_sm_root.nr_allocated >= root.nr_blocks - 8
     assert repair_leaks(device, check(device)).ok
     assert _of(bytes(device.content)).metadata_sm_root.nr_allocated == used
+
+
+def test_what_will_be_checked_is_the_new_superblock_and_the_rest_of_the_device() -> None:
+    """The check before the superblock is written: every way of reading gives block 0 as it will be."""
+    old = bytes(range(256)) * (3 * BLOCK_SIZE // 256)
+    new = b"\xa5" * BLOCK_SIZE
+    after = new + old[BLOCK_SIZE:]
+    device = _WithSuperblock(MemoryDevice(content=old), new)
+    assert (device.size, device.read_only) == (len(old), True)
+    places = [(0, 100), (100, BLOCK_SIZE), (BLOCK_SIZE - 1, 2), (BLOCK_SIZE, 512), (BLOCK_SIZE + 7, 90)]
+    buffers = [bytearray(length) for _offset, length in places]
+    device.read_many((offset, buffer) for (offset, _), buffer in zip(places, buffers, strict=True))
+    for (offset, length), many in zip(places, buffers, strict=True):
+        wanted = after[offset : offset + length]
+        one = bytearray(length)
+        device.read_into(offset, one)
+        assert device.read(offset, length) == bytes(one) == bytes(many) == wanted, offset
+    wide = np.zeros(20, np.uint32)  # whatever its items are, a buffer is filled with bytes
+    device.read_into(BLOCK_SIZE - 40, wide)
+    assert wide.tobytes() == after[BLOCK_SIZE - 40 : BLOCK_SIZE + 40]
+    for change in (lambda: device.write(0, b"x"), lambda: device.discard(0, BLOCK_SIZE)):
+        with pytest.raises(ReadOnlyError, match="for reading only"):
+            change()
+    assert bytes(device.device.content) == old  # type: ignore[attr-defined]
+
+
+def test_the_last_free_block_is_taken_and_no_more() -> None:
+    """Room for exactly the new space maps is enough; no block is passed over or given out twice."""
+    free = np.array([3, 5, 6, 9], np.uint64)
+    blocks = _FreeBlocks(MemoryDevice(10 * BLOCK_SIZE), free)
+    assert blocks.take(1).tolist() == [3]
+    assert blocks.take(3).tolist() == [5, 6, 9]
+    with pytest.raises(NoSpaceError):
+        blocks.take(1)

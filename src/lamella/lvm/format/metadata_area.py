@@ -175,9 +175,7 @@ def _next_offset(header: AreaHeader) -> int:
     if end > header.size:
         end = end - header.size + HEADER_SIZE
     following = -(-end // ALIGNMENT) * ALIGNMENT
-    if header.size - (end - 1) < ALIGNMENT or following > header.size - ALIGNMENT:
-        return HEADER_SIZE
-    return following
+    return HEADER_SIZE if following > header.size - ALIGNMENT else following
 
 
 def _padded(piece: bytes, room: int) -> bytes:
