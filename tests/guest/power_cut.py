@@ -62,20 +62,32 @@ def layer(number: int) -> bytes:
     return out.getvalue()
 
 
-def digests(*numbers: int) -> dict[str, str]:
-    return {
-        name: hashlib.sha256(data).hexdigest() for number in numbers for name, data in content(number).items()
-    }
+def copied(number: int) -> dict[str, bytes]:
+    """The files that step *number* copies: over those of the copies before, with other contents and sizes."""
+    made = random.Random(-number)
+    names = [f"copied/file-{n}" for n in range(12)]
+    files = {name: made.randbytes(made.randrange(1, 30000)) for name in made.sample(names, 8)}
+    files["copied/large"] = made.randbytes(made.randrange(1 << 18, 1 << 20))
+    return files
+
+
+def digests(files: dict[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 
 
 def step(number: int) -> tuple[str, int]:
     """What step *number* does, "load", "create", "copy" or "remove", and to which image or container."""
-    if number % 6 == 3:
-        return "create", number - 1
-    if number % 6 == 4:
-        return "copy", number - 2
-    if number % 6 == 5 and number > 6:
-        return "remove", number - 9
+    box = number - number % 8 + 2
+    last = box - 8
+    match number % 8:
+        case 3:
+            return "create", box
+        case 4 | 5:
+            return "copy", box
+        case 6:
+            return "copy", last if last > 0 else box
+        case 7 if last > 0:
+            return "remove", last
     return "load", number
 
 
@@ -86,11 +98,11 @@ def state_after(count: int) -> State:
         action, which = step(number)
         image, box = f"docker.io/library/image-{which}:1", f"box-{which}"
         if action == "load":
-            state.images[image] = digests(SHARED_LAYER, which)
+            state.images[image] = digests(content(SHARED_LAYER) | content(which))
         elif action == "create":
             state.containers[box] = dict(state.images[image])
         elif action == "copy":
-            state.containers[box] |= {f"copied/{name}": found for name, found in digests(200 + which).items()}
+            state.containers[box] |= digests(copied(number))
         else:
             state.containers.pop(box, None)
     return state
@@ -110,17 +122,14 @@ def carry_out(store: Store, number: int) -> None:
     elif action == "create":
         store.create(f"image-{which}:1", name=f"box-{which}")
     elif action == "copy":
-        out = io.BytesIO(layer(200 + which))
-        store.copy_in(f"box-{which}", _host_folder(out), b"/copied")
+        with tempfile.TemporaryDirectory() as folder:
+            for name, data in copied(number).items():
+                path = Path(folder, name)
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(data)
+            store.copy_in(f"box-{which}", f"{folder}/.", b"/")
     else:
         store.remove_container(f"box-{which}", force=True)
-
-
-def _host_folder(tar: io.BytesIO) -> Path:
-    folder = Path(tempfile.mkdtemp())
-    with tarfile.open(fileobj=tar) as archive:
-        archive.extractall(folder)
-    return folder
 
 
 def report(done: int) -> None:
