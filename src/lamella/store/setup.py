@@ -39,6 +39,11 @@ def set_up(
     wanted = options.parse(storage_options, mode, partial=there)
     known = Config.load(place.config).engine if place.config.exists() else ""
     asked = engines.asked_for(engine, known)
+    if not there and backend.begun() and engines.kernel_can():
+        with Lock(place.lock, exclusive=True, wait=wait):  # one that is still running is waited for
+            there = seems_complete(place)
+            if not there:
+                remove_kernel_devices(backend, place)
     if not there:
         backend.engine = engines.choose(asked, backend, wanted)
         engines.check_filesystem(backend.engine, wanted)

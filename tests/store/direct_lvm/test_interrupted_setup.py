@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.block import FileDevice
+from lamella.block import FileDevice, loop
 from lamella.cli.main import main
 from lamella.driver import backends
 from lamella.driver.direct_lvm.backend import DirectLvm
 from lamella.driver.state import State
-from lamella.errors import ExistsError, NotFoundError, UsageError
+from lamella.errors import BusyError, ExistsError, NotFoundError, UsageError
 from lamella.store import Store
 from tests.store.direct_lvm.groups import MIB, disk, text_of
 from tests.support.stores import KERNEL, assert_sound, disks_of, options_for, set_up, take_down
@@ -164,7 +164,6 @@ def test_a_failed_set_up_leaves_nothing(tmp_path: Path) -> None:
     set_up(root, "direct-lvm").close()
 
 
-@pytest.mark.user_engine  # the kernel keeps a killed process's loop devices, and set-up refuses disks in use
 def test_cut_off_between_the_base_device_and_its_record(tmp_path: Path) -> None:
     """The pool has the base device and a new transaction id, of which ``state.db`` knows nothing."""
     root = tmp_path / "root"
@@ -177,5 +176,33 @@ def test_cut_off_between_the_base_device_and_its_record(tmp_path: Path) -> None:
         os._exit(1)
     assert os.waitpid(child, 0)[1] >> 8 == 9
     with Store.setup(root, mode="direct-lvm", storage_options=options_for("direct-lvm", root)) as store:
+        assert store.check().problems == []
+    assert_sound(root)
+
+
+@pytest.mark.skipif(not KERNEL, reason="needs the kernel's loop devices")
+def test_what_a_killed_set_up_left_attached_is_its_own(tmp_path: Path) -> None:
+    """Loop devices over exactly its files, which nothing uses; those that something uses are refused."""
+    root = tmp_path / "root"
+    options = options_for("direct-lvm", root)
+    child = os.fork()
+    if not child:
+        DirectLvm._blank = lambda *_: os._exit(9)  # type: ignore[assignment,method-assign]  # dies here
+        with suppress(BaseException):
+            set_up(root, "direct-lvm")
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] >> 8 == 9
+    for path in disks_of(root):
+        loop.attach(path, autoclear=False).close()
+    held = loop.find(disks_of(root)[0])[0].path
+    with open(held, "rb") as stream:
+        descriptor = os.open(held, os.O_RDONLY | os.O_EXCL)  # as a mount has it
+        try:
+            with pytest.raises(BusyError, match="is set up over it"):
+                Store.setup(root, mode="direct-lvm", storage_options=options)
+        finally:
+            os.close(descriptor)
+        assert stream.read(1)
+    with Store.setup(root, mode="direct-lvm", storage_options=options) as store:
         assert store.check().problems == []
     assert_sound(root)

@@ -8,6 +8,7 @@ pool is taken over by Docker's rules (moby v24.0.9, ``deviceset.go``, ``checkThi
 from __future__ import annotations
 
 import contextlib
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -234,6 +235,24 @@ class DirectLvm(PoolBackend):
             record = self._record()
             if record is not None and record.made and not record.ready:
                 self.activation.deactivate_made(record)
+        if record is not None and record.made:
+            self._release_files(record)
+
+    def _release_files(self, record: Record) -> None:
+        """Detach the loop devices that an interrupted set-up has left over its files, where nothing uses
+        them.
+        """
+        from lamella.block import loop
+        from lamella.lvm.activation.pv_numbers import wait_for_loop_devices
+        from lamella.lvm.disks.disk import is_claimed
+
+        if not loop.available():
+            return
+        files = [path for path in record.disks if os.path.isfile(path)]
+        for each in (each for path in files for each in loop.find(path)):
+            if not (each.offset or each.size_limit or each.deleted or is_claimed(each.path)):
+                loop.detach(each)
+        wait_for_loop_devices(files)
 
     def _check_never_used(self, record: Record, *, again: bool) -> None:
         with self._open(record, read_only=True) as devices:
