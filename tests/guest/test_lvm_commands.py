@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from lamella.devicemapper.client import DeviceMapper
 from lamella.devicemapper.table import Zero
 from tests.guest.lvm_twins import PROFILE, Twins, attach, profile
 from tests.guest.machine import run
+from tests.lvm.differential.disks import BLKFLSBUF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,3 +188,37 @@ def test_pools_in_use(twins: Twins, tmp_path: Path) -> None:
     )
     say(twins, f"lvchange -an {GROUP}")
     twins.metadata_is_sound(GROUP, "pool", tmp_path)
+
+
+def test_volumes_on_no_disk(twins: Twins) -> None:
+    """Tables as LVM2 2.03.16 makes them: what reads as zeros, what fails, and that beside extents."""
+    say(twins, f"lvcreate --type zero -L 8m -n z {GROUP}", 'Logical volume "z" created.')
+    say(twins, f"lvcreate --type error -L 8m -n e {GROUP}", 'Logical volume "e" created.')
+    assert table(f"{GROUP}-z") == ["0 16384 zero "]
+    assert table(f"{GROUP}-e") == ["0 16384 error "]
+    node = Path(f"/dev/{GROUP}/z")
+    with node.open("r+b", buffering=0) as stream:
+        stream.write(b"x" * 4096)
+        os.fsync(stream.fileno())
+        fcntl.ioctl(stream, BLKFLSBUF)
+        stream.seek(0)
+        assert stream.read(4096) == bytes(4096)
+    with Path(f"/dev/{GROUP}/e").open("rb", buffering=0) as stream, pytest.raises(OSError, match="Input"):
+        stream.read(4096)
+    say(twins, f"lvextend -L 16m {GROUP}/z")
+    assert table(f"{GROUP}-z") == ["0 32768 zero "]
+    mixing = f"Logical volume {GROUP}/e is using mixing segment types error and striped."
+    say(twins, f"lvextend --type linear -L 12m {GROUP}/e", mixing)
+    ours = table(f"{GROUP}-e")
+    assert ours[0] == "0 16384 error "
+    assert ours[1].startswith("16384 8192 linear ")
+    code, said = twins.theirs(["lvchange", "--refresh", f"{GROUP}/e", f"{GROUP}/z"])
+    assert code == 0, said
+    assert table(f"{GROUP}-e") == ours
+    say(twins, f"lvreduce -y -L 8m {GROUP}/e")
+    assert table(f"{GROUP}-e") == ["0 16384 error "]
+    say(twins, f"lvrename {GROUP} z zz")
+    rows = ["lvs", "--noheadings", "-o", "lv_name,lv_attr,lv_size,segtype,lv_active", GROUP]
+    assert twins.ours(rows) == twins.theirs(rows)
+    say(twins, f"lvremove -y {GROUP}/zz {GROUP}/e")
+    assert not Path(f"/dev/{GROUP}").exists()

@@ -165,6 +165,18 @@ def cloned(disks: Disks) -> None:
     _without_backups(disks)
 
 
+def cloned_beside_list(disks: Disks) -> None:
+    """A group in the devices file, and a copy of both of its disks, which are not in it."""
+    a, b, *_ = disks.devices
+    cloned(disks)
+    conf = disks.etc / "lvm.conf"
+    kept = re.sub(" filter=.*", " }", conf.read_text())
+    conf.write_text(kept.replace("use_devicesfile=0", "use_devicesfile=1"))
+    (disks.etc / "devices").mkdir(exist_ok=True)
+    (disks.etc / "devices" / "system.devices").touch()
+    _real(disks, f"lvmdevices --adddev {a}", f"lvmdevices --adddev {b}")
+
+
 def same_names(disks: Disks) -> None:
     """Two groups of one name."""
     a, b, c, *_ = disks.devices
@@ -278,6 +290,21 @@ def mixed(disks: Disks) -> None:
         "lvchange -pr vg/str",
     )
     _ours(disks, "lvcreate -an --type thin-pool -L16m -n pool vg", "lvcreate -an -V10m -T vg/pool -n th")
+
+
+def virtual(disks: Disks) -> None:
+    """Volumes on no disk: one that reads as zeros, one whose reads fail; and one partly so."""
+    a, b, c, *_ = disks.devices
+    _real(
+        disks,
+        f"vgcreate -s1m vg {a} {b}",
+        "lvcreate -L8m -n a vg",
+        "lvcreate --type zero -l5 -n z vg",
+        "lvcreate --type error -L13m -n e vg",
+        "lvcreate -L8m -n mix vg",
+        "lvextend --type zero -l+1 vg/mix",
+        f"vgcreate -s1m other {c}",
+    )
 
 
 STARTS: tuple[Callable[[Disks], None], ...] = (

@@ -97,7 +97,16 @@ vgimportclone {2} {3} ;; vgs -o+seqno ;; lvs
 vgimportclone -n new {2} {3} ;; vgs ;; pvs
 vgimportclone --importdevices {2} {3} ;; vgexport vg1 ;; vgimportclone {2} {3}
 vgimportclone {2} {3} ;; vgexport vg1 ;; vgimportclone -i {2} {3} ;; vgs
-vgimportclone {4} ;; vgimportclone {2} {1} ;; vgimportclone
+vgimportclone {4} ;; vgimportclone {2} {1} ;; vgimportclone ;; vgimportclone -t {2} {3} ;; vgs
+""",
+    ),
+    "a copy of a group in the devices file": (
+        starts.cloned_beside_list,
+        """\
+vgimportclone {2} {3} ;; vgimportclone -t --importdevices {2} {3} ;; lvmdevices ;; vgs
+vgimportclone --importdevices {2} {3} ;; lvmdevices ;; vgs ;; vgimportclone {0} {1} ;; lvmdevices
+vgimportclone --devices {2},{3} {2} {3} ;; vgs --devices {2},{3} ;; vgs
+vgimportclone --devices {2},{3} -n nn --importdevices {2} {3} ;; vgs
 """,
     ),
     "groups of one name": (
@@ -204,6 +213,49 @@ vgimportdevices nosuch ;; vgimportdevices --reportformat basic vg ;; vgimportdev
 lvmdevices ;; lvmdevices --check ;; lvmdevices --update ;; lvmdevices --deldev {0} ;; lvmdevices --adddev {0}
 lvmdevices --addpvid xx ;; lvmdevices --delpvid xx
 vgimportdevices --config devices/use_devicesfile=0 vg
+""",
+    ),
+    "volumes on no disk": (
+        starts.virtual,
+        """\
+lvcreate -y --type zero -l 5 -n new vg ;; lvcreate -y --type error -L 2g vg ;; lvs -a --segments ;; vgs
+pvs
+lvs -a -o+seg_type,lv_role,devices,seg_pe_ranges,lv_health_status,stripes,seg_size,lv_when_full,modules
+lvs -o lv_layout vg ;; lvdisplay -m vg ;; pvdisplay -m ;; lvscan ;; lvs -S 'segtype=zero' -o name
+lvextend -l+3 vg/z ;; lvextend -l+3 vg/z {1} ;; lvreduce -y -l-2 vg/z ;; lvresize -y -L1t vg/z
+lvresize -l3 vg/z
+lvextend -l+3 --type linear vg/e ;; lvextend -l+1 vg/e ;; lvreduce -y -l2 vg/e ;; lvextend -l+1 vg/e
+lvs --segments
+lvextend --type zero -l+1 vg/a ;; lvextend -l+1 vg/a ;; lvextend --type striped -l+1 vg/a ;; lvs --segments
+lvextend --type error -l+1 vg/a ;; lvextend --type zero -l+1 vg/a ;; lvreduce -y -l9 vg/a
+lvs --segments vg/a
+lvextend --type striped -i2 -l+4 vg/z ;; lvextend -l+1 vg/z ;; lvextend -i2 -l+1 vg/e ;; lvs --segments
+lvextend --type mirror -l+1 vg/e ;; lvextend --type thin -l+1 vg/e ;; lvextend -m1 -l+1 vg/e
+lvreduce -l8 vg/z
+lvextend vg/e {1} ;; lvextend -l+100%FREE vg/e ;; lvextend -l+100%PVS vg/e ;; lvextend -l9%VG vg/z
+lvreduce -l0 vg/z
+lvextend -r -l+1 vg/z ;; lvextend --usepolicies vg/z ;; lvextend --poolmetadatasize +4m vg/z
+lvcreate -y --type zero -l5 -Wy vg ;; lvcreate -y --type zero -l5 -Wy -Zn vg
+lvcreate -y --type zero -l5 -an -Zy vg
+lvcreate -y --type error -l5 -pr -Zy vg ;; lvcreate -y --type zero -l0 vg
+lvcreate -y --type zero -l5%LV vg
+lvcreate -y --type zero -l5 -ky --addtag x --setautoactivation n -r 64 -n q vg
+lvcreate --type zero -l5 --nosync vg
+lvcreate --type zero -l5 -i2 vg ;; lvcreate --type zero -l5 -I64 vg ;; lvcreate --type zero -l5 -m1 vg
+lvcreate --type zero -V5m vg ;; lvcreate --type zero -l5 vg {0} ;; lvcreate --type zero vg
+lvcreate --type zero -l5 -C y vg ;; lvcreate --type zero -l5 --alloc contiguous vg
+lvcreate --type zero -l5 -Zn vg
+lvcreate --type zero -l100%FREE vg ;; lvcreate --type zero -l100%VG vg ;; lvcreate --type zero -l50%PVS vg
+lvcreate --type zero -L10t vg ;; lvcreate --type zero -l5 nosuch ;; lvcreate --type zero -l5 -n a vg
+lvchange --addtag x vg/z ;; lvchange -pr vg/z ;; lvchange -C y vg/z ;; lvchange -r 8 vg/z
+lvchange -Zn vg/z
+lvrename vg/z vg/zz ;; lvrename vg/mix vg/m ;; lvremove -y vg/zz ;; lvremove -y vg/m ;; lvremove -y vg
+vgs
+lvconvert -y --type thin-pool vg/z ;; vgsplit -n a vg new ;; lvs
+lvconvert -y --type error vg/z ;; lvconvert -y --type zero vg/a
+vgsplit vg new {1} ;; vgsplit -n z vg new ;; vgs ;; vgmerge vg other ;; vgmerge other vg ;; lvs
+vgcfgbackup vg ;; lvremove -y vg/z ;; vgcfgrestore -y vg ;; lvs ;; vgrename vg v2 ;; vgreduce v2 {1}
+vgremove -y v2
 """,
     ),
     "filters": (

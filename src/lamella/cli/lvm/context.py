@@ -167,7 +167,7 @@ class Context:
 
         scan = self._session.scan
         made = [path for path in self.extra_devices if (disk := scan.disk(path)) is not None and disk.label]
-        added = made if self.name in ENTERING or self.args.has("importdevices") else []
+        added = made if self.name in ENTERING else []
         if not listed.path.is_file():
             if not added:
                 return

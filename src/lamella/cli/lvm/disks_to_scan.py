@@ -43,7 +43,7 @@ def state_root(args: Arguments) -> Path:
     return Path(named).absolute() if named else default_root()
 
 
-ENTERING = ("pvcreate", "vgcreate", "vgextend", "vgimportdevices")
+ENTERING = ("pvcreate", "vgcreate", "vgextend", "vgimportclone", "vgimportdevices")
 """Commands that enter the devices they name, or find, in the devices file."""
 
 

@@ -13,6 +13,7 @@ from lamella.cli.lvm.lv_options import device_number, policy, read_ahead
 from lamella.cli.lvm.lv_sizes import extents_to_create, named_ranges
 from lamella.cli.lvm.vg_options import metadata_profile
 from lamella.errors import UnsupportedError
+from lamella.lvm.format.segments import VIRTUAL_TYPES
 from lamella.lvm.operations.sizes import stripe_boundary, to_extents
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from lamella.lvm.operations.thin_volumes import ThinRequest
 
 
-CREATED = ("striped", "thin", "thin-pool", "snapshot")
+CREATED = ("striped", "thin", "thin-pool", "snapshot", *VIRTUAL_TYPES)
 
 
 def lvcreate(context: Context) -> None:
@@ -33,7 +34,7 @@ def lvcreate(context: Context) -> None:
     if asked.kind not in CREATED:
         raise UnsupportedError(
             f"Lamella does not create logical volumes of type {asked.kind}.",
-            hint="it creates linear, striped and thin ones; LVM2 itself makes the others",
+            hint="it creates linear, striped, thin, error and zero ones; LVM2 itself makes the others",
         )
     with context.editing(asked.group) as found:
         shared = _Shared(profile, read_ahead(context), *device_number(context))
@@ -90,14 +91,15 @@ def _zeroing(context: Context) -> tuple[bool, bool]:
     return zero, args.yes("wipesignatures", default=default)
 
 
-# -- linear and striped --------------------------------------------------------------------------------
+# -- linear, striped and virtual ------------------------------------------------------------------------
 
 
 def _plain(context: Context, found: FoundGroup, asked: LvRequested, shared: _Shared) -> LogicalVolume:
     from lamella.lvm.operations.logical_volumes import LvRequest, check_new_name, create_lv
 
     args, group = context.args, found.group
-    zero, wipe = _zeroing(context)
+    virtual = asked.kind in VIRTUAL_TYPES
+    zero, wipe = (True, False) if virtual else _zeroing(context)
     ranges = named_ranges(context, found, asked.disks)
     extents, approximate = extents_to_create(context, group, ranges)
     if asked.name:
@@ -127,7 +129,11 @@ def _plain(context: Context, found: FoundGroup, asked: LvRequested, shared: _Sha
         wipe,
         tuple(context.config.strings("allocation/cling_tag_list")),
         _activating(context),
+        asked.kind,
     )
+    if virtual and args.yes("zero", default=args.yes("wipesignatures")):
+        said = f"Ignoring option -Zy or -Wy for unzeroable {asked.kind} volume."
+        context.console.print(said)
     lv = create_lv(context.session, found, request, confirm=context.console.ask, yes=args.has("yes"))
     context.console.notices(pool_options.overprovisioning(context, found, None))
     if not zero:

@@ -13,6 +13,7 @@ from lamella.cli.lvm.lv_sizes import check_size_options, refuse_zero
 from lamella.cli.lvm.names import named_volume, skip_dev
 from lamella.cli.lvm.pool_options import check_pool_options
 from lamella.lvm.format.names import is_valid_name, reserved_reason
+from lamella.lvm.format.segments import VIRTUAL_TYPES
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -33,7 +34,9 @@ class LvRequested:
     """What is to be created, and the names that were given for it; "" for those that were not."""
 
     kind: str
-    """"striped" (linear too), "thin-pool", "thin", "snapshot", or a type that only LVM2 creates."""
+    """"striped" (linear too), "error", "zero", "thin-pool", "thin", "snapshot", or a type that only LVM2
+    creates.
+    """
     new_pool: bool = False
     """A thin pool is created, for itself or for the thin volume."""
     group: str = ""
@@ -114,7 +117,7 @@ def _check_options(args: Arguments, asked: LvRequested) -> None:
         if args.text("permission") == "r":
             raise BadCommand("Cannot create read-only thin pool.")
         asked.new_pool = True
-    if args.has("nosync") and first == "striped":
+    if args.has("nosync") and first in ("striped", *VIRTUAL_TYPES):
         raise BadCommand("--nosync is supported only with mirrors or raids.")
     if args.number("mirrors") and first == "striped":
         raise BadCommand("--mirrors is supported only with mirrors or raids")

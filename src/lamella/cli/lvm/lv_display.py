@@ -10,7 +10,7 @@ from lamella.cli.lvm.display_options import check_display_options
 from lamella.cli.lvm.reports import lvs
 from lamella.cli.lvm.size_format import Sizes
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
-from lamella.lvm.format.segments import StripedSegment, ThinPoolSegment, ThinSegment
+from lamella.lvm.format.segments import VIRTUAL_TYPES, StripedSegment, ThinPoolSegment, ThinSegment
 from lamella.lvm.report import lv_kinds
 from lamella.lvm.report.values import show_time
 
@@ -134,13 +134,14 @@ def _maps(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolume) ->
     say = context.console.print
     say("--- Segments ---")
     for segment in lv.segments:
-        word = "Virtual" if isinstance(segment, ThinSegment) else "Logical"
+        word = "Virtual" if isinstance(segment, ThinSegment) or lv_kinds.is_virtual(lv) else "Logical"
         say(f"{word} extents {segment.start_extent} to {segment.start_extent + segment.extent_count - 1}:")
         kind = "linear" if segment.kind == "striped" and len(segment.mapped) < 2 else segment.kind
         say(f"  Type\t\t{kind}")
         for line in _segment_lines(sizes, view, lv, segment):
             say("  " + line)
-        say(" ")
+        if segment.kind not in VIRTUAL_TYPES:
+            say(" ")
     say(" ")
 
 

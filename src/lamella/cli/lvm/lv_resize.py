@@ -20,7 +20,7 @@ from lamella.cli.lvm.names import one_volume
 from lamella.errors import NoSpaceError
 from lamella.lvm.disks.fsadm import FileSystem, check, find_file_system, grow, shrink
 from lamella.lvm.format.names import dm_name
-from lamella.lvm.format.segments import StripedSegment
+from lamella.lvm.format.segments import VIRTUAL_TYPES, StripedSegment
 from lamella.lvm.operations.extent_ranges import free_in
 from lamella.lvm.report.units import human
 
@@ -100,14 +100,25 @@ def _request(
     from lamella.lvm.operations.lv_resize import GrowRequest
 
     tags = tuple(context.config.strings("allocation/cling_tag_list"))
-    return GrowRequest(*stripes, policy(context), ranges, approximate, tags)
+    return GrowRequest(*stripes, policy(context), ranges, approximate, tags, _asked_kind(context))
 
 
-def _check_kind(context: Context, lv: LogicalVolume) -> None:
+def _asked_kind(context: Context) -> str:
+    return context.args.text("type").replace("linear", "striped")
+
+
+MIXABLE = ("striped", *VIRTUAL_TYPES)
+"""Types of segments that one volume may have."""
+
+
+def _check_kind(context: Context, found: FoundGroup, lv: LogicalVolume, *, mixed_ok: bool = False) -> None:
     """Refuse ``--type`` and ``--mirrors`` of something else than the volume has."""
     args = context.args
-    kind = args.text("type").replace("linear", "striped")
-    if kind and kind != lv.segments[-1].kind:
+    kind, own = _asked_kind(context), lv.segments[-1].kind
+    if mixed_ok and kind and kind != own and {kind, own} <= set(MIXABLE):
+        said = f"Logical volume {found.group.name}/{lv.name} is using mixing segment types {own} and {kind}."
+        context.console.print(said)
+    elif kind and kind != own:
         raise Failed(f"VolumeType does not match ({args.text('type')}).")
     if args.number("mirrors"):
         raise Failed("Cannot vary number of mirrors in LV yet.")
@@ -152,7 +163,7 @@ def _volume(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[
     if args.has("poolmetadatasize"):
         raise Failed("--poolmetadatasize can be used only with thin pools.")
     check_resizable(group, lv)
-    _check_kind(context, lv)
+    _check_kind(context, found, lv, mixed_ok=True)
     now = lv.extents
     wanted, sign, approximate, ranges = _wanted(context, found, lv, disks)
     if wanted <= 0:
@@ -168,7 +179,8 @@ def _volume(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[
     system = _file_system(context, found, lv)
     if wanted < now and system is None:
         _confirm_reduction(context, found, lv, wanted)
-    if approximate and wanted > now and lv.thin is None and not group.free_extents():
+    virtual = (_asked_kind(context) or lv.segments[-1].kind) in (*VIRTUAL_TYPES, "thin")
+    if approximate and wanted > now and not virtual and not group.free_extents():
         raise NoSpaceError(f"Insufficient free space: {wanted - now} extents needed, but only 0 available")
     if wanted < now and system is not None:
         shrink(system, wanted * group.extent_size, confirm=context.console.confirm)
@@ -280,7 +292,7 @@ def _pool(context: Context, found: FoundGroup, lv: LogicalVolume, disks: list[st
     data, metadata = group.lvs[pool.data], group.lvs[pool.metadata]
     data_wanted = metadata_wanted = None
     approximate, stripes = False, (0, 0)
-    _check_kind(context, data)
+    _check_kind(context, found, data)
     ranges = named_ranges(context, found, disks)
     if args.has("poolmetadatasize"):
         asked = args.signed_size("poolmetadatasize")
@@ -332,7 +344,7 @@ def _pool_metadata(context: Context, found: FoundGroup, lv: LogicalVolume, disks
     from lamella.lvm.operations.pool_resize import resize_pool
 
     group = found.group
-    _check_kind(context, lv)
+    _check_kind(context, found, lv)
     wanted, sign, approximate, ranges = _wanted(context, found, lv, disks)
     _check_direction(context, lv.extents, wanted, sign)
     _check_metadata(context, lv, wanted)

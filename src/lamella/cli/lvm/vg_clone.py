@@ -18,8 +18,9 @@ def vgimportclone(context: Context) -> None:
 
     args = context.args
     paths = list(dict.fromkeys(args.positionals))
+    listed = context.system_devices
     if args.has("importdevices"):
-        if context.system_devices is None:
+        if listed is None or not listed.path.is_file():
             context.console.print("Devices file not enabled, ignoring importdevices.")
         else:  # they need not be in the file yet
             context.extra_devices += paths
@@ -44,6 +45,7 @@ def vgimportclone(context: Context) -> None:
             locked=True,
         ) as copy:
             copy.unsaid = frozenset({"backup"})
+            copy.device_id = session.device_id
             groups = copy.scan.groups
             if copy.scan.duplicates or len(groups) > 1 or (groups and copy.scan.orphans):
                 raise Failed("Devices must be from the same VG.")
@@ -66,3 +68,5 @@ def vgimportclone(context: Context) -> None:
             with copy.editing(old.name, exported_ok=True, active_ok=True) as found:
                 import_clone(copy, found, name)
         session.rescan()  # with the new UUIDs, for the devices file
+        if listed is not None and listed.path.is_file():
+            context.extra_devices = paths

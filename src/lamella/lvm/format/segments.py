@@ -219,6 +219,8 @@ def merged(segments: list[Segment]) -> list[Segment]:
     return result
 
 
+VIRTUAL_TYPES = ("error", "zero")
+"""Types that lie on no disk: reads fail, or give zeros."""
 KNOWN_TYPES = frozenset((
     "striped", "linear", "error", "zero", "free", "snapshot", "mirror", "thin", "thin-pool", "cache",
     "cache-pool", "writecache", "vdo", "vdo-pool", "integrity",

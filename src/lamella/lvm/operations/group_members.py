@@ -88,12 +88,14 @@ def disks_of(volumes: Collection[LogicalVolume]) -> list[PhysicalVolume]:
 
 
 def with_disks(group: VolumeGroup, moved: Collection[PhysicalVolume]) -> list[LogicalVolume]:
-    """The volumes that go with the disks *moved*. Raises :class:`UsageError` for one on others too."""
+    """The volumes that go with the disks *moved*, and those on no disk. Raises :class:`UsageError` for one
+    on others too.
+    """
     uuids = {pv.uuid for pv in moved}
     going: list[LogicalVolume] = []
     for volumes in connected(group):
         used = {pv.uuid for pv in disks_of(volumes)}
-        if used and used <= uuids:
+        if used <= uuids:
             going += volumes
         elif used & uuids:
             raise UsageError(

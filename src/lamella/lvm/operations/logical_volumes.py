@@ -19,7 +19,14 @@ from lamella.errors import BusyError, ExistsError, LamellaError, NoSpaceError, U
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import READ, VISIBLE, WRITE, LogicalVolume, VolumeGroup
 from lamella.lvm.format.names import length_problem, name_problem, reserved_reason
-from lamella.lvm.format.segments import StripedSegment, ThinPoolSegment, ThinSegment, merged
+from lamella.lvm.format.segments import (
+    VIRTUAL_TYPES,
+    Segment,
+    StripedSegment,
+    ThinPoolSegment,
+    ThinSegment,
+    merged,
+)
 from lamella.lvm.operations.allocation import allocate
 from lamella.lvm.operations.lv_changes import dm_major, users_of_pool
 from lamella.lvm.operations.lv_wipe import wipe_lv
@@ -63,6 +70,8 @@ class LvRequest:
     cling_tags: Sequence[str] = ()
     activate: bool = True
     """Activate it, where the session has an activator."""
+    kind: str = "striped"
+    """Or one of ``VIRTUAL_TYPES``, which take no space and are not wiped."""
 
 
 def free_name(group: VolumeGroup) -> str:
@@ -125,9 +134,14 @@ def new_lv(session: Session, name: str, *, writable: bool = True, visible: bool 
     )
 
 
-def require_simple(group: VolumeGroup, lv: LogicalVolume, doing: str) -> None:
-    """Raise :class:`UnsupportedError` for a volume that is, or is part of, something only LVM2 changes."""
+def require_simple(group: VolumeGroup, lv: LogicalVolume, doing: str, *, virtual_ok: bool = False) -> None:
+    """Raise :class:`UnsupportedError` for a volume that is, or is part of, something only LVM2 changes.
+
+    With *virtual_ok* its segments may be of ``VIRTUAL_TYPES``.
+    """
     for segment in lv.segments:
+        if virtual_ok and segment.kind in VIRTUAL_TYPES:
+            continue
         if not isinstance(segment, StripedSegment) or any(area.pv is None for area in segment.mapped):
             raise UnsupportedError(
                 f"cannot {doing} {group.name}/{lv.name}: it is of type {segment.kind}",
@@ -144,7 +158,7 @@ def require_simple(group: VolumeGroup, lv: LogicalVolume, doing: str) -> None:
 def create_lv(
     session: Session, found: FoundGroup, request: LvRequest, *, confirm: Confirm = never, yes: bool = False
 ) -> LogicalVolume:
-    """Create a linear or striped volume; then zero it and wipe signatures as asked, and activate it.
+    """Create a linear, striped or virtual volume; then zero it and wipe signatures as asked, and activate it.
 
     If it cannot be activated although it should be, or old signatures are to stay, the creation is rolled
     back.
@@ -154,20 +168,12 @@ def create_lv(
     if request.name:
         check_new_name(group, name)
     check_volume_count(group)
-    stripe_size = check_stripes(session, group, request.stripes, request.stripe_size, request.ranges)
-    _check_room(group, request)
-    found_extents = allocate(
-        group,
-        request.extents,
-        stripes=request.stripes,
-        policy=request.policy,
-        ranges=request.ranges,
-        approximate=request.approximate,
-        cling_tags=request.cling_tags,
-        name=name,
-    )
+    if request.kind in VIRTUAL_TYPES:
+        segments = [Segment(request.kind, 0, request.extents)]
+    else:
+        segments = _allocated(session, group, request, name)
     lv = new_lv(session, name, writable=request.writable)
-    lv.segments = merged(found_extents.segments(0, stripe_size // SECTOR))
+    lv.segments = segments
     lv.allocation_policy = "" if request.policy == "inherit" else request.policy
     lv.profile = request.profile
     lv.read_ahead = request.read_ahead
@@ -179,7 +185,8 @@ def create_lv(
     change_tags(lv.tags, request.tags, ())
     group.lvs[name] = lv
     session.commit(found, ())
-    zero, wipe = request.zero, request.wipe_signatures
+    wipeable = request.kind not in VIRTUAL_TYPES
+    zero, wipe = request.zero and wipeable, request.wipe_signatures and wipeable
     with removed_on_error(session, found, lv):
         wiped = wipe_lv(session, found, lv, zero=zero, wipe_signatures=wipe, confirm=confirm, yes=yes)
         if not request.activate or session.kernel(found) is None:
@@ -189,6 +196,23 @@ def create_lv(
             raise BusyError("Aborting. Failed to wipe start of new LV.", hint="wipefs it, or answer y")
         session.activate(found, [name])
     return lv
+
+
+def _allocated(session: Session, group: VolumeGroup, request: LvRequest, name: str) -> list[Segment]:
+    """Segments on free extents."""
+    stripe_size = check_stripes(session, group, request.stripes, request.stripe_size, request.ranges)
+    _check_room(group, request)
+    found = allocate(
+        group,
+        request.extents,
+        stripes=request.stripes,
+        policy=request.policy,
+        ranges=request.ranges,
+        approximate=request.approximate,
+        cling_tags=request.cling_tags,
+        name=name,
+    )
+    return merged(found.segments(0, stripe_size // SECTOR))
 
 
 @contextmanager
@@ -317,7 +341,7 @@ def check_removable(group: VolumeGroup, lv: LogicalVolume) -> None:
     if "LOCKED" in lv.status:
         raise BusyError(f"Can't remove locked logical volume {full}.", hint="finish pvmove")
     for segment in lv.segments:
-        if not isinstance(segment, StripedSegment):
+        if not isinstance(segment, StripedSegment) and segment.kind not in VIRTUAL_TYPES:
             raise UnsupportedError(
                 f"cannot remove {full}: it is of type {segment.kind}",
                 hint="Lamella reads such volumes but leaves changes to LVM2",
@@ -344,7 +368,7 @@ def _used_by(full: str, user: LogicalVolume, kind: str, role: str) -> LamellaErr
 
 
 def remove_lv(session: Session, found: FoundGroup, lv: LogicalVolume) -> None:
-    """Deactivate and remove a linear or striped volume."""
+    """Deactivate and remove a linear, striped or virtual volume."""
     check_removable(found.group, lv)
     session.deactivate(found, [lv.name])
     found.group.forget_lv(lv)

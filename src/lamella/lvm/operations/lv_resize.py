@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.errors import BusyError, NoSpaceError, UsageError
-from lamella.lvm.format.segments import StripedSegment, merged
+from lamella.lvm.format.segments import VIRTUAL_TYPES, Segment, StripedSegment, merged
 from lamella.lvm.operations.allocation import allocate
 from lamella.lvm.operations.extent_ranges import free_in
 from lamella.lvm.operations.logical_volumes import DEFAULT_STRIPE, require_simple
@@ -36,14 +36,23 @@ class GrowRequest:
     ranges: PvRanges | None = None
     approximate: bool = False
     cling_tags: Sequence[str] = ()
+    kind: str = ""
+    """Segment type of what is added; "" for that of the last segment."""
 
 
 def grow_extents(
     group: VolumeGroup, lv: LogicalVolume, extents: int, request: GrowRequest | None = None
 ) -> int:
-    """Add *extents* to a linear or striped volume; returns how many it got. Does not commit."""
+    """Add *extents* to a linear, striped or virtual volume; returns how many it got. Does not commit."""
     request = request or GrowRequest()
     last = lv.segments[-1]
+    kind = request.kind or last.kind
+    if kind in VIRTUAL_TYPES:
+        if kind == last.kind:
+            last.extent_count += extents
+        else:
+            lv.segments.append(Segment(kind, lv.extents, extents))
+        return extents
     shapes = {
         (len(each.mapped), each.stripe_size) for each in lv.segments if isinstance(each, StripedSegment)
     }
@@ -141,7 +150,7 @@ def resize_lv(
     if thin is not None:
         thin.extent_count = extents
     else:
-        require_simple(group, lv, "resize")
+        require_simple(group, lv, "resize", virtual_ok=True)
         if extents > now:
             grow_extents(group, lv, extents - now, request)
         else:

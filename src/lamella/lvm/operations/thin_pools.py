@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lamella.block.device import SECTOR
 from lamella.errors import BusyError, UsageError
 from lamella.lvm.format.model import VISIBLE, WRITE, LogicalVolume
-from lamella.lvm.format.segments import Area, StripedSegment, ThinPoolSegment, merged
+from lamella.lvm.format.segments import VIRTUAL_TYPES, Area, StripedSegment, ThinPoolSegment, merged
 from lamella.lvm.operations.allocation import allocate
 from lamella.lvm.operations.logical_volumes import (
     check_length,
@@ -221,6 +221,12 @@ def _check_convertible(found: FoundGroup, lv: LogicalVolume) -> None:
     group = found.group
     if lv.thin_pool is not None:
         raise UsageError(f"LV {group.name}/{lv.name} is already a thin pool.", hint="nothing was changed")
+    if any(segment.kind in VIRTUAL_TYPES for segment in lv.segments):
+        raise UsageError(
+            f"Command on LV {group.name}/{lv.name} is invalid on LV with properties: lv_is_virtual .\n"
+            f"Command not permitted on LV {group.name}/{lv.name}.",
+            hint="a part of it lies on no disk: make the pool of another volume",
+        )
     require_simple(group, lv, "convert")
     if not group.is_visible(lv):
         raise UsageError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lamella.lvm.format.segments import VIRTUAL_TYPES
 from lamella.lvm.report.vg_values import POLICY_LETTERS
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ def part_kind(view: GroupView, lv: LogicalVolume) -> tuple[str, str]:
     return "", ""
 
 
+def is_virtual(lv: LogicalVolume) -> bool:
+    """Whether a part of the volume lies on no disk, and reads as zeros or fails."""
+    return any(segment.kind in VIRTUAL_TYPES for segment in lv.segments)
+
+
 def is_spare(lv: LogicalVolume) -> bool:
     """The spare for repairing a pool's metadata."""
     return lv.name.endswith("_pmspare") and not lv.visible
@@ -46,6 +52,8 @@ def layout(view: GroupView, lv: LogicalVolume) -> list[str]:
         dict.fromkeys("striped" if s.kind == "striped" and len(s.mapped) > 1 else s.kind for s in lv.segments)
     )
     kinds = ["linear" if kind == "striped" and lv.kind == "linear" else kind for kind in kinds]
+    if virtual := set(kinds) & set(VIRTUAL_TYPES):  # LVM2 has no word for these
+        return [kind for kind in kinds if kind not in virtual] or ["unknown"]
     kind = lv.kind
     if kind == "thin-pool":
         return ["thin", "pool"]
@@ -64,7 +72,7 @@ def layout(view: GroupView, lv: LogicalVolume) -> list[str]:
         elif kind != words[1]:
             words.append(kind)
         return words
-    if kind in ("mirror", "cache", "writecache", "error", "zero"):
+    if kind in ("mirror", "cache", "writecache"):
         return [kind]
     return kinds or ["none"]
 
@@ -231,7 +239,7 @@ def _volume_letter(view: GroupView, lv: LogicalVolume) -> str:
         letter = "S" if "merging_store" in view.snapshot_stores[lv.name][1].extra else "s"
     elif "CONVERTING" in lv.status:
         letter = "c"
-    elif kind in ("error", "zero"):
+    elif is_virtual(lv):
         letter = "v"
     return letter
 
@@ -256,7 +264,7 @@ def _target_letter(view: GroupView, lv: LogicalVolume) -> str:
         return "m"
     if lv.name in view.snapshot_origins or lv.name in view.snapshot_stores:
         return "s"
-    return "v" if kind in ("error", "zero", "vdo") else "-"
+    return "v" if kind == "vdo" or is_virtual(lv) else "-"
 
 
 def _zeroes(view: GroupView, lv: LogicalVolume) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lamella.block.device import SECTOR
 from lamella.lvm.format.names import dm_name
+from lamella.lvm.format.segments import VIRTUAL_TYPES
 from lamella.lvm.report import lv_kinds
 
 if TYPE_CHECKING:
@@ -137,7 +138,9 @@ def _modules(view: GroupView, lv: LogicalVolume) -> list[str]:
             return ["cache"]
         case "vdo-pool":
             return ["vdo"]
-    return ["raid"] if kind.startswith("raid") else []
+    if kind.startswith("raid"):
+        return ["raid"]
+    return [each for each in VIRTUAL_TYPES if any(segment.kind == each for segment in lv.segments)]
 
 
 def _read_ahead(view: GroupView, lv: LogicalVolume) -> int | str:
