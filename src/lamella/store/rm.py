@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def remove_container(
     root: Root, devices: DeviceSet, catalog: Catalog, name: str, *, force: bool
 ) -> list[str]:
-    """Remove the container called *name*, as :meth:`lamella.store.store.Store.remove_container` says."""
+    """Remove the container called *name*, as :meth:`lamella.store.Store.remove_container` says."""
     try:
         container = catalog.find_container(name)
     except NotFoundError:

@@ -16,6 +16,9 @@ from lamella.store.default_root import default_root as default_root
 if TYPE_CHECKING:
     import os
 
+    Place = str | os.PathLike[str] | None
+    """Where a store or a file is: None is the default, which is said where it is taken."""
+
 
 @dataclass(frozen=True)
 class Root:
