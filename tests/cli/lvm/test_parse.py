@@ -128,6 +128,11 @@ lvscan a
 lvscan -z
 lvdisplay --foo
 lvmdiskscan x
+lvmconfig --typeconfig
+lvmconfig --typeconfig x
+lvmconfig -z
+config -l -l
+dumpconfig -f
 """
 
 

@@ -35,12 +35,16 @@ def main_lvm(command: str, argv: Sequence[str]) -> int:
     try:
         args = parse(known, argv)
     except ArgumentFault as fault:
+        if code := _report_files():
+            return code
         sys.stderr.write("".join(f"{line}\n" for line in fault.lines))
         sys.stdout.write("".join(f"{line}\n" for line in fault.usage))
         return fault.exit_code
     if args.has("version"):
-        return _version()
+        return _report_files() or _version()
     if any(args.has(name) for name in ("help", "help2", "longhelp")):
+        if code := _report_files():
+            return code
         from lamella.cli.lvm.syntax.usage import full_usage
 
         sys.stdout.write(full_usage(known, long=args.has("longhelp")))
@@ -52,7 +56,7 @@ def main_lvm(command: str, argv: Sequence[str]) -> int:
 def _run(command: str, args: Arguments, argv: Sequence[str], held: ExitStack) -> int:
     from lamella.cli.lvm.console import INDENT, Prefixed
     from lamella.cli.lvm.context import Context
-    from lamella.cli.lvm.errors import BadCommand
+    from lamella.cli.lvm.errors import BadCommand, Failed
     from lamella.cli.lvm.syntax.parse import ArgumentFault
 
     context: Context | None = None
@@ -63,10 +67,6 @@ def _run(command: str, args: Arguments, argv: Sequence[str], held: ExitStack) ->
         if prefix != INDENT:
             held.enter_context(redirect_stdout(Prefixed(sys.stdout, prefix)))
             held.enter_context(redirect_stderr(Prefixed(sys.stderr, prefix)))
-        if not context.config.flag("global/activation"):
-            context.console.warn(
-                "WARNING: Activation disabled. No device-mapper interaction will be attempted."
-            )
         if context.test:
             context.console.warn(
                 "TEST MODE: Metadata will NOT be updated and volumes will not be (de)activated."
@@ -79,20 +79,42 @@ def _run(command: str, args: Arguments, argv: Sequence[str], held: ExitStack) ->
         run: Callable[[Context], None] = getattr(module, command)
         run(context)
         sys.stdout.flush()
+        _end(context, held)
     except ArgumentFault as fault:
         sys.stderr.write("".join(f"{line}\n" for line in fault.lines))
         return fault.exit_code
     except BadCommand as error:
         _say(error)
+        _end(context, held)
         sys.stderr.write(f"  Run `{command} --help' for more information.\n")
         return error.exit_code
     except LamellaError as error:
         _say(error)
-        return FAILED
+        _end(context, held)
+        return error.exit_code if isinstance(error, Failed) else FAILED
     finally:
         if context is not None:
             context.close()
     return FAILED if context.console.failures else 0
+
+
+def _end(context: Context | None, held: ExitStack) -> None:
+    """What LVM2 says once it has gone back to the settings of the files, and to their prefix."""
+    held.close()
+    if context is not None:
+        context.end()
+
+
+def _report_files() -> int:
+    """Say what is wrong with ``lvm.conf``; LVM2 reads it before the command line. The exit code, or 0."""
+    from lamella.cli.lvm.settings import read_and_report
+
+    try:
+        read_and_report()
+    except LamellaError as error:
+        _say(error)
+        return error.exit_code
+    return 0
 
 
 def _log(verbose: int, debug: int) -> None:

@@ -49,7 +49,7 @@ class Context:
         self.console = Console(args)
         self.extra_devices: list[str] = []
         """Disks named as arguments, scanned beside the listed ones."""
-        self.config = settings.load_config(args, self.console.warn)
+        self.config, self._faults = settings.load_config(args)
         self.console.silent = self.config.flag("log/silent")
         self.console.verbosity += self.config.number("log/verbose")
         self._session: Session | None = None
@@ -184,6 +184,11 @@ class Context:
             if listed.update(scan, added):
                 listed.count += listed.wrong and listed.found_again  # LVM2 writes it for each
                 listed.write(self.name)
+
+    def end(self) -> None:
+        """Say again what LVM2 repeats at the end of a command."""
+        for line in self._faults:
+            self.console.warn(line)
 
     def close(self) -> None:
         """Close the disks."""

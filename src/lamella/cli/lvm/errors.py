@@ -23,3 +23,9 @@ class Failed(LamellaError):
 
 class Unusable(Failed):
     """A group cannot be used, or not be changed. LVM2 then has no physical volumes of it either."""
+
+
+class BadFiles(Failed):
+    """``lvm.conf`` cannot be used. Exit code 4."""
+
+    exit_code = 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.errors import BadCommand, Failed
-from lamella.errors import NotFoundError
+from lamella.cli.lvm.errors import BadCommand
+from lamella.cli.lvm.settings import load_profile_of
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -34,17 +34,9 @@ def metadata_profile(context: Context) -> str | None:
     name = args.text("metadataprofile") or args.text("profile")
     if not name:
         return None
-    from lamella.lvm.session.profile import load_profile, misplaced, name_fault
-
-    if fault := name_fault(name):
-        raise Failed(f"{fault}\nFailed to add metadata profile {name}.")
-    try:
-        faults = misplaced(load_profile(name, context.profile_folders), "metadata")
-    except NotFoundError as error:
-        raise Failed(f"{error.message}\nFailed to apply metadata profile {name}.") from error
-    if faults:
-        lines = (*faults, f"Ignoring invalid metadata profile {name}.")
-        raise Failed("\n".join((*lines, f"Failed to apply metadata profile {name}.")))
+    checks = context.config.flag("config/checks")
+    said = "Failed to apply metadata profile"
+    load_profile_of(name, "metadata", said, context.profile_folders, checks=checks)
     return name
 
 

@@ -1,135 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """LVM2's settings: ``--config`` before a command profile before ``lvm.conf`` before the defaults.
 
-A setting is named by its path, ``section/name``. The defaults are those that
-``lvmconfig --type default`` of LVM2 2.03.16 prints, for the settings that mean something here.
+A setting is named by its path, ``section/name``. The defaults are those of LVM2 2.03.16; see
+``known_settings``.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.block import system
 from lamella.errors import CorruptError, UsageError
+from lamella.lvm.session.known_settings import config_folder, known_settings
+from lamella.lvm.session.setting_checks import TRUE, value_fault
 
 if TYPE_CHECKING:
-    from lamella.lvm.format.text import Section, Value
+    from pathlib import Path
 
-DEFAULTS: dict[str, int | float | str | list[str]] = {
-    "devices/filter": ["a|.*|"],
-    "devices/global_filter": ["a|.*|"],
-    "devices/use_devicesfile": 0,
-    "devices/devicesfile": "system.devices",
-    "devices/search_for_devnames": "auto",
-    "devices/default_data_alignment": 1,
-    "devices/data_alignment": 0,
-    "devices/data_alignment_detection": 1,
-    "devices/data_alignment_offset_detection": 1,
-    "devices/require_restorefile_with_uuid": 1,
-    "devices/hints": "all",
-    "devices/pv_min_size": 2048,
-    "devices/issue_discards": 0,
-    "devices/allow_mixed_block_sizes": 0,
-    "devices/allow_changes_with_duplicate_pvs": 0,
-    "allocation/maximise_cling": 1,
-    "allocation/use_blkid_wiping": 1,
-    "allocation/wipe_signatures_when_zeroing_new_lvs": 1,
-    "allocation/thin_pool_metadata_require_separate_pvs": 0,
-    "allocation/thin_pool_crop_metadata": 0,
-    "allocation/thin_pool_zero": 1,
-    "allocation/thin_pool_discards": "passdown",
-    "allocation/thin_pool_chunk_size_policy": "generic",
-    "allocation/zero_metadata": 1,
-    "allocation/physical_extent_size": 4096,
-    "backup/backup": 1,
-    "backup/archive": 1,
-    "backup/retain_min": 10,
-    "backup/retain_days": 30,
-    "global/test": 0,
-    "global/units": "r",
-    "global/suffix": 1,
-    "global/activation": 1,
-    "global/locking_dir": "/run/lock/lvm",
-    "global/wait_for_locks": 1,
-    "global/metadata_read_only": 0,
-    "global/sparse_segtype_default": "thin",
-    "global/system_id_source": "none",
-    "global/lvdisplay_shows_full_device_path": 0,
-    "local/system_id": "",
-    "activation/error_when_full": 0,
-    "activation/readahead": "auto",
-    "activation/monitoring": 1,
-    "activation/thin_pool_autoextend_threshold": 100,
-    "activation/thin_pool_autoextend_percent": 20,
-    "activation/auto_set_activation_skip": 1,
-    "metadata/check_pv_device_sizes": 1,
-    "metadata/pvmetadatacopies": 1,
-    "metadata/vgmetadatacopies": 0,
-    "metadata/pvmetadatasize": 0,
-    "metadata/pvmetadataignore": 0,
-    "metadata/stripesize": 64,
-    "metadata/record_lvs_history": 0,
-    "tags/hosttags": 0,
-    "report/output_format": "basic",
-    "report/compact_output": 0,
-    "report/compact_output_cols": "",
-    "report/aligned": 1,
-    "report/buffered": 1,
-    "report/headings": 1,
-    "report/separator": " ",
-    "report/prefixes": 0,
-    "report/quoted": 1,
-    "report/columns_as_rows": 0,
-    "report/binary_values_as_numeric": 0,
-    "report/time_format": "%Y-%m-%d %T %z",
-    "report/mark_hidden_devices": 1,
-    "log/prefix": "  ",
-    "log/verbose": 0,
-    "log/silent": 0,
-}
-"""Sizes are in KiB, as in ``lvm.conf``; an absent ``*_cols`` or ``*_sort`` is the report's own."""
+    from lamella.lvm.format.text import Scalar, Section, Value
 
-IN_FOLDER = {"config/profile_dir": "profile", "backup/backup_dir": "backup", "backup/archive_dir": "archive"}
-"""Settings whose default is a folder in :func:`config_folder`."""
-
-SECTIONS = frozenset(
-    (
-        *(
-            "activation",
-            "allocation",
-            "backup",
-            "config",
-            "devices",
-            "dmeventd",
-            "global",
-            "lamella",
-            "local",
-        ),
-        *("log", "metadata", "report", "shell", "tags"),
-    )
-)
-PROFILABLE = {
-    "allocation/thin_pool_zero": int,
-    "allocation/thin_pool_discards": str,
-    "allocation/thin_pool_chunk_size": int,
-    "allocation/thin_pool_chunk_size_policy": str,
-    "activation/thin_pool_autoextend_threshold": int,
-    "activation/thin_pool_autoextend_percent": int,
-}
-"""What a metadata profile may set for thin pools. (It may set cache and VDO settings as well.)"""
-
+FILES = ("lvm.conf", "lvmlocal.conf")
+"""In LVM2's folder; the second overrides the first."""
 _COMMENT_LINES = re.compile(r"(?m)^[ \t]*#.*\n?")
-_TRUE = ("y", "yes", "on", "true")
-_FALSE = ("n", "no", "off", "false")
-
-
-def config_folder() -> Path:
-    """LVM2's folder: ``$LVM_SYSTEM_DIR``, or ``/etc/lvm``."""
-    return Path(os.environ.get("LVM_SYSTEM_DIR") or "/etc/lvm")
 
 
 def parse_text(text: str) -> Section:
@@ -152,7 +46,16 @@ def read_file(path: Path) -> Section:
         return {}
     except OSError as error:
         raise system.explain(error, "read the settings in", str(path)) from error
-    return parse_text(_COMMENT_LINES.sub("", text))
+    try:
+        return parse_text(_COMMENT_LINES.sub("", text))
+    except UsageError:
+        return parse_text(text)  # says where in the file the fault is
+
+
+def read_files(folder: Path | None = None) -> list[Section]:
+    """The settings in ``lvm.conf`` and ``lvmlocal.conf``, without files that have none."""
+    place = folder if folder is not None else config_folder()
+    return [layer for name in FILES if (layer := read_file(place / name))]
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -160,24 +63,28 @@ class Config:
     """Layers of settings; the first that has one counts."""
 
     layers: list[Section] = field(default_factory=list)
+    above: int = 0
+    """How many of the layers come before a profile."""
+    above_files: int = 0
+    """How many of the layers come before those of the files."""
 
     @classmethod
     def load(cls, override: str = "", folder: Path | None = None) -> Config:
         """``--config`` over ``lvmlocal.conf`` over ``lvm.conf``."""
-        place = folder if folder is not None else config_folder()
+        return cls.of(read_files(folder), parse_text(override))
+
+    @classmethod
+    def of(cls, files: list[Section], override: Section) -> Config:
+        """*override* over the last of the files."""
         return cls(
-            [layer for layer in (parse_text(override), read_file(place / "lvmlocal.conf")) if layer]
-            + [read_file(place / "lvm.conf")]
+            [*([override] if override else []), *reversed(files)], int(bool(override)), int(bool(override))
         )
 
-    def unknown_sections(self) -> list[str]:
-        """Sections of the first layer that LVM2 does not know."""
-        return [name for name in (self.layers[0] if self.layers else {}) if name not in SECTIONS]
-
-    def with_layer(self, layer: Section, *, first: bool = False) -> Config:
-        """A copy with *layer* above ``lvm.conf`` and below ``--config``, or above everything."""
-        at = 0 if first else max(len(self.layers) - 1, 0)
-        return Config([*self.layers[:at], layer, *self.layers[at:]])
+    def with_layer(self, layer: Section, *, first: bool = False, profile: str = "command") -> Config:
+        """A copy with *layer* below ``--config``, or above all; a "metadata" profile is below others."""
+        at = 0 if first else self.above_files if profile == "metadata" else self.above
+        layers = [*self.layers[:at], layer, *self.layers[at:]]
+        return Config(layers, self.above + first, self.above_files + 1)
 
     def find(self, path: str) -> Value | Section | None:
         """The value of a setting as some layer has it; None if none does."""
@@ -191,38 +98,27 @@ class Config:
                 return at
         return None
 
-    def _value(self, path: str) -> Value | Section | None:
+    def _value(self, path: str) -> Value | None:
+        """As LVM2 does it, the default where no layer has the setting, or the value is of a wrong type."""
         found = self.find(path)
-        if found is None and path in IN_FOLDER:
-            return str(config_folder() / IN_FOLDER[path])
-        return DEFAULTS.get(path) if found is None else found  # type: ignore[return-value]  # list[str] is one
+        setting = known_settings().by_path.get(path)
+        if found is None or isinstance(found, dict) or (setting and value_fault(setting, path, found)):
+            return setting.default if setting is not None else None
+        return found
 
     def number(self, path: str) -> int:
-        """A whole number. Raises :class:`UsageError` where a layer has something else."""
-        value = self._value(path)
-        if isinstance(value, int | float):
-            return int(value)
-        if isinstance(value, str) and value.isdigit():
-            return int(value)
-        if value is None:
-            return 0
-        raise self._invalid(path, value, "integer")
+        """A whole number; 0 for a setting that has no default."""
+        value = _single(self._value(path))
+        return int(value) if isinstance(value, int | float) else 0
 
     def flag(self, path: str) -> bool:
         """A switch: a number, or yes and no in LVM2's spellings."""
-        value = self._value(path)
-        if isinstance(value, int | float):
-            return bool(value)
-        if isinstance(value, str) and value.lower() in (*_TRUE, *_FALSE):
-            return value.lower() in _TRUE
-        if value is None:
-            return False
-        expected = 'boolean value: 0/1, "y/n", "yes/no", "on/off", "true/false"'
-        raise self._invalid(path, value, expected, bare=True)
+        value = _single(self._value(path))
+        return value.lower() in TRUE if isinstance(value, str) else bool(value)
 
     def text(self, path: str) -> str:
         """A string."""
-        value = self._value(path)
+        value = _single(self._value(path))
         return "" if value is None else str(value)
 
     def strings(self, path: str) -> list[str]:
@@ -232,15 +128,10 @@ class Config:
             return []
         return [str(item) for item in value] if isinstance(value, list) else [str(value)]
 
-    @staticmethod
-    def _invalid(path: str, value: object, expected: str, *, bare: bool = False) -> UsageError:
-        kind = "number"
-        for one, word in ((str, "string"), (list, "array"), (dict, "section")):
-            kind = word if isinstance(value, one) else kind
-        ending = expected if bare else f"{expected} value"
-        return UsageError(
-            f'Configuration setting "{path}" invalid. Found {kind} value "{value}", expected {ending}.'
-        )
+
+def _single(value: Value | None) -> Scalar | None:
+    """The first of a list, as LVM2 reads a single value."""
+    return (value[0] if value else None) if isinstance(value, list) else value
 
 
 def accepted_name(filters: list[str], names: list[str]) -> str:

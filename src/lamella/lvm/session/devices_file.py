@@ -15,7 +15,8 @@ from lamella.block.atomic_file import replace_file, sync_directory
 from lamella.block.sysfs import block_name
 from lamella.lvm.disks.disk import is_block_device
 from lamella.lvm.disks.scan import block_devices
-from lamella.lvm.session.config import Config, accepted_name, config_folder
+from lamella.lvm.session.config import Config, accepted_name
+from lamella.lvm.session.known_settings import config_folder
 from lamella.lvm.session.system_devices import SystemDevices
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.errors import NotFoundError, UsageError
-from lamella.lvm.session.config import PROFILABLE, Config, read_file
+from lamella.lvm.session.config import Config, read_file
+from lamella.lvm.session.known_settings import known_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,38 +78,6 @@ def name_fault(name: str) -> str:
     return f"{name}: bad profile name, it contains '/'." if "/" in name else ""
 
 
-def misplaced(section: Section, kind: str) -> list[str]:
-    """LVM2's lines about settings of a profile that one of *kind*, "command" or "metadata", cannot have."""
-    found = []
-    for name, content in section.items():
-        for key in content if isinstance(content, dict) else ():
-            path = f"{name}/{key}"
-            of_metadata = path in PROFILABLE or key.startswith(("cache_", "vdo_"))
-            if (name in OF_COMMANDS or path in OF_COMMANDS) and kind == "metadata":
-                found.append(
-                    f'Configuration option "{path}" is customizable by command profile only, not metadata '
-                    "profile."
-                )
-            elif of_metadata and kind == "command":
-                found.append(
-                    f'Configuration option "{path}" is customizable by metadata profile only, not command '
-                    "profile."
-                )
-            elif not of_metadata and name not in OF_COMMANDS and path not in OF_COMMANDS:
-                found.append(f'Configuration option "{path}" is not customizable by a profile.')
-    return found
-
-
-OF_COMMANDS = frozenset(
-    (
-        *("report", "global/units", "global/si_unit_consistency", "global/suffix"),
-        *("global/lvdisplay_shows_full_device_path", "log/report_command_log", "log/command_log_sort"),
-        *("log/command_log_cols", "log/command_log_selection"),
-    )
-)
-"""Sections and settings that a command profile may have."""
-
-
 def unprofilable(section: Section) -> list[str]:
     """Settings of a profile that a metadata profile cannot hold."""
     found = []
@@ -118,7 +87,8 @@ def unprofilable(section: Section) -> list[str]:
             continue
         for key in content:
             path = f"{name}/{key}"
-            if path not in PROFILABLE and not key.startswith(("cache_", "vdo_")):
+            setting = known_settings().by_path.get(path)
+            if setting is None or "m" not in setting.flags:
                 found.append(path)
     return found
 

@@ -44,6 +44,9 @@ lvconvert    lv_convert  make thin pools of volumes; repair pools
 lvscan       scans       list logical volumes
 lvmdevices   lvm_devices show or change the list of disks that are used
 lvmdiskscan  scans       list disks and say which are physical volumes
+lvmconfig    show_config show the settings of LVM2, from files and built in
+config       show_config the same as lvmconfig
+dumpconfig   show_config the same as lvmconfig
 """
 
 COMMANDS: dict[str, str] = {}

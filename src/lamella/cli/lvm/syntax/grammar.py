@@ -199,8 +199,10 @@ class Command:
 
 def find_command(name: str) -> Command | None:
     """The description of the command called *name*, or None."""
-    family = name if name in ("lvcreate", "lvconvert") else name[:2]
-    if family not in ("pv", "vg", "lv", "lvcreate", "lvconvert"):
+    family = "lvmconfig" if name in ("config", "dumpconfig") else name
+    if family not in ("lvcreate", "lvconvert", "lvmconfig"):
+        family = name[:2]
+    if family not in ("pv", "vg", "lv", "lvcreate", "lvconvert", "lvmconfig"):
         return None
     module = import_module(f"lamella.cli.lvm.syntax.{family}")
     found = getattr(module, name.upper(), None)
