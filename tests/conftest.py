@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from tests.support.docker_stores import allow_time, docker_store  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # A busy or slow machine is no reason to fail; and what must hold before a change lands looks at the same
 # examples each time (CI is set there), so that a failure can be seen again. Elsewhere they are new ones.
@@ -77,8 +77,8 @@ def transcripts() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def fixture_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """``fixture_dir("thin-a.tar.zst")`` unpacks a fixture once and gives the folder."""
+def fixture_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """``fixture_dir("thin-a.tar.zst")`` unpacks a fixture once and gives the folder; removed at the end."""
     unpacked: dict[str, Path] = {}
 
     def get(name: str) -> Path:
@@ -94,7 +94,9 @@ def fixture_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
             unpacked[name] = target
         return unpacked[name]
 
-    return get
+    yield get
+    for folder in unpacked.values():  # pytest keeps them all where one test failed
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm import main_lvm
 from tests.conftest import missing
+from tests.lvm.later_words import earlier_words, laid_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +48,11 @@ class Answer:
             return text
 
         return Answer(self.code, change(self.out), tuple(change(line) for line in self.err))
+
+    @property
+    def laid_out(self) -> Answer:
+        """The same, as the layout of the installed LVM2's version is compared."""
+        return Answer(self.code, laid_out(self.out), tuple(laid_out(line) for line in self.err))
 
 
 def _lines(text: str) -> tuple[str, ...]:
@@ -96,8 +102,9 @@ def real(words: Sequence[str], devices: Sequence[str], *, whole: bool = False) -
         stdin=subprocess.DEVNULL,
         env={**os.environ, "LVM_SUPPRESS_FD_WARNINGS": "1"},
     )
-    said = tuple(done.stderr.splitlines()) if whole else _lines(done.stderr)
-    return Answer(done.returncode, done.stdout, said)
+    out, err = earlier_words(done.stdout, done.stderr)
+    said = tuple(err.splitlines()) if whole else _lines(err)
+    return Answer(done.returncode, out, said)
 
 
 @dataclass

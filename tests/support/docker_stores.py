@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -158,10 +159,12 @@ def copy_sparse(device: BlockDevice, path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def docker_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str], DockerStore]:
+def docker_store(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[str, str, str], DockerStore]]:
     """``docker_store("loop-lvm", "ext4", "clean")`` gives a store, made in a guest if it is not in the cache.
 
-    Where no guest can be had the test skips and says what is missing.
+    Where no guest can be had the test skips and says what is missing. What was unpacked goes at the end.
     """
     given: dict[str, DockerStore] = {}
     place = tmp_path_factory.mktemp("docker-stores")
@@ -182,7 +185,8 @@ def docker_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str
             given[name] = DockerStore(folder, mode, fs, state, place / name)
         return given[name]
 
-    return get
+    yield get
+    shutil.rmtree(place, ignore_errors=True)  # pytest keeps it where a test failed
 
 
 def allow_time(items: list[pytest.Item]) -> None:

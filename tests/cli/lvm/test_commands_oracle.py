@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.lvm.later_words import later
 from tests.lvm.oracle import Answer, Loops, ours, real
 
 if TYPE_CHECKING:
@@ -361,14 +362,46 @@ def _contents(devices: list[str]) -> Any:
     return found
 
 
+WORDED_OTHERWISE = {
+    "lvextend -l 8 v/a",
+    "lvreduce -y -L-1m v/a",
+    "lvextend -r -L+5m v/a",
+    "lvextend v/a {b}",
+    "lvextend -l+1 v/nosuch",
+    "lvextend -L+0 v/a",
+    "lvextend -l0 v/a",
+    "lvextend --usepolicies v/a",
+    "lvextend --poolmetadatasize +4m v/a",
+    "lvreduce -l0 v/a",
+    "lvreduce -r -L-4m v/a",
+}
+"""Refusals of a resize that LVM2 2.03.31 words otherwise; it ends with 5, where
+2.03.16 ends with 3 for sizes of 0."""
+
+
+def _to_later(words: list[str]) -> list[str]:
+    """A later LVM2 reduces a volume that is not active only where it is told not to ask what is on it."""
+    resize = words[0] in ("lvreduce", "lvresize", "lvextend")
+    if later() and resize and not {"-r", "--usepolicies", "--poolmetadatasize"} & set(words):
+        return [words[0], "--fs", "ignore", *words[1:]]
+    return words
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SESSIONS)
 def test_session(name: str, disks: tuple[list[str], list[str]]) -> None:
     theirs, own = disks
     lines = SESSIONS[name].splitlines()
     for number, line in enumerate(lines, 1):
-        wanted = real(shlex.split(line.format(**dict(zip("abc", theirs, strict=True)))), theirs)
+        words = shlex.split(line.format(**dict(zip("abc", theirs, strict=True))))
+        wanted = real(_to_later(words), theirs)
         got = ours(shlex.split(line.format(**dict(zip("abc", own, strict=True)))), own)
-        assert _plain(got, own) == _plain(wanted, theirs), line
+        if later() and line in WORDED_OTHERWISE:
+            assert wanted.code == 5, line
+            assert got.code in (3, 5), line
+        elif later() and "  Couldn't allocate areas array." in wanted.err:
+            assert got.code == wanted.code, line  # where 2.03.16 says how much room is missing
+        else:
+            assert _plain(got, own) == _plain(wanted, theirs), line
         if line.split()[0] in ("pvs", "vgs", "lvs") or number in (len(lines) - 1, len(lines)):
             assert _contents(own) == _contents(theirs), f"after the lines up to {line}"

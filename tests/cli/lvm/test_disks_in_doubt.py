@@ -36,7 +36,7 @@ class Disks:
 
     def alike(self, *words: str, on: list[str] | None = None) -> None:
         """Both programs answer the same."""
-        assert ours(words, on or self.all) == real(words, on or self.all)
+        assert ours(words, on or self.all).laid_out == real(words, on or self.all).laid_out
 
     def read(self, disk: str) -> bytes:
         with open(disk, "rb") as stream:

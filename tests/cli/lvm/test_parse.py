@@ -139,7 +139,7 @@ dumpconfig -f
 @pytest.mark.parametrize("line", WRONG.splitlines())
 def test_refused_as_the_real_one_does(line: str) -> None:
     words = line.split(" ")
-    wanted, got = real(words, ["/dev/null"]), ours(words, ["/dev/null"])
+    wanted, got = real(words, ["/dev/null"]).laid_out, ours(words, ["/dev/null"]).laid_out
     assert got.code == wanted.code == 3
     assert got.err == wanted.err
     assert got.out == wanted.out

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.cli.thin.tools import main
+from tests.thin.judges import failure, since_1
 from tests.thin.plain_dumps import plain
 
 if TYPE_CHECKING:
@@ -61,6 +62,13 @@ def test_a_live_pool_may_be_looked_at_by_its_snapshot_only(part: Callable[[str],
         assert main("thin_dump", ["-m", "-o", os.devnull, path]) == 0
 
 
+STRICTER_SINCE_1 = {
+    ("damaged/needs_check", "--skip-mappings"),  # the flag alone is a failure
+    ("damaged/leak_held_root", "--ignore-non-fatal-errors"),  # leaks are not among those
+}
+"""Where the 1.x series fails and 0.9 does not; ours ends as 0.9 does."""
+
+
 @pytest.mark.parametrize(
     "name",
     ["clean", "held", *(f"damaged/{what}" for what in (
@@ -75,9 +83,14 @@ def test_exit_codes_are_the_real_ones(
     path = part(name)
     for options in ([], ["--skip-mappings"], ["--super-block-only"], ["--ignore-non-fatal-errors"]):
         real = subprocess.run([tool("thin_check"), *options, path], capture_output=True).returncode
-        assert main("thin_check", [*options, path]) == real, options
+        assert real in (0, failure())
+        if since_1() and (name, *options) in STRICTER_SINCE_1:
+            assert real, options
+            real = 0
+        assert main("thin_check", [*options, path]) == (1 if real else 0), options
     real = subprocess.run([tool("thin_dump"), path], capture_output=True).returncode
-    assert main("thin_dump", ["-o", os.devnull, path]) == real
+    assert real in (0, failure())
+    assert main("thin_dump", ["-o", os.devnull, path]) == (1 if real else 0)
 
 
 def test_ours_sees_what_the_real_one_does_not(part: Callable[[str], str]) -> None:
@@ -151,7 +164,7 @@ def test_repair_of_a_file_in_use_is_refused(part: Callable[[str], str]) -> None:
         ([], 2, "INPUT"),
         (["--bogus", "x"], 2, "--bogus"),
         (["a", "b"], 2, "b"),
-        (["/nonexistent"], 1, "Couldn't find input file '/nonexistent'"),
+        (["/proc/nosuch"], 1, "Couldn't find input file '/proc/nosuch'"),
         (["/tmp"], 1, "Not a block device or regular file '/tmp'."),
         (["/dev/null"], 1, "Not a block device or regular file '/dev/null'."),
     ],
@@ -286,8 +299,8 @@ def test_dump_wrong_usage(options: list[str], part: Callable[[str], str]) -> Non
 def test_dump_to_a_place_that_does_not_exist(
     part: Callable[[str], str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main("thin_dump", ["-o", "/nonexistent/out.xml", part("clean")]) == 1
-    assert "/nonexistent/out.xml" in capfd.readouterr().err
+    assert main("thin_dump", ["-o", "/proc/nosuch/out.xml", part("clean")]) == 1
+    assert "/proc/nosuch/out.xml" in capfd.readouterr().err
     if os.path.exists("/dev/full"):
         assert main("thin_dump", ["-o", "/dev/full", part("clean")]) == 1
 

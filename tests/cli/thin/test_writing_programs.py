@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.cli.thin.tools import main
+from tests.thin.judges import failure, since_1
 from tests.thin.metadata_files import xml
 from tests.thin.plain_dumps import plain
 
@@ -148,9 +149,12 @@ def test_outputs_that_will_not_do(
         target.write_bytes(bytes(size))
     arguments = ["-i", str(text) if name == "thin_restore" else part("clean"), "-o", str(target)]
     theirs = subprocess.run([tool(name), *arguments], capture_output=True, text=True)
-    assert main(name, arguments) == theirs.returncode == 1
-    assert capfd.readouterr().err == theirs.stderr
-    assert theirs.stderr.endswith(TOO_SMALL)
+    assert theirs.returncode == failure()
+    assert main(name, arguments) == 1
+    said = capfd.readouterr().err
+    assert said.endswith(TOO_SMALL)
+    if not since_1():  # 1.x has other words
+        assert said == theirs.stderr
 
 
 def test_no_room_names_the_size(text: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

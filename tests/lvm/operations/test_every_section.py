@@ -11,14 +11,14 @@ import pytest
 
 from lamella.lvm.format.group_reader import read_group
 from tests.lvm.every_section import group_text
-from tests.lvm.oracle import ours, real
+from tests.lvm.later_words import later
+from tests.lvm.oracle import Answer, ours, real
 from tests.lvm.real import agree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.lvm.oracle import Answer
     from tests.lvm.real import RealLvm
 
 EXTENTS = 480
@@ -106,7 +106,11 @@ def test_lvm2_reads_the_group_and_we_write_it_alike(group: Group, tmp_path: Path
 )
 def test_the_group_is_shown_as_by_lvm2(group: Group, words: tuple[str, ...]) -> None:
     group.put()
-    assert ours(words, group.lvm.devices) == real(words, group.lvm.devices)
+    answer = ours(words, group.lvm.devices)
+    if later():  # 2.03.31 shows the volume below an image's integrity as an image
+        out = re.sub(r"(_rimage_[01]_iorig\] +)-wi-", r"\1Iwi-", answer.out)
+        answer = Answer(answer.code, out, answer.err)
+    assert answer == real(words, group.lvm.devices)
 
 
 @pytest.mark.parametrize("command", ["lvremove", "lvextend", "lvconvert", "swap"])

@@ -18,6 +18,7 @@ from lamella.thin.engine.pool import Pool, PoolOptions
 from lamella.thin.tools.check import check
 from tests.support.docker_stores import ALL
 from tests.support.failing import NowhereDevice
+from tests.thin.plain_dumps import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ def dump(program: str, metadata: MemoryDevice, folder: Path) -> str:
     path = folder / "dumped"
     path.write_bytes(metadata.content)
     subprocess.run([shutil.which("thin_check") or "thin_check", "-q", str(path)], check=True)
-    return subprocess.run([program, str(path)], check=True, capture_output=True, text=True).stdout
+    return plain(subprocess.run([program, str(path)], check=True, capture_output=True, text=True).stdout)
 
 
 @pytest.mark.parametrize("which", ["thin-a/clean", "thin-a/held", "thin-c/clean", "thin-c/held"])

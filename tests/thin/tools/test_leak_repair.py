@@ -20,6 +20,7 @@ from lamella.thin.tools.leak_repair import _FreeBlocks, _WithSuperblock, clear_n
 from lamella.units import human_size
 from tests.support.leaks import leak
 from tests.support.recording import Recording
+from tests.thin.judges import failure, since_1
 from tests.thin.metadata_files import dumped, restore, xml
 from tests.thin.plain_dumps import plain
 
@@ -199,8 +200,10 @@ def test_as_the_real_auto_repair(
     for path in (theirs, ours):
         path.write_bytes(device.content)
     program = tool("thin_check")
-    assert subprocess.run([program, "-q", theirs], check=False).returncode == (1 if metadata else 0)
-    subprocess.run([program, "-q", "--auto-repair", theirs], check=True)
+    seen = failure() if metadata or since_1() else 0
+    assert subprocess.run([program, "-q", theirs], check=False).returncode == seen
+    # 1.1 leaves some of these leaks, and the number in use as it was.
+    subprocess.run([program, "-q", "--auto-repair", theirs], check=not since_1())
     assert main("thin_check", ["-q", str(ours)]) == 1
     assert main("thin_check", ["-q", "--ignore-non-fatal-errors", str(ours)]) == 0
     assert main("thin_check", ["-q", "--auto-repair", str(ours)]) == 0
@@ -208,9 +211,9 @@ def test_as_the_real_auto_repair(
     subprocess.run([program, "-q", ours], check=True)
     real, own = (check(MemoryDevice(content=path.read_bytes())) for path in (theirs, ours))
     # 0.9 does not look at the counts of data; of metadata the result is the same.
-    assert _in_use(ours)[1] == _in_use(theirs)[1]
+    assert since_1() or _in_use(ours)[1] == _in_use(theirs)[1]
     assert _in_use(ours) == (_of(sound).data_sm_root.nr_allocated, _of(sound).metadata_sm_root.nr_allocated)
-    assert (real.metadata_leaks, real.data_leaks) == (0, data + too_high)
+    assert since_1() or (real.metadata_leaks, real.data_leaks) == (0, data + too_high)
     assert own.ok
     dumps = {
         plain(subprocess.run([tool("thin_dump"), path], check=True, capture_output=True, text=True).stdout)
