@@ -62,8 +62,7 @@ mutants:
 	@sh scripts/make-venv.sh $(VENV)-mutation mutation
 	@sh scripts/system-packages.sh test
 	$(VENV)-mutation/bin/python -m scripts.lost_flushes
-	$(VENV)-mutation/bin/mutmut run
-	$(VENV)-mutation/bin/mutmut results
+	$(VENV)-mutation/bin/python -m scripts.mutants
 
 guest: $(VENV)/.dev
 	@sh scripts/system-packages.sh guest
@@ -135,4 +134,4 @@ dist:
 	$(VENV)-release/bin/twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) $(VENV)-docs $(VENV)-mutation $(VENV)-release build dist mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf $(VENV) $(VENV)-docs $(VENV)-mutation $(VENV)-release build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info

@@ -161,3 +161,31 @@ def test_whatever_is_asked_extents_are_used_once(
                 assert len(set(map(id, devices))) == len(devices)
         if policy == "contiguous":
             assert len(result.stripes[0]) == 1
+
+
+@pytest.mark.parametrize("policy", ["", "inherit"])
+def test_a_volume_without_a_policy_has_its_groups(policy: str) -> None:
+    """lvm(8): "inherit" is the volume group's policy."""
+    group = group_of(10, 10)
+    group.allocation_policy = "contiguous"
+    with pytest.raises(NoSpaceError):
+        allocate(group, 15, policy=policy)
+    group.allocation_policy = "normal"
+    assert taken(group, 15, policy=policy) == [[("pv0", 0, 10), ("pv1", 0, 5)]]
+
+
+@pytest.mark.parametrize("stripes", [2, 3])
+def test_extents_are_the_same_on_each_stripe(stripes: int) -> None:
+    with pytest.raises(UsageError) as caught:
+        allocate(group_of(10, 10, 10), 7, stripes=stripes)
+    assert caught.value.message == f"Number of extents requested (7) needs to be divisible by {stripes}."
+
+
+@pytest.mark.parametrize("tags", [["@"], ["asite_a"]])
+def test_only_tags_with_an_at_sign_hold_disks_together(tags: list[str]) -> None:
+    """lvm.conf(5), allocation/cling_tag_list: "@" and the tag's name, or "@*"."""
+    group = group_of(10, 10)
+    group.pvs[0].tags = group.pvs[1].tags = ["site_a", ""]
+    lv = use(group, "lv", (0, 0, 10))
+    with pytest.raises(NoSpaceError):
+        allocate(group, 5, volume=lv, policy="cling", cling_tags=tags)

@@ -147,7 +147,6 @@ def _commit(
         try:
             disk.writer.flush()
         except LamellaError as error:
-            first = first or error
             say(Notice("write", f"Failed to write metadata to {disk.path}: {error.message}", "", "error"))
     if not done and first is not None:
         raise first
