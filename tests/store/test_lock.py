@@ -81,6 +81,33 @@ def test_a_writer_waits_for_a_reader_that_is_done_soon(path: Path, monkeypatch: 
         Lock(path, exclusive=True).close()
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_a_reader_waits_as_long_as_the_writer_says(
+    path: Path, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    writer = Lock(path, exclusive=True)
+    if told:
+        writer.let_readers_wait()
+    begun = time.monotonic()
+    waits: list[float] = []
+
+    def sleep(_: float) -> None:
+        waits.append(10.0)
+        if len(waits) == 5:
+            writer.close()
+
+    monkeypatch.setattr("lamella.store.lock.time.monotonic", lambda: begun + sum(waits))
+    monkeypatch.setattr("lamella.store.lock.time.sleep", sleep)
+    if told:
+        Lock(path, exclusive=False).close()
+        assert len(waits) == 5
+    else:
+        with pytest.raises(BusyError):
+            Lock(path, exclusive=False)
+        assert len(waits) == 1
+        writer.close()
+
+
 def test_waiting(path: Path, writer: subprocess.Popen[str]) -> None:
     begun = time.monotonic()
     with pytest.raises(BusyError, match=r"still, after 0\.2 s"):

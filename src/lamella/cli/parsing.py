@@ -130,10 +130,11 @@ def open_store(args: argparse.Namespace, *, read_only: bool = False) -> Store:
 
 
 def _warning(store: Store) -> Store:
-    """The store, whose warnings are printed when they come."""
+    """The store, whose warnings are printed when they come, and for which readers wait until it is closed."""
     from lamella.cli.output import print_warnings
 
     store.on_warning = lambda warning: print_warnings([warning])
+    store.let_readers_wait()
     return store
 
 

@@ -88,7 +88,7 @@ def _grow_files(place: Root, data: str, metadata: str, wait: float, engine: str)
         if text:
             given.append(f"{key}={wanted_size(text, before[-1])}")
     store = set_up(place, mode=LOOP, storage_options=given, engine=engine, progress=QUIET, wait=wait)
-    with closing(store):
+    with closing(store), store.lock.waited_for():
         state, warnings = health(store.devices).state, store.warnings
     after = backend.data.stat().st_size, backend.metadata.stat().st_size
     return Growth((before[0], after[0]), (before[1], after[1]), state, warnings)
@@ -106,7 +106,7 @@ def _grow_volumes(
 def _use_new_size(place: Root, done: Growth, wait: float, engine: str) -> Growth:
     """Open the pool, which then uses its larger volumes; if that fails, the next opening does it."""
     try:
-        with closing(Opened.open(place, wait=wait, engine=engine)) as store:
+        with closing(Opened.open(place, wait=wait, engine=engine)) as store, store.lock.waited_for():
             done.state, done.warnings = health(store.devices).state, store.warnings
     except LamellaError as error:
         done.warnings.append(f"the volumes were extended, but the pool could not be opened: {error.message}")

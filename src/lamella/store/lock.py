@@ -130,6 +130,11 @@ class Lock(Closing):
             self._brief -= 1
             self._record_holder()
 
+    def let_readers_wait(self) -> None:
+        """Have readers wait from now on, until this is closed: for a process that does one thing and ends."""
+        self._brief += 1
+        self._record_holder()
+
     def _record_holder(self) -> None:
         if self._writer >= 0:
             _record(self._descriptor, _holder() + (_SHORT if self._brief or self._beside else ""))

@@ -44,6 +44,10 @@ class OpenStore(Closing):
         """Close the store and release its lock. Closing twice is harmless."""
         self._opened.close()
 
+    def let_readers_wait(self) -> None:
+        """Have readers wait, and not be refused, as long as it is open: for what does one thing and ends."""
+        self._opened.lock.let_readers_wait()
+
     @property
     def root(self) -> Path:
         """The store's folder."""

@@ -135,10 +135,10 @@ def commit(
 
     self._writable()
     arguments.texts(changes, "the list of changes")
-    require_whole_container(
-        self._catalog, self.devices, self._catalog.find_container(container), "cannot commit"
-    )
     with self._opened.beside_readers():
+        require_whole_container(
+            self._catalog, self.devices, self._catalog.find_container(container), "cannot commit"
+        )
         return commit(
             self._state,
             self._catalog,
