@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.cli.lvm.context import Context
+from lamella.lvm.disks.scan import Scan
+from lamella.lvm.session.system_devices import Entry, SystemDevices
 from tests.lvm.differential.disks import Disks
 from tests.lvm.differential.programs import ours
 from tests.lvm.differential.there import look
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 ALL = "devices/search_for_devnames=all"
 
@@ -94,3 +97,12 @@ def test_a_group_with_a_missing_disk_is_not_entered(disks: Disks) -> None:
     assert answer.code == 5
     assert "Not importing devices for VG lost with missing PV" in answer.err
     assert disks.content() == before
+
+
+def test_a_disk_that_was_not_read_keeps_its_uuid(tmp_path: Path) -> None:
+    """A disk that something else has locked is listed as unreadable, which says nothing of its PVID."""
+    entry = Entry("loop_file", "/a", "/dev/loop0", "x" * 32, path="/dev/loop0")
+    listed = SystemDevices(tmp_path / "system.devices", [entry])
+    assert listed.disagreements(Scan()) == []
+    assert not listed.update(Scan())
+    assert entry.pvid == "x" * 32

@@ -115,7 +115,7 @@ def _add(context: Context, listed: SystemDevices, path: str) -> None:
     from lamella.lvm.disks.device_ids import device_id
     from lamella.lvm.disks.disk import Disk, open_shared
     from lamella.lvm.format.ids import without_dashes
-    from lamella.lvm.session.system_devices import KINDS
+    from lamella.lvm.session.system_devices import KINDS, NONE
 
     console = context.console
     device = _device(path)
@@ -141,7 +141,7 @@ def _add(context: Context, listed: SystemDevices, path: str) -> None:
                 console.print("Device not added.")
                 _write(context, listed)
                 return
-        listed.enter(device, disk, kind)
+        listed.enter(device, pvid or NONE, kind)
     finally:
         disk.close()
     _write(context, listed)

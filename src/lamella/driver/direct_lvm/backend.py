@@ -207,6 +207,7 @@ class DirectLvm(PoolBackend):
         change_list(self.disks.list_path, record.disks)
         with self.disks.session(self.disks.listed(record.disks), self._note) as session:
             Builder(session, plan, record, keep).run()
+        self.disks.enter(record.disks)
         keep()
         self._check_never_used(record, again=True)
         return record
@@ -522,6 +523,7 @@ class DirectLvm(PoolBackend):
             more = [path for path in self.disks.of_machine() if path not in listed]
             with self.disks.session([*listed, *more]) as session:
                 left = unmake(session, record)
+            self.disks.enter(record.disks, made=False)
             remove_archives(record, self.disks.environment, self.root)
         else:
             self._empty_again(record)

@@ -17,7 +17,14 @@ from lamella.lvm.disks.kernel_active import refuse_active
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.format.names import dm_name
 from lamella.lvm.session.config import Config
-from lamella.lvm.session.devices_file import NAME, disks_of_machine, named_in_environment, read_devices_file
+from lamella.lvm.session.devices_file import (
+    NAME,
+    devices_file,
+    disks_of_machine,
+    enter_disks,
+    named_in_environment,
+    read_devices_file,
+)
 from lamella.lvm.session.environment import Environment, uses_lvm_folders
 from lamella.lvm.session.session import Session
 from lamella.thin.format.checksum import BLOCK_SIZE
@@ -97,7 +104,22 @@ class Disks:
 
     def session(self, paths: Iterable[str], warn: Callable[[Notice], None] | None = None) -> Session:
         """A session on those disks; close it."""
-        return Session(list(paths), self.environment, opener=self.opener, say=warn, locked=self.locked)
+        made = Session(list(paths), self.environment, opener=self.opener, say=warn, locked=self.locked)
+        if devices_file(self.config) is not None:
+            made.device_id = self._device_id
+        return made
+
+    def _device_id(self, path: str) -> tuple[str, str]:
+        """What LVM2 records of a physical volume where a devices file is used."""
+        listed = devices_file(self.config)
+        if listed is None:
+            return "", ""
+        listed.find(self.environment.sys_block)
+        return listed.device_id(path)
+
+    def enter(self, paths: Iterable[str], *, made: bool = True) -> None:
+        """:func:`enter_disks`: LVM2 finds what it has a devices file for only through that."""
+        enter_disks(self.config, self.environment, paths, COMMAND.split()[0], made=made)
 
     def find(self, group: str, known: Iterable[str] = ()) -> tuple[Session, FoundGroup]:
         """A session and the group in it; all the machine's disks are looked at only if need be.

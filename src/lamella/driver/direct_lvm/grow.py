@@ -112,6 +112,7 @@ class GroupGrowth:
             if label is None or label.uuid != uuid:
                 create_pv(session, path, PvOptions(uuid=uuid, zero=True, force=int(force), yes=force))
         extend_group(session, found, paths)
+        self.disks.enter(paths)
 
     def _grow(
         self, session: Session, found: FoundGroup, data: str, metadata: str, *, only_disks: bool

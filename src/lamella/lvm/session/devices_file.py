@@ -17,11 +17,13 @@ from lamella.lvm.disks.disk import is_block_device
 from lamella.lvm.disks.scan import block_devices
 from lamella.lvm.session.config import Config, accepted_name
 from lamella.lvm.session.known_settings import config_folder
-from lamella.lvm.session.system_devices import SystemDevices
+from lamella.lvm.session.system_devices import NONE, SystemDevices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from lamella.lvm.session.environment import Environment
 
 ENVIRONMENT = "LAMELLA_DEVICES"
 """A comma-separated list of disks that replaces all others."""
@@ -60,6 +62,44 @@ def disks_of_machine(config: Config, sys_block: Path, *, devices_file: bool = Tr
 def devices_file_path(name: str) -> Path:
     """The file of LVM2's that ``devices/devicesfile`` or ``--devicesfile`` names."""
     return config_folder() / "devices" / name
+
+
+def devices_file(config: Config) -> SystemDevices | None:
+    """LVM2's devices file, if the settings say that it is used, and it exists and is no list of paths."""
+    if os.geteuid() != 0 or not config.flag("devices/use_devicesfile"):
+        return None
+    path = devices_file_path(config.text("devices/devicesfile"))
+    listed = SystemDevices.read(path) if path.is_file() else None
+    return None if listed is None or listed.is_list else listed
+
+
+def enter_disks(
+    config: Config, environment: Environment, paths: Iterable[str], command: str, *, made: bool = True
+) -> None:
+    """Enter those of *paths* that are block devices in the devices file, if one is used, with their PVIDs.
+
+    *made* False: only bring entries that are there up to date, as after pvremove, which leaves them.
+    """
+    from lamella.lvm.session.devname_search import pvid_at
+    from lamella.lvm.session.locks import devices_file_lock
+
+    devices = [path for path in paths if is_block_device(path)]
+    listed = devices_file(config)
+    if listed is None or not devices:
+        return
+    with devices_file_lock(environment.lock_dir, listed.path.name):
+        listed = SystemDevices.read(listed.path)
+        listed.find(environment.sys_block)
+        before = [str(entry) for entry in listed.entries]
+        for path in devices:
+            known = listed.entry_of(path)
+            pvid = pvid_at(path)
+            if known is not None:
+                known.pvid = pvid or known.pvid
+            elif made:
+                listed.enter(path, pvid or NONE)
+        if [str(entry) for entry in listed.entries] != before:
+            listed.write(command)
 
 
 def device_names(dev: str = "/dev") -> dict[str, list[str]]:

@@ -143,16 +143,16 @@ class SystemDevices:
             if entry.path and entry.kind != "devname" and entry.device not in (NONE, entry.path)
         ]
         for entry in self.entries:
-            pvid = _pvid(scan.disk(entry.path)) if entry.path else entry.pvid
+            pvid = _present(entry, scan)
             if pvid != entry.pvid:
                 has = "no PVID" if pvid == NONE else f"PVID {pvid}"
                 said.append(f"Device {entry.path} has {has} (devices file {shown(entry.pvid)})")
         self.wrong = self.wrong or bool(said)
         return said
 
-    def enter(self, path: str, disk: Disk | None, kind: str = "") -> Entry:
-        """Enter the block device at *path*, with what *disk* says on it, at the end, in place of what there
-        was of it. It is recognised by the *kind* of identifier that is given, which it has to have.
+    def enter(self, path: str, pvid: str, kind: str = "") -> Entry:
+        """Enter the block device at *path* with its PVID at the end, in place of what there was of it. It is
+        recognised by the *kind* of identifier that is given, which it has to have.
         """
         known = self.entry_of(path)
         real = os.path.realpath(path)
@@ -160,10 +160,10 @@ class SystemDevices:
         if kind:
             identifier = kind, real if kind == "devname" else device_id(name, kind)
         else:
-            identifier = self.device_id(path)
+            identifier = best_id(name)
         if known is not None:
             self.entries.remove(known)
-        made = Entry(*identifier, real, _pvid(disk), partition_number(name), real)
+        made = Entry(*identifier, real, pvid, partition_number(name), real)
         self.entries.append(made)
         return made
 
@@ -174,19 +174,12 @@ class SystemDevices:
         before = [str(entry) for entry in self.entries]
         new = list(added)
         for path in filter(is_block_device, new):
-            self.enter(path, scan.disk(path))
+            self.enter(path, _pvid(scan.disk(path)))
         for entry in self.entries:
             if entry.path:
                 entry.device = entry.path
-                entry.pvid = _pvid(scan.disk(entry.path))
+                entry.pvid = _present(entry, scan)
         return bool(new) or [str(entry) for entry in self.entries] != before
-
-    def remove(self, path: str) -> bool:
-        """Remove the entry of the device at *path*. Returns whether there was one."""
-        known = self.entry_of(path)
-        if known is not None:
-            self.entries.remove(known)
-        return known is not None
 
     def write(self, command: str) -> None:
         """Write the file, with the names that the devices have now. *command* is named in its head."""
@@ -245,6 +238,12 @@ def _is(entry: Entry, path: str) -> bool:
     if partition_number(name, SYS_CLASS_BLOCK) != entry.part:
         return False
     return bool(entry.name) and device_id(name, entry.kind) == entry.name
+
+
+def _present(entry: Entry, scan: Scan) -> str:
+    """The PVID on the entry's device; the one that it has in the file where the device was not read."""
+    disk = scan.disk(entry.path) if entry.path else None
+    return entry.pvid if disk is None else _pvid(disk)
 
 
 def _pvid(disk: Disk | None) -> str:
