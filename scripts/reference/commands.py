@@ -10,10 +10,20 @@ from typing import TYPE_CHECKING
 
 from scripts.reference.model import Entry, Page, Section
 
-from lamella.cli.command_table import COMMANDS, DM, DM_NAMES, LVM, LVM_NAMES, THIN_TOOL_NAMES, THIN_TOOLS
+from lamella.cli.command_table import (
+    COMMANDS,
+    DM,
+    DM_NAMES,
+    LVM,
+    LVM_NAMES,
+    LVM_PROGRAM,
+    THIN_TOOL_NAMES,
+    THIN_TOOLS,
+)
 from lamella.cli.dmsetup import options as dmsetup_options
 from lamella.cli.dmsetup import usage as dmsetup_usage
 from lamella.cli.dmsetup.fields import FIELDS as DMSETUP_FIELDS
+from lamella.cli.lvm.syntax.commands import INNER
 from lamella.cli.lvm.syntax.grammar import COMMON, HIDDEN, SYNONYMS, Option, find_command
 from lamella.cli.lvm.syntax.usage import full_usage, syntax_line
 from lamella.cli.parsing import command_parser
@@ -46,6 +56,7 @@ def all_pages() -> list[Page]:
     return [
         *(_own(name) for name in COMMANDS),
         *(_lvm(name) for name in LVM_NAMES),
+        *(_lvm_program(name) for name in LVM_PROGRAM),
         *(_dmsetup(name) for name in DM_NAMES),
         *(_thin_tool(name) for name in THIN_TOOL_NAMES),
     ]
@@ -194,6 +205,37 @@ def _lvm(name: str) -> Page:
         ),
         example=(f"lamella {example.strip()}",),
         exit_codes=LVM_EXIT_CODES,
+    )
+
+
+def _lvm_program(name: str) -> Page:
+    inner = [command for command in map(find_command, INNER) if command is not None]
+    forms = "\n".join(full_usage(command).partition("  Common options for lvm:")[0] for command in inner)
+    return Page(
+        name=name,
+        title=f"lamella {name}",
+        family=LVM,
+        summary=LVM_PROGRAM[name],
+        synopsis=(f"lamella {name} COMMAND [ARGUMENT...]", f"lamella {name} help [COMMAND...]"),
+        description=(
+            f"LVM2's commands as `{name} COMMAND`, in the same words as LVM2's program. Some of them have no "
+            "program of their own; they are described here, the others on their pages.",
+            _link(name),
+        ),
+        sections=(
+            Section("Commands that have no program of their own", tuple(map(Entry, INNER, INNER.values()))),
+            Section("Their forms", block=forms.rstrip()),
+            Section(
+                "Options of all LVM commands",
+                tuple(
+                    _lvm_option(option)
+                    for option in inner[0].table.values()
+                    if option.name in {word.partition("=")[0].rpartition("--")[2] for word in COMMON.split()}
+                ),
+            ),
+        ),
+        example=(f"lamella {name} fullreport --reportformat json",),
+        exit_codes=(*LVM_EXIT_CODES, Entry("2", "there is no such command")),
     )
 
 

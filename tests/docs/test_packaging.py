@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
+from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, LVM_PROGRAM, THIN_TOOL_NAMES
 from tests.conftest import SAFELY, missing
 
 PROJECT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_a_wheel_has_man_pages_and_completion(tmp_path: Path) -> None:
         names = {name.partition(".data/data/")[2] for name in wheel.namelist()}
         (script,) = (name for name in wheel.namelist() if name.endswith("cli/completion/_lamella"))
         assert wheel.read(script).startswith(b"#compdef lamella\n")
-    commands = {*COMMANDS, *LVM_NAMES, *DM_NAMES, *THIN_TOOL_NAMES}
+    commands = {*COMMANDS, *LVM_NAMES, *LVM_PROGRAM, *DM_NAMES, *THIN_TOOL_NAMES}
     assert names >= {f"share/man/man1/lamella-{name}.1" for name in commands}
     assert names >= {
         "share/man/man1/lamella.1",

@@ -15,7 +15,7 @@ from scripts.reference import markdown, roff, settings
 from scripts.reference.commands import all_pages
 
 import lamella.errors
-from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
+from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, LVM_PROGRAM, THIN_TOOL_NAMES
 from lamella.cli.dmsetup import options as dmsetup_options
 from lamella.cli.lvm.syntax.grammar import find_command
 from lamella.cli.parsing import command_parser
@@ -48,7 +48,7 @@ def man(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_command_has_a_page_with_an_example(site: Path, man: Path) -> None:
-    names = {*COMMANDS, *LVM_NAMES, *DM_NAMES, *THIN_TOOL_NAMES}
+    names = {*COMMANDS, *LVM_NAMES, *LVM_PROGRAM, *DM_NAMES, *THIN_TOOL_NAMES}
     assert set(PAGES) == names
     overview = (man / "man1/lamella.1").read_text()
     index = (site / "commands/index.md").read_text()

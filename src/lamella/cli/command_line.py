@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
+from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, LVM_PROGRAM, THIN_TOOL_NAMES
 from lamella.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ INSTEAD = ("-h", "--help", "-V", "--version")
 
 _ACCEPTED = {
     **dict.fromkeys(COMMANDS, (*TAKES_VALUE, *ALONE)),
-    **dict.fromkeys(LVM_NAMES, ("--root", "--engine", *ALONE)),
+    **dict.fromkeys((*LVM_NAMES, *LVM_PROGRAM), ("--root", "--engine", *ALONE)),
     **dict.fromkeys(DM_NAMES, (*TAKES_VALUE, "--verbose")),
     **dict.fromkeys(THIN_TOOL_NAMES, ("--verbose",)),
 }

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lamella.cli.lvm.syntax.commands import SUMMARIES as LVM_NAMES
 
-__all__ = ["COMMANDS", "DM_NAMES", "LVM_NAMES", "THIN_TOOL_NAMES", "Command"]
+__all__ = ["COMMANDS", "DM_NAMES", "LVM_NAMES", "LVM_PROGRAM", "THIN_TOOL_NAMES", "Command"]
 
 
 class Command(NamedTuple):
@@ -63,6 +63,8 @@ COMMANDS: dict[str, Command] = {
     "export": Command(IMAGES, "write a container's file system as a tar archive", "export"),
     "completion": Command(STORE, "print the completion script of bash, zsh or fish", "completion"),
 }
+
+LVM_PROGRAM: dict[str, str] = {"lvm": "any of LVM2's commands, also those without a program of their own"}
 
 DM_NAMES: dict[str, str] = {"dmsetup": "tables, status and tree of device-mapper devices"}
 

@@ -11,7 +11,16 @@ from contextlib import suppress
 
 from lamella._version import __version__
 from lamella.cli.command_line import split_command
-from lamella.cli.command_table import COMMANDS, DM, DM_NAMES, LVM, LVM_NAMES, THIN_TOOL_NAMES, THIN_TOOLS
+from lamella.cli.command_table import (
+    COMMANDS,
+    DM,
+    DM_NAMES,
+    LVM,
+    LVM_NAMES,
+    LVM_PROGRAM,
+    THIN_TOOL_NAMES,
+    THIN_TOOLS,
+)
 from lamella.cli.process import Terminated, discard_output, prepare
 from lamella.errors import LamellaError, MissingError
 
@@ -31,10 +40,10 @@ def main(argv: list[str] | None = None) -> int:
         if argv is None:
             prepare()
             bare = os.path.basename(sys.argv[0])
-            if bare in THIN_TOOL_NAMES or bare in LVM_NAMES or bare in DM_NAMES:
+            if any(bare in names for names in (THIN_TOOL_NAMES, LVM_NAMES, LVM_PROGRAM, DM_NAMES)):
                 arguments = [bare, *arguments]
         before, command, rest = split_command(arguments)
-        lvm_alone = argv is None and command in LVM_NAMES
+        lvm_alone = argv is None and (command in LVM_NAMES or command in LVM_PROGRAM)
         if lvm_alone:
             gc.disable()  # a short-lived process with many small objects and hardly any cycles
         try:
@@ -98,6 +107,10 @@ def _dispatch(before: list[str], command: str, rest: list[str]) -> int:
         from lamella.cli.lvm import main_lvm
 
         return main_lvm(command, [*before, *rest])
+    if command in LVM_PROGRAM:
+        from lamella.cli.lvm import main_program
+
+        return main_program([*rest[:1], *before, *rest[1:]])
     if command in DM_NAMES:
         from lamella.cli.dmsetup import main_dmsetup
 
@@ -136,7 +149,7 @@ def _overview() -> str:
     for name, command in COMMANDS.items():
         families.setdefault(command.family, []).append((name, command.help))
     if LVM_NAMES:
-        families[LVM] = list(LVM_NAMES.items())
+        families[LVM] = [*LVM_NAMES.items(), *LVM_PROGRAM.items()]
     families[DM] = list(DM_NAMES.items())
     families[THIN_TOOLS] = list(THIN_TOOL_NAMES.items())
     for family, members in families.items():

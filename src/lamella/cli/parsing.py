@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.cli.arguments import Parser, closest
-from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
+from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, LVM_PROGRAM, THIN_TOOL_NAMES
 from lamella.errors import LamellaError, UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def parse(before: Sequence[str], name: str, rest: Sequence[str]) -> argparse.Nam
     *before* are the shared options in front of the name, *rest* is what follows it.
     """
     if name not in COMMANDS:
-        near = closest(name, [*COMMANDS, *DM_NAMES, *THIN_TOOL_NAMES, *LVM_NAMES])
+        near = closest(name, [*COMMANDS, *DM_NAMES, *THIN_TOOL_NAMES, *LVM_NAMES, *LVM_PROGRAM])
         meant = f"did you mean '{near}'? " if near else ""
         raise UsageError(f"there is no command {name!r}", hint=f"{meant}'lamella --help' lists them all")
     parser = command_parser(name)

@@ -133,6 +133,14 @@ lvmconfig --typeconfig x
 lvmconfig -z
 config -l -l
 dumpconfig -f
+fullreport --foo
+fullreport --configreport foo
+lastlog x
+devtypes x
+segtypes -o name
+formats x
+tags --foo
+systemid x
 """
 
 
@@ -219,7 +227,7 @@ def test_every_option_of_a_variant_exists(name: str) -> None:
 
 
 def test_unknown_command() -> None:
-    assert ours(["vgmknodes"], []).code == 2
+    assert ours(["vgnosuch"], []).code == 2
 
 
 def test_fault_has_lines() -> None:

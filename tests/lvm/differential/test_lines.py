@@ -302,6 +302,65 @@ lvdisplay --separator , ;; lvdisplay -C -m ;; lvdisplay -c -m ;; lvdisplay --ali
 pvs -a {3} ;; pvs -a -o+pv_size,dev_size
 """,
     ),
+    "full reports": (
+        starts.volumes,
+        """\
+fullreport ;; fullreport vg ;; fullreport --reportformat json ;; fullreport nosuch ;; fullreport vg/a
+fullreport -a --units b --binary --nosuffix ;; fullreport --nameprefixes --unquoted --noheadings @t2
+fullreport -o nosuch -S nosuch=1 -O nosuch
+fullreport --configreport nosuch ;; fullreport --separator , --rows
+fullreport --configreport vg -o vg_name -S vg_name=x --configreport lv -S lv_name!=a -o lv_name -O-lv_name
+fullreport --configreport pvseg -o+lv_name,pv_name --configreport seg -o segtype,devices -S segtype=striped
+fullreport --configreport vg -o lv_name ;; fullreport --configreport lv -o pv_name
+fullreport --configreport lv -o seg_start ;; fullreport --configreport pv -o lv_name,pv_name
+fullreport --configreport pv -o pvseg_start ;; fullreport --configreport vg -S lv_name=a
+fullreport --config report/lvs_cols_full="lv_name" --configreport vg -o vg_name --configreport lv -o+lv_size
+fullreport --reportformat json --configreport vg -o vg_name --configreport lv -o lv_name -S lv_name=b vg
+""",
+    ),
+    "command logs": (
+        starts.volumes,
+        """\
+vgs --config log/report_command_log=1 ;; lvs --config log/report_command_log=1 vg nosuch
+lvs --config log/report_command_log=1 --reportformat json nosuch
+pvs --config log/report_command_log=1 --segments
+vgs --logonly ;; vgs --logonly --reportformat json ;; pvdisplay -C --logonly ;; vgdisplay --logonly
+lvs --logonly --configreport log -o log_seq_num,log_object_name,log_message -S log_object_type=lv -O-seq_num
+pvs --logonly --configreport log -S all ;; lvs --logonly --configreport log -S all -a ;; fullreport --logonly
+fullreport --config log/report_command_log=1 --configreport log -S all
+vgs --logonly --config 'log/command_log_cols="log_message" log/command_log_selection="all"'
+vgs --logonly --config 'log/command_log_sort="-log_seq_num" log/command_log_selection="all"' --noheadings
+lvchange --addtag t9 vg --config log/report_command_log=1
+lvchange --addtag t9 vg/a nosuch --config log/report_command_log=1 --reportformat json
+vgchange --addtag t9 vg nosuch --config log/report_command_log=1
+pvchange --addtag t9 {0} {3} --config log/report_command_log=1
+pvresize {0} {3} --config log/report_command_log=1
+pvcreate {4} --config log/report_command_log=1 ;; pvremove {4} --config log/report_command_log=1
+pvcreate {0} --config log/report_command_log=1 ;; pvremove {0} --config log/report_command_log=1
+lvcreate -l999 vg --config log/report_command_log=1 ;; lvcreate -l1 nosuch --config log/report_command_log=1
+lvextend -l+1 vg/a --config log/report_command_log=1 ;; lvrename vg a x --config log/report_command_log=1
+vgck --config log/report_command_log=1 ;; vgscan --config log/report_command_log=1
+lvscan --config log/report_command_log=1 ;; pvscan --config log/report_command_log=1
+vgrename vg new --config log/report_command_log=1 ;; vgcfgbackup --config log/report_command_log=1
+vgexport nosuch --config log/report_command_log=1 ;; vgremove vg --config log/report_command_log=1
+lvremove vg/nosuch --config log/report_command_log=1 ;; vgmerge vg nosuch --config log/report_command_log=1
+vgextend vg {3} --config log/report_command_log=1 ;; vgreduce vg {3} --config log/report_command_log=1
+vgchange --addtag x vg --reportformat json ;; vgchange --addtag x --config report/output_format="foo" vg
+vgs --config report/output_format="foo" ;; vgs --configreport lv -o nosuch ;; vgs -S vg_name=x -S vg_name=vg
+lastlog ;; lastlog --reportformat json -S all ;; vgdisplay -s --config report/output_format="json"
+""",
+    ),
+    "lists": (
+        starts.empty,
+        """\
+devtypes ;; devtypes -o name,max_partitions -O-max_partitions,name ;; devtypes -S 'name=~^s' --noheadings
+devtypes --reportformat json -S name=loop ;; devtypes -S name=nosuch ;; devtypes --rows -o all -S name=sd
+devtypes --nameprefixes --separator , ;; devtypes --config log/report_command_log=1 -S name=loop
+devtypes --config 'report/devtypes_cols="devtype_name" report/devtypes_sort="-devtype_name"'
+formats ;; tags ;; systemid ;; systemid --config 'global/system_id_source="lvmlocal" local/system_id="z"'
+systemid --config 'global/system_id_source="uname"' ;; systemid --config 'global/system_id_source="bogus"'
+""",
+    ),
     "system IDs": (
         starts.two,
         """\

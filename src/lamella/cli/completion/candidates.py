@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.cli.command_line import TAKES_VALUE
-from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, THIN_TOOL_NAMES
+from lamella.cli.command_table import COMMANDS, DM_NAMES, LVM_NAMES, LVM_PROGRAM, THIN_TOOL_NAMES
 from lamella.cli.parsing import command_parser, shared_options
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def _offered(before: Sequence[str], current: str) -> Iterable[Candidate]:
         return _by_parser(tool.arguments(), rest, current, root)
     if name in LVM_NAMES:
         return _lvm(name, rest, current)
+    if name in LVM_PROGRAM:
+        return _lvm_program(rest, current)
     if name in DM_NAMES:
         return _dmsetup(rest, current)
     return []
@@ -78,7 +80,7 @@ def _root(before: Sequence[str]) -> Path | None:
 
 def _commands() -> Iterator[Candidate]:
     yield from ((name, command.help) for name, command in COMMANDS.items())
-    for names in (LVM_NAMES, DM_NAMES, THIN_TOOL_NAMES):
+    for names in (LVM_NAMES, LVM_PROGRAM, DM_NAMES, THIN_TOOL_NAMES):
         yield from names.items()
 
 
@@ -164,6 +166,16 @@ def _images(root: Path | None, prefix: str) -> Iterator[Candidate]:
 
 
 # -- LVM2's commands, and dmsetup ----------------------------------------------------------------
+
+
+def _lvm_program(rest: Sequence[str], current: str) -> Iterator[Candidate]:
+    from lamella.cli.lvm.syntax.commands import COMMANDS as NAMES
+    from lamella.cli.lvm.syntax.commands import INNER
+
+    if not rest:
+        yield from {**LVM_NAMES, **INNER, "--help": "list the commands"}.items()
+    elif rest[0] in NAMES:
+        yield from _lvm(rest[0], rest[1:], current)
 
 
 def _lvm(name: str, rest: Sequence[str], current: str) -> Iterator[Candidate]:

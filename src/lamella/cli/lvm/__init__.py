@@ -23,6 +23,26 @@ if TYPE_CHECKING:
 FAILED = 5
 
 
+def main_program(arguments: Sequence[str]) -> int:
+    """``lvm COMMAND``: the commands under LVM2's own program, with those that have no other name."""
+    from lamella.cli.lvm.syntax.usage import command_list
+
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if command in ("--version", "-V"):
+        return main_lvm("version", rest)
+    if command in ("help", "-h", "--help"):
+        names = [name for name in rest if not name.startswith("-")]
+        if not names:
+            sys.stdout.write(command_list())
+            return 0
+        return max(main_lvm(name, ["--help"]) for name in names)
+    if command not in COMMANDS:
+        reason = "No such command." if command else "No command was given, and there is no shell."
+        sys.stderr.write(f"  {reason}  Try 'lvm help'.\n")
+        return 2
+    return main_lvm(command, rest)
+
+
 def main_lvm(command: str, argv: Sequence[str]) -> int:
     """Run LVM2's *command* with its arguments and return its exit code."""
     from lamella.cli.lvm.syntax.grammar import find_command
@@ -32,6 +52,8 @@ def main_lvm(command: str, argv: Sequence[str]) -> int:
     if known is None:
         sys.stderr.write(f"  No such command: {command}.\n")
         return 2
+    if command == "version" and not {"-h", "--help", "--longhelp"} & set(argv):
+        argv = ["--version"]  # as LVM2, which does not look at anything else then
     try:
         args = parse(known, argv)
     except ArgumentFault as fault:
@@ -41,7 +63,12 @@ def main_lvm(command: str, argv: Sequence[str]) -> int:
         sys.stdout.write("".join(f"{line}\n" for line in fault.usage))
         return fault.exit_code
     if args.has("version"):
-        return _report_files() or _version()
+        from lamella.cli.lvm.lists import print_version
+
+        code = _report_files()
+        if not code:
+            print_version()
+        return code
     if any(args.has(name) for name in ("help", "help2", "longhelp")):
         if code := _report_files():
             return code
@@ -77,9 +104,12 @@ def _run(command: str, args: Arguments, argv: Sequence[str], held: ExitStack) ->
             raise BadCommand("Invalid activation mode given.")
         module = import_module(f"lamella.cli.lvm.{COMMANDS[command]}")
         run: Callable[[Context], None] = getattr(module, command)
-        run(context)
+        failure = _process(context, run)
+        context.output.finish()
         sys.stdout.flush()
         _end(context, held)
+        if failure:
+            return failure
     except ArgumentFault as fault:
         sys.stderr.write("".join(f"{line}\n" for line in fault.lines))
         return fault.exit_code
@@ -96,6 +126,25 @@ def _run(command: str, args: Arguments, argv: Sequence[str], held: ExitStack) ->
         if context is not None:
             context.close()
     return FAILED if context.console.failures else 0
+
+
+def _process(context: Context, run: Callable[[Context], None]) -> int:
+    """Run the command, its messages going to the command log if there is one. The exit code if it fails."""
+    from lamella.cli.lvm.errors import BadCommand, Failed
+    from lamella.cli.lvm.syntax.parse import ArgumentFault
+
+    context.output.begin()
+    try:
+        run(context)
+    except (BadCommand, ArgumentFault):
+        raise
+    except LamellaError as error:
+        if context.console.log is None:
+            _say(error)
+        else:
+            context.console.log.add_error(error)
+        return error.exit_code if isinstance(error, Failed) else FAILED
+    return 0
 
 
 def _end(context: Context | None, held: ExitStack) -> None:
@@ -130,10 +179,3 @@ def _say(error: LamellaError) -> None:
 
     sys.stdout.flush()
     sys.stderr.write("".join(f"  {line}\n" for line in error_lines(error)))
-
-
-def _version() -> int:
-    from lamella._version import __version__
-
-    sys.stdout.write(f"  LVM version:     2.03.16 (commands and format), Lamella {__version__}\n")
-    return 0

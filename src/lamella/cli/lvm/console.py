@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import TextIO
 
+    from lamella.cli.lvm.command_log import CommandLog
     from lamella.cli.lvm.syntax.parse import Arguments
     from lamella.lvm.disks.notice import Notice
 
@@ -70,14 +71,27 @@ class Console:
         """``log/silent``: only what is asked for is printed."""
         self.failures = 0
         """Errors that were printed without ending the command; any of them makes the exit code 5."""
+        self.log: CommandLog | None = None
+        """Where messages are collected instead of printed."""
 
     def print(self, text: str = "") -> None:
         """Write a line of the result."""
-        if not self._args.has("quiet") and not self.silent:
+        if self.log is not None:
+            self.log.add("print", text)
+        elif not self._args.has("quiet") and not self.silent:
             sys.stdout.write(f"{INDENT}{text}\n")
 
     def warn(self, text: str) -> None:
         """Write a warning or an error to standard error, each line indented."""
+        self._tell("warn", text)
+
+    def _tell(self, kind: str, text: str) -> None:
+        if self.log is not None:
+            self.log.add(kind, text)
+        else:
+            self._write(text)
+
+    def _write(self, text: str) -> None:
         sys.stdout.flush()
         for line in text.split("\n"):
             sys.stderr.write(f"{INDENT}{line}\n")
@@ -85,22 +99,25 @@ class Console:
     def fail(self, text: str) -> None:
         """Report an error and go on; the command exits with 5 at its end."""
         self.failures += 1
-        self.warn(text)
+        self._tell("error", text)
 
     def warn_with(self, error: LamellaError) -> None:
         """Write an error's message, and its hint where LVM2 has no message of its own."""
         for line in error_lines(error):
-            self.warn(line)
+            self._tell("error", line)
 
     def fail_with(self, error: LamellaError) -> None:
         """:meth:`warn_with`; the command goes on and exits with 5 at its end."""
         self.failures += 1
-        self.warn_with(error)
+        if self.log is not None:
+            self.log.add_error(error)
+        else:
+            self.warn_with(error)
 
     def verbose(self, text: str) -> None:
         """Write a message to standard error with ``-v`` only."""
         if self.verbosity > 0:
-            self.warn(text)
+            self._write(text)
 
     def notice(self, notice: Notice) -> None:
         """Write a notice of :mod:`lamella.lvm` as its level asks."""
@@ -109,7 +126,8 @@ class Console:
         elif notice.level == "verbose":
             self.verbose(notice.message)
         else:
-            self.warn(notice.message)
+            warning = notice.message.startswith("WARNING")
+            self._tell("warn" if warning else "error", notice.message)
 
     def notices(self, notices: Iterable[Notice]) -> None:
         for notice in notices:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lamella.block.opening import is_remote
 from lamella.cli.lvm import settings
@@ -14,16 +14,19 @@ from lamella.cli.lvm.console import Console, error_lines
 from lamella.cli.lvm.disks_to_scan import ENTERING, find_devices, system_devices
 from lamella.cli.lvm.errors import Unusable
 from lamella.cli.lvm.names import check_group_name
+from lamella.cli.lvm.output import Output
 from lamella.errors import LamellaError
 from lamella.lvm.disks.disk import is_block_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from lamella.cli.lvm.syntax.parse import Arguments
     from lamella.lvm.activation.activator import KernelActivator
     from lamella.lvm.disks.scan import FoundGroup, Scan
+    from lamella.lvm.format.model import LogicalVolume
     from lamella.lvm.report.units import Units
     from lamella.lvm.report.view import GroupView, Sources
     from lamella.lvm.session.environment import Environment
@@ -52,6 +55,8 @@ class Context:
         self.config, self._faults = settings.load_config(args)
         self.console.silent = self.config.flag("log/silent")
         self.console.verbosity += self.config.number("log/verbose")
+        self.output = Output(self)
+        """Where reports go."""
         self._session: Session | None = None
         self._had_groups: bool | None = None
         """Whether there were groups when the command began; None before it looked."""
@@ -224,6 +229,26 @@ class Context:
             self.console.warn(self.environment.foreign_group(found.group))
         return False
 
+    def processing_group(self, found: FoundGroup) -> AbstractContextManager[None]:
+        """What is said meanwhile is about this group, in the command log."""
+        return self.processing("vg", found.group.name, found.group.uuid)
+
+    def processing_volume(self, found: FoundGroup, lv: LogicalVolume) -> AbstractContextManager[None]:
+        """Likewise about a volume of the group."""
+        group = found.group
+        return self.processing("lv", lv.name, lv.uuid, group=group.name, group_uuid=group.uuid)
+
+    def processing_disk(self, found: FoundGroup | None, path: str, uuid: str) -> AbstractContextManager[None]:
+        """Likewise about a physical volume, of the group or of none."""
+        if found is None:
+            return self.processing("pv", path, uuid)
+        return self.processing("pv", path, uuid, group=found.group.name, group_uuid=found.group.uuid)
+
+    def processing(self, *names: str, **more: Any) -> AbstractContextManager[None]:
+        """See :meth:`CommandLog.processing`."""
+        log = self.console.log
+        return log.processing(*names, **more) if log is not None else nullcontext()
+
     @contextmanager
     def editing(self, name: str, uuid: str = "", **allowed: bool) -> Iterator[FoundGroup]:
         """:meth:`Session.editing`, with LVM2's last line where the group cannot be used or changed."""
@@ -231,6 +256,7 @@ class Context:
 
         check_group_name(name)
         with ExitStack() as held:
+            held.enter_context(self.processing("vg", name, uuid, lingers=True))
             try:
                 found = held.enter_context(self.session.editing(name, uuid=uuid, **allowed))
             except LamellaError as error:
@@ -239,6 +265,8 @@ class Context:
                     raise
                 lines = (*error_lines(error), f"Cannot process volume group {name}")
                 raise Unusable("\n".join(lines)) from error
+            if self.console.log is not None:
+                self.console.log.identify(found.group.uuid)
             yield found
 
     @cached_property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import Failed
 from lamella.cli.lvm.lv_options import device_number, policy, read_ahead
+from lamella.cli.lvm.processing import each_chosen, each_volume
 from lamella.cli.lvm.syntax.parse import ArgumentFault
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.cli.lvm.vg_options import metadata_profile
@@ -53,7 +54,7 @@ def lvchange(context: Context) -> None:
     changing = any(args.has(name) for name in (*CHANGES, *UNSUPPORTED))
     if changing and args.has("activate"):
         context.console.warn("WARNING: Combining activation change with other commands is not advised.")
-    for chosen in choose_volumes(context, args.positionals):
+    for chosen in each_chosen(context, choose_volumes(context, args.positionals)):
         lvs = volumes_of(context, chosen)
         if not lvs:
             continue
@@ -64,8 +65,8 @@ def lvchange(context: Context) -> None:
         named = chosen.lvs is not None
         try:
             with context.editing(chosen.found.group.name, chosen.found.group.uuid, missing_ok=True) as found:
-                for name in names:
-                    _change(context, found, found.group.lvs[name], profile, named)
+                for lv in each_volume(context, found, [found.group.lvs[name] for name in names]):
+                    _change(context, found, lv, profile, named)
                 if any(args.has(name) for name in ("activate", *OF_KERNEL)):
                     _of_kernel(context, found, [found.group.lvs[name] for name in names])
         except LamellaError as error:

@@ -11,6 +11,7 @@ from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.lv_options import read_ahead
 from lamella.cli.lvm.lv_sizes import named_ranges
 from lamella.cli.lvm.names import volume_name, volume_to_convert
+from lamella.cli.lvm.processing import each_chosen
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.cli.lvm.vg_options import metadata_profile
 from lamella.errors import LamellaError, UnsupportedError
@@ -138,7 +139,7 @@ def _merge(context: Context) -> None:
         for text in args.positionals:
             if not text.startswith("@"):
                 volume_to_convert(text)
-    for chosen in choose_volumes(context, args.positionals):
+    for chosen in each_chosen(context, choose_volumes(context, args.positionals)):
         names = [lv.name for lv in volumes_of(context, chosen)]
         if not names:
             continue

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.cli.lvm.display_options import check_display_options
+from lamella.cli.lvm.processing import each_chosen, each_volume
 from lamella.cli.lvm.reports import lvs
 from lamella.cli.lvm.size_format import Sizes
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
@@ -29,9 +30,10 @@ def lvdisplay(context: Context) -> None:
         lvs(context)
         return
     sizes = Sizes(context.units)
-    for chosen in choose_volumes(context, args.positionals):
+    for chosen in each_chosen(context, choose_volumes(context, args.positionals)):
         view = context.view(chosen.found)
-        for lv in volumes_of(context, chosen, hidden=args.has("all")):
+        volumes = volumes_of(context, chosen, hidden=args.has("all"))
+        for lv in each_volume(context, chosen.found, volumes):
             if not (args.has("all") or view.visible(lv)):
                 continue
             if args.has("colon"):

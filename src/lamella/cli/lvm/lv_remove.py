@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import Failed
 from lamella.cli.lvm.names import volume_name
+from lamella.cli.lvm.processing import each_chosen
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.errors import LamellaError, NotFoundError
 from lamella.lvm.operations.logical_volumes import check_removable
@@ -25,7 +26,7 @@ def lvremove(context: Context) -> None:
         for group, names in by_group.items():
             _remove_from(context, group, names)
         return
-    for chosen in choose_volumes(context, context.args.positionals):
+    for chosen in each_chosen(context, choose_volumes(context, context.args.positionals)):
         if names := [lv.name for lv in volumes_of(context, chosen)]:
             _remove_from(context, chosen.found.group.name, names, chosen.found.group.uuid)
 
@@ -48,7 +49,8 @@ def _remove_from(context: Context, group: str, names: list[str], uuid: str = "")
     try:
         with context.editing(group, uuid, missing_ok=True) as found:
             for name in [name for name in names if name not in found.group.lvs]:
-                context.console.fail(f'Failed to find logical volume "{group}/{name}"')
+                with context.processing("lv", name, group=group, group_uuid=found.group.uuid):
+                    context.console.fail(f'Failed to find logical volume "{group}/{name}"')
             remove_named(context, found, list(dict.fromkeys(names)))
     except LamellaError as error:
         context.console.fail_with(error)
@@ -63,7 +65,7 @@ def remove_named(context: Context, found: FoundGroup, names: list[str], *, asked
     """Remove these volumes, those that others need last. Plain ones go in one commit, as with LVM2."""
     group = found.group
     waiting = [lv.name for lv in pools_first(group.lvs[name] for name in names if name in group.lvs)]
-    plain: list[str] = []
+    plain: list[LogicalVolume] = []
     while waiting:
         name = _next(found, waiting)
         waiting.remove(name)
@@ -72,25 +74,28 @@ def remove_named(context: Context, found: FoundGroup, names: list[str], *, asked
             continue
         try:
             if lv.thin is None and lv.thin_pool is None:
-                check_removable(group, lv)
-                _deactivate(context, found, lv, asked)
-                group.forget_lv(lv)
-                plain.append(name)
+                with context.processing_volume(found, lv):
+                    check_removable(group, lv)
+                    _deactivate(context, found, lv, asked)
+                    group.forget_lv(lv)
+                    plain.append(lv)
                 continue
             _finish(context, found, plain)
-            _remove(context, found, lv, asked)
+            with context.processing_volume(found, lv):
+                _remove(context, found, lv, asked)
         except LamellaError as error:
             context.console.fail_with(error)
     _finish(context, found, plain)
 
 
-def _finish(context: Context, found: FoundGroup, plain: list[str]) -> None:
+def _finish(context: Context, found: FoundGroup, plain: list[LogicalVolume]) -> None:
     """Commit the removal of these volumes, and report it."""
     if not plain:
         return
     context.session.commit(found, ())
-    for name in plain:
-        context.console.print(f'Logical volume "{name}" successfully removed.')
+    for lv in plain:
+        with context.processing_volume(found, lv):
+            context.console.print(f'Logical volume "{lv.name}" successfully removed.')
     plain.clear()
 
 

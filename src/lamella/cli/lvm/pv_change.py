@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lamella.block.opening import is_remote
 from lamella.cli.lvm.disks_to_scan import remember_files
 from lamella.cli.lvm.errors import Unusable
+from lamella.cli.lvm.processing import each_disk
 from lamella.cli.lvm.targets import choose_disks
 from lamella.errors import LamellaError, UsageError
 from lamella.lvm.report.units import human
@@ -54,7 +55,7 @@ def pvresize(context: Context) -> None:
     size = context.args.size("setphysicalvolumesize")
     done = failed = 0
     with context.session.all_locked(keep_hints=True):
-        for chosen in choose_disks(context, context.args.positionals):
+        for chosen in each_disk(context, choose_disks(context, context.args.positionals)):
             try:
                 resized = _resize(context, chosen, size)
             except Unusable as error:
@@ -76,7 +77,7 @@ def _lost_with_group(context: Context, chosen: ChosenDisk, error: Unusable) -> N
     """Report that the group cannot be changed, and so the disk, if it was named, not be found."""
     context.console.fail_with(error)
     if context.args.positionals:
-        context.console.warn(f'Failed to find physical volume "{chosen.disk.path}".')
+        context.console.fail(f'Failed to find physical volume "{chosen.disk.path}".')
 
 
 def _resize(context: Context, chosen: ChosenDisk, size: int) -> bool:
@@ -94,7 +95,7 @@ def _resize(context: Context, chosen: ChosenDisk, size: int) -> bool:
             f"{disk.path}: Requested size {human(size)} {word} real size {human(real)}. Proceed?  [y/n]: "
         )
         if not context.console.ask(question):
-            context.console.warn(f"Physical Volume {disk.path} not resized.")
+            context.console.fail(f"Physical Volume {disk.path} not resized.")
             return False
         context.console.warn(
             f"WARNING: {disk.path}: Pretending size is {size // 512} not {real // 512} sectors."
@@ -131,7 +132,7 @@ def pvchange(context: Context) -> None:
     done = failed = 0
     with context.session.all_locked(keep_hints=not args.has("uuid")):
         arguments = [] if args.has("all") else args.positionals
-        for chosen in choose_disks(context, arguments, select=True):
+        for chosen in each_disk(context, choose_disks(context, arguments, select=True)):
             try:
                 changed = _change(context, chosen)
             except Unusable as error:
@@ -139,7 +140,7 @@ def pvchange(context: Context) -> None:
                 continue
             except LamellaError as error:
                 context.console.fail_with(error)
-                context.console.warn(f"Physical volume {chosen.disk.path} not changed")
+                context.console.fail(f"Physical volume {chosen.disk.path} not changed")
                 failed += 1
                 continue
             if changed:

@@ -39,7 +39,7 @@ def pvcreate(context: Context) -> None:
             except LamellaError as error:
                 context.console.fail_with(error)
                 if error.message.startswith(f"{path}: ") and any(word in error.message for word in NO_PLACE):
-                    context.console.warn(f'Failed to setup physical volume "{path}".')
+                    context.console.fail(f'Failed to setup physical volume "{path}".')
                 continue
             made.append(path)
             context.console.print(f'Physical volume "{path}" successfully created.')

@@ -7,24 +7,41 @@ import sys
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import BadCommand, Failed
+from lamella.cli.lvm.processing import log_reported
 from lamella.cli.lvm.targets import choose_groups, choose_volumes, in_foreign_group
 from lamella.errors import UsageError
 from lamella.lvm.report import report as reporting
 from lamella.lvm.report.fields import field_list
-from lamella.lvm.report.layout import Layout
+from lamella.lvm.report.layout import TITLES, Layout
 from lamella.lvm.report.report import HelpAsked, Request, UnknownFieldError
 from lamella.lvm.report.sources import time_format
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from lamella.cli.lvm.context import Context
     from lamella.lvm.disks.disk import Disk
     from lamella.lvm.report.view import DeviceInfo, GroupView
 
 
+NAMES = {"lv": "lvs", "seg": "segs", "vg": "vgs", "pv": "pvs", "pvseg": "pvsegs", "devtype": "devtypes"}
+"""Reports in the names of settings: ``report/lvs_cols``."""
+
+
 def make_request(context: Context, kind: str) -> Request:
     """The report of *kind* that the options and settings ask for. Raises :class:`BadCommand`."""
+    request = bare_request(context, kind)
+    request.options += context.args.texts("options")
+    request.sort = context.args.text("sort") if context.args.has("sort") else request.sort
+    request.select = context.args.text("select")
+    return request
+
+
+def bare_request(context: Context, kind: str, suffix: str = "") -> Request:
+    """The report of *kind* as the settings have it, and the options that concern all reports.
+
+    *suffix* is a part of the settings' names. Raises :class:`BadCommand`.
+    """
     args, config = context.args, context.config
     binary = args.has("binary") or config.flag("report/binary_values_as_numeric")
     separator = args.text("separator") if args.has("separator") else config.text("report/separator")
@@ -41,40 +58,32 @@ def make_request(context: Context, kind: str) -> Request:
         prefixes=prefixes,
         quoted=not args.has("unquoted") and config.flag("report/quoted"),
     )
-    options = args.texts("options")
+    options = []
     if config.flag("report/compact_output"):
-        options = [*options, "#all"]
+        options = ["#all"]
     elif config.text("report/compact_output_cols"):
-        options = [*options, "#" + config.text("report/compact_output_cols")]
+        options = ["#" + config.text("report/compact_output_cols")]
     request = Request(
         kind,
         options,
-        ",".join(args.texts("sort")) if args.has("sort") else None,
-        " && ".join(f"({one})" for one in args.texts("select")) if args.has("select") else "",
-        context.units,
-        layout,
-        binary,
-        args.text("reportformat") or config.text("report/output_format"),
+        units=context.units,
+        layout=layout,
+        binary=binary,
+        format=args.text("reportformat") or config.text("report/output_format"),
         verbose=context.console.verbosity > 0,
         hidden=args.has("all"),
         time_format=time_format(context.config),
         buffered=not args.has("unbuffered") and config.flag("report/buffered"),
     )
-    if args.text("select").strip() and len(args.texts("select")) == 1:
-        request.select = args.text("select")
-    _defaults_from_config(context, request)
-    return request
-
-
-def _defaults_from_config(context: Context, request: Request) -> None:
-    """``report/lvs_cols`` and the like, where a configuration has them."""
-    name = {"lv": "lvs", "seg": "segs", "vg": "vgs", "pv": "pvs", "pvseg": "pvsegs"}[request.kind]
-    columns = context.config.find(f"report/{name}_cols{'_verbose' if request.verbose else ''}")
+    name = NAMES.get(kind, "")
+    verbose = "_verbose" if request.verbose and not suffix else ""
+    columns = config.find(f"report/{name}_cols{verbose}{suffix}")
     if isinstance(columns, str):
         request.options = [columns, *request.options]
-    order = context.config.find(f"report/{name}_sort")
-    if isinstance(order, str) and request.sort is None:
+    order = config.find(f"report/{name}_sort{suffix}")
+    if isinstance(order, str):
         request.sort = order
+    return request
 
 
 def checked(context: Context, request: Request) -> str:
@@ -82,7 +91,7 @@ def checked(context: Context, request: Request) -> str:
     try:
         return reporting.prepare(request)[2]
     except HelpAsked:
-        sys.stdout.write(field_list())
+        sys.stdout.write(field_list(request.kind))
         raise Failed from None
     except UnknownFieldError as error:
         context.console.warn(f"{error.message}\n{error.hint}")
@@ -94,33 +103,42 @@ def checked(context: Context, request: Request) -> str:
 
 
 def print_report(
-    context: Context, request: Request, views: Iterable[GroupView], bare: Iterable[DeviceInfo] = ()
+    context: Context, request: Request, views: Sequence[GroupView], bare: Iterable[DeviceInfo] = ()
 ) -> None:
     """Build a report and write it."""
     try:
         found = reporting.build(request, views, bare)
     except UsageError as error:
         raise Failed(error.message) from error
-    sys.stdout.write(found.text(request))
+    log_reported(context, found.kind, views)
+    context.output.add(request, [(title_of(context, request.kind), found)])
 
 
-def _helped(context: Context) -> bool:
+def title_of(context: Context, kind: str) -> str:
+    """What stands above the report where the command log follows it; of ``pvs``, "Label" as with LVM2."""
+    return "Physical Volume Label" if kind == "pv" and context.name != "fullreport" else TITLES[kind]
+
+
+def helped(
+    context: Context, kind: str, options: Sequence[str] | None = None, select: str | None = None
+) -> bool:
     """Whether ``-o`` or ``-S`` asks for help; prints it."""
-    words = {word for option in context.args.texts("options") for word in option.lstrip("+-#").split(",")}
+    given = context.args.texts("options") if options is None else options
+    words = {word for option in given for word in option.lstrip("+-#").split(",")}
     if words & {"help", "?"}:
-        sys.stdout.write(field_list())
+        sys.stdout.write(field_list(kind))
         return True
-    if context.args.text("select") not in ("help", "?"):
+    if (context.args.text("select") if select is None else select) not in ("help", "?"):
         return False
     from lamella.lvm.report.selection import HELP
 
-    sys.stdout.write(field_list() + HELP)
+    sys.stdout.write(field_list(kind) + HELP)
     return True
 
 
 def lvs(context: Context) -> None:
     """List logical volumes, or with ``--segments`` their segments."""
-    if _helped(context):
+    if helped(context, "lv"):
         return
     request = make_request(context, "seg" if context.args.has("segments") else "lv")
     checked(context, request)
@@ -135,7 +153,7 @@ def lvs(context: Context) -> None:
 
 def vgs(context: Context) -> None:
     """List volume groups."""
-    if _helped(context):
+    if helped(context, "vg"):
         return
     request = make_request(context, "vg")
     checked(context, request)
@@ -148,7 +166,7 @@ def vgs(context: Context) -> None:
 
 def pvs(context: Context) -> None:
     """List physical volumes; with ``-a`` also other devices."""
-    if _helped(context):
+    if helped(context, "pv"):
         return
     request = make_request(context, "pvseg" if context.args.has("segments") else "pv")
     checked(context, request)
@@ -200,7 +218,8 @@ def _wanted_disks(context: Context, arguments: list[str]) -> list[Disk]:
             continue
         disk = scan.disk(path)
         if excluded := context.exclusion(path):
-            context.console.fail(f"Cannot use {path}: {excluded}")
+            with context.processing("pv", "", status=False):
+                context.console.fail(f"Cannot use {path}: {excluded}")
         elif disk is None or disk.label is None or scan.is_outdated(disk):
             context.console.fail(f'Failed to find physical volume "{path}".')
         elif disk not in found and not in_foreign_group(context, disk):

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from lamella.block.sysfs import is_partition
 from lamella.cli.lvm.errors import BadCommand
+from lamella.cli.lvm.processing import each_group, each_volume
 from lamella.cli.lvm.size_format import Sizes
 from lamella.errors import LamellaError, NotFoundError
 
@@ -83,20 +85,27 @@ def _print_disks(context: Context, sizes: Sizes, rows: list[_Line]) -> None:
     widest_group = max(len(row[1].group.name) if row[1] else 0 for row in rows)
     widest_group = max(widest_group, len(ORPHANS)) + 6
     for name, found, uuid, size, free in rows:
-        if context.args.has("short"):
-            context.console.print(name)
-            continue
-        shown = (
-            f"PV {name:<{widest}} with UUID {uuid}  " if context.args.has("uuid") else f"PV {name:<{widest}} "
-        )
-        room = f" / {sizes.show(free)} free" if free >= 0 else ""
-        if found is not None and found.group.exported:
-            context.console.print(
-                f"{shown}   is in exported VG {found.group.name} [{sizes.show(size)}{room}]"
+        with ExitStack() as held:
+            held.enter_context(
+                context.processing("orphan", "lvm2") if found is None else context.processing_group(found)
             )
-            continue
-        where = f"VG {found.group.name}" if found is not None else ""
-        context.console.print(f"{shown}  {where:<{widest_group}}lvm2 [{sizes.show(size)}{room}]")
+            held.enter_context(context.processing_disk(found, name, uuid))
+            _print_disk(context, sizes, (name, found, uuid, size, free), (widest, widest_group))
+
+
+def _print_disk(context: Context, sizes: Sizes, row: _Line, widths: tuple[int, int]) -> None:
+    name, found, uuid, size, free = row
+    widest, widest_group = widths
+    if context.args.has("short"):
+        context.console.print(name)
+        return
+    shown = f"PV {name:<{widest}} with UUID {uuid}  " if context.args.has("uuid") else f"PV {name:<{widest}} "
+    room = f" / {sizes.show(free)} free" if free >= 0 else ""
+    if found is not None and found.group.exported:
+        context.console.print(f"{shown}   is in exported VG {found.group.name} [{sizes.show(size)}{room}]")
+        return
+    where = f"VG {found.group.name}" if found is not None else ""
+    context.console.print(f"{shown}  {where:<{widest_group}}lvm2 [{sizes.show(size)}{room}]")
 
 
 def _renew_hints(context: Context) -> None:
@@ -165,7 +174,7 @@ def vgscan(context: Context) -> None:
     """List volume groups; with ``--notifydbus`` nothing, as there is no service to tell."""
     if context.args.has("notifydbus"):
         return
-    for found in context.groups():
+    for found in each_group(context, context.groups()):
         kind = "exported volume group" if found.group.exported else "volume group"
         context.console.print(f'Found {kind} "{found.group.name}" using metadata type {found.group.format}')
 
@@ -173,12 +182,12 @@ def vgscan(context: Context) -> None:
 def lvscan(context: Context) -> None:
     """List logical volumes."""
     sizes = Sizes(context.units)
-    for found in context.groups():
+    for found in each_group(context, context.groups()):
         if found.group.exported:
             continue
         view = context.view(found)
         lvs = view.reportable_lvs if context.args.has("all") else view.visible_lvs
-        for lv in lvs:
+        for lv in each_volume(context, found, lvs):
             context.console.print(_volume_line(sizes, view, lv))
 
 

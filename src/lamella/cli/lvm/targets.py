@@ -66,6 +66,11 @@ def choose_groups(
 
 def _usable_group(context: Context, name: str, *, exported_ok: bool = False) -> FoundGroup | None:
     """The group called *name*, or None after reporting why it cannot be used."""
+    with context.processing("vg", name):
+        return _usable(context, name, exported_ok=exported_ok)
+
+
+def _usable(context: Context, name: str, *, exported_ok: bool) -> FoundGroup | None:
     try:
         found = require_group(context.session, name)
     except Failed as error:
@@ -140,7 +145,11 @@ def _in_group(context: Context, found: FoundGroup, all_of_it: bool, names: list[
         try:
             lvs.append(found.group.find_lv(name))
         except NotFoundError as error:
-            context.console.fail(error.message)
+            with (
+                context.processing_group(found),
+                context.processing("lv", name, group=found.group.name, group_uuid=found.group.uuid),
+            ):
+                context.console.fail(error.message)
     return ChosenGroup(found, lvs)
 
 

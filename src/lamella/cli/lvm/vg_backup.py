@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lamella.cli.lvm.disks_to_scan import state_root
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import skip_dev
+from lamella.cli.lvm.processing import each_group
 from lamella.cli.lvm.targets import choose_groups
 from lamella.errors import LamellaError
 from lamella.lvm.format.names import is_valid_name
@@ -33,7 +34,7 @@ def vgcfgbackup(context: Context) -> None:
     template = args.text("file")
     if template and "%s" not in template and len(groups) > 1:
         raise Failed("Must specify %s in filename template to backup more than one VG to file.")
-    for found in groups:
+    for found in each_group(context, groups):
         name = found.group.name
         if found.partial and not template:
             context.console.fail("No backup taken: specify filename with -f to backup with missing PVs.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.lv_options import policy
 from lamella.cli.lvm.names import require_group, skip_dev
+from lamella.cli.lvm.processing import each_group
 from lamella.cli.lvm.targets import choose_groups
 from lamella.cli.lvm.vg_create import why_invalid
 from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile, new_system_id
@@ -70,7 +71,7 @@ def vgexport(context: Context) -> None:
     """Mark groups so that no host uses them until ``vgimport``."""
     from lamella.lvm.operations.group_export import export_group
 
-    for chosen in _groups_to_mark(context, exported_ok=False):
+    for chosen in each_group(context, _groups_to_mark(context, exported_ok=False)):
         _each(context, chosen, lambda found: export_group(context.session, found), "exported")
 
 
@@ -81,7 +82,7 @@ def vgimport(context: Context) -> None:
     args = context.args
     if args.has("force"):
         context.console.warn("WARNING: Volume groups with missing PVs will be imported with --force.")
-    for chosen in _groups_to_mark(context, exported_ok=True):
+    for chosen in each_group(context, _groups_to_mark(context, exported_ok=True)):
         if not chosen.group.exported and args.has("all"):
             continue
         _each(
@@ -120,7 +121,7 @@ def vgchange(context: Context) -> None:
         context.console.warn("Using lock start and lock stop requires lvmlockd.")
         return
     if args.has("monitor") or args.has("poll"):
-        for chosen in choose_groups(context, args.positionals):
+        for chosen in each_group(context, choose_groups(context, args.positionals)):
             if args.has("monitor"):
                 _monitor(context, chosen)
         return
@@ -131,7 +132,7 @@ def vgchange(context: Context) -> None:
     if not any(args.has(name) for name in (*SAFE, *CHANGES)):
         raise BadCommand("Need one or more command options.")
     metadata_profile(context)
-    for chosen in choose_groups(context, args.positionals):
+    for chosen in each_group(context, choose_groups(context, args.positionals)):
         if chosen.group.exported and not args.positionals:
             continue
         try:
@@ -223,7 +224,8 @@ def _activate(context: Context) -> None:
     """``-a``: each group that is not exported."""
     from lamella.cli.lvm.activation import change_group_activation
 
-    for chosen in choose_groups(context, context.args.positionals, exported_ok=False):
+    groups = choose_groups(context, context.args.positionals, exported_ok=False)
+    for chosen in each_group(context, groups):
         try:
             change_group_activation(context, chosen)
         except LamellaError as error:
@@ -246,7 +248,8 @@ def _refresh(context: Context) -> None:
     """``--refresh``: reload the tables of all active volumes."""
     from lamella.cli.lvm.activation import refresh
 
-    for chosen in choose_groups(context, context.args.positionals, exported_ok=False):
+    groups = choose_groups(context, context.args.positionals, exported_ok=False)
+    for chosen in each_group(context, groups):
         try:
             refresh(context, chosen, list(chosen.group.lvs.values()))
         except LamellaError as error:

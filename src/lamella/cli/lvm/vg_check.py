@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.names import group_name, require_group
+from lamella.cli.lvm.processing import each_group
 from lamella.cli.lvm.targets import choose_groups
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ def vgck(context: Context) -> None:
     if context.args.has("updatemetadata"):
         _update(context)
         return
-    for found in choose_groups(context, context.args.positionals, exported_ok=False):
+    groups = choose_groups(context, context.args.positionals, exported_ok=False)
+    for found in each_group(context, groups):
         if found.partial:
             count = len(found.missing) + len(found.reappeared)
             context.console.fail(f"The volume group is missing {count} physical volumes.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.display_options import check_display_options
 from lamella.cli.lvm.lv_display import show_volume
+from lamella.cli.lvm.processing import each_group
 from lamella.cli.lvm.reports import vgs
 from lamella.cli.lvm.size_format import Sizes
 from lamella.cli.lvm.targets import choose_groups
@@ -26,7 +27,7 @@ def vgdisplay(context: Context) -> None:
         vgs(context)
         return
     sizes = Sizes(context.units)
-    for found in choose_groups(context, args.positionals):
+    for found in each_group(context, choose_groups(context, args.positionals)):
         if args.has("activevolumegroups") and not _active(context, found):
             continue
         view = context.view(found)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import Failed, Unusable
 from lamella.cli.lvm.names import require_group, skip_dev
+from lamella.cli.lvm.processing import each_group, each_pv
 from lamella.cli.lvm.targets import choose_groups
 from lamella.errors import LamellaError
 from lamella.lvm.session.session import ForeignGroupError
@@ -55,7 +56,7 @@ def _remove_missing(context: Context, found: FoundGroup) -> None:
 def _reduce(context: Context, found: FoundGroup) -> None:
     from lamella.lvm.operations.volume_groups import reduce_group
 
-    for pv in _chosen(context, found):
+    for pv in each_pv(context, found, _chosen(context, found)):
         try:
             path = pv.device
             reduce_group(context.session, found, pv)
@@ -89,7 +90,8 @@ def vgremove(context: Context) -> None:
     """Remove groups, after asking with all their volumes."""
     with context.session.all_locked():
         named = context.args.positionals
-        for chosen in choose_groups(context, named, required=not context.args.has("select")):
+        groups = choose_groups(context, named, required=not context.args.has("select"))
+        for chosen in each_group(context, groups):
             try:
                 _remove(context, chosen)
             except LamellaError as error:

@@ -20,10 +20,17 @@ SECTIONS = {
     "vg": "Volume Group Fields",
     "seg": "Logical Volume Segment Fields",
     "pvseg": "Physical Volume Segment Fields",
+    "log": "Command Log Fields",
+    "devtype": "Device Types Fields",
 }
 """Sections in the order of the field list, with their titles."""
 
-PREFIXES = {"lv": "lv_", "seg": "lv_", "vg": "vg_", "pv": "pv_", "pvseg": "pv_"}
+ALONE = ("log", "devtype")
+"""Sections of reports of their own: no other report has their fields, and these reports have no others."""
+
+PREFIXES = {
+    "lv": "lv_", "seg": "lv_", "vg": "vg_", "pv": "pv_", "pvseg": "pv_", "log": "log_", "devtype": "devtype_",
+}  # fmt: skip
 """What may be left out of a field's name in a report of this kind."""
 
 ALL_OF = {
@@ -32,6 +39,8 @@ ALL_OF = {
     "vg_all": ("vg",),
     "seg_all": ("seg",),
     "pvseg_all": ("pvseg",),
+    "log_all": ("log",),
+    "devtype_all": ("devtype",),
 }
 
 STRING, LIST, NUMBER, SIGNED, SIZE, PERCENT, BINARY, TIME = (
@@ -266,6 +275,20 @@ seg|s0|vdo_write_policy|VDOWritePolicy||When a VDO pool acknowledges writes.
 seg|z0|vdo_header_size|VDOHeaderSize||Size of the header before a VDO pool.
 pvseg|n0|pvseg_start|Start||First extent of the run.
 pvseg|n0|pvseg_size|SSize||Extents in the run.
+log|n0|log_seq_num|Seq||Its number in the log.
+log|s0|log_type|LogType||Whether it is a status, or what was printed, warned of or reported as an error.
+log|s0|log_context|Context||Which part of the command it is from.
+log|s0|log_object_type|ObjType||What is processed: cmd, orphan, pv, label, vg or lv.
+log|s0|log_object_name|ObjName||The name of what is processed.
+log|s7|log_object_id|ObjID||The identifier of what is processed.
+log|s7|log_object_group|ObjGrp||The group of what is processed.
+log|s0|log_object_group_id|ObjGrpID||The identifier of the group of what is processed.
+log|s7|log_message|Msg||The message, or success or failure.
+log|i0|log_errno|Errno||0, or -1 from the first error on.
+log|n0|log_ret_code|RetCode||Of a status: 1 for success, else the exit code.
+devtype|s0|devtype_name|DevType||The name of the block driver in /proc/devices.
+devtype|n0|devtype_max_partitions|MaxParts||Minor numbers for each device: itself and its partitions.
+devtype|s0|devtype_description|Description||What the devices are.
 """
 
 
@@ -312,9 +335,16 @@ def _plain(name: str) -> str:
     return name.replace("_", "")
 
 
+def _of_report(section: str, report: str) -> bool:
+    """Whether a *report* of that kind may have the fields of a section."""
+    return section in ("special", report) if report in ALONE else section not in ALONE
+
+
 @cache
-def _plain_names() -> dict[str, str]:
-    return {_plain(name): name for name in (*fields(), *ALL_OF)}
+def _plain_names(report: str) -> dict[str, str]:
+    names = [field.name for field in fields().values() if _of_report(field.section, report)]
+    names += [name for name, parts in ALL_OF.items() if _of_report(parts[0], report)]
+    return {_plain(name): name for name in names}
 
 
 def find_field(name: str, report: str) -> str | None:
@@ -324,27 +354,27 @@ def find_field(name: str, report: str) -> str | None:
     ``lv_name`` in ``lvs``. None if there is no such field.
     """
     plain = _plain(name.lower())
-    names = _plain_names()
+    names = _plain_names(report if report in ALONE else "")
     return names.get(plain) or names.get(_plain(PREFIXES.get(report, "")) + plain)
 
 
-def field_list() -> str:
-    """What ``-o help`` prints."""
-    known = fields()
-    width = max(len(name) for name in known)
+def field_list(report: str = "") -> str:
+    """What ``-o help`` prints in a *report* of that kind."""
+    known = [field for field in fields().values() if _of_report(field.section, report)]
+    width = max(len(field.name) for field in known)
     lines = []
     for section, title in SECTIONS.items():
+        if not _of_report(section, report):
+            continue
         lines += [f"  {title}", f"  {'-' * len(title)}"]
         group = next(name for name, parts in ALL_OF.items() if section in parts)
         lines.append(f"    {group:<{width}} - All fields in this section.")
         lines += [
-            f"    {field.name:<{width}} - {field.description}"
-            for field in known.values()
-            if field.section == section
+            f"    {field.name:<{width}} - {field.description}" for field in known if field.section == section
         ]
         lines.append("   ")
     lines += ["  Special Fields", "  --------------"]
-    lines.append(f"    {'selected':<{width}} - {known['selected'].description}")
+    lines.append(f"    {'selected':<{width}} - {fields()['selected'].description}")
     lines += [f"    {name:<{width}} - Show this list." for name in ("help", "?")]
     lines.append("   ")
     return "\n".join(lines) + "\n"

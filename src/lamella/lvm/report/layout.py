@@ -28,9 +28,30 @@ class Layout:
     quoted: bool = True
 
 
-def text_report(fields: Sequence[Field], table: Sequence[Sequence[str]], layout: Layout) -> str:
-    """The report as text; *table* has one sequence of strings per line. "" if there is none."""
-    if not table:
+TITLES = {
+    "lv": "Logical Volume",
+    "seg": "Logical Volume Segment",
+    "vg": "Volume Group",
+    "pv": "Physical Volume",
+    "pvseg": "Physical Volume Segment",
+    "devtype": "Device Types",
+    "log": "Command Log",
+}
+"""What stands above each report where there may be several."""
+
+
+def titled(title: str, text: str) -> str:
+    """A report below its title."""
+    return f"{INDENT}{title}\n{INDENT}{'=' * len(title)}\n{text}"
+
+
+def text_report(
+    fields: Sequence[Field], table: Sequence[Sequence[str]], layout: Layout, *, always: bool = False
+) -> str:
+    """The report as text; *table* has one sequence of strings per line. "" if there is none, unless
+    *always*: then the headings remain.
+    """
+    if not table and not always:
         return ""
     if layout.rows:
         return _transposed(fields, table, layout)
@@ -40,7 +61,7 @@ def text_report(fields: Sequence[Field], table: Sequence[Sequence[str]], layout:
     for index, field in enumerate(fields):
         cells = [line[index] for line in table]
         distinct = set(cells)
-        width = max(field.width or len(field.heading), max(map(len, distinct)))
+        width = max(field.width or len(field.heading), max(map(len, distinct), default=0))
         pad = str.rjust if field.right else str.ljust
         padded = {cell: pad(cell, width) for cell in distinct}
         shown = [padded[cell] for cell in cells]
@@ -95,8 +116,15 @@ def json_section(
     table: Sequence[Sequence[str]],
     lists: Sequence[Sequence[object]] | None,
 ) -> str:
-    """One section of a JSON report. *lists* holds the values themselves for ``json_std``, else None."""
-    pad = " " * 18
+    """One section of a group in a JSON report. *lists* holds the values themselves for ``json_std``, else
+    None.
+    """
+    return _json_list(name, _json_rows(fields, table, lists), 14)
+
+
+def _json_rows(
+    fields: Sequence[Field], table: Sequence[Sequence[str]], lists: Sequence[Sequence[object]] | None
+) -> list[str]:
     lines = []
     keys = [f'"{field.name}":' for field in fields]
     for at, line in enumerate(table):
@@ -107,10 +135,15 @@ def json_section(
                 key + _standard(field, text, value)
                 for key, field, text, value in zip(keys, fields, line, lists[at], strict=True)
             ]
-        lines.append(pad + "{" + ", ".join(cells) + "}")
-    inner = ",\n".join(lines)
+        lines.append("{" + ", ".join(cells) + "}")
+    return lines
+
+
+def _json_list(name: str, rows: Sequence[str], indent: int) -> str:
+    pad = " " * indent
+    inner = ",\n".join(f"{pad}    {row}" for row in rows)
     inner = f"\n{inner}" if inner else ""
-    return f'          {{\n              "{name}": [{inner}\n              ]\n          }}'
+    return f'{pad}"{name}": [{inner}\n{pad}]'
 
 
 def _escape(text: str) -> str:
@@ -132,8 +165,26 @@ def _standard(field: Field, text: str, value: object) -> str:
     return f'"{_escape(text)}"'
 
 
-def json_report(sections: Sequence[str]) -> str:
-    """A whole JSON report from its sections."""
-    inner = ",\n".join(sections)
+def json_group(sections: Sequence[str]) -> str:
+    """One element of a JSON report: the sections about one group, or those of a simple report."""
+    inner = "\n              ,\n".join(sections)
+    return f"          {{\n{inner}\n          }}"
 
-    return f'  {{\n      "report": [\n{inner}\n      ]\n  }}\n'
+
+def json_report(groups: Sequence[str] | None, log: str = "") -> str:
+    """A whole JSON document: a report's elements (None: there is no report) and the command log."""
+    parts = []
+    if groups is not None:
+        inner = "\n          ,\n".join(groups)
+        inner = f"\n{inner}" if inner else ""
+        parts.append(f'      "report": [{inner}\n      ]')
+    if log:
+        parts.append(log)
+    return "  {\n" + "\n      ,\n".join(parts) + ("\n" if parts else "") + "  }\n"
+
+
+def json_log(
+    fields: Sequence[Field], table: Sequence[Sequence[str]], lists: Sequence[Sequence[object]] | None
+) -> str:
+    """The command log for :func:`json_report`."""
+    return _json_list("log", _json_rows(fields, table, lists), 6)

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from lamella.errors import UsageError
 from lamella.lvm.report import values
-from lamella.lvm.report.fields import ALL_OF, Field, fields, find_field
-from lamella.lvm.report.layout import Layout, compact, json_report, json_section, text_report
+from lamella.lvm.report.fields import ALL_OF, ALONE, Field, fields, find_field
+from lamella.lvm.report.layout import (
+    Layout,
+    compact,
+    json_group,
+    json_log,
+    json_report,
+    json_section,
+    text_report,
+)
 from lamella.lvm.report.units import Units
 from lamella.lvm.report.view import Row
 
@@ -27,6 +35,24 @@ DEFAULT_FIELDS = {
     "vg": "vg_name,pv_count,lv_count,snap_count,vg_attr,vg_size,vg_free",
     "pv": "pv_name,vg_name,pv_fmt,pv_attr,pv_size,pv_free",
     "pvseg": "pv_name,vg_name,pv_fmt,pv_attr,pv_size,pv_free,pvseg_start,pvseg_size",
+    "devtype": "devtype_name,devtype_max_partitions,devtype_description",
+    "log": "log_seq_num,log_type,log_context,log_object_type,log_object_name,log_object_id,log_object_group,"
+    "log_object_group_id,log_message,log_errno,log_ret_code",
+}
+FULL_FIELDS = {
+    "vg": "vg_all",
+    "pv": "pv_all",
+    "lv": "lv_all",
+    "pvseg": "pvseg_all,pv_uuid,lv_uuid",
+    "seg": "seg_all,lv_uuid",
+}
+"""The fields of ``fullreport``'s parts, in the order of the parts."""
+FULL_SORT = {
+    "vg": "vg_name",
+    "pv": "pv_name",
+    "lv": "vg_name,lv_name",
+    "pvseg": "pv_uuid,pvseg_start",
+    "seg": "lv_uuid,seg_start",
 }
 VERBOSE_FIELDS = {
     "lv": "lv_name,vg_name,seg_count,lv_attr,lv_size,lv_major,lv_minor,lv_kernel_major,lv_kernel_minor,"
@@ -43,6 +69,8 @@ DEFAULT_SORT = {
     "vg": "vg_name",
     "pv": "pv_name",
     "pvseg": "pv_name,pvseg_start",
+    "devtype": "devtype_name",
+    "log": "log_seq_num",
 }
 _ALL_HERE = {
     "lv": ("lv", "lvinfo", "lvstatus", "lvinfostatus", "vg"),
@@ -50,13 +78,15 @@ _ALL_HERE = {
     "vg": ("vg",),
     "pv": ("label", "pv"),
     "pvseg": ("label", "pv", "pvseg"),
+    "devtype": ("devtype",),
+    "log": ("log",),
 }
 """Sections that ``-o all`` stands for."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Request:
-    """The options of a reporting command. *kind*: lv, seg, vg, pv or pvseg."""
+    """The options of a report. *kind*: lv, seg, vg, pv, pvseg, devtype or log."""
 
     kind: str
     options: list[str] = field(default_factory=list)
@@ -117,7 +147,9 @@ def choose_fields(request: Request) -> tuple[list[str], set[str] | None]:
     The second part is None where it is ``#all``: any empty column goes.
     """
     kind = request.kind
-    chosen = (VERBOSE_FIELDS if request.verbose else DEFAULT_FIELDS)[kind].split(",")
+    chosen = (VERBOSE_FIELDS.get(kind, "") if request.verbose else "").split(",")
+    if chosen == [""]:
+        chosen = DEFAULT_FIELDS[kind].split(",")
     leave_out: set[str] | None = set()
     for option in request.options:
         mark, names = (option[0], option[1:]) if option[:1] in ("+", "-", "#") else ("", option)
@@ -140,6 +172,8 @@ def final_kind(kind: str, names: Iterable[str]) -> str:
 
     Raises :class:`UsageError` where fields of volumes and of disks cannot meet.
     """
+    if kind in ALONE:
+        return kind
     sections = {fields()[name].section for name in names}
     of_lv = bool(sections & {"lv", "lvinfo", "lvstatus", "lvinfostatus", "seg"})
     of_pv = bool(sections & {"pv", "label", "pvseg"})
@@ -216,13 +250,30 @@ class Report:
     values: Table
 
     def text(self, request: Request) -> str:
+        """The report by itself, as basic text or as a JSON document."""
         if request.format == "basic":
-            return text_report(self.fields, self.table, request.layout)
-        lists = self.values if request.format == "json_std" else None
-        return json_report([json_section(self.name, self.fields, self.table, lists)])
+            return text_report(self.fields, self.table, request.layout, always=self.name == "log")
+        if self.name == "log":
+            return json_report(None, self.log(request))
+        return json_report([json_group([self.section(request)])])
+
+    def section(self, request: Request) -> str:
+        """It as a section of a JSON document."""
+        return json_section(self.name, self.fields, self.table, self._lists(request))
+
+    def log(self, request: Request) -> str:
+        """It as the command log of a JSON document."""
+        return json_log(self.fields, self.table, self._lists(request))
+
+    def _lists(self, request: Request) -> Table | None:
+        return self.values if request.format == "json_std" else None
 
 
-def prepare(request: Request) -> tuple[list[str], set[str] | None, str, Selection | None]:
+Prepared = tuple[list[str], "set[str] | None", str, "Selection | None"]
+"""What :func:`prepare` gives."""
+
+
+def prepare(request: Request) -> Prepared:
     """Everything that can be wrong with a request, found before anything is read.
 
     Returns (fields to show, columns to leave out where empty, kind of rows, selection).
@@ -254,8 +305,17 @@ def sort_keys(text: str, kind: str) -> list[tuple[str, bool]]:
 
 def build(request: Request, views: Iterable[GroupView], bare: Iterable[DeviceInfo] = ()) -> Report:
     """The report over groups (and devices without one). Raises :class:`UsageError` for a bad request."""
-    names, leave_out, kind, selection = prepare(request)
-    rows = rows_of(kind, views, bare, hidden=request.hidden)
+    prepared = prepare(request)
+    return _assemble(request, prepared, rows_of(prepared[2], views, bare, hidden=request.hidden))
+
+
+def build_rows(request: Request, rows: list[Row]) -> Report:
+    """The report over these rows, of the kind that :func:`prepare` gives. Raises :class:`UsageError`."""
+    return _assemble(request, prepare(request), rows)
+
+
+def _assemble(request: Request, prepared: Prepared, rows: list[Row]) -> Report:
+    names, leave_out, kind, selection = prepared
     columns = [fields()[name] for name in names]
     if selection is not None:
         if "selected" in names:

@@ -7,7 +7,7 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from lamella.lvm.report.fields import BINARY, LIST, NUMBER, PERCENT, SIGNED, SIZE, TIME, Field
+from lamella.lvm.report.fields import ALONE, BINARY, LIST, NUMBER, PERCENT, SIGNED, SIZE, TIME, Field
 from lamella.lvm.report.units import Units, show
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ def getter(field: Field) -> Callable[[Row], Any]:
         from lamella.lvm.report.segment_values import VALUES as values
     elif field.section == "vg":
         from lamella.lvm.report.vg_values import VALUES as values
+    elif field.section in ALONE:
+        name = field.name.removeprefix(f"{field.section}_")
+        return lambda row: getattr(row.entry, name)
     elif field.section == "special":
         return lambda row: True
     else:

@@ -322,4 +322,5 @@ class Row:
     pv: PhysicalVolume | None = None
     device: DeviceInfo | None = None
     run: Run | None = None
-    history: object | None = None
+    entry: object = None
+    """An item of the command log, or a type of devices."""

@@ -9,9 +9,10 @@ An entry is ``vg``, ``vg/lv``, ``@tag`` (of the group or the volume) or ``@*``: 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from lamella.lvm.session.host_tags import host_tags
 
 if TYPE_CHECKING:
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
@@ -32,12 +33,7 @@ class VolumeLists:
     @classmethod
     def configured(cls, config: Config) -> VolumeLists:
         """Those of *config*."""
-        tags = set()
-        section = config.find("tags")
-        if isinstance(section, dict):
-            tags = {name.lstrip("@") for name, content in section.items() if isinstance(content, dict)}
-        if config.flag("tags/hosttags"):
-            tags.add(os.uname().nodename)
+        tags = host_tags(config)
         names = (ACTIVATE, READ_ONLY, AUTOMATIC)
         lists = {name: config.strings(name) for name in names if config.find(name) is not None}
         if tags:

@@ -49,10 +49,26 @@ config       show_config the same as lvmconfig
 dumpconfig   show_config the same as lvmconfig
 """
 
+_INNER = """\
+fullreport   full_report report on volume groups with all that is in them
+lastlog      lists       show the log of the last command in a shell of LVM2
+devtypes     lists       list types of block devices
+segtypes     lists       list types of segments that volumes are created with
+formats      lists       list formats of metadata
+tags         lists       list tags of this host
+systemid     lists       show this host's system ID
+version      lists       show the version
+"""
+"""Commands that LVM2 installs no program for: they are reached as ``lvm NAME`` only."""
+
 COMMANDS: dict[str, str] = {}
 """The module that has the function of the command's name."""
 SUMMARIES: dict[str, str] = {}
-for _line in _TABLE.splitlines():
-    _name, _module, _summary = _line.split(None, 2)
-    COMMANDS[_name] = _module
-    SUMMARIES[_name] = _summary
+"""What the commands do that have a program of their name."""
+INNER: dict[str, str] = {}
+"""What the others do."""
+for _table, _summaries in ((_TABLE, SUMMARIES), (_INNER, INNER)):
+    for _line in _table.splitlines():
+        _name, _module, _summary = _line.split(None, 2)
+        COMMANDS[_name] = _module
+        _summaries[_name] = _summary

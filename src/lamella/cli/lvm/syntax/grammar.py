@@ -3,8 +3,8 @@
 
 LVM2 knows each command in one or more *variants*. A variant has required options and positional
 arguments, which decide whether a command line is meant for it, and optional ones. The tables are in ``pv``,
-``vg``, ``lv``, ``lvcreate`` and ``lvconvert`` beside this module; they are text, taken apart only for the one
-command that runs.
+``vg``, ``lv``, ``lvcreate``, ``lvconvert`` and ``others`` beside this module; they are text, taken apart only
+for the one command that runs.
 """
 
 from __future__ import annotations
@@ -201,9 +201,7 @@ def find_command(name: str) -> Command | None:
     """The description of the command called *name*, or None."""
     family = "lvmconfig" if name in ("config", "dumpconfig") else name
     if family not in ("lvcreate", "lvconvert", "lvmconfig"):
-        family = name[:2]
-    if family not in ("pv", "vg", "lv", "lvcreate", "lvconvert", "lvmconfig"):
-        return None
+        family = name[:2] if name[:2] in ("pv", "vg", "lv") else "others"
     module = import_module(f"lamella.cli.lvm.syntax.{family}")
     found = getattr(module, name.upper(), None)
     return found if isinstance(found, Command) else None

@@ -27,6 +27,10 @@ REPEATED = frozenset((
 ))  # fmt: skip
 WITH_EXTENTS = frozenset(("lvcreate", "lvextend", "lvreduce", "lvresize", "lvconvert"))
 """Commands in which ``--extents`` can stand for ``--size``."""
+OF_A_REPORT = frozenset(("options", "sort", "select"))
+"""Options that a ``--configreport`` before them directs to one report."""
+OWN_REPORTS = {"pv": ("pv", "pvseg"), "vg": ("vg",), "lv": ("lv", "seg")}
+"""The reports that are the command's own, by the first letters of its name."""
 
 
 class ArgumentFault(UsageError):
@@ -52,6 +56,8 @@ class Arguments:
     given: dict[str, list[str]] = field(default_factory=dict)
     positionals: list[str] = field(default_factory=list)
     variant: Variant | None = None
+    reports: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """Of ``-o``, ``-O`` and ``-S``, those for other reports than the command's own, by report ("": none)."""
 
     def has(self, name: str) -> bool:
         return name in self.given
@@ -192,7 +198,12 @@ def _take(args: Arguments, option: Option, value: str) -> None:
         except LamellaError as error:
             lines = [f"  {line}" for line in error.message.split("\n") if line]
             raise _parsing(*lines, f"  Invalid argument for --{name}: {value}") from error
-    args.given.setdefault(name, []).append(value)
+    report = args.text("configreport")
+    elsewhere = bool(report) or args.command.name == "fullreport"
+    if name in OF_A_REPORT and elsewhere and report not in OWN_REPORTS.get(args.command.name[:2], ()):
+        args.reports.setdefault(report, {}).setdefault(name, []).append(value)
+    else:
+        args.given.setdefault(name, []).append(value)
 
 
 # -- variants ---------------------------------------------------------------------------------------

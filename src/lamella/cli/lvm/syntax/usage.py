@@ -114,3 +114,16 @@ def full_usage(command: Command, *, long: bool = False) -> str:
     example = EXAMPLES.get(command.name) or syntax_line(command, command.variants[0])
     lines.append(f"  Example: {example}")
     return "\n".join(lines) + "\n"
+
+
+def command_list() -> str:
+    """What ``lvm help`` prints."""
+    from lamella.cli.lvm.syntax.commands import COMMANDS
+    from lamella.cli.lvm.syntax.grammar import find_command
+
+    lines = ["Available lvm commands:", "Use 'lvm help <command>' for more information", " "]
+    for name in sorted(COMMANDS):
+        command = find_command(name)
+        if command is not None:
+            lines.append(f"{name:<16}{command.summary}")
+    return "".join(f"  {line}\n" for line in lines)

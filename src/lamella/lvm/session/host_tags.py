@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tags that a host has, by the section ``tags`` of the settings (lvm(8), lvm.conf(5))."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from lamella.errors import UsageError
+from lamella.lvm.format.names import is_valid_tag
+
+if TYPE_CHECKING:
+    from lamella.lvm.session.config import Config
+
+
+def host_tags(config: Config) -> list[str]:
+    """The tags in LVM2's order: the host's name with ``tags/hosttags``, then those of the section.
+
+    A tag with a ``host_list`` is set only on the hosts that it names. Raises :class:`UsageError`.
+    """
+    host = os.uname().nodename
+    found = [host] if config.flag("tags/hosttags") else []
+    section = config.find("tags")
+    for name, content in section.items() if isinstance(section, dict) else ():
+        if not isinstance(content, dict):
+            continue
+        tag = name.removeprefix("@")
+        if not is_valid_tag(tag):
+            raise UsageError(f"Invalid tag in config file: {name}")
+        hosts: object = content.get("host_list", [host])
+        hosts = list(hosts) if isinstance(hosts, list) else [hosts]
+        if not all(isinstance(one, str) for one in hosts):
+            raise UsageError(f"Invalid hostname string for tag {name}")
+        if host in hosts and tag not in found:
+            found.append(tag)
+    return found
