@@ -133,6 +133,16 @@ def test_other_damage_is_not_touched(fixture_dir: Callable[[str], Path]) -> None
     assert device.log == []
 
 
+def test_a_check_that_was_not_complete_is_no_ground_for_a_repair(fixture_dir: Callable[[str], Path]) -> None:
+    device = Recorder(_leaky(fixture_dir, "a"))
+    report = check(device, CheckOptions(skip_mappings=True))
+    assert not report.fatal
+    assert not report.complete
+    with pytest.raises(CorruptError, match="other damage"):
+        repair_leaks(device, report)
+    assert device.log == []
+
+
 def test_needs_check_is_cleared_in_one_block(fixture_dir: Callable[[str], Path]) -> None:
     path = fixture_dir("needscheck-real.tar.zst") / "needscheck-real" / "meta.bin"
     before = path.read_bytes()
