@@ -189,3 +189,12 @@ def test_only_tags_with_an_at_sign_hold_disks_together(tags: list[str]) -> None:
     lv = use(group, "lv", (0, 0, 10))
     with pytest.raises(NoSpaceError):
         allocate(group, 5, volume=lv, policy="cling", cling_tags=tags)
+
+
+def test_cling_is_maximised_unless_it_is_turned_off() -> None:
+    """lvm.conf: allocation/maximise_cling is 1 by default."""
+    group = group_of(20, 20)
+    lv = use(group, "lv", (0, 0, 5), (1, 0, 5))
+    use(group, "next", (0, 5, 1), (1, 5, 1))
+    assert taken(group, 5, volume=lv, policy="cling") == [[("pv0", 6, 5)]]
+    assert taken(group, 5, volume=lv, policy="cling", maximise_cling=False) == [[("pv1", 6, 5)]]
