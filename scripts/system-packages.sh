@@ -62,6 +62,7 @@ if [ "$1" = test ]; then
     done <<EOF
 thin_check thin-provisioning-tools
 lvm lvm2
+losetup mount
 umoci umoci
 skopeo skopeo
 docker-registry docker-registry
