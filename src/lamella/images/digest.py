@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Content digests (``sha256:<hex>``): checking their form, and computing them.
 
-The form is the OCI image specification's (descriptor.md, "Digests"); the three algorithms are the
-ones that Docker's go-digest registers.
+The form is the OCI image specification's (descriptor.md, "Digests"); the algorithms are the ones that it
+registers, sha256, sha512 and blake3, and Docker's go-digest besides, sha384.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from lamella.errors import BadInputError
+from lamella.errors import BadInputError, MissingError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128}
+HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128, "blake3": 64}
 _FORM = re.compile(r"([A-Za-z][A-Za-z0-9]*(?:[+._-][A-Za-z][A-Za-z0-9]*)*):([0-9a-zA-Z=_-]+)")
 _HEX = re.compile(r"[0-9a-f]+")
 
@@ -24,7 +24,7 @@ _HEX = re.compile(r"[0-9a-f]+")
 class Hasher(Protocol):
     """What :mod:`hashlib` gives."""
 
-    def update(self, data: Buffer, /) -> None: ...
+    def update(self, data: Buffer, /) -> object: ...
 
     def hexdigest(self) -> str: ...
 
@@ -52,12 +52,27 @@ def check_digest(text: str, what: str) -> str:
 
 def new_hasher(digest: str) -> Hasher:
     """An empty hash of the algorithm that *digest* (already checked) is in."""
-    return hashlib.new(digest.partition(":")[0], usedforsecurity=True)
+    return _new(digest.partition(":")[0])
 
 
 def digest_of(data: Buffer, algorithm: str = "sha256") -> str:
     """The digest of *data*."""
-    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+    hasher = _new(algorithm)
+    hasher.update(data)
+    return f"{algorithm}:{hasher.hexdigest()}"
+
+
+def _new(algorithm: str) -> Hasher:
+    if algorithm != "blake3":
+        return hashlib.new(algorithm, usedforsecurity=True)
+    try:
+        from blake3 import blake3  # only for who meets one: hashlib has none
+    except ImportError as error:
+        raise MissingError(
+            "blake3 digests need the Python package blake3, which is not installed", hint="pip install blake3"
+        ) from error
+    hasher: Hasher = blake3()
+    return hasher
 
 
 def verify_bytes(data: Buffer, digest: str, what: str) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
 
 from lamella.errors import CorruptError, Remedy, UsageError
 from lamella.images.config import parse_config
-from lamella.images.digest import digest_of
+from lamella.images.digest import digest_of, new_hasher
 from lamella.images.manifest import (
     NAME_ANNOTATION,
     OCI_CONFIG,
@@ -309,7 +309,7 @@ class _Checker:
     def __init__(self, layer: OutLayer, sink: Sink) -> None:
         self._layer = layer
         self._sink = sink
-        self._hasher = hashlib.new(layer.diff_id.partition(":")[0])
+        self._hasher = new_hasher(layer.diff_id)
         self._size = 0
 
     def write(self, data: Buffer, /) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from lamella.fs.ext4.block_map import block_map
+from lamella.fs.ext4.block_map import Claims, block_map
 from lamella.fs.ext4.extents import MAGIC, MAX_LENGTH, ROOT_FIELDS
 from lamella.fs.ext4.inode import (
     CHECKSUM_HIGH,
@@ -59,6 +59,7 @@ def changed_inodes(lower: OnDisk, upper: OnDisk, ranges: Ranges | None) -> set[i
     With *ranges*, only tables in them are read, and files with blocks in them count as changed too.
     """
     found: set[int] = set()
+    claims = Claims(upper)
     for group in range(len(upper.tables)):
         before = group * upper.inodes_per_group + 1
         used = upper.inodes_used[group]
@@ -71,7 +72,9 @@ def changed_inodes(lower: OnDisk, upper: OnDisk, ranges: Ranges | None) -> set[i
         if ranges is not None:
             for first in range(0, used, _STEP):
                 count = min(_STEP, used - first)
-                found.update(_touched(upper, before + first, _table(upper, group, first, count), ranges))
+                found.update(
+                    _touched(upper, before + first, _table(upper, group, first, count), ranges, claims)
+                )
     return found
 
 
@@ -110,7 +113,7 @@ def _differ(old: Bytes, new: Bytes) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return result
 
 
-def _touched(disk: OnDisk, number: int, table: Bytes, ranges: Ranges) -> list[int]:
+def _touched(disk: OnDisk, number: int, table: Bytes, ranges: Ranges, claims: Claims) -> list[int]:
     """Numbers of the inodes in *table* (from *number* on) with data or attributes in *ranges*."""
     size = disk.block_size
     inodes = np.ascontiguousarray(table[:, : _FIELDS.itemsize]).view(_FIELDS)[:, 0]
@@ -137,7 +140,8 @@ def _touched(disk: OnDisk, number: int, table: Bytes, ranges: Ranges) -> list[in
         inode = disk.inode(number + index)
         if inode.short_target:
             continue
-        runs, nodes = block_map(disk, inode)
+        runs, nodes = found = block_map(disk, inode)
+        claims.add(inode.number, found)
         starts = np.array([run.physical for run in runs] + nodes, dtype=np.int64)
         lengths = np.array([run.length for run in runs] + [1] * len(nodes), dtype=np.int64)
         touched[index] = bool(ranges.overlap(starts * size, (starts + lengths) * size).any())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from lamella.errors import UsageError
 from lamella.fs.entry import PATH_LIMIT, Kind
-from lamella.fs.ext4.block_map import BlockMap, block_map, read_runs
+from lamella.fs.ext4.block_map import BlockMap, Claims, block_map, read_runs
 from lamella.fs.ext4.directory_blocks import BlockError, Name, checksum_fits, unpack_names
 from lamella.fs.ext4.inode import EA_INODE_FL, INDEX_FL, Inode, xattr_area
 from lamella.fs.ext4.on_disk import ROOT, OnDisk
@@ -52,6 +52,7 @@ class Reader(TreeReader[Inode]):
         """Whether its journal holds changes that are not seen here: a mount was cut off."""
         self._directories: OrderedDict[int, dict[bytes, int]] = OrderedDict()
         self._cached_names = 0
+        self._claims = Claims(disk)
 
     @classmethod
     def open(cls, device: BlockDevice) -> Reader:
@@ -172,7 +173,9 @@ class Reader(TreeReader[Inode]):
         """Where an inode's data lies; nothing for one that has no blocks of its own."""
         if inode.inline or inode.short_target or inode.kind not in (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK):
             return BlockMap([], [])
-        return block_map(self.disk, inode)
+        found = block_map(self.disk, inode)
+        self._claims.add(inode.number, found)
+        return found
 
     def data(
         self, inode: Inode, offset: int = 0, length: int | None = None, *, runs: list[Run] | None = None
