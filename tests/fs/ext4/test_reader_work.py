@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INODE = 256
-SECTORS, BLOCK_MAP = 28, 40
-"""Offsets in an inode (ext4's inode table document): the count of 512-byte sectors, and ``i_block``."""
+BLOCK_MAP = 40
+"""Where ``i_block`` lies in an inode (the kernel's filesystems/ext4/inodes.rst)."""
 
 
 class Image:
