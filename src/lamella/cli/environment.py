@@ -21,6 +21,7 @@ VARIABLES = {
     "TERM": "If dumb, there are no colours and no progress bar.",
     "PATH": "Searched for helper programs such as mkfs.xfs, besides /usr/sbin and /sbin.",
     "DOCKER_CONFIG": "The folder of Docker's config.json, whose credentials pull uses; by default ~/.docker.",
+    "LVM_COMMAND_PROFILE": "For the LVM commands: the command profile, where --commandprofile names none.",
     "LVM_SYSTEM_DIR": "For the LVM commands and direct-lvm: the folder of lvm.conf; by default /etc/lvm.",
     "LVM_VG_NAME": "For the LVM commands: the volume group of volume names without one.",
     "OPENBLAS_NUM_THREADS": "Set to 1 by the thin tools if unset, so that numpy starts no threads.",

@@ -36,14 +36,11 @@ JSON = """\
 untagged[]  names that were removed
 deleted[]   ids of the images and layers that were removed
 freed       bytes of the pool's data that became free
-
-with --unknown-devices:
-devices[]                the thin devices that were found
+devices[]   with --unknown-devices, in place of the two lists: the thin devices that were found
 devices[].device_id      its id in the pool
 devices[].mapped         bytes that it maps, some perhaps shared with others
 devices[].transaction_id the pool's transaction in which it was created
-removed[]                ids of those that were removed
-freed                    bytes of the pool's data that became free
+removed[]   with --unknown-devices: ids of those that were removed
 """
 
 
