@@ -120,11 +120,12 @@ class Twins:
             line = [*words, "--reportformat", "json"]
             ours, theirs = self.ours(line), self.theirs(line)
             mine, judge = json.loads(ours[1] or "{}"), json.loads(theirs[1] or "{}")
-            rows = (each["report"][0].get("lv", []) for each in (mine, judge))
+            rows = [each["report"][0].get("lv", []) for each in (mine, judge)]
             for row, known in zip(*rows, strict=False):
                 if "data_percent" in row and not row["lv_active"] and not known["data_percent"]:
                     row["data_percent"] = row["metadata_percent"] = ""
-            assert mine == judge, (words, *self.log[-3:])
+            differs = [pair for pair in zip(*rows, strict=False) if pair[0] != pair[1]]
+            assert mine == judge, (differs, words, *self.log[-3:])
             both.append(judge)
         return both
 

@@ -14,6 +14,7 @@ from lamella.lvm.operations.logical_volumes import LvRequest, create_lv, rename_
 from lamella.lvm.operations.pool_repair import repair_pool, swap_metadata
 from lamella.lvm.operations.pool_resize import grow_by_policy, policy_growth, resize_pool
 from lamella.lvm.operations.pool_spare import spare_of
+from lamella.lvm.operations.thin_merge import merge_snapshot
 from lamella.lvm.operations.thin_messages import opened_pool
 from lamella.lvm.operations.thin_pools import PoolRequest, convert_to_pool, create_pool
 from lamella.lvm.operations.thin_sizes import pool_sizes
@@ -21,7 +22,6 @@ from lamella.lvm.operations.thin_volumes import (
     ThinRequest,
     create_snapshot,
     create_thin,
-    merge_snapshot,
     overprovisioning,
     remove_any,
 )

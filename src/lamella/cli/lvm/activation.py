@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.kernel import NO_KERNEL
+from lamella.cli.lvm.lv_merge import complete_delayed, deactivate_with_merging
 from lamella.errors import BusyError, LamellaError, PermissionDeniedError
 from lamella.lvm.session.volume_lists import AUTOMATIC, READ_ONLY
 
@@ -78,7 +79,7 @@ def _one(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
                 )
             return True
         if not activating:
-            activator.deactivate(found, [lv.name])
+            deactivate_with_merging(context, activator, found, lv)
         elif not context.environment.volume_lists.may_activate(found.group, lv):
             context.console.fail(f"Not activating {full} since it does not pass activation filter.")
             return False
@@ -86,6 +87,7 @@ def _one(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
             read_only = _read_only(context, found, lv)
             if not found.group.is_visible(lv) and not _component(context, activator, found, lv):
                 return False
+            complete_delayed(context, activator, found, lv, refresh=False)
             activator.activate(found, [lv.name], read_only=read_only)
     except LamellaError as error:
         context.console.fail_with(error)
@@ -200,6 +202,7 @@ def refresh(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> No
             if name not in fresh.group.lvs:
                 continue
             try:
+                complete_delayed(context, activator, fresh, fresh.group.lvs[name], refresh=True)
                 activator.refresh(fresh, [name])
             except LamellaError as error:
                 context.console.fail_with(error)

@@ -87,6 +87,11 @@ def _check(context: Context, full: str, group: VolumeGroup, lv: LogicalVolume) -
         raise Failed(f"Command on LV {full} does not accept LV type {lv.kind}.\n{refused}")
     if args.has("permission") and lv.thin_pool is not None:
         raise Failed(f"Command on LV {full} uses options invalid with LV type thinpool.\n{refused}")
+    if args.has("permission") and any(
+        role == "external_origin" for *_, role in group.users().get(lv.name, ())
+    ):
+        properties = "invalid with LV properties: lv_is_external_origin ."
+        raise Failed(f"Command on LV {full} uses options that are {properties}\n{refused}")
     roles = [role for _user, segment, role in group.users().get(lv.name, ()) if segment.kind == "thin-pool"]
     if not group.is_visible(lv) and "pool" not in roles:
         raise Failed(f"Operation not permitted on hidden LV {full}.")

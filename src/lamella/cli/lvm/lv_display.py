@@ -127,6 +127,10 @@ def _relations(context: Context, view: GroupView, lv: LogicalVolume) -> None:
             say(f"LV Thin origin name    {thin.origin}")
         if thin.external_origin:
             say(f"LV External origin name {thin.external_origin}")
+        if (merging := view.group.merging_snapshot(lv)) is not None:
+            say(f"LV merged with         {merging.name}")
+        if thin.merge:
+            say(f"LV merging to          {thin.merge}")
     if pool is not None:
         say(f"LV Pool metadata       {pool.metadata}")
         say(f"LV Pool data           {pool.data}")

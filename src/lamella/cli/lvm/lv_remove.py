@@ -73,6 +73,7 @@ def remove_named(context: Context, found: FoundGroup, names: list[str], *, asked
         if lv is None:
             continue
         try:
+            _remove_readers(context, found, lv, asked)
             if lv.thin is None and lv.thin_pool is None:
                 with context.processing_volume(found, lv):
                     check_removable(group, lv)
@@ -108,6 +109,11 @@ def _deactivate(context: Context, found: FoundGroup, lv: LogicalVolume, asked: b
     full = f"{found.group.name}/{lv.name}"
     kernel.check_unused(found, lv.name)
     question = f"Do you really want to remove active logical volume {full}? [y/n]: "
+    if (merging := found.group.merging_snapshot(lv)) is not None:
+        question = (
+            f"Do you really want to remove active merging origin logical volume {full} "
+            f"with snapshot {found.group.name}/{merging.name}? [y/n]: "
+        )
     if not asked and found.group.is_visible(lv) and not context.console.confirm(question):
         raise Failed(f"Logical volume {full} not removed.")
     session.deactivate(found, [lv.name])
@@ -120,6 +126,28 @@ def _next(found: FoundGroup, waiting: list[str]) -> str:
     return next((lv.name for lv in lvs if lv.name not in needed), waiting[0])
 
 
+def _confirm_dependent(context: Context, what: str, full: str, count: int) -> None:
+    """Ask before volumes that were not named are removed too. Raises :class:`Failed`."""
+    question = f"Removing {what} will remove {count} dependent volume(s). Proceed? [y/n]: "
+    if not context.console.confirm(question):
+        raise Failed(f"Logical volume {full} not removed.")
+
+
+def _remove_readers(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool) -> None:
+    """Remove the thin volumes that read from the external origin *lv*, and cannot be without it."""
+    group = found.group
+    readers = [user for user, _segment, role in group.users().get(lv.name, ()) if role == "external_origin"]
+    if not readers:
+        return
+    full = f"{group.name}/{lv.name}"
+    if not asked:
+        _confirm_dependent(context, f"external origin {full}", full, len(readers))
+    for reader in readers:
+        if reader.name in group.lvs:
+            _remove_readers(context, found, reader, True)
+            _remove(context, found, reader, asked)
+
+
 def _remove(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool) -> None:
     from lamella.lvm.operations.thin_volumes import remove_any
 
@@ -127,13 +155,9 @@ def _remove(context: Context, found: FoundGroup, lv: LogicalVolume, asked: bool)
     if lv.thin_pool is not None:
         inside = group.thin_volumes(lv)
         if inside and not asked:
-            count = len(inside)
-            question = (
-                f"Removing pool {group.name}/{lv.name} will remove {count} dependent volume(s). "
-                "Proceed? [y/n]: "
+            _confirm_dependent(
+                context, f"pool {group.name}/{lv.name}", f"{group.name}/{lv.name}", len(inside)
             )
-            if not context.console.confirm(question):
-                raise Failed(f"Logical volume {group.name}/{lv.name} not removed.")
         for one in (*inside, lv):
             _deactivate(context, found, one, asked)
         names = [one.name for one in inside]

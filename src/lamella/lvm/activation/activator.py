@@ -13,6 +13,7 @@ from lamella.devicemapper.nodes import udev_cookie
 from lamella.devicemapper.table import ThinPool
 from lamella.errors import BusyError, CorruptError, LamellaError
 from lamella.lvm.activation import pool_checks
+from lamella.lvm.activation.begun_merges import begun_merges
 from lamella.lvm.activation.busy_check import check_unused
 from lamella.lvm.activation.device_changes import Changes, SharedCookie, changes, same_table
 from lamella.lvm.activation.device_tree import (
@@ -117,6 +118,12 @@ class KernelActivator:
         """The parameters of the thin pool's status line; None for a pool without a device."""
         info = self.dm.find(uuid=lv_uuid(found.group, found.group.find_lv(pool), "tpool"))
         return None if info is None or not info.live_table else self.dm.status(info.name)[0].text
+
+    def begun_merges(self, found: FoundGroup) -> frozenset[str]:
+        """Origins of delayed merges whose active device is already the snapshot's: LVM2 activates it so, and
+        changes the text later.
+        """
+        return frozenset(begun_merges(self.dm, found.group))
 
     def devices_of(self, found: FoundGroup) -> list[DeviceInfo]:
         """Every device of the group in the kernel."""

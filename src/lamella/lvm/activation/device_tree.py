@@ -104,15 +104,20 @@ def pool_device_name(group: VolumeGroup, lv: LogicalVolume) -> str:
 
 
 def wanted_devices(
-    group: VolumeGroup, names: Iterable[str], disks: Mapping[str, str], settings: Settings | None = None
+    group: VolumeGroup,
+    names: Iterable[str],
+    disks: Mapping[str, str],
+    settings: Settings | None = None,
+    merging: Mapping[str, int] | None = None,
 ) -> list[WantedDevice]:
     """The devices of the volumes *names* and of all that they need, each after those that it uses.
 
-    *disks* has the "major:minor" of physical volumes by UUID. Raises :class:`NotFoundError` for unknown
-    names, :class:`UnsupportedError` for types that are not activated here, and :class:`CorruptError` where a
-    disk is missing.
+    *disks* has the "major:minor" of physical volumes by UUID; *merging* the thin devices that volumes use in
+    place of their own (:func:`lamella.lvm.activation.begun_merges.begun_merges`). Raises
+    :class:`NotFoundError` for unknown names, :class:`UnsupportedError` for types that are not activated here,
+    and :class:`CorruptError` where a disk is missing.
     """
-    plan = _Plan(group, disks, settings or Settings())
+    plan = _Plan(group, disks, settings or Settings(), merging or {})
     for name in names:
         plan.volume(group.find_lv(name))
     return list(plan.devices.values())
@@ -123,6 +128,7 @@ class _Plan:
     group: VolumeGroup
     disks: Mapping[str, str]
     settings: Settings
+    merging: Mapping[str, int] = field(default_factory=dict)
     devices: dict[str, WantedDevice] = field(default_factory=dict)
     depth: int = 0
     external: set[str] = field(default_factory=set)
@@ -320,7 +326,8 @@ class _Plan:
         if segment.external_origin:
             origin = self.origin(self.group.find_lv(segment.external_origin))
             below.append(origin)
-        return Thin(start, length, pool=pool, device_id=segment.device_id, origin=origin)
+        device_id = self.merging.get(lv.name, segment.device_id)
+        return Thin(start, length, pool=pool, device_id=device_id, origin=origin)
 
 
 def low_water(length: int, chunk: int, threshold: int) -> int:

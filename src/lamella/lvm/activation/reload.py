@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from lamella.devicemapper.table import Thin, ThinPool, parse_table, total_sectors
 from lamella.errors import LamellaError
+from lamella.lvm.activation.begun_merges import begun_merges
 from lamella.lvm.activation.device_changes import Changes, changes, same_table, set_read_ahead
 from lamella.lvm.activation.device_tree import wanted_devices
 from lamella.lvm.activation.memory_lock import memory_locked
@@ -185,7 +186,7 @@ def reloading(
 ) -> Iterator[None]:
     """Make the devices of the active volumes *names* match the group's metadata by the end of the block."""
     with GroupDisks(found) as disks, changes(dm) as made:
-        wanted = wanted_devices(found.group, names, disks, settings)
+        wanted = wanted_devices(found.group, names, disks, settings, begun_merges(dm, found.group))
         plan = _Plan(dm, made)
         with _without_signals(), ExitStack() as memory:
             try:

@@ -236,6 +236,12 @@ class VolumeGroup:
         """The thin volumes of a pool, in the group's order."""
         return [lv for lv in self.lvs.values() if lv.thin is not None and lv.thin.pool == pool.name]
 
+    def merging_snapshot(self, origin: LogicalVolume) -> LogicalVolume | None:
+        """The thin snapshot that takes the place of *origin* when that is activated next."""
+        return next(
+            (lv for lv in self.lvs.values() if lv.thin is not None and lv.thin.merge == origin.name), None
+        )
+
     def pool_was_used(self, pool: LogicalVolume) -> bool:
         """Whether the text knows of volumes that the thin pool has or had, beside those that are queued."""
         segment = self.pool_segment(pool)

@@ -30,7 +30,6 @@ from lamella.lvm.operations.thin_messages import (
     check_own,
     live_status,
     queue_create,
-    queue_delete,
     send_messages,
     unqueue_or_delete,
 )
@@ -78,9 +77,8 @@ def create_thin(
     request: ThinRequest | None = None,
 ) -> LogicalVolume:
     """A new, empty thin volume of *extents* in the pool."""
-    segment = _own_pool(session, found, pool_lv)
-    group = found.group
-    chunk = segment.chunk_sectors
+    group, segment = found.group, pool_lv.thin_pool
+    chunk = segment.chunk_sectors if segment is not None else 0
     if chunk > group.extent_sectors:
         size = extents * group.extent_sectors
         rounded = -(-size // chunk) * chunk // group.extent_sectors
@@ -88,7 +86,7 @@ def create_thin(
             said = f"Rounding size ({extents} extents) up to chunk boundary size ({rounded} extents)."
             session.note("thin", said, level="print")
             extents = rounded
-    return _new_thin(session, found, pool_lv, extents, request or ThinRequest())
+    return new_thin(session, found, pool_lv, extents, request or ThinRequest())
 
 
 def create_snapshot(
@@ -101,8 +99,7 @@ def create_snapshot(
             f"{found.group.name}/{origin.name} is not a thin volume", hint="give --thinpool for others"
         )
     pool_lv = found.group.lvs[thin.pool]
-    _own_pool(session, found, pool_lv)
-    return _new_thin(session, found, pool_lv, origin.extents, request or ThinRequest(), origin=origin)
+    return new_thin(session, found, pool_lv, origin.extents, request or ThinRequest(), origin=origin)
 
 
 def create_external_snapshot(
@@ -122,8 +119,7 @@ def create_external_snapshot(
         raise UsageError(
             f"{found.group.name}/{origin.name} cannot be an external origin", hint="give a plain volume"
         )
-    _own_pool(session, found, pool_lv)
-    return _new_thin(session, found, pool_lv, origin.extents, request or ThinRequest(), external=origin)
+    return new_thin(session, found, pool_lv, origin.extents, request or ThinRequest(), external=origin)
 
 
 def _own_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> ThinPoolSegment:
@@ -139,7 +135,7 @@ def _own_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> Th
     return segment
 
 
-def _new_thin(
+def new_thin(
     session: Session,
     found: FoundGroup,
     pool_lv: LogicalVolume,
@@ -149,9 +145,9 @@ def _new_thin(
     origin: LogicalVolume | None = None,
     external: LogicalVolume | None = None,
 ) -> LogicalVolume:
+    """A new thin volume of *extents*: empty, a snapshot of *origin*, or one that reads *external*."""
     group = found.group
-    pool = pool_lv.thin_pool
-    assert pool is not None
+    pool = _own_pool(session, found, pool_lv)
     if request.name:
         check_new_name(group, request.name)
     check_volume_count(group)
@@ -220,7 +216,18 @@ def remove_thin(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply
     thin = lv.thin
     if thin is None:
         raise UsageError(f"{group.name}/{lv.name} is not a thin volume", hint=f"lvs {group.name}")
-    _refuse_external_origins(group, [lv])
+    if thin.merge:
+        full = f"{group.name}/{thin.merge}"
+        raise BusyError(
+            f"Unable to remove {group.name}/{lv.name}, volume is merged to {full}.",
+            hint=f"it goes with {full}, or when that is activated",
+        )
+    merging = group.merging_snapshot(lv)
+    if merging is not None and merging.thin is not None:
+        # As with LVM2, the origin of a delayed merge goes with the snapshot that was to replace it.
+        merging.thin.merge = ""
+        remove_thin(session, found, merging, apply=apply)
+    refuse_external_origins(group, [lv])
     pool_lv = group.lvs[thin.pool]
     pool = pool_lv.thin_pool
     assert pool is not None
@@ -236,51 +243,7 @@ def remove_thin(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply
         send_messages(session, found, pool_lv)
 
 
-def merge_snapshot(session: Session, found: FoundGroup, snapshot: LogicalVolume) -> LogicalVolume:
-    """Let a thin snapshot take the place of its origin, whose own content is lost; returns the origin.
-
-    The origin keeps its name, identity, tags and settings. As with LVM2, snapshots of the snapshot are the
-    origin's then, and its other snapshots have no origin any more. Neither volume may be in use.
-    """
-    group = found.group
-    thin = snapshot.thin
-    full = f"{group.name}/{snapshot.name}"
-    origin = group.lvs.get(thin.origin) if thin is not None else None
-    if thin is None or origin is None or origin.thin is None or origin.thin.pool != thin.pool:
-        raise UsageError(f"{full} is not a mergeable logical volume.", hint="name a thin snapshot")
-    _refuse_external_origins(group, [snapshot, origin])
-    kernel = session.kernel(found)
-    for lv in (origin, snapshot):
-        if kernel is not None and kernel.is_open(found, lv.name):
-            raise BusyError(
-                f"Cannot merge {full}: logical volume {group.name}/{lv.name} is in use.",
-                hint="unmount it first; LVM2 itself can delay a merge until the next activation",
-            )
-    pool_lv = group.lvs[thin.pool]
-    pool = group.pool_segment(pool_lv)
-    if not session.test:
-        check_own(session, found, pool_lv)
-    send_messages(session, found, pool_lv)
-    active = session.is_active(found, origin.name)
-    session.deactivate(found, [snapshot.name, origin.name])
-    others = [lv.thin for lv in group.lvs.values() if lv.thin is not None]
-    own = [each for each in others if each.origin == snapshot.name]
-    queue_delete(pool, origin.thin.device_id)
-    group.forget_lv(snapshot)
-    for each in others:
-        if each.origin == origin.name:
-            each.origin = ""
-    for each in own:
-        each.origin = origin.name
-    origin.segments = [thin]
-    session.commit(found, ())
-    send_messages(session, found, pool_lv)
-    if active:
-        session.activate(found, [origin.name])
-    return origin
-
-
-def _refuse_external_origins(group: VolumeGroup, lvs: Sequence[LogicalVolume]) -> None:
+def refuse_external_origins(group: VolumeGroup, lvs: Sequence[LogicalVolume]) -> None:
     """Raise if a volume that stays reads from one of *lvs*."""
     users = group.users()
     for lv in lvs:
@@ -297,7 +260,7 @@ def remove_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> 
     group = found.group
     segment = group.pool_segment(pool_lv)
     thins = group.thin_volumes(pool_lv)
-    _refuse_external_origins(group, thins)
+    refuse_external_origins(group, thins)
     session.deactivate(found, [*(lv.name for lv in thins), pool_lv.name])
     for lv in thins:
         group.forget_lv(lv)

@@ -85,7 +85,8 @@ def roles(view: GroupView, lv: LogicalVolume) -> list[str]:
     """Words such as ``public,origin,thinorigin`` or ``private,thin,pool,data``."""
     kind = lv.kind
     in_snapshot = lv.name in view.snapshot_stores or lv.name in view.snapshot_origins
-    hidden = not (view.visible(lv) or in_snapshot) or kind in POOL_KINDS
+    merging = lv.thin is not None and lv.thin.merge
+    hidden = not (view.visible(lv) or in_snapshot or merging) or kind in POOL_KINDS
     words = ["private" if hidden else "public"]
     user_kind, role = part_kind(view, lv)
     if is_spare(lv):

@@ -104,6 +104,12 @@ def _metadata_size(view: GroupView, lv: LogicalVolume) -> int | None:
     return _size(view, other) if other is not None else None
 
 
+def _merging(view: GroupView, lv: LogicalVolume) -> bool:
+    """Set for the snapshot, and for the origin of an old-style one, but not for a thin one's."""
+    letter = lv_kinds.attributes(view, lv)[0]
+    return letter == "S" or (letter == "O" and lv.thin is None)
+
+
 def _ancestors(view: GroupView, lv: LogicalVolume) -> list[str]:
     found: list[str] = []
     name = view.origin_of(lv)
@@ -111,7 +117,7 @@ def _ancestors(view: GroupView, lv: LogicalVolume) -> list[str]:
         found.append(name)
         other = view.group.lvs.get(name)
         name = view.origin_of(other) if other is not None else ""
-    return [view.marked_name(one) for one in found]
+    return found
 
 
 def _descendants(view: GroupView, lv: LogicalVolume) -> list[str]:
@@ -122,7 +128,7 @@ def _descendants(view: GroupView, lv: LogicalVolume) -> list[str]:
             if child.name not in found:
                 found.append(child.name)
                 waiting.append(child.name)
-    return [view.marked_name(one) for one in found]
+    return found
 
 
 def _modules(view: GroupView, lv: LogicalVolume) -> list[str]:
@@ -246,7 +252,7 @@ _OF_LV: dict[str, Callable[[GroupView, LogicalVolume], Any]] = {
     "lv_role": lv_kinds.roles,
     "lv_initial_image_sync": _initial_sync,
     "lv_image_synced": lambda view, lv: False,
-    "lv_merging": lambda view, lv: lv_kinds.attributes(view, lv)[0] in "OS",
+    "lv_merging": _merging,
     "lv_converting": lambda view, lv: "CONVERTING" in lv.status,
     "lv_allocation_policy": lambda view, lv: lv.allocation_policy or "inherit",
     "lv_allocation_locked": lambda view, lv: "LOCKED" in lv.status,

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``lvconvert`` of volumes in use, and what is remembered of removed ones: LVM2 of the machine is the judge.
+
+Each session of commands is run by LVM2 and then by ours; output, exit codes, the groups' texts, the kernel's
+tables and the links have to be the same after every step.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.guest.lvm_twins import Output, Twins, attach
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+MIB = 1 << 20
+START = ("vgcreate --setautoactivation n vg {0} {1}", "lvcreate -y -L128m -T vg/pool -c 64k")
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> Iterator[Twins]:
+    disks = attach(tmp_path, [256 * MIB, 256 * MIB])
+    made = Twins(disks)
+    try:
+        yield made
+    finally:
+        made.clean()
+        for disk in disks:
+            subprocess.run(["losetup", "-d", disk], check=False)
+
+
+def play(twins: Twins, program: str, lines: Sequence[str]) -> list[tuple[str, object, object]]:
+    """What each line does: a command, or "open NAME", "close", "write NAME TEXT", "read NAME BYTES"."""
+    seen: list[tuple[str, object, object]] = []
+    held: list[int] = []
+    try:
+        for line in lines:
+            word, _, rest = line.partition(" ")
+            said: object = None
+            if word == "open":
+                held.append(os.open(f"/dev/vg/{rest}", os.O_RDONLY))
+            elif word == "close":
+                while held:
+                    os.close(held.pop())
+            elif word == "write":
+                name, _, text = rest.partition(" ")
+                with open(f"/dev/vg/{name}", "r+b", buffering=0) as stream:
+                    stream.write(text.encode().ljust(4096, b"."))
+                    os.fsync(stream.fileno())
+            elif word == "read":
+                with open(f"/dev/vg/{rest}", "rb", buffering=0) as stream:
+                    said = stream.read(4096)
+            else:
+                answers = ""
+                if line.endswith(" <<n"):
+                    line, answers = line.removesuffix(" <<n"), "n\n"
+                said = twins.run(program, line, answers)
+            seen.append((line, said, twins.picture()))
+    finally:
+        for one in held:
+            os.close(one)
+    return seen
+
+
+def lines_of(step: tuple[str, object, object]) -> list[str]:
+    """The step as lines, for a difference that can be read."""
+    _line, said, picture = step
+    assert isinstance(picture, dict)
+    lines = [repr(said)] if not isinstance(said, Output) else [f"code {said.code}", *said.lines]
+    return [*lines, *picture["text"].splitlines(), *picture["kernel"], *picture["links"]]
+
+
+def judged(twins: Twins, lines: Sequence[str], *, numbered: bool = True, reports: bool = True) -> None:
+    """Run the lines by both; everything has to be the same, without *numbered* but for the seqno, and with
+    *reports* also those of the result.
+    """
+    theirs = play(twins, "theirs", [*START, *lines])
+    twins.clean()
+    ours = play(twins, "ours", [*START, *lines])
+    wrong = []
+    for mine, judge in zip(ours, theirs, strict=True):
+        diff = difflib.unified_diff(lines_of(judge), lines_of(mine), "LVM2", "ours", n=0, lineterm="")
+        found = [line for line in diff if numbered or "seqno = " not in line]
+        wrong += (
+            [f"after {judge[0]}", *found] if any(line[:2] not in ("--", "++", "@@") for line in found) else []
+        )
+    assert not wrong, "\n".join(wrong[:60])
+    if reports:
+        twins.reports()
+    failed = [line for line, said, _picture in theirs if line in START and getattr(said, "code", 0)]
+    assert not failed
+
+
+def test_a_volume_becomes_thin_with_an_external_origin(twins: Twins) -> None:
+    judged(
+        twins,
+        (
+            "lvcreate -y -L20m --addtag tt --setautoactivation n -n a vg",
+            "write a before",
+            "open a",
+            "lvconvert -T vg/a --thinpool pool",
+            "read a",
+            "close",
+            "write a after",
+            "lvcreate -y -L20m -n b vg",
+            "lvconvert -y --type thin vg/b --thinpool vg/pool --originname ext",
+            "lvconvert -T vg/b --thinpool vg/pool --originname ext",
+            "lvconvert -T vg/a --thinpool pool --originname again",
+            "read a",
+            "lvcreate -y -an -Zn -ky -L8m -n k vg",
+            "lvconvert -T vg/k --thinpool vg/pool --originname old",
+            "lvcreate -y -L8m -pr -Zn -n ro vg",
+            "lvconvert -T vg/ro --thinpool vg/pool",
+            "lvchange -an vg",
+            "lvchange -ay vg",
+            "read a",
+            "lvchange -an vg",
+            "lvcreate -y -L8m -n late vg",
+            "write late content",
+            "lvconvert -T vg/late --thinpool vg/pool",
+            "read late",
+            "lvchange -prw vg/ext",
+            "lvremove vg/ext <<n",
+            "lvremove -y vg/ext",
+            "vgremove -ff -y vg",
+        ),
+    )
+
+
+def test_what_cannot_become_thin_and_a_pool_that_is_made_for_it(twins: Twins) -> None:
+    judged(
+        twins,
+        (
+            "lvcreate -y -V20m -n a -T vg/pool",
+            "lvcreate -y -L12m -n data vg",
+            "lvcreate -y -L12m -n plain vg",
+            "lvconvert -T vg/plain --thinpool vg/data <<n",
+            "lvconvert -y -T vg/plain --thinpool vg/data -c 128k",
+            "lvconvert -T vg/plain --thinpool vg/a",
+            "lvconvert -T vg/plain --thinpool vg/plain",
+            "lvconvert -T vg/pool --thinpool vg/pool",
+            "lvconvert -T vg/lvol0_pmspare --thinpool vg/pool",
+            "lvconvert -T vg/nope --thinpool vg/pool",
+            "lvconvert -T vg/plain --thinpool vg/nope",
+            "lvconvert -T vg/plain --thinpool other/pool",
+            "lvconvert -T vg/plain --thinpool vg/pool --originname a!b",
+            "lvconvert -T vg/plain --thinpool vg/pool --originname a_tdata",
+            "lvconvert -T vg/plain --thinpool vg/pool --originname other/x",
+        ),
+        # LVM2 writes the text once more when it makes the pool for the volume than when it makes one alone.
+        numbered=False,
+    )
+
+
+def test_a_merge_waits_for_the_next_activation(twins: Twins) -> None:
+    judged(
+        twins,
+        (
+            "lvcreate -y -V20m -n a -T vg/pool",
+            "write a before",
+            "lvcreate -y -s -n s vg/a",
+            "lvcreate -y -s -n s2 vg/a",
+            "write a after",
+            "open a",
+            "lvconvert --merge vg/s",
+            "lvconvert --merge vg/s",
+            "lvconvert --merge vg/s2",
+            "lvchange -ay -K vg/s",
+            "lvchange -pr vg/s",
+            "lvremove -y vg/s",
+            "lvrename vg s ss",
+            "lvrename vg a aa",
+            "lvremove -y vg/s2",
+            "lvresize -L24m vg/aa",
+            "lvcreate -y -s -n s3 vg/aa",
+            "lvchange -an vg/aa",
+            "close",
+            "lvchange -an vg/aa",
+        ),
+        # Of an inactive origin LVM2 shows the transaction id of the snapshot that is to replace it.
+        reports=False,
+    )
+
+
+def test_a_merge_waits_while_the_snapshot_is_open(twins: Twins) -> None:
+    judged(
+        twins,
+        (
+            "lvcreate -y -V20m -n b -T vg/pool",
+            "lvcreate -y -s -kn -n bs vg/b",
+            "open bs",
+            "lvconvert --merge vg/bs",
+            "lvchange -an vg/b",
+            "lvchange -ay vg/b",
+            "close",
+            "lvchange -an vg/b",
+        ),
+        reports=False,
+    )
+
+
+def test_the_origin_of_a_waiting_merge_is_removed(twins: Twins) -> None:
+    judged(
+        twins,
+        (
+            "lvcreate -y -V20m -n c -T vg/pool",
+            "lvcreate -y -s -n cs vg/c",
+            "open c",
+            "lvconvert --merge vg/cs",
+            "close",
+            "lvremove vg/c <<n",
+            "lvremove -y vg/c",
+        ),
+    )
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_waiting_merge_is_completed(twins: Twins, begun: bool) -> None:
+    """Also where LVM2 has activated the origin, and has not completed the text yet."""
+    lines = (
+        "lvcreate -y -V20m -n a -T vg/pool",
+        "write a before",
+        "lvcreate -y -s -n s vg/a",
+        "write a after",
+        "open a",
+        "lvconvert --merge vg/s",
+        "close",
+        "lvchange -an vg/a",
+    )
+    for line, said, _picture in play(twins, "ours", [*START, *lines]):
+        assert getattr(said, "code", 0) == 0, (line, said)
+    if begun:
+        assert twins.run("theirs", "lvchange -ay --poll n vg/a").code == 0
+        assert twins.run("ours", "lvextend -L24m vg/a").code == 0
+    steps = play(twins, "ours", ["lvchange -ay vg/a", "read a"])
+    assert isinstance(steps[0][1], Output)
+    assert steps[0][1].code == 0, steps[0][1]
+    assert isinstance(steps[1][1], bytes)
+    assert steps[1][1].startswith(b"before")
+    assert twins.run("theirs", "vgck vg").code == 0
+    said = twins.run("theirs", "lvs --noheadings -a -o lv_name,lv_attr,thin_id vg")
+    assert any(line.startswith("a ") and line.endswith(" 2") for line in said.lines), said
+    assert not any("[s]" in line for line in said.lines)
