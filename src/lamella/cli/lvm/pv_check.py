@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import Failed
-from lamella.errors import LamellaError, UnsupportedError
+from lamella.cli.lvm.pv_repair import repair
+from lamella.errors import LamellaError
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -17,10 +18,8 @@ def pvck(context: Context) -> None:
     """Report labels and metadata areas, or with ``--dump`` print their content."""
     args = context.args
     if args.has("repair") or args.has("repairtype"):
-        raise UnsupportedError(
-            "pvck repairs nothing here.",
-            hint="use vgck --updatemetadata, or pvcreate --restorefile and vgcfgrestore from a backup",
-        )
+        repair(context, args.positionals[0])
+        return
     if args.has("dump"):
         _dump(context, args.positionals[0])
         return

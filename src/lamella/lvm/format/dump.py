@@ -17,7 +17,7 @@ from lamella.lvm.format.checksum import lvm_crc
 from lamella.lvm.format.ids import LENGTH, is_uuid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lamella.block.device import BlockDevice
 
@@ -286,14 +286,14 @@ def dump(
     return text.rstrip(b"\0") + b"\n"
 
 
-def parse_settings(text: str) -> dict[str, int]:
-    """``name=number`` pairs of ``--settings``. Raises :class:`UsageError`."""
+def parse_settings(text: str, allowed: Sequence[str] = SETTINGS) -> dict[str, int]:
+    """``name=number`` pairs of ``--settings``, with these names. Raises :class:`UsageError`."""
     found = {}
     for word in text.replace(",", " ").split():
         name, equals, value = word.partition("=")
         if not equals:
             raise UsageError(f"Invalid setting at: {word}")
-        if name not in SETTINGS:
+        if name not in allowed:
             raise UsageError(f"Invalid setting: {name}")
         if not value.isdigit():
             raise UsageError(f"Failed to parse settings: {word}")
