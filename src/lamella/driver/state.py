@@ -303,13 +303,18 @@ class State(Closing):
         try:
             found = [row[0] for row in self.connection.execute("PRAGMA integrity_check")]
             problems = [f"{self.path}: {text}" for text in found if text != "ok"]
-            problems += [
-                f"{self.path}: a row of {row[0]} refers to a missing row of {row[2]}"
-                for row in self.connection.execute("PRAGMA foreign_key_check")
-            ]
+            problems += [f"{self.path}: {text}" for text in self.dangling_rows()]
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             return [f"{self.path}: {error}"]
+        except LamellaError as error:
+            return [error.message]
         return problems
+
+    def dangling_rows(self, *tables: str) -> list[str]:
+        """Rows, of *tables* or of all, that refer to others which are not there; only damage leaves such."""
+        checks = [f"PRAGMA foreign_key_check({table})" for table in tables] or ["PRAGMA foreign_key_check"]
+        rows = [row for check in checks for row in self.rows(check)]
+        return [f"a row of {row[0]} refers to a missing row of {row[2]}" for row in rows]
 
     # -- the pool's facts ------------------------------------------------------------------------
 

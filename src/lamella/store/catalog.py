@@ -65,6 +65,14 @@ class Catalog:
     def __init__(self, state: State) -> None:
         self._state = state
 
+    def require_whole(self) -> None:
+        """Raise :class:`CorruptError` where a row refers to one that is not there.
+
+        What seems unused then may be all that an image has.
+        """
+        for problem in self._state.dangling_rows("layers", "images", "containers"):
+            raise CorruptError(f"state.db is damaged: {problem}", hint=RESTORE)
+
     # -- layers ----------------------------------------------------------------------------------
 
     def layer(self, chain_id: str) -> Layer | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from lamella.errors import LamellaError
+from lamella.errors import CorruptError, LamellaError, NotFoundError
 from lamella.remedies import worded
 from lamella.store.damaged import findings, users_of
 from lamella.store.metadata_progress import check_reporting
@@ -52,8 +52,13 @@ def check(
         _check_state(devices, found)
         with devices.pool.metadata_view() as view:
             _check_pool(view.device, found, progress, snapshot=view.snapshot)
-        _check_record(state, catalog, devices, found)
-        _check_file_systems(state, devices, users_of(catalog), found, progress)
+        users: Mapping[str, list[str]] = {}
+        try:
+            _check_record(state, catalog, devices, found)
+            users = users_of(catalog)
+        except (CorruptError, NotFoundError) as error:  # rows that contradict each other
+            found.problems.append(f"{error.message}; {error.hint}")
+        _check_file_systems(state, devices, users, found, progress)
     return found
 
 

@@ -89,6 +89,7 @@ def usage(root: Path, catalog: Catalog, devices: DeviceSet) -> list[Usage]:
 
 def _rows(catalog: Catalog, devices: DeviceSet, in_pool: set[int]) -> list[_Row]:
     """All rows but those of the pool, and of what none of them has; what owns chunks after its parents."""
+    catalog.require_whole()
     known = devices.state.devices()
     ids = {device.hash: device.device_id for device in known}
     layers = {layer.chain_id: layer for layer in catalog.layers()}

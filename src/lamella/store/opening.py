@@ -75,9 +75,10 @@ class Opened:
     def clean_up(self) -> None:
         """Remove what an interrupted command left: scratch files, unfinished devices, unused layers.
 
-        A failure closes the store.
+        A failure closes the store. Raises :class:`CorruptError` where the record does not hold together.
         """
         with on_error(self.close):
+            self.catalog.require_whole()
             shutil.rmtree(self.root.scratch, ignore_errors=True)
             if self.root.mounts.is_dir():
                 from lamella.store import mount_points

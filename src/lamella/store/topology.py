@@ -30,6 +30,7 @@ def storage_stack(root: Path, catalog: Catalog, devices: DeviceSet) -> list[Node
 
 
 def _thin_devices(catalog: Catalog, devices: DeviceSet) -> list[Node]:
+    catalog.require_whole()
     mapped = {number: found.mapped_blocks for number, found in devices.pool.devices().items()}
     known = {device.hash: device for device in devices.state.devices()}
 

@@ -45,11 +45,11 @@ lvscan       scans       list logical volumes
 lvmdevices   lvm_devices show or change the list of disks that are used
 lvmdiskscan  scans       list disks and say which are physical volumes
 lvmconfig    show_config show the settings of LVM2, from files and built in
-config       show_config the same as lvmconfig
-dumpconfig   show_config the same as lvmconfig
 """
 
 _INNER = """\
+config       show_config the same as lvmconfig
+dumpconfig   show_config the same as lvmconfig
 fullreport   full_report report on volume groups with all that is in them
 lastlog      lists       show the log of the last command in a shell of LVM2
 devtypes     lists       list types of block devices
