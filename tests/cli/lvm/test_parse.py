@@ -90,6 +90,8 @@ vgchange -l
 vgck --updatemetadata
 vgck a --foo
 vgscan x
+vgmknodes -S x
+vgmknodes --refresh=y
 vgexport
 vgimport
 vgcfgrestore

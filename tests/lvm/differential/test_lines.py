@@ -120,6 +120,17 @@ lvremove -y -S 'vg_size<600m' ;; lvs
 vgcfgrestore vg
 """,
     ),
+    "names below /dev": (
+        starts.volumes,
+        """\
+vgmknodes ;; vgmknodes vg ;; vgmknodes vg/a @t2 ;; vgmknodes nosuch ;; vgmknodes vg/nosuch ;; vgmknodes a/b/c
+vgmknodes --refresh vg ;; vgmknodes --ignorelockingfailure ;; vgmknodes -t
+vgmknodes -S vg_name=vg ;; vgmknodes --foo ;; vgmknodes --refresh=1 ;; vgmknodes --reportformat xml
+vgscan --mknodes ;; vgscan --mknodes --ignorelockingfailure -v ;; vgscan --mknodes --notifydbus
+vgscan --cache --mknodes ;; vgscan --refresh
+vgmknodes --config log/report_command_log=1 vg ;; vgmknodes -qq --reportformat json vg
+""",
+    ),
     "groups of other hosts": (
         starts.others,
         """\

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _locked(context: Context, chosen: FoundGroup) -> Iterator[FoundGroup]:
+def locked(context: Context, chosen: FoundGroup) -> Iterator[FoundGroup]:
     """The group, read again under its lock; nothing is written."""
     allowed = dict.fromkeys(("missing_ok", "read_only_ok", "unknown_ok", "active_ok"), True)
     with context.session.editing(chosen.group.name, uuid=chosen.group.uuid, **allowed) as found:
@@ -58,7 +58,7 @@ def change_activation(context: Context, found: FoundGroup, lvs: list[LogicalVolu
     if not context.config.flag("global/activation") or context.test:
         return
     names = [lv.name for lv in lvs]
-    with _locked(context, found) as fresh, _one_udev_wait(context):
+    with locked(context, found) as fresh, _one_udev_wait(context):
         for name in names:
             if name in fresh.group.lvs:
                 _one(context, fresh, fresh.group.lvs[name])
@@ -134,7 +134,7 @@ def change_group_activation(context: Context, found: FoundGroup) -> None:
     """``vgchange -a`` for one group."""
     group = found.group
     if context.config.flag("global/activation") and not context.test:
-        with _locked(context, found) as fresh:
+        with locked(context, found) as fresh:
             group = fresh.group
             if _activating(context) or _idle(context, fresh):
                 with _one_udev_wait(context):
@@ -197,7 +197,7 @@ def refresh(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> No
     if activator is None or context.test:
         return
     names = [lv.name for lv in lvs]
-    with _locked(context, found) as fresh:
+    with locked(context, found) as fresh:
         for name in names:
             if name not in fresh.group.lvs:
                 continue

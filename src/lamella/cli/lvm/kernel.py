@@ -7,16 +7,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.settings import profile_folders
-from lamella.errors import LamellaError
+from lamella.errors import LamellaError, MissingError
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.console import Console
     from lamella.cli.lvm.syntax.parse import Arguments
+    from lamella.devicemapper.client import DeviceMapper
     from lamella.lvm.activation.activator import KernelActivator
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
     from lamella.lvm.session.config import Config
 
 NO_KERNEL = "Cannot {} {}: this needs device-mapper of the kernel, and root."
+NO_DRIVER = """\
+Failure to communicate with kernel device-mapper driver.
+Check that device-mapper is available in the kernel."""
+
+
+def open_device_mapper() -> DeviceMapper:
+    """The kernel's device-mapper, whatever the settings say. Raises :class:`MissingError` in LVM2's words."""
+    from lamella.devicemapper.client import CONTROL, DeviceMapper
+
+    try:
+        return DeviceMapper()
+    except LamellaError as error:
+        cause = error.__cause__
+        why = f"{CONTROL}: open failed: {cause.strerror}" if isinstance(cause, OSError) else error.message
+        raise MissingError(f"{why}\n{NO_DRIVER}") from error
 
 
 def make_activator(config: Config, args: Arguments, console: Console) -> KernelActivator | None:

@@ -171,12 +171,19 @@ def _of_disk(context: Context) -> None:
 
 
 def vgscan(context: Context) -> None:
-    """List volume groups; with ``--notifydbus`` nothing, as there is no service to tell."""
+    """List volume groups, and with ``--mknodes`` do what ``vgmknodes`` does.
+
+    With ``--notifydbus`` nothing, as there is no service to tell.
+    """
     if context.args.has("notifydbus"):
         return
     for found in each_group(context, context.groups()):
         kind = "exported volume group" if found.group.exported else "volume group"
         context.console.print(f'Found {kind} "{found.group.name}" using metadata type {found.group.format}')
+    if context.args.has("mknodes"):
+        from lamella.cli.lvm.vg_mknodes import vgmknodes
+
+        vgmknodes(context)
 
 
 def lvscan(context: Context) -> None:

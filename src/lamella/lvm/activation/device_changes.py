@@ -73,7 +73,7 @@ class Changes:
         self.numbers[device.uuid] = info.number
         if self.cookie is None:
             make_name(device.name, info.major, info.minor)
-            make_link(device)
+            self._link(device)
         if device.read_ahead is not None:
             set_read_ahead(info, device.read_ahead)
         return info
@@ -86,7 +86,11 @@ class Changes:
             drop_name(old)
             make_name(device.name, info.major, info.minor)
             drop_links(old)
-            make_link(device)
+            self._link(device)
+
+    def _link(self, device: WantedDevice) -> None:
+        if device.link:
+            make_link(DEV / device.link, device.name)
 
     def reload(self, device: WantedDevice, table: Sequence[Target], *, freeze: bool = False) -> None:
         """Replace the table of a live device at once."""
@@ -197,13 +201,10 @@ def read_ahead(node: str) -> int:
     return found
 
 
-def make_link(device: WantedDevice) -> None:
-    """Create ``/dev/VG/LV`` where udev does not."""
-    if not device.link:
-        return
-    path = DEV / device.link
+def make_link(path: Path, name: str) -> None:
+    """Create *path*, which is ``/dev/VG/LV``, for the device called *name*, where udev does not."""
     path.parent.mkdir(exist_ok=True)
-    target = mapper_path(device.name)
+    target = mapper_path(name)
     with suppress(OSError):
         if os.readlink(path) == str(target):
             return

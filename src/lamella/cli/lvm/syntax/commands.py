@@ -29,6 +29,7 @@ vgck         vg_check    check or repair a volume group's metadata
 vgexport     vg_change   hide volume groups from this host
 vgimport     vg_change   take hidden volume groups back
 vgscan       scans       list volume groups
+vgmknodes    vg_mknodes  make missing names of active volumes below /dev
 vgcfgbackup  vg_backup   save volume groups' metadata
 vgcfgrestore vg_backup   restore a volume group's metadata
 lvcreate     lv_create   make a logical volume, thin pool or snapshot

@@ -277,6 +277,16 @@ Import all VGs.
 """,
 )
 
+VGMKNODES = Command(
+    "vgmknodes",
+    "Create the special files for volume group devices in /dev",
+    options="--ignorelockingfailure --refresh --reportformat=basic|json|json_std",
+    forms="""\
+  vgmknodes [VG|LV|Tag...]
+    optional: ignorelockingfailure refresh reportformat
+""",
+)
+
 VGSCAN = Command(
     "vgscan",
     "Search for all volume groups",
