@@ -11,13 +11,14 @@ import subprocess
 import sys
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm import main_lvm
+from tests.conftest import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 VERSION = "2.03.16"
 """The LVM2 whose answers ours are to be; others word some of them differently."""
@@ -65,16 +66,26 @@ def real_output(words: Sequence[str]) -> str:
     return done.stdout
 
 
+OWN_RUN = ("unshare", "-m", "--propagation", "private", "sh", "-c")
+"""Runs a command with mounts of its own."""
+EMPTY_RUN = 'mkdir -p /run/lvm; mount -t tmpfs none /run/lvm || exit 99; exec lvm "$@"'
+"""LVM2 with an empty ``/run/lvm``: whether it looks for devices depends on what any command left there."""
+
+
 def real(words: Sequence[str], around: dict[str, str]) -> Answer:
     """Run a command of the real one."""
+    settings = Path(around["LVM_SYSTEM_DIR"], "lvm.conf")
+    listed = settings.is_file() and "use_devicesfile=1" in settings.read_text()
     done = subprocess.run(
-        ["lvm", *words],
+        [*OWN_RUN, EMPTY_RUN, "lvm", *words] if listed else ["lvm", *words],
         capture_output=True,
         stdin=subprocess.DEVNULL,
         cwd=around["LVM_SYSTEM_DIR"],
         env={**os.environ, **around},
         timeout=TIMEOUT,
     )
+    if listed and done.returncode == 99:
+        missing(f"a mount of its own for a program ({done.stderr.decode().strip()})")
     return Answer(
         done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
     )

@@ -208,6 +208,9 @@ vgchange --addtag x vg --config 'devices/search_for_devnames="all"' ;; vgs
 lvmdevices --check --config 'devices/search_for_devnames="all"'
 lvmdevices --update --config 'devices/search_for_devnames="all"' ;; lvmdevices
 vgs --config 'devices/search_for_devnames="bogus"'
+lvmdevices --config 'devices/search_for_devnames="bogus"'
+lvmdevices --check --config 'devices/search_for_devnames="bogus"'
+lvmdevices --update --config 'devices/search_for_devnames="bogus"'
 lvmdevices --adddev {3} ;; lvmdevices --adddev {3} -y ;; vgs
 lvmdevices --deldev /dev/sdzz ;; lvmdevices --adddev {3} ;; vgs
 """,

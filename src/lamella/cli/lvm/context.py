@@ -137,8 +137,11 @@ class Context:
         self._had_groups = bool(scan.groups)
         listed = self.system_devices
         if listed is not None and listed.path.is_file() and self.name != "vgimportdevices":
+            from lamella.lvm.session.devname_search import unknown_setting
+
             unfound = listed.unfound if self.name in SHOWING else []
             for line in (
+                *unknown_setting(self.config.text("devices/search_for_devnames")),
                 *listed.foreign(self.environment.system_id),
                 *unfound,
                 *listed.disagreements(scan),

@@ -22,6 +22,7 @@ _PVID = re.compile(r"[0-9A-Za-z]{32}")
 def lvmdevices(context: Context) -> None:
     """Show the devices file, or do what an option says with it, under the file's lock."""
     from lamella.lvm.session.locks import devices_file_lock
+    from lamella.lvm.session.devname_search import unknown_setting
     from lamella.lvm.session.system_devices import SystemDevices
 
     listed, args = context.system_devices, context.args
@@ -38,7 +39,8 @@ def lvmdevices(context: Context) -> None:
         if reads and not listed.path.is_file():
             raise Failed("Devices file does not exist.")
         listed.find(around.sys_block)
-        for line in (*listed.foreign(around.system_id), *listed.unfound):
+        faults = unknown_setting(context.config.text("devices/search_for_devnames"))
+        for line in (*faults, *listed.foreign(around.system_id), *listed.unfound):
             context.console.warn(line)
         if args.has("check") or args.has("update"):
             _check(context, listed)

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from lamella.lvm.session.system_devices import Entry, SystemDevices
 
 
+def unknown_setting(how: str) -> list[str]:
+    """What LVM2 says of another value of ``search_for_devnames`` than it knows."""
+    known = how in ("none", "auto", "all")
+    return [] if known else ["Ignoring unknown search_for_devnames setting, using auto."]
+
+
 def find_renamed(devices: SystemDevices, how: str, sys_block: Path, *, quiet: bool = False) -> list[Entry]:
     """Compare the ``devname`` entries with what is on their devices, and look for the missing ones.
 
@@ -33,8 +39,6 @@ def find_renamed(devices: SystemDevices, how: str, sys_block: Path, *, quiet: bo
     entries that were missing, of which some may have been found.
     """
     devices.renamed = said = []
-    if how not in ("none", "auto", "all"):
-        said.append("Ignoring unknown search_for_devnames setting, using auto.")
     lost = []
     for entry in devices.entries:
         if entry.kind != "devname" or entry.pvid == NONE:

@@ -179,7 +179,7 @@ class SystemDevices:
             if entry.path:
                 entry.device = entry.path
                 entry.pvid = _present(entry, scan)
-        return bool(new) or [str(entry) for entry in self.entries] != before
+        return bool(new) or self.found_again or [str(entry) for entry in self.entries] != before
 
     def write(self, command: str) -> None:
         """Write the file, with the names that the devices have now. *command* is named in its head."""
