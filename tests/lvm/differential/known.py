@@ -47,6 +47,11 @@ KNOWN = (
         "Commands that only read write no backups", words=r"^[lpv][gv](s|display|scan|ck)\b", parts=("files",)
     ),
     Known("archives of `vgsplit` and `vgmerge`", words="^vg(split|merge) ", parts=("files",)),
+    Known(
+        "`pvdisplay` prints one command log",
+        words="^pvdisplay .*(--logonly|report_command_log)",
+        parts=("out",),
+    ),
     Known("an internal error of its own", real=r"Failed to properly detect layout", parts=("err",)),
     Known("", real=r"without using device-mapper kernel driver"),
     Known("", real=r"requires? activation|Device-mapper is not|Cannot activate|compiled without activation"),

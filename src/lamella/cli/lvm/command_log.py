@@ -79,6 +79,8 @@ class CommandLog:
         self._seen: LamellaError | None = None
         self._last: _Object | None = None
         """The object that what is said next is about although its processing has ended."""
+        self.failed_before = False
+        """Whether an error was printed before anything was logged."""
 
     def add(self, type_: str, text: str) -> None:
         """Log a message (``print``, ``warn`` or ``error``) about the object that is being processed."""
@@ -163,6 +165,6 @@ class CommandLog:
                 self._number(one, found)
                 continue
             type_, message, code = one
-            failed = type_ == "error" or (bool(found) and found[-1].errno != 0)
+            failed = type_ == "error" or (found[-1].errno != 0 if found else self.failed_before)
             where = (about.type, about.name, about.uuid, about.group, about.group_uuid)
             found.append(LogEntry(len(found) + 1, type_, *where, message, -1 if failed else 0, code))

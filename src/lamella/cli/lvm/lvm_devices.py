@@ -21,8 +21,8 @@ _PVID = re.compile(r"[0-9A-Za-z]{32}")
 
 def lvmdevices(context: Context) -> None:
     """Show the devices file, or do what an option says with it, under the file's lock."""
-    from lamella.lvm.session.locks import devices_file_lock
     from lamella.lvm.session.devname_search import unknown_setting
+    from lamella.lvm.session.locks import devices_file_lock
     from lamella.lvm.session.system_devices import SystemDevices
 
     listed, args = context.system_devices, context.args

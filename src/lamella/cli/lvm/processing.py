@@ -55,6 +55,17 @@ def each_disk(context: Context, disks: Iterable[ChosenDisk]) -> Iterator[ChosenD
             yield chosen
 
 
+def each_shown(context: Context, view: GroupView) -> Iterator[PhysicalVolume]:
+    """The physical volumes of a view that are to be shown."""
+    vg = view.vg
+    name = ("vg", vg.name, vg.uuid) if vg is not None else ("orphan", "lvm2")
+    owner = {"group": vg.name, "group_uuid": vg.uuid} if vg is not None else {}
+    with context.processing(*name):
+        for pv in view.shown_pvs if view.shown_pvs is not None else vg.pvs if vg else view.orphans:
+            with context.processing("pv", pv.device, pv.uuid, **owner):
+                yield pv
+
+
 def _owner(context: Context, found: FoundGroup | None) -> ExitStack:
     held = ExitStack()
     held.enter_context(

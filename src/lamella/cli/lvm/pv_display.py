@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.cli.lvm.display_options import check_display_options
+from lamella.cli.lvm.processing import each_shown
 from lamella.cli.lvm.reports import disks_to_report, pvs
 from lamella.cli.lvm.selecting import Selector
 from lamella.cli.lvm.size_format import Sizes
@@ -26,10 +27,9 @@ def pvdisplay(context: Context) -> None:
         return
     sizes = Sizes(context.units)
     selector = Selector(context, "pv")
-    views, _bare = disks_to_report(context, args.positionals)
+    views = _chosen(context)
     for view in views:
-        listed = view.shown_pvs if view.shown_pvs is not None else view.vg.pvs if view.vg else view.orphans
-        for pv in listed:
+        for pv in each_shown(context, view):
             if not selector.pv(view, pv):
                 continue
             if view.vg is not None and view.vg.exported and not args.has("short"):
@@ -50,6 +50,19 @@ def pvdisplay(context: Context) -> None:
                 _full(context, sizes, view, pv)
                 if args.has("maps") and view.vg is not None:
                     _maps(context, view, pv)
+
+
+def _chosen(context: Context) -> list[GroupView]:
+    """What to show. Disks that cannot be shown are told directly, and not in the command log."""
+    console = context.console
+    log, console.log = console.log, None
+    try:
+        views, _bare = disks_to_report(context, context.args.positionals)
+    finally:
+        console.log = log
+    if log is not None:
+        log.failed_before = console.failures > 0
+    return views
 
 
 def _duplicate(context: Context, sizes: Sizes, pv: PhysicalVolume) -> None:
