@@ -184,7 +184,10 @@ def test_what_is_in_the_way_stays(twins: Twins) -> None:
 
 def test_devices_of_other_programs_and_switched_off_activation(twins: Twins) -> None:
     dmsetup("create", "mk other", "--table", "0 8 zero")
-    spoil = lambda: _clear(MAPPER / r"mk\x20other", FOLDER / "a")  # noqa: E731
+
+    def spoil() -> None:
+        _clear(MAPPER / r"mk\x20other", FOLDER / "a")
+
     said, there = both(twins, f"vgmknodes {GROUP}/b", spoil)
     assert said == Output(0, ())
     assert str(MAPPER / r"mk\x20other") in there

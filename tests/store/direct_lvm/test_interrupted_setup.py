@@ -165,17 +165,22 @@ def test_a_failed_set_up_leaves_nothing(tmp_path: Path) -> None:
     set_up(root, "direct-lvm").close()
 
 
-def test_cut_off_between_the_base_device_and_its_record(tmp_path: Path) -> None:
-    """The pool has the base device and a new transaction id, of which ``state.db`` knows nothing."""
-    root = tmp_path / "root"
-    options_for("direct-lvm", root)
+def _die_in_set_up(root: Path, kind: type, method: str) -> None:
+    """Set up in a process that dies where it calls *method* of *kind*."""
     child = os.fork()
     if not child:
-        State.put_device = lambda *_: os._exit(9)  # type: ignore[assignment,method-assign]  # dies here
+        setattr(kind, method, lambda *_: os._exit(9))
         with suppress(BaseException):
             set_up(root, "direct-lvm")
         os._exit(1)
     assert os.waitpid(child, 0)[1] >> 8 == 9
+
+
+def test_cut_off_between_the_base_device_and_its_record(tmp_path: Path) -> None:
+    """The pool has the base device and a new transaction id, of which ``state.db`` knows nothing."""
+    root = tmp_path / "root"
+    options_for("direct-lvm", root)
+    _die_in_set_up(root, State, "put_device")
     with Store.setup(root, mode="direct-lvm", storage_options=options_for("direct-lvm", root)) as store:
         assert store.check().problems == []
     assert_sound(root)
@@ -186,13 +191,7 @@ def test_what_a_killed_set_up_left_attached_is_its_own(tmp_path: Path) -> None:
     """Loop devices over exactly its files, which nothing uses; those that something uses are refused."""
     root = tmp_path / "root"
     options = options_for("direct-lvm", root)
-    child = os.fork()
-    if not child:
-        DirectLvm._blank = lambda *_: os._exit(9)  # type: ignore[assignment,method-assign]  # dies here
-        with suppress(BaseException):
-            set_up(root, "direct-lvm")
-        os._exit(1)
-    assert os.waitpid(child, 0)[1] >> 8 == 9
+    _die_in_set_up(root, DirectLvm, "_blank")
     for path in disks_of(root):
         loop.attach(path, autoclear=False).close()
     held = loop.find(disks_of(root)[0])[0].path

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import Failed
-from lamella.cli.lvm.processing import each_group, log_reported
+from lamella.cli.lvm.processing import ORPHAN, each_group, log_reported
 from lamella.cli.lvm.reports import bare_request, checked, helped
 from lamella.cli.lvm.scans import ORPHANS
 from lamella.cli.lvm.targets import choose_groups
@@ -37,7 +37,7 @@ def fullreport(context: Context) -> None:
     if orphans:
         from lamella.lvm.report.sources import orphan_view
 
-        with context.processing("orphan", "lvm2"):
+        with context.processing(*ORPHAN):
             _report(
                 context,
                 [one for one in requests if one.kind in OF_ORPHANS],

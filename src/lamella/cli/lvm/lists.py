@@ -22,6 +22,7 @@ def devtypes(context: Context) -> None:
     """List types of block devices, as a report."""
     from lamella.cli.lvm.reports import checked, helped, make_request
     from lamella.lvm.report.device_types import device_types
+    from lamella.lvm.report.layout import TITLES
     from lamella.lvm.report.report import build_rows
     from lamella.lvm.report.view import GroupView, Row
 
@@ -31,8 +32,6 @@ def devtypes(context: Context) -> None:
     checked(context, request)
     nothing = GroupView(None)
     found = build_rows(request, [Row(nothing, entry=one) for one in device_types()])
-    from lamella.lvm.report.layout import TITLES
-
     context.output.add(request, [(TITLES["devtype"], found)])
 
 

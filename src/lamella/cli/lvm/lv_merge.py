@@ -78,21 +78,13 @@ def complete_delayed(
     snapshot = found.group.merging_snapshot(origin)
     if snapshot is None:
         return
-    group, session = found.group.name, context.session
+    session = context.session
     begun = origin.name in activator.begun_merges(found)
     if not begun:
         if activator.is_active(found, origin.name) and (not refresh or activator.is_open(found, origin.name)):
             return
-        try:
-            activator.check_unused(found, snapshot.name)
-            activator.deactivate(found, [snapshot.name])
-        except BusyError as error:
-            context.console.warn(error.message)
-            raise BusyError(
-                f"Refusing to activate merging volume {group}/{origin.name} while snapshot volume "
-                f"{group}/{snapshot.name} is still active.",
-                hint=f"close {group}/{snapshot.name} first",
-            ) from error
+        refused = f"Refusing to activate merging volume {found.group.name}/{origin.name}"
+        _deactivate_snapshot(context, activator, found, snapshot, refused)
         activator.deactivate(found, [origin.name])
     complete_merge(session, found, origin, snapshot)
     if refresh:
@@ -107,14 +99,20 @@ def deactivate_with_merging(
     snapshot = found.group.merging_snapshot(origin)
     if snapshot is None:
         return
+    refused = f"Cannot fully deactivate merging origin volume {found.group.name}/{origin.name}"
+    _deactivate_snapshot(context, activator, found, snapshot, refused)
+
+
+def _deactivate_snapshot(
+    context: Context, activator: KernelActivator, found: FoundGroup, snapshot: LogicalVolume, refused: str
+) -> None:
+    """Deactivate the snapshot. Raises :class:`BusyError`, which begins with *refused*, while it is in use."""
     try:
         activator.check_unused(found, snapshot.name)
         activator.deactivate(found, [snapshot.name])
     except BusyError as error:
         context.console.warn(error.message)
-        group = found.group.name
+        full = f"{found.group.name}/{snapshot.name}"
         raise BusyError(
-            f"Cannot fully deactivate merging origin volume {group}/{origin.name} while snapshot volume "
-            f"{group}/{snapshot.name} is still active.",
-            hint=f"close {group}/{snapshot.name} first",
+            f"{refused} while snapshot volume {full} is still active.", hint=f"close {full} first"
         ) from error

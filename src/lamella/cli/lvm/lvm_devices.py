@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from lamella.cli.lvm.errors import Failed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lamella.cli.lvm.context import Context
     from lamella.lvm.session.system_devices import Entry, SystemDevices
 
@@ -164,7 +162,7 @@ def _add_pvid(context: Context, listed: SystemDevices, pvid: str) -> None:
     _add(context, listed, found[0])
 
 
-def _to_remove(context: Context, listed: SystemDevices, name: str) -> list[Entry]:
+def _to_remove(context: Context, listed: SystemDevices, name: str) -> Entry:
     """The entry that ``--deldev`` means: a device by any of its names, or with ``--deviceidtype`` by that."""
     from lamella.lvm.session.system_devices import KINDS
 
@@ -178,24 +176,23 @@ def _to_remove(context: Context, listed: SystemDevices, name: str) -> list[Entry
         found = [entry for entry in listed.entries if (entry.kind, entry.name) == (kind, name)]
         if not found:
             raise Failed(f"No devices file entry with device id {kind} {name}.")
-        return found[:1]
+        return found[0]
     if not name.startswith("/dev/"):
         console.warn("WARNING: to remove a device by device id, include --deviceidtype.")
     there = listed.entry_of(name)
     found = [there] if there is not None else [one for one in listed.entries if one.device == name]
     if not found:
         raise Failed(f"No devices file entry for {name}.")
-    return found[:1]
+    return found[0]
 
 
 def _remove_pvid(context: Context, listed: SystemDevices, pvid: str) -> None:
     found = [entry for entry in listed.entries if entry.pvid == pvid]
     if not found:
         raise Failed("PVID not found in devices file.")
-    _remove(context, listed, found[:1])
+    _remove(context, listed, found[0])
 
 
-def _remove(context: Context, listed: SystemDevices, entries: Sequence[Entry]) -> None:
-    for entry in entries:
-        listed.entries.remove(entry)
+def _remove(context: Context, listed: SystemDevices, entry: Entry) -> None:
+    listed.entries.remove(entry)
     _write(context, listed)

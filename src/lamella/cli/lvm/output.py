@@ -77,11 +77,12 @@ class Output:
         if self._only:
             return
         if request.format != "basic":
+            group = json_group([one.section(request) for _, one in reports])
             if self._log is None and self._context.name != "fullreport":
-                sys.stdout.write(json_report([json_group([one.section(request) for _, one in reports])]))
+                sys.stdout.write(json_report([group]))
                 self._json = False
             else:
-                self._groups.append(json_group([one.section(request) for _, one in reports]))
+                self._groups.append(group)
             return
         for title, report in reports:
             text = report.text(request)

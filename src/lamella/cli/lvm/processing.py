@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from lamella.lvm.format.model import LogicalVolume
     from lamella.lvm.format.physical_volume import PhysicalVolume
     from lamella.lvm.report.view import GroupView
+
+ORPHAN = ("orphan", "lvm2")
+"""The log's names for the group of disks in no group."""
 
 
 def each_group(context: Context, groups: Iterable[FoundGroup]) -> Iterator[FoundGroup]:
@@ -49,29 +52,39 @@ def each_disk(context: Context, disks: Iterable[ChosenDisk]) -> Iterator[ChosenD
     """Physical volumes, within their groups or as orphans."""
     for chosen in disks:
         uuid = chosen.disk.label.uuid if chosen.disk.label is not None else ""
-        with ExitStack() as held:
-            held.enter_context(_owner(context, chosen.found))
-            held.enter_context(context.processing_disk(chosen.found, chosen.disk.path, uuid))
+        with owned_disk(context, chosen.found, chosen.disk.path, uuid):
             yield chosen
 
 
 def each_shown(context: Context, view: GroupView) -> Iterator[PhysicalVolume]:
     """The physical volumes of a view that are to be shown."""
-    vg = view.vg
-    name = ("vg", vg.name, vg.uuid) if vg is not None else ("orphan", "lvm2")
-    owner = {"group": vg.name, "group_uuid": vg.uuid} if vg is not None else {}
+    name, owner = _names(view)
     with context.processing(*name):
-        for pv in view.shown_pvs if view.shown_pvs is not None else vg.pvs if vg else view.orphans:
+        for pv in _shown(view):
             with context.processing("pv", pv.device, pv.uuid, **owner):
                 yield pv
 
 
-def _owner(context: Context, found: FoundGroup | None) -> ExitStack:
-    held = ExitStack()
-    held.enter_context(
-        context.processing("orphan", "lvm2") if found is None else context.processing_group(found)
-    )
-    return held
+@contextmanager
+def owned_disk(context: Context, found: FoundGroup | None, path: str, uuid: str) -> Iterator[None]:
+    """What is said meanwhile is about a physical volume, within its group or as an orphan."""
+    owner = context.processing(*ORPHAN) if found is None else context.processing_group(found)
+    with owner, context.processing_disk(found, path, uuid):
+        yield
+
+
+def _names(view: GroupView) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The log's names for what a view is of, and for the group of what is in it."""
+    vg = view.vg
+    if vg is None:
+        return ORPHAN, {}
+    return ("vg", vg.name, vg.uuid), {"group": vg.name, "group_uuid": vg.uuid}
+
+
+def _shown(view: GroupView) -> Iterable[PhysicalVolume]:
+    if view.shown_pvs is not None:
+        return view.shown_pvs
+    return view.vg.pvs if view.vg is not None else view.orphans
 
 
 def log_reported(context: Context, kind: str, views: Iterable[GroupView]) -> None:
@@ -80,14 +93,11 @@ def log_reported(context: Context, kind: str, views: Iterable[GroupView]) -> Non
     if log is None:
         return
     for view in views:
-        vg = view.vg
-        name = ("vg", vg.name, vg.uuid) if vg is not None else ("orphan", "lvm2")
-        owner = {"group": vg.name, "group_uuid": vg.uuid} if vg is not None else {}
+        name, owner = _names(view)
         with context.processing(*name):
-            if kind in ("lv", "seg") and vg is not None:
+            if kind in ("lv", "seg") and view.vg is not None:
                 for lv in view.shown_lvs if view.shown_lvs is not None else view.visible_lvs:
                     log.succeeded("lv", lv.name, lv.uuid, **owner)
             elif kind in ("pv", "pvseg"):
-                disks = vg.pvs if vg is not None else view.orphans
-                for pv in view.shown_pvs if view.shown_pvs is not None else disks:
+                for pv in _shown(view):
                     log.succeeded("pv", pv.device, pv.uuid, **owner)

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from lamella.block.sysfs import is_partition
 from lamella.cli.lvm.errors import BadCommand
-from lamella.cli.lvm.processing import each_group, each_volume
+from lamella.cli.lvm.processing import each_group, each_volume, owned_disk
 from lamella.cli.lvm.size_format import Sizes
 from lamella.errors import LamellaError, NotFoundError
 
@@ -85,11 +84,7 @@ def _print_disks(context: Context, sizes: Sizes, rows: list[_Line]) -> None:
     widest_group = max(len(row[1].group.name) if row[1] else 0 for row in rows)
     widest_group = max(widest_group, len(ORPHANS)) + 6
     for name, found, uuid, size, free in rows:
-        with ExitStack() as held:
-            held.enter_context(
-                context.processing("orphan", "lvm2") if found is None else context.processing_group(found)
-            )
-            held.enter_context(context.processing_disk(found, name, uuid))
+        with owned_disk(context, found, name, uuid):
             _print_disk(context, sizes, (name, found, uuid, size, free), (widest, widest_group))
 
 

@@ -53,10 +53,10 @@ def node_lines(tree: Tree, path: str, style: Style) -> list[str] | None:
     if found is None:
         return None
     parts = [part for part in path.split("/") if part]
-    section = ""
+    section: str | None = ""
     for part in parts[:-1]:
         setting = known_settings().inside(section, part, is_section=True) if section is not None else None
-        section = setting.path if setting is not None else None  # type: ignore[assignment]
+        section = setting.path if setting is not None else None
     return list(_node(parts[-1], found, section, 0, style))
 
 
