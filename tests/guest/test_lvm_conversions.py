@@ -134,6 +134,34 @@ def test_a_volume_becomes_thin_with_an_external_origin(twins: Twins) -> None:
     )
 
 
+def test_an_active_external_origin_is_reloaded_when_its_last_user_goes(twins: Twins) -> None:
+    """And the group is written once more than when it is not active."""
+    users = tuple(f"lvcreate -y -s -kn -n {name} --thinpool vg/pool vg/base" for name in ("one", "two"))
+    judged(
+        twins,
+        (
+            "lvcreate -y -V20m -n a -T vg/pool",
+            "lvcreate -y -an -Zn -L8m -n base vg",
+            "lvchange -pr vg/base",
+            *users,
+            "lvremove -y vg/one",
+            "lvremove -y vg/two",
+            *users,
+            "lvchange -ay vg/base",
+            "lvremove -y vg/one",
+            "lvremove -y vg/two",
+            "lvchange -an vg/base",
+            *users[:1],
+            "lvchange -ay vg/base",
+            "lvremove -y vg/pool",
+            "lvcreate -y -L20m -T vg/pool",
+            "lvchange -an vg/base",
+            *users,
+            "lvremove -y vg/pool",
+        ),
+    )
+
+
 def test_what_cannot_become_thin_and_a_pool_that_is_made_for_it(twins: Twins) -> None:
     judged(
         twins,

@@ -23,7 +23,7 @@ from lamella.devicemapper.table import Thin, ThinPool, parse_table, total_sector
 from lamella.errors import LamellaError
 from lamella.lvm.activation.begun_merges import begun_merges
 from lamella.lvm.activation.device_changes import Changes, changes, same_table, set_read_ahead
-from lamella.lvm.activation.device_tree import wanted_devices
+from lamella.lvm.activation.device_tree import HIDDEN, wanted_devices
 from lamella.lvm.activation.memory_lock import memory_locked
 from lamella.lvm.activation.pv_numbers import GroupDisks
 
@@ -133,6 +133,17 @@ class _Plan:
             table = self.made.table(device)
             if not same_table(self.dm.table(device.name), table):
                 self.made.reload(device, table)
+        for uuid in self.reloads:
+            self._remove_unused_layer(uuid)
+
+    def _remove_unused_layer(self, uuid: str) -> None:
+        """Remove the layer of a volume that was an external origin and does not lie on it any more."""
+        layer = f"{uuid}-real"
+        if layer in self.existing:
+            return
+        unused = self.dm.find(uuid=layer)
+        if unused is not None and not unused.open_count:
+            self.made.remove(unused, HIDDEN)
 
     def _remove_layer(self, pool: WantedDevice) -> None:
         """Remove the layer above a pool whose first thin volume was not created: it has the pool's name."""

@@ -238,6 +238,7 @@ def remove_thin(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply
     session.deactivate(found, [lv.name])
     group.forget_lv(lv)
     unqueue_or_delete(pool, lv.name, thin.device_id)
+    _release_origins(session, found, [lv])
     session.commit(found, ())
     if apply:
         send_messages(session, found, pool_lv)
@@ -255,6 +256,24 @@ def refuse_external_origins(group: VolumeGroup, lvs: Sequence[LogicalVolume]) ->
                 )
 
 
+def _release_origins(session: Session, found: FoundGroup, removed: Sequence[LogicalVolume]) -> None:
+    """Commit once more if an active volume was the external origin of *removed* ones and now is of none.
+
+    It is reloaded with this commit, without the hidden layer that they read through. LVM2 2.03.16
+    likewise writes the group no more often than that when it removes a pool with its volumes.
+    """
+    users = found.group.users()
+    origins = {lv.thin.external_origin for lv in removed if lv.thin is not None} - {""}
+    idle = [
+        name
+        for name in sorted(origins)
+        if all(role != "external_origin" for _user, _segment, role in users.get(name, ()))
+        and session.is_active(found, name)
+    ]
+    if idle:
+        session.commit(found, idle)
+
+
 def remove_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> None:
     """Remove a thin pool with all its volumes, and the spare if no pool is left."""
     group = found.group
@@ -264,9 +283,9 @@ def remove_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> 
     session.deactivate(found, [*(lv.name for lv in thins), pool_lv.name])
     for lv in thins:
         group.forget_lv(lv)
-    if thins:
-        segment.messages = []
-        session.commit(found, ())
+        assert lv.thin is not None
+        unqueue_or_delete(segment, lv.name, lv.thin.device_id)
+    _release_origins(session, found, thins)
     group.forget_lv(pool_lv)
     for name in (segment.data, segment.metadata):
         group.forget_lv(group.lvs[name])
