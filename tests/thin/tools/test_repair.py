@@ -17,6 +17,7 @@ from lamella.errors import CorruptError, LamellaError, NoSpaceError, UsageError
 from lamella.thin.engine.pool import Pool
 from lamella.thin.format import superblock
 from lamella.thin.format.checksum import BLOCK_SIZE, NODE_XOR, SUPERBLOCK_XOR, block_checksum
+from lamella.thin.format.node import max_entries
 from lamella.thin.metadata.reader import Metadata
 from lamella.thin.tools import metadata_builder
 from lamella.thin.tools.check import check
@@ -647,3 +648,26 @@ def test_an_id_that_no_kernel_takes_is_told_and_left_out() -> None:
     repaired, report = _repair(bytes(image))
     assert list(_mappings(dumped(repaired))) == [1]
     assert "thin device 16777216: its id is more than 16777215" in "\n".join(map(str, report.problems.found))
+
+
+@pytest.mark.parametrize("time", [(1 << 24) - 1, 1 << 24, (1 << 32) - 1])
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_time_past_the_largest_is_told_and_lowered(time: int, sealed: bool) -> None:
+    """A mapping has 24 bits for its time: dm-thin-metadata.c puts the pool's below a block number.
+
+    The device's tree is from an older copy, so a write has to copy all that it maps.
+    """
+    content, blocks = _written_twice()
+    image = bytearray(content)
+    fields = superblock.decode(content)
+    change(image, superblock.LOCATION, [(44, time.to_bytes(4, "little"))])
+    change(image, fields.details_root, [(32 + 8 * max_entries(24) + 20, time.to_bytes(4, "little"))])
+    image[blocks[0] * BLOCK_SIZE + 99] ^= 1
+    image[0] ^= not sealed
+    repaired, report = _repair(bytes(image), fallback=Overrides(data_block_size=128))
+    told = f"superblock: its time {time} is more than 16777215, the largest"
+    assert (told in map(str, report.problems.found)) == (time >= 1 << 24)
+    assert superblock.decode(repaired).time == (1 << 24) - 1
+    later = Metadata.open(MemoryDevice(content=repaired))
+    later.load()
+    assert later.details[1].snapshotted_time == 1 << 24

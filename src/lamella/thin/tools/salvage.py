@@ -22,6 +22,7 @@ from lamella.errors import CorruptError, UnsupportedError, UsageError
 from lamella.thin.format import superblock as superblock_format
 from lamella.thin.format.details import DeviceDetails
 from lamella.thin.format.limits import MAX_DEVICE_ID
+from lamella.thin.format.node import TIME_MASK
 from lamella.thin.format.space_map import ENTRIES_PER_BITMAP, SpaceMapRoot
 from lamella.thin.format.superblock import Superblock
 from lamella.thin.metadata.block_reader import BlockReader
@@ -474,13 +475,18 @@ class _Recovery:
             devices[dev_id] = devices[dev_id]._replace(transaction_id=max(fields.transaction_id - 1, 0))
         if not self.sealed:
             fields.time = max(details.age()[1], self._time_of(roots))
+        if fields.time > TIME_MASK:
+            # The kernel puts it below the block number of each new mapping, which more bits would change.
+            self.problems.add("superblock", f"its time {fields.time} is more than {TIME_MASK}, the largest")
+            fields.time = TIME_MASK
         kept = {dev_id: roots.roots[dev_id] for dev_id in devices}
         older = self._older(RootList(kept, roots.whole), [dev_id for dev_id in damaged if dev_id in kept])
         if self.doubtful:
             # A time after all of their mappings makes the kernel copy whatever might be shared.
-            fields.time += 1
+            later = fields.time + 1
+            fields.time = min(later, TIME_MASK)
             for dev_id in self.doubtful & devices.keys():
-                devices[dev_id] = devices[dev_id]._replace(snapshotted_time=fields.time)
+                devices[dev_id] = devices[dev_id]._replace(snapshotted_time=later)
         metadata = Metadata(self.reader, fields, tolerant=True)
         metadata.problems.merge(self.problems)
         metadata.details = dict(sorted(devices.items()))
