@@ -49,6 +49,8 @@ _CHANGES = {
     "os.chmod",
 }
 _CHANGES |= {"os.chown", "os.utime", "os.setxattr", "os.removexattr", "os.mknod"}
+_MAKES_SECOND = {"os.rename", "os.link", "os.symlink"}
+"""Those of them that make their second path."""
 
 
 class _TooSlow(BaseException):
@@ -241,15 +243,21 @@ class _Child:
             return
         if event == "open":
             path, _, flags = arguments
-            if isinstance(path, int) or not isinstance(flags, int) or flags & os.O_ACCMODE == _READING:
+            if isinstance(path, int) or not isinstance(flags, int):
                 return
+            if flags & (os.O_ACCMODE | os.O_CREAT | os.O_TRUNC) == _READING:
+                return
+            paths = (path,)
+        elif event in _MAKES_SECOND:
+            paths = arguments[event == "os.symlink" : 2]  # what a symbolic link names is not changed
         elif event in _CHANGES:
-            path = arguments[0]
+            paths = arguments[:1]
         else:
             return
-        name = f"/proc/self/fd/{path}" if isinstance(path, int) else os.fsdecode(path)
-        where = os.path.realpath(name)
-        if not where.startswith(self._folder):
+        for path in paths:
+            name = f"/proc/self/fd/{path}" if isinstance(path, int) else os.fsdecode(path)
+            if f"{os.path.realpath(name)}/".startswith(f"{self._folder}/"):
+                continue
             self._armed = False
             raise _Wrote(f"{event} of {path!r}")
 

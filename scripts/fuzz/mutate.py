@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def mutate_used(random: Random, data: bytes, block: int) -> bytes:
     For disks: most of one is empty, and a change there is no other input.
     """
     image = bytearray(data)
-    used = [place for place in range(0, len(data), block) if data.count(0, place, place + block) < block]
+    used = _used_blocks(data, block)
     for _ in range(random.randrange(1, 5) if used else 0):
         start = random.choice(used)
         piece = image[start : start + block]
@@ -64,6 +65,12 @@ def mutate_used(random: Random, data: bytes, block: int) -> bytes:
         _change(random, piece, (), [data[(other := random.choice(used)) : other + block]])
         image[start : start + kept] = piece.ljust(kept, b"\0")[:kept]
     return bytes(image)
+
+
+@lru_cache(maxsize=256)
+def _used_blocks(data: bytes, block: int) -> list[int]:
+    """Places of the blocks that hold anything; each input is changed many times."""
+    return [place for place in range(0, len(data), block) if data.count(0, place, place + block) < block]
 
 
 def _change(random: Random, data: bytearray, words: Sequence[bytes], others: Sequence[bytes]) -> None:

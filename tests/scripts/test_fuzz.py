@@ -48,6 +48,16 @@ def _writes(data: bytes) -> None:
     os.mkdir("/tmp/lamella-fuzz-must-not-be")
 
 
+def _renames_away(data: bytes) -> None:
+    with open("inside", "wb"):
+        pass
+    os.rename("inside", "/tmp/lamella-fuzz-must-not-be")
+
+
+def _makes_while_reading(data: bytes) -> None:
+    os.close(os.open("/tmp/lamella-fuzz-must-not-be", os.O_RDONLY | os.O_CREAT))
+
+
 def _floods(data: bytes) -> None:
     raise BadInputError("x" * 100_000)
 
@@ -63,6 +73,8 @@ def _dies(data: bytes) -> None:
         (_hangs, "_TooSlow"),
         (_takes_memory, "MemoryError"),
         (_writes, "_Wrote at "),
+        (_renames_away, "_Wrote at "),
+        (_makes_while_reading, "_Wrote at "),
         (_floods, "BadInputError"),
         (_dies, "signal 6"),
     ],

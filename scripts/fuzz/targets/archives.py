@@ -8,6 +8,7 @@ import json
 import os
 import tarfile
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,11 +47,16 @@ def reseal_tar(data: bytearray) -> None:
         header = data[place : place + 512]
         if not any(header):
             return
-        header[148:156] = b" " * 8
-        data[place + 148 : place + 156] = b"%06o\0 " % sum(header)
+        reseal_header(data, place)
         digits = bytes(header[124:136]).strip(b" \0")
         size = int(digits, 8) if digits and not digits.strip(b"01234567") else 0
         place += 512 - (-size // 512) * 512
+
+
+def reseal_header(data: bytearray, place: int = 0) -> None:
+    """Make the checksum of the header at *place* right."""
+    data[place + 148 : place + 156] = b" " * 8
+    data[place + 148 : place + 156] = b"%06o\0 " % sum(data[place : place + 512])
 
 
 def _tars() -> list[bytes]:
@@ -225,27 +231,31 @@ def _open_archive(data: bytes) -> object:
 
 def _change_member(random: Random, data: bytes) -> bytes:
     """Change one JSON document inside an archive, at its place and with its size in the header put right."""
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            members = [
-                (info, (tar.extractfile(info) or io.BytesIO()).read()) for info in tar if info.size < 1 << 20
-            ]
-    except (tarfile.TarError, OSError, KeyError, ValueError, RecursionError):
-        return data
-    documents = [number for number, (_, content) in enumerate(members) if content[:1] in (b"{", b"[")]
+    documents = _documents_in(data)
     if not documents:
         return data
-    chosen = random.choice(documents)
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for number, (info, content) in enumerate(members):
-            changed = mutate_json(random, content) if number == chosen else content
-            info.size = len(changed) if info.isreg() else 0
-            try:
-                tar.addfile(info, io.BytesIO(changed) if info.isreg() else None)
-            except (ValueError, OSError):
-                return data
-    return out.getvalue()
+    header, start, end = random.choice(documents)
+    changed = bytearray(data[header : header + 512])
+    content = mutate_json(random, data[start:end])
+    changed[124:136] = b"%011o\0" % len(content)
+    changed += content.ljust(-(-len(content) // 512) * 512, b"\0")
+    reseal_header(changed)
+    return data[:header] + changed + data[start + -(-(end - start) // 512) * 512 :]
+
+
+@lru_cache(maxsize=256)
+def _documents_in(data: bytes) -> list[tuple[int, int, int]]:
+    """Where the header of each JSON document in an archive, its content and the end of that are."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            files = [each for each in tar if each.isreg() and data[each.offset_data : each.offset_data + 1]]
+    except (tarfile.TarError, OSError, KeyError, ValueError, RecursionError):
+        return []
+    return [
+        (each.offset_data - 512, each.offset_data, each.offset_data + each.size)
+        for each in files
+        if data[each.offset_data] in b"{["
+    ]
 
 
 def _documents() -> list[bytes]:
