@@ -171,6 +171,9 @@ def test_lists_that_fill_the_sector() -> None:
         _found(start + _numbers(*pairs, 0, 0, 1, 1))
     with pytest.raises(CorruptError, match="a list of areas has no end"):
         _found(full + (2).to_bytes(8, "little"))
+    last = _found(start + _numbers(*pairs[:48], 0, 0, 0, 0, 2, 0, 0))  # the third list's end is the last
+    assert last is not None
+    assert (last.data_areas, last.metadata_areas, last.boot_areas) == (many[:24], [], [])
 
 
 @pytest.mark.parametrize(
