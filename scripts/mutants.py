@@ -50,7 +50,6 @@ _ALLOCATION = (
     "tests/lvm/operations/test_allocation_recorded.py",
     "tests/lvm/operations/test_sizes.py",
 )
-_ENGINE = ("tests/thin/engine",)
 MODULES: dict[str, tuple[str, ...]] = {
     "images/digest.py": ("tests/images/test_digest.py",),
     "images/download.py": ("tests/images/test_ranges.py", "tests/images/test_registry_faults.py"),
@@ -66,8 +65,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "lvm/operations/pv_move.py": ("tests/lvm/operations/test_pv_move.py",),
     "lvm/session/commit.py": ("tests/lvm/session/test_commit.py",),
-    "thin/engine/live_metadata.py": _ENGINE,
-    "thin/engine/pool_core.py": _ENGINE,
+    "thin/engine/live_metadata.py": ("tests/thin/engine/test_live_metadata.py",),
+    "thin/engine/pool_core.py": ("tests/thin/engine/test_pool_core.py",),
     "thin/tools/leak_repair.py": ("tests/thin/tools/test_leak_repair.py",),
     "thin/tools/metadata_builder.py": (
         "tests/thin/tools/test_build_crash.py",
