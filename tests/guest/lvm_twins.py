@@ -62,6 +62,7 @@ class Twins:
 
     disks: list[str]
     log: list[str] = field(default_factory=list)
+    settings: str = SETTINGS
 
     def run(self, program: str, line: str, answers: str = "") -> Output:
         """Run a command line with *program*: "ours" or "theirs"."""
@@ -74,7 +75,7 @@ class Twins:
     def ours(self, words: Sequence[str], answers: str = "") -> tuple[int, str]:
         out = io.StringIO()
         stdin, sys.stdin = sys.stdin, io.StringIO(answers)
-        argv = ["--config", SETTINGS, "--devices", ",".join(self.disks), *words[1:]]
+        argv = ["--config", self.settings, "--devices", ",".join(self.disks), *words[1:]]
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
                 code = main_lvm(words[0], argv)
@@ -84,7 +85,7 @@ class Twins:
 
     def theirs(self, words: Sequence[str], answers: str = "") -> tuple[int, str]:
         accepted = ", ".join(f'"a|^{disk}$|"' for disk in self.disks)
-        config = f'{SETTINGS} devices/filter=[ {accepted}, "r|.*|" ]'
+        config = f'{self.settings} devices/filter=[ {accepted}, "r|.*|" ]'
         done = subprocess.run(
             ["lvm", words[0], "--config", config, *words[1:]],
             input=answers,
@@ -107,7 +108,7 @@ class Twins:
             found.close()
         text = "".join(write_compact(group, Header("", "", "", 0)) for group in groups)
         text = re.sub(r'id = "[^"]*"', "id", text)
-        text = re.sub(r"creation_time = \d+|creation_host = .*", "", text)
+        text = re.sub(r"(creation|removal)_time = \d+|creation_host = .*", "", text)
         return {"text": text, "kernel": kernel_devices(groups), "links": links(groups)}
 
     def reports(self) -> list[object]:

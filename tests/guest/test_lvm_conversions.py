@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.guest.lvm_twins import Output, Twins, attach
+from tests.guest.lvm_twins import SETTINGS, Output, Twins, attach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,9 +37,12 @@ def twins(tmp_path: Path) -> Iterator[Twins]:
 
 
 def play(twins: Twins, program: str, lines: Sequence[str]) -> list[tuple[str, object, object]]:
-    """What each line does: a command, or "open NAME", "close", "write NAME TEXT", "read NAME BYTES"."""
+    """What each line does: a command, or "open NAME", "close", "write NAME TEXT", "read NAME",
+    or "with SETTINGS", which hold from then on.
+    """
     seen: list[tuple[str, object, object]] = []
     held: list[int] = []
+    twins.settings = SETTINGS
     try:
         for line in lines:
             word, _, rest = line.partition(" ")
@@ -49,6 +52,8 @@ def play(twins: Twins, program: str, lines: Sequence[str]) -> list[tuple[str, ob
             elif word == "close":
                 while held:
                     os.close(held.pop())
+            elif word == "with":
+                twins.settings = f"{SETTINGS} {rest}"
             elif word == "write":
                 name, _, text = rest.partition(" ")
                 with open(f"/dev/vg/{name}", "r+b", buffering=0) as stream:
@@ -276,3 +281,109 @@ def test_a_waiting_merge_is_completed(twins: Twins, begun: bool) -> None:
     said = twins.run("theirs", "lvs --noheadings -a -o lv_name,lv_attr,thin_id vg")
     assert any(line.startswith("a ") and line.endswith(" 2") for line in said.lines), said
     assert not any("[s]" in line for line in said.lines)
+
+
+KEPT = "with metadata {record_lvs_history=1}"
+FAMILY = "lvs -H -o lv_name,lv_attr,lv_full_ancestors,lv_full_descendants,lv_ancestors,lv_descendants,origin"
+
+
+def family(*pairs: str) -> tuple[str, ...]:
+    """Lines that make thin volumes, each "NAME" or "NAME<ORIGIN"."""
+    lines = []
+    for pair in pairs:
+        name, _, origin = pair.partition("<")
+        lines.append(f"lvcreate -y -kn -n {name} " + (f"-s vg/{origin}" if origin else "-V8m vg/pool"))
+    return tuple(lines)
+
+
+def test_removed_volumes_are_remembered(twins: Twins) -> None:
+    judged(
+        twins,
+        [
+            KEPT,
+            *family("alone", "a", "leaf<a", "b<a", "c<b", "d<c", "e<a"),
+            "lvremove -y vg/alone",
+            "lvremove -y vg/leaf",
+            "lvremove -y vg/b vg/c",
+            "lvremove -y vg/a",
+            FAMILY,
+            FAMILY.replace(" -H", ""),
+            "lvcreate -y -n b -V8m vg/pool",
+            *family("x<d"),
+            "lvremove -y vg/x",
+            "lvremove -y vg/-b",
+            "lvremove vg/-a vg/-c",
+            *family("n1<d", "n2<n1", "n3<n2"),
+            "lvremove -y vg/n1",
+            "lvremove -y --nohistory vg/n2",
+            FAMILY,
+            *family("o1", "o2<o1", "o3<o2", "o4<o3"),
+            "lvremove -y vg/o3",
+            "with metadata {record_lvs_history=0}",
+            "lvremove -y vg/o1",
+            "lvremove -y vg/o2",
+            FAMILY,
+            KEPT,
+            "lvremove -y vg/pool",
+            FAMILY,
+        ],
+        numbered=False,
+        reports=False,
+    )
+
+
+def test_a_group_of_remembered_volumes_is_emptied(twins: Twins) -> None:
+    judged(
+        twins,
+        [
+            KEPT,
+            *family("a", "b<a", "c<b", "d"),
+            "lvremove -y vg/b",
+            "lvremove -y vg",
+            "lvcreate -y -L64m -T vg/pool -c 64k",
+            *family("a", "b<a", "c<b"),
+            "lvremove -y vg/a",
+            "lvremove -y vg/c vg/b",
+            *family("a", "b<a"),
+            "lvremove -y vg/a",
+            "vgremove -y vg",
+        ],
+        numbered=False,
+        reports=False,
+    )
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_merge_of_remembered_volumes(twins: Twins, kept: int) -> None:
+    judged(
+        twins,
+        [
+            KEPT,
+            *family("z", "d<z", "x<d", "x0<d", "x1<x0", "f<d", "g<f", "g0<f", "g1<g0"),
+            "lvremove -y vg/x0 vg/g0",
+            FAMILY,
+            f"with metadata {{record_lvs_history={kept}}}",
+            "lvconvert --merge vg/f",
+            FAMILY,
+            "lvremove -y vg/pool",
+        ],
+        numbered=False,
+        reports=False,
+    )
+
+
+def test_external_origins_are_not_remembered(twins: Twins) -> None:
+    judged(
+        twins,
+        [
+            KEPT,
+            "lvcreate -y -L8m -pr -an -Zn -n eo vg",
+            "lvcreate -y -s -n t1 --thinpool pool vg/eo",
+            *family("t2<t1"),
+            "lvremove -y vg/t1",
+            FAMILY,
+            "lvremove -y vg/eo",
+        ],
+        numbered=False,
+        reports=False,
+    )

@@ -83,6 +83,29 @@ def thin(disks: Disks) -> None:
     )
 
 
+def remembered(disks: Disks) -> None:
+    """Thin volumes, and records of removed ones between them (the real one removes none without
+    device-mapper).
+    """
+    a, b, *_ = disks.devices
+    _ours(
+        disks,
+        f"vgcreate vg {a} {b}",
+        "lvcreate -T -L64m -n pool vg",
+        "lvcreate -V8m -T vg/pool -n a",
+        "lvcreate -s vg/a -n h1",
+        "lvcreate -s vg/h1 -n h2",
+        "lvcreate -s vg/h2 -n b",
+        "lvcreate -s vg/h2 -n h3",
+        "lvcreate -s vg/h3 -n c",
+        "lvcreate -s vg/h1 -n lvol7",
+        "lvcreate -s vg/lvol7 -n d",
+        "lvcreate -s vg/a -n e",
+        "lvcreate -L8m -n lin vg",
+        "lvremove -y --config metadata/record_lvs_history=1 vg/h3 vg/h1 vg/h2 vg/lvol7",
+    )
+
+
 def partial(disks: Disks) -> None:
     """A group with a physical volume that is not there, below two of its volumes."""
     a, b, c, *_ = disks.devices

@@ -229,6 +229,41 @@ lvmdevices --addpvid xx ;; lvmdevices --delpvid xx
 vgimportdevices --config devices/use_devicesfile=0 vg
 """,
     ),
+    "removed volumes that are remembered": (
+        starts.remembered,
+        """\
+lvs ;; lvs -H ;; lvs -Ha ;; lvs -Hv ;; lvs -H vg ;; lvs --history vg/-h2
+lvs -H vg/a vg/-h1 ;; lvs vg/-h1
+lvs -H vg/h1 ;; lvs -H vg/-nope ;; lvs -H -- -h1 ;; lvs -H /dev/vg/-h1
+lvs -H @t ;; vgs ;; lvscan
+lvs -H -oname,lv_ancestors,lv_full_ancestors,lv_descendants,lv_full_descendants,origin
+lvs -oname,lv_ancestors,lv_full_ancestors,lv_descendants,lv_full_descendants,origin
+lvs -H -oname,lv_time,lv_time_removed,lv_uuid,lv_full_name,lv_path,lv_dm_path,lv_historical,vg_name --binary
+lvs -H -olv_layout,lv_role,lv_allocation_policy,lv_read_ahead,lv_permissions,lv_major,seg_count,lv_tags
+lvs -H -olv_active,lv_active_locally,lv_suspended,lv_merging,lv_autoactivation,lv_kernel_major,data_percent
+lvs -H -olv_parent,lv_when_full,lv_health_status,lv_check_needed,raidintegrityblocksize,origin_size,pool_lv
+lvs -H --segments ;; lvs -H -o+devices ;; lvs -H -oname,seg_start,seg_size_pe,chunk_size,zero,thin_id vg/-h2
+lvs -H -Slv_historical=1 ;; lvs -S historical=1 ;; lvs -H -S lv_name=h2 ;; lvs -H -S lv_name=-h2
+lvs -HO-name
+lvs -H -O lv_time_removed,lv_name -o name ;; lvs -H --reportformat json -o name,attr,lv_historical
+lvdisplay -H vg/-h2 ;; lvdisplay vg/-h2 ;; lvdisplay -H ;; lvdisplay -Hc vg ;; lvdisplay -HC vg/-h2
+lvdisplay -H -S historical=1 ;; lvdisplay -H vg/-nope vg/lin
+lvremove vg/-h1 ;; lvs -H -o+lv_full_ancestors ;; lvremove vg/-h1
+lvremove vg/-h2 --config metadata/record_lvs_history=1 ;; lvs -H -o+lv_full_ancestors
+lvremove vg/-h1 --config metadata/record_lvs_history=1 ;; lvs -H -o+lv_full_ancestors
+lvremove vg/-h1 --config metadata/record_lvs_history=1 --nohistory ;; lvs -H -o+lv_full_ancestors
+lvremove vg/-h3 vg/-h2 --config metadata/record_lvs_history=1 ;; lvs -H -o+lv_full_ancestors,lv_descendants
+lvremove vg/-lvol7 vg/-nope vg/-h2 ;; lvs -H ;; lvremove vg/h3 ;; lvremove -t vg/-h3 ;; lvs -H
+lvremove -y vg/lin vg/-h3 ;; lvremove -y vg/-h2 vg/lin ;; lvremove @t ;; lvs -H
+lvremove -S lv_name=h3 ;; lvremove -S historical=1 vg ;; lvs -H ;; lvremove -S historical=1
+lvs -Ho name,lv_full_ancestors --config metadata/lvs_history_retention_time=-1
+lvs -Ho name,lv_full_ancestors --config metadata/lvs_history_retention_time=100000
+lvcreate -l1 vg ;; lvcreate -l1 -n h1 vg ;; lvrename vg lin h1 ;; lvrename vg lin -h1 ;; lvchange -an vg/-h1
+lvrename vg lin lvol7 ;; lvrename vg lin x ;; lvcreate -l1 vg ;; lvextend -l+1 vg/-h1
+vgrename vg new ;; lvs -H
+vgcfgbackup vg ;; lvremove vg/-h1 ;; vgcfgrestore --force vg ;; lvs -H ;; vgck vg ;; vgchange --addtag t vg
+""",
+    ),
     "volumes on no disk": (
         starts.virtual,
         """\

@@ -281,6 +281,9 @@ class Context:
 
     def view(self, found: FoundGroup) -> GroupView:
         """A group for a report."""
+        from lamella.cli.lvm.targets import with_history
         from lamella.lvm.report.sources import group_view
 
-        return group_view(found, self.sources)
+        view = group_view(found, self.sources)
+        view.with_history = with_history(self)
+        return view

@@ -13,6 +13,7 @@ from lamella.cli.lvm.size_format import Sizes
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.lvm.format.segments import VIRTUAL_TYPES, StripedSegment, ThinPoolSegment, ThinSegment
 from lamella.lvm.report import lv_kinds
+from lamella.lvm.report.ancestry import RemovedVolume, name_with_mark
 from lamella.lvm.report.values import show_time
 
 if TYPE_CHECKING:
@@ -34,10 +35,14 @@ def lvdisplay(context: Context) -> None:
         view = context.view(chosen.found)
         volumes = volumes_of(context, chosen, hidden=args.has("all"))
         for lv in each_volume(context, chosen.found, volumes):
-            if not (args.has("all") or view.visible(lv)):
+            removed = isinstance(lv, RemovedVolume)
+            if not (args.has("all") or removed or view.visible(lv)):
                 continue
             if args.has("colon"):
                 _colon(context, view, lv)
+                continue
+            if isinstance(lv, RemovedVolume):
+                _show_removed(context, view, lv)
                 continue
             show_volume(context, sizes, view, lv)
             if args.has("maps"):
@@ -46,12 +51,25 @@ def lvdisplay(context: Context) -> None:
 
 def _colon(context: Context, view: GroupView, lv: LogicalVolume) -> None:
     state = view.top_state(lv)
-    ahead = -1 if lv.read_ahead is None else lv.read_ahead
+    removed = isinstance(lv, RemovedVolume)
+    ahead = 0 if removed else -1 if lv.read_ahead is None else lv.read_ahead
+    access = 0 if removed else 3 if lv.writable else 1
     parts: list[object] = [f"/dev/{view.group.name}/{lv.name}", view.group.name]
-    parts += [3 if lv.writable else 1, 1 if state else 0, -1, state.open_count if state else 0]
+    parts += [access, 1 if state else 0, -1, state.open_count if state else 0]
     parts += [lv.extents * view.group.extent_sectors, lv.extents, -1, 0, ahead]
     parts += [state.major if state else -1, state.minor if state else -1]
     context.console.print(":".join(str(part) for part in parts))
+
+
+def _show_removed(context: Context, view: GroupView, lv: RemovedVolume) -> None:
+    say, layout = context.console.print, view.sources.time_format
+    say("--- Historical Logical volume ---")
+    say(f"LV Name                {name_with_mark(lv)}")
+    say(f"VG Name                {view.group.name}")
+    say(f"LV UUID                {lv.uuid}")
+    say(f"LV Creation time       {show_time(lv.creation_time, layout)}")
+    say(f"LV Removal time        {show_time(lv.removal_time, layout)}")
+    say(" ")
 
 
 def show_volume(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolume) -> None:

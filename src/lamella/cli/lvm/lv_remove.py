@@ -10,25 +10,35 @@ from lamella.cli.lvm.names import volume_name
 from lamella.cli.lvm.processing import each_chosen
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
 from lamella.errors import LamellaError, NotFoundError
+from lamella.lvm.format import history
+from lamella.lvm.format.history import PREFIX
 from lamella.lvm.operations.logical_volumes import check_removable
+from lamella.lvm.report.ancestry import name_with_mark
 from lamella.lvm.report.view import pools_first
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lamella.cli.lvm.context import Context
     from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.history import HistoricalVolume
     from lamella.lvm.format.model import LogicalVolume
 
 
 def lvremove(context: Context) -> None:
     """Remove volumes; a thin pool only after asking, with all that is in it."""
+    if context.args.has("nohistory"):
+        context.environment.record_history = False
     by_group = None if context.args.has("select") else _named(context.args.positionals)
     if by_group is not None:
         for group, names in by_group.items():
             _remove_from(context, group, names)
         return
     for chosen in each_chosen(context, choose_volumes(context, context.args.positionals)):
-        if names := [lv.name for lv in volumes_of(context, chosen)]:
-            _remove_from(context, chosen.found.group.name, names, chosen.found.group.uuid)
+        whole = chosen.lvs is None and not context.args.has("select")
+        names = [name_with_mark(lv) for lv in volumes_of(context, chosen)]
+        if names:
+            _remove_from(context, chosen.found.group.name, names, chosen.found.group.uuid, whole=whole)
 
 
 def _named(arguments: list[str]) -> dict[str, list[str]] | None:
@@ -45,13 +55,18 @@ def _named(arguments: list[str]) -> dict[str, list[str]] | None:
     return found
 
 
-def _remove_from(context: Context, group: str, names: list[str], uuid: str = "") -> None:
+def _remove_from(
+    context: Context, group: str, names: list[str], uuid: str = "", *, whole: bool = False
+) -> None:
+    """Remove the volumes, and the records of removed ones; with *whole* all records at the end."""
     try:
         with context.editing(group, uuid, missing_ok=True) as found:
-            for name in [name for name in names if name not in found.group.lvs]:
+            known = {*found.group.lvs, *(PREFIX + record.name for record in found.group.historical)}
+            for name in [name for name in names if name not in known]:
                 with context.processing("lv", name, group=group, group_uuid=found.group.uuid):
                     context.console.fail(f'Failed to find logical volume "{group}/{name}"')
-            remove_named(context, found, list(dict.fromkeys(names)))
+            context.session.keep_history = whole
+            remove_named(context, found, list(dict.fromkeys(names)), records=None if whole else names)
     except LamellaError as error:
         context.console.fail_with(error)
 
@@ -61,8 +76,17 @@ def remove_all(context: Context, found: FoundGroup) -> None:
     remove_named(context, found, [lv.name for lv in found.group.visible_lvs()], asked=True)
 
 
-def remove_named(context: Context, found: FoundGroup, names: list[str], *, asked: bool = False) -> None:
-    """Remove these volumes, those that others need last. Plain ones go in one commit, as with LVM2."""
+def remove_named(
+    context: Context,
+    found: FoundGroup,
+    names: list[str],
+    *,
+    asked: bool = False,
+    records: Sequence[str] | None = (),
+) -> None:
+    """Remove these volumes, those that others need last. Plain ones go in one commit, as with LVM2, and with
+    them the records of removed volumes that *records* has as ``-NAME`` (None: all).
+    """
     group = found.group
     waiting = [lv.name for lv in pools_first(group.lvs[name] for name in names if name in group.lvs)]
     plain: list[LogicalVolume] = []
@@ -86,17 +110,25 @@ def remove_named(context: Context, found: FoundGroup, names: list[str], *, asked
                 _remove(context, found, lv, asked)
         except LamellaError as error:
             context.console.fail_with(error)
-    _finish(context, found, plain)
+    old = [one for one in group.historical if records is None or PREFIX + one.name in records]
+    for record in old:
+        history.remove(group.historical, record, join=context.environment.record_history)
+    _finish(context, found, plain, old)
 
 
-def _finish(context: Context, found: FoundGroup, plain: list[LogicalVolume]) -> None:
-    """Commit the removal of these volumes, and report it."""
-    if not plain:
+def _finish(
+    context: Context, found: FoundGroup, plain: list[LogicalVolume], records: Sequence[HistoricalVolume] = ()
+) -> None:
+    """Commit the removal of these volumes and records, and report it."""
+    if not plain and not records:
         return
     context.session.commit(found, ())
     for lv in plain:
         with context.processing_volume(found, lv):
             context.console.print(f'Logical volume "{lv.name}" successfully removed.')
+    for record in records:
+        with context.processing("lv", "", group=found.group.name, group_uuid=found.group.uuid):
+            context.console.print(f'Historical logical volume "{record.name}" successfully removed.')
     plain.clear()
 
 

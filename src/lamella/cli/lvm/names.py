@@ -79,7 +79,7 @@ def named_volume(text: str, group: str) -> tuple[str, str]:
 def one_volume(text: str) -> tuple[str, str]:
     """(group, volume) of an argument that must name a volume. Raises :class:`BadCommand`."""
     group, name = named_volume(text, "")
-    if not group and not is_valid_name(name):
+    if not is_valid_name(name):
         raise BadCommand(f'Logical volume name "{name}" is invalid.')
     group = group or os.environ.get("LVM_VG_NAME", "")
     if not group:

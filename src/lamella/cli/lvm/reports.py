@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.processing import log_reported
-from lamella.cli.lvm.targets import choose_groups, choose_volumes, in_foreign_group
+from lamella.cli.lvm.targets import choose_groups, choose_volumes, in_foreign_group, shown_volumes
 from lamella.errors import UsageError
 from lamella.lvm.report import report as reporting
 from lamella.lvm.report.fields import field_list
@@ -145,8 +145,7 @@ def lvs(context: Context) -> None:
     views = []
     for chosen in choose_volumes(context, context.args.positionals):
         view = context.view(chosen.found)
-        if chosen.lvs is not None:
-            view.shown_lvs = [lv for lv in view.reportable_lvs if lv in chosen.lvs]
+        view.shown_lvs = shown_volumes(view, chosen)
         views.append(view)
     print_report(context, request, views)
 

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import Named, group_name, require_group, volume_name
 from lamella.cli.lvm.selecting import Selector
 from lamella.errors import LamellaError, NotFoundError
+from lamella.lvm.format.history import PREFIX
 from lamella.lvm.format.names import is_valid_tag
 from lamella.lvm.session.session import SameNameError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lamella.lvm.disks.disk import Disk
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume
+    from lamella.lvm.report.view import GroupView
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -26,6 +28,8 @@ class ChosenGroup:
 
     found: FoundGroup
     lvs: list[LogicalVolume] | None = None
+    removed: list[str] = field(default_factory=list)
+    """With *lvs*, the names of removed volumes that are selected as well."""
 
 
 def choose_groups(
@@ -140,8 +144,12 @@ def _exported(context: Context, found: FoundGroup) -> bool:
 def _in_group(context: Context, found: FoundGroup, all_of_it: bool, names: list[str]) -> ChosenGroup:
     if all_of_it:
         return ChosenGroup(found)
-    lvs = []
+    lvs, removed = [], []
+    known = {PREFIX + record.name for record in found.group.historical} if with_history(context) else ()
     for name in dict.fromkeys(names):
+        if name in known:
+            removed.append(name.removeprefix(PREFIX))
+            continue
         try:
             lvs.append(found.group.find_lv(name))
         except NotFoundError as error:
@@ -150,7 +158,12 @@ def _in_group(context: Context, found: FoundGroup, all_of_it: bool, names: list[
                 context.processing("lv", name, group=found.group.name, group_uuid=found.group.uuid),
             ):
                 context.console.fail(error.message)
-    return ChosenGroup(found, lvs)
+    return ChosenGroup(found, lvs, removed)
+
+
+def with_history(context: Context) -> bool:
+    """Whether the command may be given removed volumes, as ``vg/-lv``."""
+    return context.args.has("history") or context.name == "lvremove"
 
 
 def _tagged(context: Context, tags: set[str], chosen: list[ChosenGroup]) -> None:
@@ -176,12 +189,21 @@ def _tagged(context: Context, tags: set[str], chosen: list[ChosenGroup]) -> None
 def volumes_of(context: Context, chosen: ChosenGroup, *, hidden: bool = False) -> list[LogicalVolume]:
     """The volumes themselves, those that ``-S`` selects, in the group's order."""
     view = context.view(chosen.found)
-    if chosen.lvs is not None:
-        lvs = [lv for lv in view.reportable_lvs if lv in chosen.lvs]
-    else:
-        lvs = view.reportable_lvs if hidden else view.visible_lvs
+    lvs = shown_volumes(view, chosen)
+    if lvs is None:
+        lvs = [*(view.reportable_lvs if hidden else view.visible_lvs), *view.removed]
     selector = Selector(context, "lv")
     return [lv for lv in lvs if selector.lv(view, lv)]
+
+
+def shown_volumes(view: GroupView, chosen: ChosenGroup) -> list[LogicalVolume] | None:
+    """The volumes that are chosen by name, and the removed ones; None for a whole group."""
+    if chosen.lvs is None:
+        return None
+    return [
+        *(lv for lv in view.reportable_lvs if lv in chosen.lvs),
+        *(lv for lv in view.removed if lv.name in chosen.removed),
+    ]
 
 
 def in_foreign_group(context: Context, disk: Disk) -> bool:

@@ -2,8 +2,8 @@
 """Removed thin volumes that a group still remembers (``metadata/record_lvs_history``), and what they name.
 
 A record's ``origin`` is a volume's name, or "-" and the name of another record; its ``descendants`` are
-volumes. LVM2 cannot read a group in which one of these names leads nowhere (lib/format_text/import_vsn1.c),
-and drops records that no volume descends from any more.
+volumes, which name no origin themselves. LVM2 cannot read a group in which one of these names leads nowhere
+(lib/format_text/import_vsn1.c), and drops records that no volume descends from any more.
 """
 
 from __future__ import annotations
@@ -52,6 +52,42 @@ def forget(records: Sequence[HistoricalVolume], name: str) -> None:
     for record in records:
         record.origin = "" if record.origin == name else record.origin
         record.descendants = [other for other in record.descendants if other != name]
+
+
+def add(records: list[HistoricalVolume], record: HistoricalVolume, volume: str = "") -> None:
+    """Add the record of a volume that is removed: records that name it name the record from now on.
+
+    *volume* is the name that they know it by, if that is not the record's.
+    """
+    volume = volume or record.name
+    for other in records:
+        other.origin = PREFIX + record.name if other.origin == volume else other.origin
+        other.descendants = [name for name in other.descendants if name != volume]
+    records.append(record)
+
+
+def remove(records: list[HistoricalVolume], record: HistoricalVolume, *, join: bool) -> None:
+    """Remove a record. With *join* what descends from it descends from its origin, but a volume cannot be
+    said to descend from another one over a removed record: then the connection is lost, as with LVM2.
+    """
+    records.remove(record)
+    for other in records:
+        if other.origin == PREFIX + record.name:
+            other.origin = record.origin if join else ""
+        elif join and record.origin == PREFIX + other.name:
+            other.descendants += record.descendants
+
+
+def outdated(records: Sequence[HistoricalVolume], now: int, retention: int) -> list[HistoricalVolume]:
+    """Records of volumes that were removed more than *retention* seconds before *now*; 0 or less: none."""
+    if retention <= 0:
+        return []
+    return [record for record in records if now - record.removal_time > retention]
+
+
+def above(records: Sequence[HistoricalVolume], name: str) -> str:
+    """The record that the volume *name* descends from, as an origin; "" if there is none."""
+    return next((PREFIX + record.name for record in records if name in record.descendants), "")
 
 
 def without_descendants(records: Sequence[HistoricalVolume]) -> list[HistoricalVolume]:

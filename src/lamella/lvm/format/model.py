@@ -288,8 +288,14 @@ class VolumeGroup:
                 segment.rename(old, new)
         history.rename(self.historical, old, new)
 
-    def forget_lv(self, lv: LogicalVolume) -> None:
-        """Remove *lv* from the group, and from what names it without being built on it."""
+    def forget_lv(self, lv: LogicalVolume, *, recorded: int = 0) -> None:
+        """Remove *lv* from the group, and from what names it without being built on it.
+
+        A thin volume with ancestors or descendants is kept as a record, as removed at the time *recorded*
+        (seconds since 1970), unless that is 0.
+        """
+        if recorded:
+            self._record(lv, recorded)
         del self.lvs[lv.name]
         for other in self.lvs.values():
             thin = other.thin
@@ -297,6 +303,23 @@ class VolumeGroup:
                 thin.origin = "" if thin.origin == lv.name else thin.origin
                 thin.merge = "" if thin.merge == lv.name else thin.merge
         history.forget(self.historical, lv.name)
+
+    def _record(self, lv: LogicalVolume, now: int) -> None:
+        origin = self.origin_or_record(lv)
+        below = [other.name for other in self.thin_snapshots(lv)]
+        if origin or below or any(record.origin == lv.name for record in self.historical):
+            record = history.HistoricalVolume(lv.name, lv.uuid, lv.creation_time, now, origin, below)
+            history.add(self.historical, record)
+
+    def origin_or_record(self, lv: LogicalVolume) -> str:
+        """The thin volume, or the record of one, of which *lv* was made; "" if it was made of none."""
+        if lv.thin is None:
+            return ""
+        return lv.thin.origin or history.above(self.historical, lv.name)
+
+    def thin_snapshots(self, lv: LogicalVolume) -> list[LogicalVolume]:
+        """The thin snapshots of the thin volume *lv*, in the group's order."""
+        return [one for one in self.lvs.values() if one.thin is not None and one.thin.origin == lv.name]
 
     def drop_old_history(self) -> list[str]:
         """Remove the records of removed volumes that no volume descends from, as LVM2 does; their names."""

@@ -37,11 +37,14 @@ def restore_group(
             f"another volume group called {backup.name} exists (its UUID differs from the backup's)",
             hint="vgrename one of them first",
         )
-    if any(lv.thin_pool is not None for lv in backup.lvs.values()) and not force:
-        session.note(
-            "thin", f"Consider using option --force to restore Volume Group {backup.name} with thin volumes."
-        )
-        raise UsageError("Restore failed.", hint="thin pools may have moved on since the backup: --force")
+    if any(lv.thin_pool is not None for lv in backup.lvs.values()):
+        if not force:
+            session.note(
+                "thin",
+                f"Consider using option --force to restore Volume Group {backup.name} with thin volumes.",
+            )
+            raise UsageError("Restore failed.", hint="thin pools may have moved on since the backup: --force")
+        session.note("thin", f"WARNING: Forced restore of Volume Group {backup.name} with thin volumes.")
     found = _on_its_disks(session, backup)
     left_out: list[Disk] = []
     for other in existing:

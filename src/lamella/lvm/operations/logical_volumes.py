@@ -77,15 +77,15 @@ class LvRequest:
 def free_name(group: VolumeGroup) -> str:
     """The name that LVM gives a volume without one: ``lvol`` and one more than the highest number."""
     highest = -1
-    for name in group.lvs:
+    for name in (*group.lvs, *(record.name for record in group.historical)):
         match = _NUMBERED.match(name)
         if match:
             highest = max(highest, int(match[1]))
     return f"lvol{highest + 1}"
 
 
-def check_new_name(group: VolumeGroup, name: str) -> None:
-    """Raise unless a new volume may be called *name*."""
+def check_new_name(group: VolumeGroup, name: str, *, old: str = "historical") -> None:
+    """Raise unless a new volume may be called *name*. *old* is the word for a removed volume in the error."""
     if problem := name_problem(name, "name"):
         raise UsageError(
             f'Logical volume name "{name}" is invalid: {problem}.',
@@ -101,7 +101,7 @@ def check_new_name(group: VolumeGroup, name: str) -> None:
         )
     if any(old.name == name for old in group.historical):
         raise ExistsError(
-            f'historical Logical Volume "{name}" already exists in volume group "{group.name}"',
+            f'{old} Logical Volume "{name}" already exists in volume group "{group.name}"',
             hint="choose another name",
         )
 
@@ -280,7 +280,7 @@ def check_stripes(
 def rename_lv(session: Session, found: FoundGroup, lv: LogicalVolume, new: str) -> None:
     """Give a volume another name, and its hidden parts with it."""
     group = found.group
-    check_new_name(group, new)
+    check_new_name(group, new, old="Historical")
     if "LOCKED" in lv.status and lv.visible:
         raise BusyError(f"Cannot rename locked LV {lv.name}", hint="finish pvmove")
     if not group.is_visible(lv) and lv.kind != "cache-pool":

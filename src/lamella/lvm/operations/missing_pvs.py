@@ -80,7 +80,7 @@ def _remove_partial(session: Session, found: FoundGroup, partial: set[str]) -> N
             assert pool_lv.thin_pool is not None
             unqueue_or_delete(pool_lv.thin_pool, lv.name, thin.device_id)
     for lv in lost:
-        group.forget_lv(lv)
+        group.forget_lv(lv, recorded=session.environment.removal_time)
     for lv in sorted(shown, key=lambda lv: lv.thin_pool is not None):
         session.note("missing", f'Logical volume "{lv.name}" successfully removed.', level="print")
 

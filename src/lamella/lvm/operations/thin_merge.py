@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.errors import BusyError, UsageError
+from lamella.lvm.format import history
 from lamella.lvm.format.model import VISIBLE
 from lamella.lvm.operations.thin_messages import check_own, queue_delete, send_messages
 from lamella.lvm.operations.thin_volumes import refuse_external_origins
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lamella.lvm.disks.scan import FoundGroup
-    from lamella.lvm.format.model import LogicalVolume
+    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
     from lamella.lvm.session.session import Session
 
 
@@ -77,9 +78,12 @@ def complete_merge(
     pool_lv = group.lvs[thin.pool]
     queue_delete(group.pool_segment(pool_lv), origin.thin.device_id)
     thin.merge = ""
+    _record(group, origin, snapshot, session.environment.removal_time)
     others = [lv.thin for lv in group.lvs.values() if lv.thin is not None]
     own = [each for each in others if each.origin == snapshot.name]
+    order = [origin if lv is snapshot else lv for lv in group.lvs.values() if lv is not origin]
     group.forget_lv(snapshot)
+    group.lvs = {lv.name: lv for lv in order}  # the origin moves to the snapshot's place, as LVM2 has it
     for each in others:
         if each.origin == origin.name:
             each.origin = ""
@@ -88,6 +92,27 @@ def complete_merge(
     origin.segments = [thin]
     session.commit(found, ())
     send_messages(session, found, pool_lv)
+
+
+def _record(group: VolumeGroup, origin: LogicalVolume, snapshot: LogicalVolume, now: int) -> None:
+    """Record, unless *now* is 0, what the origin was, by the snapshot's name, which is free; as LVM2 does.
+
+    What descended from the snapshot descends from the origin.
+    """
+    if now:
+        below = [each.name for each in group.thin_snapshots(origin) if each is not snapshot]
+        record = history.HistoricalVolume(
+            snapshot.name,
+            snapshot.uuid,
+            snapshot.creation_time,
+            now,
+            group.origin_or_record(origin),
+            [*below, origin.name],
+        )
+        history.add(group.historical, record, origin.name)
+    else:
+        history.forget(group.historical, origin.name)
+    history.rename(group.historical, snapshot.name, origin.name)
 
 
 def _origin_of(found: FoundGroup, snapshot: LogicalVolume) -> LogicalVolume:

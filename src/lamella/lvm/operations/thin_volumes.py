@@ -236,7 +236,7 @@ def remove_thin(session: Session, found: FoundGroup, lv: LogicalVolume, *, apply
             check_own(session, found, pool_lv)
         send_messages(session, found, pool_lv)
     session.deactivate(found, [lv.name])
-    group.forget_lv(lv)
+    group.forget_lv(lv, recorded=session.environment.removal_time)
     unqueue_or_delete(pool, lv.name, thin.device_id)
     _release_origins(session, found, [lv])
     session.commit(found, ())
@@ -282,7 +282,7 @@ def remove_pool(session: Session, found: FoundGroup, pool_lv: LogicalVolume) -> 
     refuse_external_origins(group, thins)
     session.deactivate(found, [*(lv.name for lv in thins), pool_lv.name])
     for lv in thins:
-        group.forget_lv(lv)
+        group.forget_lv(lv, recorded=session.environment.removal_time)
         assert lv.thin is not None
         unqueue_or_delete(segment, lv.name, lv.thin.device_id)
     _release_origins(session, found, thins)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from lamella.block.device import SECTOR
 from lamella.lvm.format.names import dm_name
 from lamella.lvm.format.segments import VIRTUAL_TYPES
-from lamella.lvm.report import lv_kinds
+from lamella.lvm.report import ancestry, lv_kinds
+from lamella.lvm.report.ancestry import RemovedVolume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,27 +109,6 @@ def _merging(view: GroupView, lv: LogicalVolume) -> bool:
     """Set for the snapshot, and for the origin of an old-style one, but not for a thin one's."""
     letter = lv_kinds.attributes(view, lv)[0]
     return letter == "S" or (letter == "O" and lv.thin is None)
-
-
-def _ancestors(view: GroupView, lv: LogicalVolume) -> list[str]:
-    found: list[str] = []
-    name = view.origin_of(lv)
-    while name and name not in found:
-        found.append(name)
-        other = view.group.lvs.get(name)
-        name = view.origin_of(other) if other is not None else ""
-    return found
-
-
-def _descendants(view: GroupView, lv: LogicalVolume) -> list[str]:
-    found: list[str] = []
-    waiting = [lv.name]
-    while waiting:
-        for child in view.children.get(waiting.pop(0), ()):
-            if child.name not in found:
-                found.append(child.name)
-                waiting.append(child.name)
-    return found
 
 
 def _modules(view: GroupView, lv: LogicalVolume) -> list[str]:
@@ -273,10 +253,10 @@ _OF_LV: dict[str, Callable[[GroupView, LogicalVolume], Any]] = {
     "origin": _ORIGIN,
     "origin_uuid": _ORIGIN_UUID,
     "origin_size": _origin_size,
-    "lv_ancestors": _ancestors,
-    "lv_full_ancestors": _ancestors,
-    "lv_descendants": _descendants,
-    "lv_full_descendants": _descendants,
+    "lv_ancestors": lambda view, lv: ancestry.ancestors(view, lv, over_removed=False),
+    "lv_full_ancestors": ancestry.ancestors,
+    "lv_descendants": lambda view, lv: ancestry.descendants(view, lv, over_removed=False),
+    "lv_full_descendants": ancestry.descendants,
     "raidintegrityblocksize": lambda view, lv: -1,
     "mirror_log": _LOG,
     "mirror_log_uuid": _LOG_UUID,
@@ -292,7 +272,8 @@ _OF_LV: dict[str, Callable[[GroupView, LogicalVolume], Any]] = {
     "lv_time": lambda view, lv: lv.creation_time or None,
     "lv_host": lambda view, lv: lv.creation_host,
     "lv_modules": _modules,
-    "lv_historical": lambda view, lv: False,
+    "lv_historical": lambda view, lv: isinstance(lv, RemovedVolume),
+    "lv_time_removed": lambda view, lv: (lv.removal_time or None) if isinstance(lv, RemovedVolume) else None,
     "writecache_block_size": _writecache_block,
     "lv_kernel_major": _state(lambda state: state.major, -1),
     "lv_kernel_minor": _state(lambda state: state.minor, -1),
@@ -313,7 +294,7 @@ _OF_LV: dict[str, Callable[[GroupView, LogicalVolume], Any]] = {
 }
 _OF_LV |= dict.fromkeys((
     "raid_mismatch_count", "raid_write_behind", "raid_min_recovery_rate", "raid_max_recovery_rate",
-    "integritymismatches", "lv_time_removed", "copy_percent", "sync_percent", "lv_merge_failed",
+    "integritymismatches", "copy_percent", "sync_percent", "lv_merge_failed",
     "lv_snapshot_invalid", "cache_total_blocks", "cache_used_blocks", "cache_dirty_blocks",
     "cache_read_hits", "cache_read_misses", "cache_write_hits", "cache_write_misses",
     "kernel_metadata_format", "vdo_used_size", "vdo_saving_percent", "writecache_total_blocks",
@@ -324,6 +305,19 @@ _OF_LV |= dict.fromkeys((
     "kernel_cache_policy", "vdo_operating_mode", "vdo_compression_state", "vdo_index_state",
 ), _empty)  # fmt: skip
 """What only the kernel's RAID, cache, VDO and write cache targets know, and what Lamella has none of."""
+
+_OF_REMOVED: dict[str, Callable[[GroupView, LogicalVolume], Any]] = {
+    "lv_name": lambda view, lv: ancestry.name_with_mark(lv),
+    "lv_path": lambda view, lv: f"/dev/{view.group.name}/{lv.name}",
+    "lv_layout": lambda view, lv: ["none"],
+    "lv_role": lambda view, lv: ["public", "history"],
+    "lv_merging": lambda view, lv: False,
+    "lv_allocation_policy": lambda view, lv: "unknown",
+    "lv_read_ahead": lambda view, lv: 0,
+    "lv_permissions": lambda view, lv: "unknown",
+    "lv_attr": lambda view, lv: "----h-----",
+}
+"""Values that differ for removed volumes."""
 
 _WITHOUT_LV: dict[str, Any] = {
     "lv_layout": [], "lv_role": [], "lv_ancestors": [], "lv_full_ancestors": [], "lv_descendants": [],
@@ -344,6 +338,8 @@ def column(name: str, rows: list[Row]) -> list[Any]:
         return [None if value is _nothing else ""] * len(rows)
     if name in OF_KERNEL and rows and not rows[0].view.sources.activation:
         return [None] * len(rows)
+    if any(view.with_history for view in {id(row.view): row.view for row in rows}.values()):
+        return [VALUES[name](row) for row in rows]
     return [value(row.view, row.lv) for row in rows]  # type: ignore[arg-type]  # the caller has made sure
 
 
@@ -353,9 +349,12 @@ OF_KERNEL = ("data_percent", "snap_percent", "metadata_percent")
 
 def _for_row(name: str, value: Callable[[GroupView, LogicalVolume], Any]) -> Callable[[Row], Any]:
     otherwise = _WITHOUT_LV.get(name, "")
+    of_removed = _OF_REMOVED.get(name, value)
 
     def of(row: Row) -> Any:
         lv = row.lv
+        if isinstance(lv, RemovedVolume):
+            return of_removed(row.view, lv)
         return otherwise if lv is None else value(row.view, lv)
 
     return of

@@ -202,7 +202,7 @@ def rows_of(
         elif kind in ("lv", "seg"):
             if view.vg is None:
                 continue
-            lvs = view.reportable_lvs if hidden else view.visible_lvs
+            lvs = [*(view.reportable_lvs if hidden else view.visible_lvs), *view.removed]
             if view.shown_lvs is not None:
                 lvs = view.shown_lvs
             if kind == "lv":

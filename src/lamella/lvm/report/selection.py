@@ -386,7 +386,7 @@ class _Parser:
 def _text_getter(field: Field) -> Callable[[Row], str]:
     get = values.getter(field)
     if field.name == "lv_name":
-        return lambda row: str(get(row)).strip("[]")
+        return lambda row: str(get(row)).strip("[]").removeprefix("-")
     return lambda row: str(get(row))
 
 

@@ -117,4 +117,6 @@ def sort_key(field: Field, value: Any) -> Any:
     if field.kind == LIST:
         return value if isinstance(value, str) else ",".join(value)
     text = str(value)
-    return text[1:-1] if field.name == "lv_name" and text.startswith("[") else text
+    if field.name == "lv_name" and text[:1] in ("[", "-"):  # what is hidden, or removed
+        return text[1:-1] if text[0] == "[" else text[1:]
+    return text

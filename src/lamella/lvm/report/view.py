@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
     from lamella.lvm.format.physical_volume import PhysicalVolume
     from lamella.lvm.format.segments import Segment
+    from lamella.lvm.report.ancestry import RemovedVolume
 
 Run = tuple[int, int, "LogicalVolume | None", "Segment | None", int]
 """First extent, count, the volume and segment that use it (None: free), first extent in that volume."""
@@ -129,6 +130,8 @@ class GroupView:
     """Only these disks are reported; None: all."""
     shown_lvs: list[LogicalVolume] | None = None
     """Only these volumes are reported, hidden or not; None: all that are asked for."""
+    with_history: bool = False
+    """Whether removed volumes that the group remembers are shown too."""
 
     @property
     def group(self) -> VolumeGroup:
@@ -244,6 +247,13 @@ class GroupView:
         """All volumes but the records of old-style snapshots."""
         lvs = self.group.lvs.values()
         return pools_first([lv for lv in lvs if not (lv.segments and lv.segments[0].kind == "snapshot")])
+
+    @cached_property
+    def removed(self) -> list[RemovedVolume]:
+        """The removed volumes that the group remembers, if they are to be shown."""
+        from lamella.lvm.report.ancestry import removed_volumes
+
+        return removed_volumes(self.group) if self.with_history else []
 
     @cached_property
     def missing(self) -> list[PhysicalVolume]:

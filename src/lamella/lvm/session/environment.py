@@ -62,6 +62,10 @@ class Environment:
     pv_min_size: int = 2 << 20
     check_sizes: bool = True
     """Whether a disk that is smaller than its physical volume is reported."""
+    record_history: bool = False
+    """Whether removed thin volumes are kept as records (:mod:`lamella.lvm.format.history`)."""
+    history_retention: int = 0
+    """For how many seconds records are kept; 0 or less: as long as a volume descends from them."""
     volume_lists: VolumeLists = field(default_factory=VolumeLists)
     sys_block: Path = Path("/sys/block")
     now: Callable[[], int] = _now
@@ -121,6 +125,13 @@ class Environment:
         self.system_id, self.warnings = local_system_id(config)
         self.extra_system_ids = frozenset(config.strings("local/extra_system_ids"))
         self.wait_for_locks = config.flag("global/wait_for_locks")
+        self.record_history = config.flag("metadata/record_lvs_history")
+        self.history_retention = config.number("metadata/lvs_history_retention_time")
+
+    @property
+    def removal_time(self) -> int:
+        """When a volume that is removed now is recorded to be removed; 0 where nothing is recorded."""
+        return self.now() if self.record_history else 0
 
     def is_foreign(self, group: VolumeGroup) -> bool:
         """Whether the group belongs to another host."""

@@ -13,6 +13,7 @@ from lamella.lvm.disks.hints import invalidated
 from lamella.lvm.disks.kernel_active import refuse_active
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.disks.scan import FoundGroup, Scan, same_file, scan
+from lamella.lvm.format import history
 from lamella.lvm.format.model import WRITE
 from lamella.lvm.format.segments import is_known_type
 from lamella.lvm.session.backup import archive_text, backup_after, remove_backup, text_before
@@ -86,6 +87,8 @@ class Session(Closing):
         """Disks that are open for writing, over all scans."""
         self.unsaid: frozenset[str] = frozenset()
         """Kinds of notices that are kept but not passed on."""
+        self.keep_history = False
+        """Leave records of removed volumes from which none descends for the caller to remove."""
         self._global_held = False
         self._read: set[str] = set()
         """UUIDs of the groups whose notices were said; "" for those of orphans."""
@@ -137,12 +140,21 @@ class Session(Closing):
             min_size=self.environment.pv_min_size,
             is_foreign=self.environment.is_foreign,
         )
+        for found in self._scan.groups:
+            self._drop_outdated(found.group)
         if not again:
             for notice in self._scan.scan_notices():
                 self.say(notice)
             if self._scanned is not None:
                 self._scanned(self._scan)
         return self._scan
+
+    def _drop_outdated(self, group: VolumeGroup) -> None:
+        around = self.environment
+        for record in history.outdated(group.historical, around.now(), around.history_retention):
+            history.remove(group.historical, record, join=around.record_history)
+            said = f'Outdated record for historical logical volume "{record.name}" automatically destroyed.'
+            self.note("history", said, level="verbose")
 
     def read(self, found: FoundGroup) -> FoundGroup:
         """Say what is wrong with the group, once; as LVM2 does for the groups that a command reads."""
@@ -330,7 +342,7 @@ class Session(Closing):
         if self.test:
             group.seqno += 1
             return
-        for name in group.drop_old_history():
+        for name in group.drop_old_history() if not self.keep_history else ():
             said = f"Automatically removing historical logical volume {group.name}/-{name}."
             self.note("history", said, level="print")
         self._archive(found)
