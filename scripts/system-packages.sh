@@ -77,6 +77,7 @@ mkfs.xfs xfsprogs
 zsh zsh
 fish fish
 mandoc mandoc
+systemd-analyze systemd
 EOF
     [ -e /bin/busybox ] || [ -e /usr/bin/busybox ] || wanted="$wanted busybox-static"
     have_library libblkid.so.1 || wanted="$wanted libblkid1t64|libblkid1"

@@ -114,7 +114,10 @@ def test_a_load_on_a_terminal(tmp_path: Path) -> None:
     shown = {}
     for path in (archive, bad):
         control, terminal = pty.openpty()
-        done = subprocess.Popen([*command, "load", path], stdout=subprocess.PIPE, stderr=terminal)
+        environment = {**os.environ, "TERM": "xterm"}
+        done = subprocess.Popen(
+            [*command, "load", path], stdout=subprocess.PIPE, stderr=terminal, env=environment
+        )
         os.close(terminal)
         text = b""
         try:

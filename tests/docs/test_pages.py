@@ -41,6 +41,7 @@ MASKS = (
     (r"\d+[.:]\d+-\d{3,}", "FOLDER"),
     (r"\d{8}T?\d{6}Z?", "TIME"),
     (r'("data_\w+": )\d+', r"\1N"),
+    (r"METADATA_FREE_BLOCKS=\d+", "METADATA_FREE_BLOCKS=N"),  # by what libext2fs writes
 )
 
 

@@ -25,6 +25,7 @@ from lamella.thin.tools.check import check
 from tests.support.images import SAMPLE_LAYERS, Sample, write_oci_layout
 from tests.support.registry import running_registry
 from tests.support.stores import assert_sound, assert_sound_for_real_tools, pool_devices, yes
+from tests.thin.judges import since_1
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +73,8 @@ def _damage(root: Path, *names: str) -> None:
 
 def _lose_to_thin_repair(root: Path, *names: str) -> None:
     """The same, repaired by the program that LVM2 runs."""
+    if since_1():
+        pytest.skip("this version of thin_repair gives the whole metadata up when one device is lost")
     _damage(root, *names)
     _replace_metadata(root, "thin_repair")
 
@@ -93,9 +96,11 @@ def _replace_metadata(root: Path, *programs: str, without_one_of: set[int] | Non
         else:
             subprocess.run(["thin_dump", old, "-o", xml], check=True)
             tree = ElementTree.parse(xml)
-            for device in tree.getroot():
+            shared = {each.attrib["name"]: _mapped(each) for each in tree.iter("def")}
+            for device in tree.iter("device"):
                 if int(device.attrib["dev_id"]) in (without_one_of or ()):
                     _drop_one_mapping(device)
+                    device.attrib["mapped_blocks"] = str(_mapped(device, shared))
             tree.write(xml)
             subprocess.run(["thin_restore", "-i", xml, "-o", new], check=True, stdout=subprocess.DEVNULL)
         subprocess.run(["thin_check", new], check=True, stdout=subprocess.DEVNULL)
@@ -103,7 +108,15 @@ def _replace_metadata(root: Path, *programs: str, without_one_of: set[int] | Non
         devices.metadata.flush()
 
 
+def _mapped(parent: ElementTree.Element, shared: dict[str, int] | None = None) -> int:
+    """The number of data blocks mapped below *parent*; *shared*: how many each ``def`` has."""
+    counts = {"single_mapping": lambda each: 1, "range_mapping": lambda each: int(each.attrib["length"])}
+    counts["ref"] = lambda each: (shared or {})[each.attrib["name"]]
+    return sum(counts[each.tag](each) for each in parent)
+
+
 def _drop_one_mapping(device: ElementTree.Element) -> None:
+    """Or, where thin_dump writes what devices share only once, the last such part of them."""
     last = device[-1]
     if last.tag == "range_mapping" and last.attrib["length"] != "1":
         last.attrib["length"] = str(int(last.attrib["length"]) - 1)

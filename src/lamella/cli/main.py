@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import sys
-from contextlib import suppress
 
 from lamella._version import __version__
 from lamella.cli.command_line import split_command
@@ -182,10 +181,12 @@ def _explain(error: LamellaError) -> None:
 
 def _say(text: str) -> None:
     lines = sys.modules.get("lamella.cli.progress_line")
-    with suppress(OSError):  # nobody reads it any more; the exit code still says that it failed
+    try:
         if lines is not None:
             lines.leave()
         print(text, file=sys.stderr)
+    except OSError:  # nobody reads it any more; the exit code still says that it failed
+        discard_output()
 
 
 def _coloured() -> bool:

@@ -43,8 +43,15 @@ def prepare() -> None:
 
 
 def discard_output() -> None:
-    """Let further output go nowhere: its reader has closed the pipe, and nothing more can be reported."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Let output that cannot be written go nowhere: its reader has closed the pipe.
+
+    Python tries once more when it ends, and from 3.13 on turns the exit code into 120 if that fails.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

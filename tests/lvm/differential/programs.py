@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from lamella.cli.lvm import main_lvm
 from tests.conftest import missing
 
@@ -52,6 +54,15 @@ def real_version() -> str:
         return ""
     said = real_output(["version"])
     return said.partition("LVM version:")[2].strip().partition("(")[0]
+
+
+def need_own_version() -> None:
+    """Skip the test if LVM2 is not here (which may fail instead), or is not the version that ours follows."""
+    version = real_version()
+    if not version:
+        missing("the program lvm (LVM2)")
+    if version != VERSION:
+        pytest.skip(f"our messages are those of LVM2 {VERSION}, and {version} is here")
 
 
 def real_output(words: Sequence[str]) -> str:

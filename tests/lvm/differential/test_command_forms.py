@@ -7,18 +7,13 @@ import pytest
 
 from lamella.cli.lvm.syntax.commands import COMMANDS
 from lamella.cli.lvm.syntax.grammar import find_command
-from tests.conftest import missing
 from tests.lvm.differential.command_forms import forms
-from tests.lvm.differential.programs import VERSION, real_version
+from tests.lvm.differential.programs import need_own_version
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_option_of_lvm2_is_known_with_its_kind_of_value(name: str) -> None:
-    version = real_version()
-    if not version:
-        missing("the program lvm (LVM2)")
-    if version != VERSION:
-        pytest.skip(f"the tables are those of LVM2 {VERSION}, and {version} is here")
+    need_own_version()
     known = find_command(name)
     assert known is not None
     listed = {

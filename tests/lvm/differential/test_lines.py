@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import missing
 from tests.lvm.differential import starts
 from tests.lvm.differential.disks import Disks
-from tests.lvm.differential.programs import VERSION, real_version
+from tests.lvm.differential.programs import need_own_version
 from tests.lvm.differential.sessions import compare, put_start
 
 if TYPE_CHECKING:
@@ -431,11 +430,7 @@ vgchange --systemid localhost vg
 
 @pytest.fixture(scope="module")
 def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disks]:
-    version = real_version()
-    if not version:
-        missing("the program lvm (LVM2)")
-    if version != VERSION:
-        pytest.skip(f"our messages are those of LVM2 {VERSION}, and {version} is here")
+    need_own_version()
     made = Disks(tmp_path_factory.mktemp("disks"))
     yield made
     made.close()

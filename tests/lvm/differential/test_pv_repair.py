@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import missing
 from tests.lvm.differential.compare import NOISE
 from tests.lvm.differential.disks import Disks
-from tests.lvm.differential.programs import VERSION, ours, real, real_version
+from tests.lvm.differential.programs import need_own_version, ours, real
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,8 +92,7 @@ class Group:
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
-    if real_version() != VERSION:
-        missing(f"LVM2 {VERSION}")
+    need_own_version()
     disks = Disks(tmp_path_factory.mktemp("repair"))
     try:
         yield Group(disks)

@@ -53,7 +53,7 @@ def test_the_disks_of_a_store_are_entered(disks: Disks, tmp_path: Path) -> None:
     assert "VERSION=1.1.8" in listed.read_text()
     if real_version():
         said = real(["pvs", "--noheadings", "-o", "pv_name,vg_name,pv_device_id"], disks.around)
-        assert said.out.split() == [a, "docker", str(disks.files[0])]
+        assert said.out.split() == [a, "docker", str(disks.files[0])], (said, listed.read_text())
         assert "PVID" not in said.err
     Store.grow(root, disks=[b], data="+64M", engine="user")
     pvids = _listed(disks)
