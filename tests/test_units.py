@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from lamella.errors import UsageError
-from lamella.units import human_size, parse_size
+from lamella.units import human_size, parse_size, whole_number
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_parse(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "G", "ten", "-1", "1 2", "10X", "1e3", "0x10", "10Gi B"])
+@pytest.mark.parametrize("text", ["", "G", "ten", "-1", "1 2", "10X", "1e3", "0x10", "10Gi B", "²", "٣G"])
 def test_refuse(text: str) -> None:
     with pytest.raises(UsageError, match="is not a size"):
         parse_size(text)
@@ -43,3 +43,19 @@ def test_as_docker_prints(size: int, shown: str) -> None:
 
 def test_binary() -> None:
     assert human_size(parse_size("10G")) == "10.74GB"
+
+
+@pytest.mark.parametrize("text", ["9" * 60_000, "9" * 400 + ".5", "17E", "18446744073709551616"])
+def test_no_size_is_so_large(text: str) -> None:
+    with pytest.raises(UsageError, match="is too large a size"):
+        parse_size(text)
+
+
+def test_whole_numbers() -> None:
+    assert whole_number("007") == 7
+    assert whole_number("0" * 5000 + "9") == 9
+    assert whole_number("18446744073709551615") == 2**64 - 1
+    assert whole_number("99", 99) == 99
+    for text in ("", "²", "٣", "-1", "+1", " 1", "1.0", "18446744073709551616", "9" * 5000):
+        assert whole_number(text) is None
+    assert whole_number("100", 99) is None

@@ -7,8 +7,24 @@ import re
 
 from lamella.errors import UsageError
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtpe]?)(i?b)?\s*$", re.IGNORECASE)
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgtpe]?)(i?b)?\s*$", re.IGNORECASE)
 _STEPS = "kmgtpe"
+_LARGEST = (1 << 64) - 1
+
+
+def whole_number(text: str, most: int = _LARGEST) -> int | None:
+    """The number that *text* is in ASCII digits, and nothing else; None if it is none, or more than *most*.
+
+    ``str.isdigit`` takes digits that ``int`` refuses, such as the superscript two, and ``int`` refuses more
+    than 4300 of them.
+    """
+    if not (text.isascii() and text.isdigit()):
+        return None
+    digits = text.lstrip("0") or "0"
+    if len(digits) > len(str(most)):
+        return None
+    number = int(digits)
+    return number if number <= most else None
 
 
 def parse_size(text: str) -> int:
@@ -22,7 +38,13 @@ def parse_size(text: str) -> int:
         raise UsageError(f"{text!r} is not a size", hint="write it as 10G, 512M, 64K or a number of bytes")
     number, unit = found[1], found[2].lower()
     factor = 1024 ** (_STEPS.index(unit) + 1) if unit else 1
-    return int(number) * factor if number.isdigit() else int(float(number) * factor)
+    size = float(number) * factor
+    if size > _LARGEST:
+        raise UsageError(
+            f"{text[:40]!r} is too large a size", hint="the largest devices have less than 16 EiB"
+        )
+    whole = whole_number(number)
+    return int(size) if whole is None else whole * factor
 
 
 def human_size(size: float) -> str:

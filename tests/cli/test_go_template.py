@@ -95,6 +95,11 @@ def test_json_of_everything_can_be_read_again() -> None:
         ("{{upper .Size}}", "error calling upper"),
         ("{{.Name ?}}", "unexpected '?'"),
         ('{{"\\q"}}', "bad text"),
+        ("{{" + "(" * 5000 + "}}", "nested too deeply"),
+        ("{{if .Yes}}" * 5000, "nested too deeply"),
+        ("{{" + "9" * 5000 + "}}", "illegal number syntax"),
+        ('{{printf "%9999999s" .Name}}', "error calling printf"),
+        ('{{printf "%.9999999f" 1.5}}', "error calling printf"),
     ],
 )
 def test_what_is_wrong_with_a_template(template: str, said: str) -> None:
@@ -119,3 +124,8 @@ def test_columns_are_those_of_docker(capsys: pytest.CaptureFixture[str]) -> None
         "CONTAINER ID   NAMES\n0123456789ab   a\n1              much longer than that\n"
         "N         N\na         a\n0123456789ab\n1\n"
     )
+
+
+def test_a_method_with_too_many_arguments() -> None:
+    with pytest.raises(UsageError, match=r"error calling \.Label"):
+        Template('{{.Label "x" "y" "z"}}').render({"Label": {"x": "1"}.get})

@@ -98,6 +98,7 @@ def test_helpers(config: Path) -> None:
 @pytest.mark.parametrize(
     "body", ["", "[]", "{", '{"auths":[]}', '{"auths":{"a.b":5}}', '{"auths":{"a.b":{"auth":"%%%"}}}',
              '{"auths":{"a.b":{"auth":"YWFh"}}}', '{"credsStore":5}',
+             '{"auths":{"a.b":{"auth":"\\u202e"}}}', '{"auths":{"a.b":{"auth":"/w=="}}}',
              '{"credsStore":"x\\u0000"}', '{"credHelpers":{"a.b":1}}']
 )  # fmt: skip
 def test_a_file_that_is_wrong(config: Path, body: str) -> None:

@@ -46,3 +46,18 @@ def test_layers_that_lie_upon_themselves_or_upon_none(tmp_path: Path, damage: st
             Catalog(state).chain("sha256:2")
         with pytest.raises(CorruptError, match=r"state\.db is damaged"):
             Catalog(state).layers()
+
+
+def test_an_id_that_is_no_text(tmp_path: Path) -> None:
+    """SQLite takes other values in any column, and reads ids from an index, which may be damaged alone."""
+    path = tmp_path / "state.db"
+    with State.create(path, schema):
+        pass
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA ignore_check_constraints = 1")
+        connection.execute("INSERT INTO containers VALUES (x'00', 'n', 'i', 'r', NULL, 'd', 'c', x'')")
+        connection.execute("INSERT INTO images VALUES (x'00', x'', NULL, 'c', 1, 1, 1)")
+    with State.open(path, schema, read_only=True) as state:
+        for ask in (Catalog(state).find_container, Catalog(state).find_image):
+            with pytest.raises(CorruptError, match=r"a name in it is b'\\x00'"):
+                ask("0123")

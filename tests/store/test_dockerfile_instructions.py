@@ -22,6 +22,8 @@ from lamella.store.dockerfile_instructions import apply_changes
             {"Shell": ["/bin/bash", "-c"], "Cmd": ["/bin/bash", "-c", "x"]},
         ),
         ({}, 'ENTRYPOINT ["/e"]', {"Entrypoint": ["/e"]}),
+        # What is no JSON is for the shell, as Docker has it; its parser takes 10,000 levels.
+        ({}, "CMD " + "[" * 60_000, {"Cmd": ["/bin/sh", "-c", "[" * 60_000]}),
         ({}, 'ENV A=1 B=\'two words\' C="a\\"b"', {"Env": ["A=1", "B=two words", 'C=a"b']}),
         ({}, "ENV A some words", {"Env": ["A=some words"]}),
         ({"Env": ["A=1", "B=2"]}, "ENV A=3 D=a\\ b", {"Env": ["A=3", "B=2", "D=a b"]}),

@@ -102,6 +102,8 @@ def test_times() -> None:
     assert abs(moment("1h30m") - (clock.utc() - timedelta(minutes=90))) < timedelta(minutes=5)
     assert moment("1700000000").isoformat() == "2023-11-14T22:13:20+00:00"
     assert moment("2024-01-31T12:00:00+01:00").isoformat() == "2024-01-31T12:00:00+01:00"
+    with pytest.raises(UsageError, match="is too long a time"):
+        moment("99999999999999h")
     for text in ("", "yesterday", "12q"):
         with pytest.raises(UsageError, match="neither a time nor a duration"):
             moment(text)

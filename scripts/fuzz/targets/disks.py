@@ -295,10 +295,13 @@ def _read_rows(path: Path) -> object:
             parse_config(each.config, "the configuration")
         for image in catalog.images():
             catalog.references(image.id)
+            catalog.find_image(image.id)
+            catalog.find_image(image.id[7:12])
             catalog.containers_of(image.id)
         for container in catalog.containers():
             catalog.find_container(container.name)
         catalog.unused_tops()
+        catalog.devices_without_count()
         return len(found), len(catalog.layers()), len(state.devices()), len(state.integrity_problems())
     finally:
         state.close()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lamella.errors import UsageError
+from lamella.units import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,9 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _ACTION = re.compile(r"\{\{(-\s)?(.*?)(\s-)?\}\}", re.DOTALL)
+_MOST_DIGITS = 20
+_WIDEST = 1_000_000
+"""Most characters that a width of ``printf`` asks for, as Go has it."""
 _FIELDS_AFTER = re.compile(r"(?:\.[A-Za-z_][\w-]*)+")
 
 
@@ -50,7 +54,10 @@ class Template:
         self._text = text
         self._pieces = _split(text)
         self._at = 0
-        self._nodes, end = self._block()
+        try:
+            self._nodes, end = self._block()
+        except RecursionError:
+            self._fail("nested too deeply")
         if end:
             self._fail(f"unexpected {{{{{end}}}}}")
 
@@ -155,6 +162,8 @@ class Template:
             elif kind == "text":
                 commands[-1].append(("value", _literal(value)))
             elif kind == "number":
+                if len(value) > _MOST_DIGITS:
+                    self._fail(f"illegal number syntax: {value[:_MOST_DIGITS]!r}")
                 commands[-1].append(("value", float(value) if "." in value else int(value)))
             elif kind == "word" and value in ("true", "false", "nil"):
                 commands[-1].append(("value", {"true": True, "false": False, "nil": None}[value]))
@@ -221,7 +230,7 @@ class _Run:
             found = self._operand(command[0], dot)
             if callable(found):
                 arguments = [self._operand(operand, dot) for operand in operands]
-                passed = (found(*arguments, *passed),)
+                passed = (self._try(command[0][1], found, [*arguments, *passed]),)
                 continue
             if operands or passed:
                 self._fail(f"can't give argument to non-function {value if kind != 'group' else '(...)'}")
@@ -252,9 +261,12 @@ class _Run:
         return value
 
     def _call(self, name: str, arguments: list[Any]) -> Any:
+        return self._try(name, FUNCTIONS[name], arguments)
+
+    def _try(self, name: object, function: Callable[..., Any], arguments: list[Any]) -> Any:
         try:
-            return FUNCTIONS[name](*arguments)
-        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            return function(*arguments)
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
             self._fail(f"error calling {name}: {error}")
 
 
@@ -343,6 +355,8 @@ def _printf(pattern: str, *values: Any) -> str:
         flags, verb = match[1], match[2]
         if verb == "%":
             return "%"
+        if any(whole_number(width, _WIDEST) is None for width in re.findall(r"\d+", flags)):
+            raise ValueError(f"a width of more than {_WIDEST}")
         value = waiting.pop(0) if waiting else "%!(MISSING)"
         if verb == "q":
             value = json.dumps(value, ensure_ascii=False)

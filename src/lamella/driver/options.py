@@ -15,7 +15,7 @@ from lamella.block.device import SECTOR
 from lamella.errors import UnsupportedError, UsageError
 from lamella.lvm.format.names import name_problem, reserved_reason
 from lamella.thin.format.limits import MAX_CHUNK, MIN_CHUNK
-from lamella.units import parse_size
+from lamella.units import parse_size, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -249,35 +249,36 @@ def _filesystem(key: str, value: str) -> str:
 
 
 def _retries(key: str, value: str) -> int:
-    if not value.isascii() or not value.isdigit() or int(value) > MAX_RETRIES:
+    number = whole_number(value, MAX_RETRIES)
+    if number is None:
         raise UsageError(
             f"devmapper: Invalid value {value} for option {key}",
             hint=f"give a number from 0 to {MAX_RETRIES}",
         )
-    return int(value)
+    return number
 
 
 def _percent(key: str, value: str) -> int:
     if not value.endswith("%"):
         raise UsageError(f"devmapper: Option {key} requires % suffix", hint=f"write it as {key}=10%")
-    digits = value[:-1]
-    if not digits.isascii() or not digits.isdigit() or int(digits) >= 100:
+    number = whole_number(value[:-1], 99)
+    if number is None:
         raise UsageError(
             f"devmapper: Invalid value {value} for option {key}", hint="give 0% (no check) to 99%"
         )
-    return int(digits)
+    return number
 
 
 def _share(least: int, most: int) -> Callable[[str, str], int]:
     def read(key: str, value: str) -> int:
-        digits = value.removesuffix("%")
-        if not digits.isascii() or not digits.isdigit() or len(digits) > 3:
+        number = whole_number(value.removesuffix("%"), 999)
+        if number is None:
             raise UsageError(f"could not parse `{key}={value}`", hint="give a whole number of per cent")
-        if not least <= int(digits) <= most:
+        if not least <= number <= most:
             raise UsageError(
                 f"{key} must be greater than {least - 1} and less than {most + 1}", hint="give another"
             )
-        return int(digits)
+        return number
 
     return read
 

@@ -283,6 +283,14 @@ class State(Closing):
         with self._explained("read"):
             return self.connection.execute(query, parameters).fetchall()
 
+    def texts(self, query: str, parameters: Sequence[Any] = ()) -> list[str]:
+        """The texts that a SELECT of one column finds. Raises :class:`CorruptError` for anything else."""
+        found = [row[0] for row in self.rows(query, parameters)]
+        for value in found:
+            if not isinstance(value, str):  # an index that is not of its table
+                raise CorruptError(f"{self.path} is damaged: a name in it is {value!r:.60}", hint=RESTORE)
+        return found
+
     def row(self, query: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
         """The first row that a SELECT finds."""
         with self._explained("read"):
@@ -338,7 +346,7 @@ class State(Closing):
             return None
         try:
             devices = tuple((str(name), int(number)) for name, number in json.loads(row["devices"]))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise CorruptError(f"{self.path} has an unreadable open transaction", hint=RESTORE) from error
         if not isinstance(row["transaction_id"], int) or row["action"] not in ("create", "delete"):
             raise CorruptError(f"{self.path} has an unreadable open transaction", hint=RESTORE)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
+from lamella.units import whole_number
+
 ACCESS: Final = b"system.posix_acl_access"
 DEFAULT: Final = b"system.posix_acl_default"
 
@@ -68,9 +70,10 @@ def from_text(text: bytes) -> bytes | None:
             permission |= bit
         if who:
             number = fields[3] if len(fields) == 4 else who
-            if not tags[1] or not number.isdigit() or int(number) >= _NO_ID:
+            identity = whole_number(number.decode("latin-1"), _NO_ID - 1)
+            if not tags[1] or identity is None:
                 return None
-            entries.append((tags[1], permission, int(number)))
+            entries.append((tags[1], permission, identity))
         else:
             entries.append((tags[0], permission, _NO_ID))
     if not entries:

@@ -9,7 +9,6 @@ protocol of docker-credential-helpers: the registry's name on standard input of
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import subprocess
 from dataclasses import dataclass, field
@@ -89,7 +88,7 @@ def _stored(entry: Document) -> Credentials:
     if entry.text("auth"):
         try:
             decoded = base64.b64decode(entry.text("auth"), validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError) as error:
+        except ValueError as error:  # also of what is not ASCII, not base64 or not UTF-8
             raise BadInputError(f"{entry.what}: 'auth' is not base64 of a user and a password") from error
         username, colon, password = decoded.partition(":")
         if not colon:

@@ -124,12 +124,11 @@ class Catalog:
 
     def unused_tops(self) -> list[str]:
         """Chain ids of layers that no image, no container and no other layer uses."""
-        rows = self._state.rows(
+        return self._state.texts(
             "SELECT chain_id FROM layers AS l WHERE NOT EXISTS (SELECT 1 FROM images WHERE top = l.chain_id) "
             "AND NOT EXISTS (SELECT 1 FROM containers WHERE top = l.chain_id) "
             "AND NOT EXISTS (SELECT 1 FROM layers WHERE parent = l.chain_id)"
         )
-        return [row["chain_id"] for row in rows]
 
     def add_layer(self, layer: Layer) -> None:
         """Add one. Its device and its parent must exist."""
@@ -164,12 +163,11 @@ class Catalog:
 
     def devices_without_count(self) -> list[str]:
         """Devices of layers, and the base device, of which is not recorded how much they map."""
-        rows = self._state.rows(
+        return self._state.texts(
             "SELECT hash FROM devices WHERE mapped IS NULL AND NOT deleted AND damage = '' "
             "AND (hash = ? OR hash IN (SELECT device FROM layers))",
             (BASE,),
         )
-        return [row["hash"] for row in rows]
 
     # -- images ----------------------------------------------------------------------------------
 
@@ -185,16 +183,16 @@ class Catalog:
         Raises :class:`NotFoundError`, or :class:`UsageError` if it is ambiguous or not a valid name.
         """
         text(name, "an image's name")
-        ids = [row["id"] for row in self._state.rows("SELECT id FROM images")]
+        ids = self._state.texts("SELECT id FROM images")
         wanted = next((one for one in ids if name in (one, bare_id(one))), None)
         refusal: UsageError | None = None
         if wanted is None:
             try:
                 reference = Reference.parse(name)
-                row = self._state.row(
+                named = self._state.texts(
                     "SELECT image FROM image_references WHERE name = ?", (stored_name(reference),)
                 )
-                wanted = row["image"] if row else None
+                wanted = named[0] if named else None
             except UsageError as error:
                 refusal = error
         if wanted is None:
@@ -207,7 +205,8 @@ class Catalog:
                 shown = str(Reference.parse(name))
             raise NotFoundError(f"No such image: {shown}", hint="see what there is: lamella images")
         row = self._state.row("SELECT * FROM images WHERE id = ?", (wanted,))
-        assert row is not None
+        if row is None:
+            raise CorruptError(f"state.db is damaged: the image {wanted} is missing", hint=RESTORE)
         return typed(Image, row)
 
     def add_image(self, image: Image) -> None:
@@ -225,10 +224,10 @@ class Catalog:
 
     def references(self, image_id: str) -> list[Reference]:
         """The names of an image, in order."""
-        rows = self._state.rows(
+        names = self._state.texts(
             "SELECT name FROM image_references WHERE image = ? ORDER BY name", (image_id,)
         )
-        return [Reference.parse(row["name"], default_tag=False) for row in rows]
+        return [Reference.parse(name, default_tag=False) for name in names]
 
     def set_reference(self, reference: Reference, image_id: str) -> None:
         """Make the name refer to the image, whatever it referred to before."""
@@ -267,7 +266,7 @@ class Catalog:
             "SELECT * FROM containers WHERE name = ?", (bare,)
         )
         if row is None:
-            ids = [found["id"] for found in self._state.rows("SELECT id FROM containers")]
+            ids = self._state.texts("SELECT id FROM containers")
             whole = match_id(bare, ids, "container") if ":" not in bare else None
             row = self._state.row("SELECT * FROM containers WHERE id = ?", (whole,)) if whole else None
         if row is None:

@@ -86,7 +86,10 @@ def moment(text: str) -> datetime:
     found = _DURATION.fullmatch(text)
     if text and found:
         hours, minutes, seconds = (float(part or 0) for part in found.groups())
-        return clock.utc() - timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        try:
+            return clock.utc() - timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        except (OverflowError, ValueError) as error:
+            raise UsageError(f"{text[:40]!r} is too long a time", hint="give 24h") from error
     if re.fullmatch(r"\d{1,11}(\.\d+)?", text):
         return parse_time("1970-01-01T00:00:00Z") + timedelta(seconds=float(text))
     made = parse_time(text)

@@ -214,6 +214,7 @@ class TestFields:
         assert acl.from_text(b"user::rwx,user:joe:rw-,group::r-x,other::---") is None
         assert acl.from_text(b"what is this") is None
         assert acl.from_text(b"") is None
+        assert acl.from_text(b"user:" + b"9" * 5000 + b":rwx,user::rwx,group::r-x,other::---") is None
 
     def test_sizes_beyond_8_gib(self) -> None:
         class Huge:

@@ -55,6 +55,8 @@ def test_sizes(text: str, size: int) -> None:
         ("-5", "Size may not be negative."),
         ("513b", "Size is not a multiple of 512. Try using 512 or 1024."),
         ("16E", "Size is too big (>=16EiB)."),
+        ("0x" + "f" * 400, "Size is too big (>=16EiB)."),
+        ("9" * 5000, "Size is too big (>=16EiB)."),
     ],
 )
 def test_bad_sizes(text: str, message: str) -> None:
@@ -82,6 +84,8 @@ def test_any_text_is_a_size_or_refused(text: str) -> None:
         ("+20%LV", Extents(20, "LV", "+")),
         ("5%F", Extents(5, "FREE")),
         ("99999999999", Extents(0xFFFFFFFF)),
+        ("9" * 5000, Extents(0xFFFFFFFF)),
+        ("0" * 5000 + "3", Extents(3)),
     ],
 )
 def test_extents(text: str, extents: Extents) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.errors import UsageError
+from lamella.units import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,17 +135,18 @@ def _own_options(argv: list[str], found: Options) -> list[str]:
             found.root = Path(value)
         elif name == "--engine" and value in ENGINES:
             found.engine = value
-        elif name == "--wait" and value.isdigit():
-            found.wait = float(value)
+        elif name == "--wait" and (seconds := whole_number(value)) is not None:
+            found.wait = float(seconds)
         else:
             raise OptionError(f"dmsetup: option '{name}' does not take {value!r}")
     return left
 
 
 def _integer(text: str) -> int:
-    if not text.isdigit() or len(text) > 9:
+    number = whole_number(text, 999_999_999)
+    if number is None:
         raise OptionError(f"{text!r} is not a device number")
-    return int(text)
+    return number
 
 
 def _getopt_words(error: getopt.GetoptError) -> str:

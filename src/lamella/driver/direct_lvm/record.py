@@ -55,7 +55,7 @@ class Record:
             return None
         except OSError as error:
             raise explain(error, "read", str(path)) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _damaged(path, str(error)) from error
         kinds = {name: type(value) for name, value in asdict(cls("", "", False)).items() if name != "version"}
         if not isinstance(content, dict) or content.pop("version", None) != VERSION:

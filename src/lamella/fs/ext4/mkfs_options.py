@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import getopt
+import os
 import uuid as uuids
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from lamella.errors import UsageError
 from lamella.fs.ext4 import superblock as sb
-from lamella.units import parse_size
+from lamella.units import parse_size, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,9 +130,10 @@ def _refused(option: str, why: str) -> UsageError:
 
 
 def _number(flag: str, value: str, low: int, high: int) -> int:
-    if not value.isdigit() or not low <= int(value) <= high:
+    number = whole_number(value, high)
+    if number is None or number < low:
         raise _refused(f"{flag} {value}", f"not a number from {low} to {high}")
-    return int(value)
+    return number
 
 
 def _power(flag: str, value: str, low: int, high: int) -> int:
@@ -175,7 +177,7 @@ def _apply(options: MkfsOptions, flag: str, value: str) -> None:
             for part in filter(None, value.split(",")):
                 _extended(options, *part.partition("=")[::2])
         case "-L":
-            options.label = value.encode()
+            options.label = os.fsencode(value)
             if len(options.label) > 16:
                 raise UsageError(f"label {value!r} is longer than 16 bytes", hint="choose a shorter label")
         case "-U":
@@ -222,10 +224,8 @@ def _extended(options: MkfsOptions, name: str, value: str) -> None:
         case "stripe_width":
             options.stripe_width = _number("-E stripe_width=", value, 1, 0xFFFFFFFF)
         case "resize":
-            if value.isdigit():
-                options.resize_blocks = int(value)
-            else:
-                options.resize_blocks = parse_size(value) // options.block_size
+            blocks = whole_number(value)
+            options.resize_blocks = parse_size(value) // options.block_size if blocks is None else blocks
         case "hash_seed":
             options.hash_seed = _uuid("-E hash_seed=", value)
         case "root_owner":

@@ -15,6 +15,7 @@ from lamella.errors import CorruptError, UsageError
 from lamella.lvm.format import label, metadata_area
 from lamella.lvm.format.checksum import lvm_crc
 from lamella.lvm.format.ids import LENGTH, is_uuid
+from lamella.units import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -295,9 +296,10 @@ def parse_settings(text: str, allowed: Sequence[str] = SETTINGS) -> dict[str, in
             raise UsageError(f"Invalid setting at: {word}")
         if name not in allowed:
             raise UsageError(f"Invalid setting: {name}")
-        if not value.isdigit():
+        number = whole_number(value)
+        if number is None:
             raise UsageError(f"Failed to parse settings: {word}")
-        found[name] = int(value)
+        found[name] = number
     return found
 
 

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from lamella.block.device import SECTOR
 from lamella.errors import UsageError
 from lamella.lvm.report.units import human
+from lamella.units import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _SHIFTS = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
-_PERCENT = re.compile(r"(\d+)(?:%(.*))?", re.DOTALL)
+_PERCENT = re.compile(r"([0-9]+)(?:%(.*))?", re.DOTALL)
 _LIMIT = 16 << 60
 PERCENT_OF = ("VG", "FREE", "PVS", "LV", "ORIGIN")
 MAX_EXTENTS = 0xFFFFFFFF
@@ -61,7 +62,8 @@ def parse_size(text: str, *, unit: str = "m", signs: str = "+") -> Size:
     if not found:
         raise UsageError("Size requires number argument.")
     digits, letter = found[0], body[found.end() : found.end() + 1].lower()
-    number = float(int(digits, 16)) if digits[:2] in ("0x", "0X") else float(digits)
+    hexadecimal = digits[:2] in ("0x", "0X")
+    number = float(min(int(digits, 16), _LIMIT)) if hexadecimal else float(digits)
     letter = letter or unit
     if letter not in "bskmgtpe":
         raise UsageError("Can't parse size argument.")
@@ -73,8 +75,9 @@ def parse_size(text: str, *, unit: str = "m", signs: str = "+") -> Size:
         size = number * (1 << _SHIFTS[letter])
     if size >= _LIMIT:
         raise UsageError("Size is too big (>=16EiB).")
-    whole = int(digits) << _SHIFTS.get(letter, 0) if digits.isdigit() else int(size)
-    if digits.isdigit() and letter == "s":
+    exact = whole_number(digits)
+    whole = int(size) if exact is None else exact << _SHIFTS.get(letter, 0)
+    if exact is not None and letter == "s":
         whole *= SECTOR
     if letter == "b" and whole % SECTOR:
         low = whole // SECTOR * SECTOR
@@ -95,7 +98,8 @@ def parse_extents(text: str, *, signs: str = "+") -> Extents:
     found = _PERCENT.fullmatch(text[len(sign) :])
     if not found:
         raise UsageError("")
-    number = min(int(found[1]), MAX_EXTENTS)
+    exact = whole_number(found[1], MAX_EXTENTS)
+    number = MAX_EXTENTS if exact is None else exact
     if found[2] is None:
         return Extents(number, "", sign)
     word = found[2].upper()
@@ -153,7 +157,7 @@ def parse_number(text: str, *, signs: str = "") -> int:
     sign = text[:1] if text[:1] in ("+", "-") else ""
     if sign and sign not in signs:
         raise UsageError("")
-    body = text[len(sign) :]
-    if not body.isascii() or not body.isdigit() or int(body) > MAX_EXTENTS:
+    number = whole_number(text[len(sign) :], MAX_EXTENTS)
+    if number is None:
         raise UsageError("")
-    return -int(body) if sign == "-" else int(body)
+    return -number if sign == "-" else number

@@ -94,7 +94,10 @@ class Selection:
         if text.strip() in ("", "all"):
             return cls([], lambda row: True)
         parser = _Parser(text, kind)
-        test = parser.any()
+        try:
+            test = parser.any()
+        except RecursionError as error:
+            raise parser.error("Parentheses nested too deeply", 0) from error
         parser.space()
         if parser.at < len(text):
             raise parser.error("Expecting logical operator")
@@ -188,8 +191,8 @@ class _Parser:
             return self._number(field, operator, start)
         return self._string(field, operator, start)
 
-    def word(self) -> str:
-        """A quoted word, or a bare one up to white space or the next mark of the grammar."""
+    def word(self, ends: str = ",#()[]{}") -> str:
+        """A quoted word, or a bare one up to white space, a mark of logic or one of *ends*."""
         text = self.text
         if self.at < len(text) and text[self.at] in "'\"":
             end = text.find(text[self.at], self.at + 1)
@@ -200,11 +203,7 @@ class _Parser:
             return found
         start = self.at
         while self.at < len(text):
-            if (
-                text[self.at].isspace()
-                or text[self.at] in ",#()[]{}"
-                or text.startswith(("&&", "||"), self.at)
-            ):
+            if text[self.at].isspace() or text[self.at] in ends or text.startswith(("&&", "||"), self.at):
                 break
             self.at += 1
         return text[start : self.at]
@@ -354,16 +353,23 @@ class _Parser:
         items: list[str] = []
         if opening:
             closing = _PAIRS[opening]
-            while not self.take(closing):
-                self.space()
+            failed = f"Failed to parse string list value for selection field {field.name}."
+            joined: set[bool] = set()
+            while True:
                 if self.at >= len(self.text):
-                    raise self.error(
-                        f"Failed to parse string list value for selection field {field.name}.", start
-                    )
-                items.append(self.word())
+                    raise self.error(f"Missing list end for selection field {field.name}\n{failed}", start)
+                if self.take(closing):
+                    break
+                items.append(self.word(ends=f",#{closing}"))
                 mark = self.take("&&", ",", "||", "#")
-                if mark in ("||", "#"):
-                    every = False
+                if mark:
+                    joined.add(mark in ("&&", ","))
+                elif not self.text.startswith(closing, self.at):
+                    raise self.error(f"Invalid operator in selection list.\n{failed}", start)
+                if len(joined) > 1:
+                    why = "Only one type of logical operator allowed in selection list at a time."
+                    raise self.error(f"{why}\n{failed}", start)
+            every = False not in joined
         else:
             items.append(self.word())
         items = [item for item in items if item]

@@ -13,6 +13,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 from lamella import clock
+from lamella.units import whole_number
 
 _ABSOLUTE = re.compile(
     r"(?P<year>\d{4})(?:-(?P<month>\d{1,2})(?:-(?P<day>\d{1,2}))?)?"
@@ -30,8 +31,9 @@ def parse_period(text: str, now: datetime | None = None) -> tuple[int, int] | No
     word = " ".join(text.split()).lower()
     if not word:
         return None
-    if word.startswith("@") and word[1:].isdigit():
-        return int(word[1:]), int(word[1:])
+    since = whole_number(word[1:]) if word.startswith("@") else None
+    if since is not None:
+        return since, since
     if word == "now":
         return int(present.timestamp()), int(present.timestamp())
     if word == "today":
@@ -44,7 +46,8 @@ def parse_period(text: str, now: datetime | None = None) -> tuple[int, int] | No
         return _day(present - timedelta(days=back))
     ago = _AGO.fullmatch(word)
     if ago:
-        return _ago(present, int(ago[1]), ago[2])
+        count = whole_number(ago[1])
+        return None if count is None else _ago(present, count, ago[2])
     return _absolute(" ".join(text.split()))
 
 

@@ -22,6 +22,7 @@ from lamella.lvm.disks.device_ids import best_id, device_id, partition_number
 from lamella.lvm.disks.disk import is_block_device
 from lamella.lvm.disks.scan import block_devices, same_file
 from lamella.lvm.format.ids import without_dashes
+from lamella.units import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,8 +87,7 @@ class SystemDevices:
         plain = [line.strip() for line in lines if line.strip().startswith("/")]
         for line in map(str.strip, lines):
             if line.startswith("VERSION="):
-                last = line.rpartition(".")[2]
-                made.count = int(last) if last.isdigit() else 0
+                made.count = whole_number(line.rpartition(".")[2]) or 0
             elif line.startswith("SYSTEMID="):
                 made.system_id = line.partition("=")[2]
             elif line.startswith("IDTYPE="):
@@ -220,13 +220,12 @@ def _unfound(entry: Entry) -> str:
 
 def _entry(line: str) -> Entry:
     words = dict(_WORD.findall(line))
-    part = words.get("PART", "")
     return Entry(
         words.get("IDTYPE", ""),
         words.get("IDNAME", NONE),
         words.get("DEVNAME", NONE) or NONE,
         words.get("PVID", NONE) or NONE,
-        int(part) if part.isdigit() else 0,
+        whole_number(words.get("PART", "")) or 0,
     )
 
 
