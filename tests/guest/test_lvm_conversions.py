@@ -387,3 +387,43 @@ def test_external_origins_are_not_remembered(twins: Twins) -> None:
         numbered=False,
         reports=False,
     )
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        "discards",
+        "external_origin",
+        "external_origin_extend",
+        "error_if_no_space",
+        "block_size",
+        "discards_non_power_2",
+        "metadata_resize",
+        "nonsense",
+    ],
+)
+def test_thin_features_that_are_disabled(twins: Twins, feature: str) -> None:
+    judged(
+        twins,
+        [
+            f'with global {{thin_disabled_features=["{feature}"]}}',
+            *family("t", "u<t"),
+            "lvchange --errorwhenfull y vg/pool",
+            "lvchange --discards nopassdown vg/pool",
+            "vgchange -an vg",
+            "vgchange -ay vg",
+            "lvcreate -y -L8m -n eo -pr -an -Zn vg",
+            "lvcreate -y -s -n es --thinpool vg/pool vg/eo",
+            "lvextend -L16m vg/es",
+            "lvextend -L132m vg/pool",
+            "lvextend --poolmetadatasize +4m vg/pool",
+            "lvcreate -y -L12m -T vg/odd -c 192k",
+            "lvcreate -y -an -L12m -T vg/idle -c 192k",
+            "lvcreate -y -L4m -T vg/ignoring --discards ignore --errorwhenfull y",
+            "lvremove -y vg/idle",
+            "lvcreate -y -L12m -n data vg",
+            "lvconvert -y --type thin-pool -c 192k vg/data",
+        ],
+        numbered=False,
+        reports=False,
+    )

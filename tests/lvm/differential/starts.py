@@ -106,6 +106,19 @@ def remembered(disks: Disks) -> None:
     )
 
 
+def clinging(disks: Disks) -> None:
+    """A volume on two disks, each of which has room after it, but not adjoining."""
+    a, b, c, *_ = disks.devices
+    _real(
+        disks,
+        f"vgcreate vg {a} {b} {c}",
+        f"lvcreate -l5 -n a vg {a}",
+        f"lvextend -l+5 vg/a {b}",
+        f"lvcreate -l1 -n next vg {a}",
+        f"lvcreate -l1 -n last vg {b}",
+    )
+
+
 def partial(disks: Disks) -> None:
     """A group with a physical volume that is not there, below two of its volumes."""
     a, b, c, *_ = disks.devices

@@ -330,6 +330,17 @@ vgcreate --profile command_profile_template x {3}
 vgs --config nosuch=1 ;; vgs --config nosuch/x=1 ;; vgs --config 'global{{units'
 """,
     ),
+    "settings of allocation": (
+        starts.clinging,
+        """\
+lvextend -l+5 --alloc cling vg/a --config allocation/maximise_cling=0 ;; lvs -o+devices
+lvextend -l+5 --alloc cling vg/a --config allocation/maximise_cling=1 ;; lvs -o+devices
+lvextend -l+5 vg/a --config allocation/maximise_cling=0 ;; lvs -o+devices
+lvextend -l+5 vg/a ;; lvs -o+devices
+lvcreate -i2 -l20 vg --config allocation/maximise_cling=0 ;; lvcreate -i2 -l20 vg ;; lvs -o+devices
+lvcreate -l70 vg --config allocation/maximise_cling=0 ;; lvs -o+devices
+""",
+    ),
     "metadata areas": (
         starts.two,
         """\

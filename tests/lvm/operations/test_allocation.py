@@ -13,7 +13,7 @@ from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 from lamella.lvm.format.physical_volume import PhysicalVolume
 from lamella.lvm.format.segments import Area, StripedSegment, merged
-from lamella.lvm.operations.allocation import allocate
+from lamella.lvm.operations.allocation import Clinging, allocate
 
 
 def group_of(*sizes: int) -> VolumeGroup:
@@ -71,7 +71,7 @@ def test_cling_by_tags(tags: list[str]) -> None:
     lv = use(group, "lv", (0, 0, 20))
     with pytest.raises(NoSpaceError):
         allocate(group, 10, volume=lv, policy="cling")
-    assert taken(group, 10, volume=lv, policy="cling", cling_tags=tags) == [[("pv2", 0, 10)]]
+    assert taken(group, 10, volume=lv, policy="cling", clinging=Clinging(tuple(tags))) == [[("pv2", 0, 10)]]
 
 
 def test_stripes_lie_on_different_disks() -> None:
@@ -188,7 +188,7 @@ def test_only_tags_with_an_at_sign_hold_disks_together(tags: list[str]) -> None:
     group.pvs[0].tags = group.pvs[1].tags = ["site_a", ""]
     lv = use(group, "lv", (0, 0, 10))
     with pytest.raises(NoSpaceError):
-        allocate(group, 5, volume=lv, policy="cling", cling_tags=tags)
+        allocate(group, 5, volume=lv, policy="cling", clinging=Clinging(tuple(tags)))
 
 
 def test_cling_is_maximised_unless_it_is_turned_off() -> None:
@@ -197,4 +197,4 @@ def test_cling_is_maximised_unless_it_is_turned_off() -> None:
     lv = use(group, "lv", (0, 0, 5), (1, 0, 5))
     use(group, "next", (0, 5, 1), (1, 5, 1))
     assert taken(group, 5, volume=lv, policy="cling") == [[("pv0", 6, 5)]]
-    assert taken(group, 5, volume=lv, policy="cling", maximise_cling=False) == [[("pv1", 6, 5)]]
+    assert taken(group, 5, volume=lv, policy="cling", clinging=Clinging(maximise=False)) == [[("pv1", 6, 5)]]

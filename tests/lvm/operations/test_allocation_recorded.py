@@ -13,7 +13,7 @@ from scripts.fixtures.allocation import listed
 from lamella.errors import NoSpaceError
 from lamella.lvm.format.group_reader import read_group
 from lamella.lvm.format.segments import merged
-from lamella.lvm.operations.allocation import allocate
+from lamella.lvm.operations.allocation import Clinging, allocate
 from tests.conftest import fixture_path
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def ours(group: VolumeGroup, case: Case) -> Allocation:
         ranges=ranges or None,
         volume=volume,
         approximate=request["approximate"],
-        cling_tags=request["cling_tags"],
-        maximise_cling=request["maximise_cling"],
+        clinging=Clinging(tuple(request["cling_tags"]), request["maximise_cling"]),
         name="new",
     )
 

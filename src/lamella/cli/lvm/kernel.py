@@ -61,7 +61,20 @@ def make_activator(config: Config, args: Arguments, console: Console) -> KernelA
 
     mode = args.text("activationmode") or config.text("activation/activation_mode")
     partial = args.has("partial") or mode == "partial"
-    settings = Settings(threshold, partial=partial, read_only=args.has("readonly"))
+    said: set[str] = set()
+
+    def warn_once(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            console.warn(text)
+
+    settings = Settings(
+        threshold,
+        partial=partial,
+        read_only=args.has("readonly"),
+        disabled=frozenset(config.strings("global/thin_disabled_features")),
+        warn=warn_once,
+    )
     checks = config.find("global/thin_check_executable") != ""
     wanted = (config.flag("activation/monitoring") or args.has("monitor")) and not args.has(
         "ignoremonitoring"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lamella.cli.lvm import pool_options
 from lamella.cli.lvm.errors import Failed
 from lamella.cli.lvm.lv_create_request import requested
-from lamella.cli.lvm.lv_options import device_number, policy, read_ahead
+from lamella.cli.lvm.lv_options import clinging, device_number, policy, read_ahead
 from lamella.cli.lvm.lv_sizes import extents_to_create, named_ranges
 from lamella.cli.lvm.vg_options import metadata_profile
 from lamella.errors import UnsupportedError
@@ -127,7 +127,7 @@ def _plain(context: Context, found: FoundGroup, asked: LvRequested, shared: _Sha
         args.yes("setautoactivation", default=True),
         zero,
         wipe,
-        tuple(context.config.strings("allocation/cling_tag_list")),
+        clinging(context),
         _activating(context),
         asked.kind,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.cli.lvm.errors import BadCommand, Failed
+from lamella.lvm.operations.allocation import Clinging
 from lamella.lvm.operations.lv_changes import dm_major
 from lamella.lvm.operations.sizes import parse_size
 from lamella.lvm.report.units import human
@@ -66,6 +67,14 @@ def policy(context: Context) -> str:
     text = args.text("alloc")
     # LVM2 takes both names, and writes the shorter one.
     return {"inherit": "", "cling_by_tags": "cling"}.get(text, text)
+
+
+def clinging(context: Context) -> Clinging:
+    """What the settings say about disks that belong together."""
+    config = context.config
+    return Clinging(
+        tuple(config.strings("allocation/cling_tag_list")), config.flag("allocation/maximise_cling")
+    )
 
 
 def contiguous_conflict(args: Arguments) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lamella.block.device import SECTOR
 from lamella.cli.lvm import pool_options
 from lamella.cli.lvm.errors import Failed
-from lamella.cli.lvm.lv_options import policy
+from lamella.cli.lvm.lv_options import clinging, policy
 from lamella.cli.lvm.lv_sizes import (
     check_size_options,
     extents_to_resize,
@@ -99,8 +99,9 @@ def _request(
 ) -> GrowRequest:
     from lamella.lvm.operations.lv_resize import GrowRequest
 
-    tags = tuple(context.config.strings("allocation/cling_tag_list"))
-    return GrowRequest(*stripes, policy(context), ranges, approximate, tags, _asked_kind(context))
+    return GrowRequest(
+        *stripes, policy(context), ranges, approximate, clinging(context), _asked_kind(context)
+    )
 
 
 def _asked_kind(context: Context) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.cli.lvm.errors import BadCommand, Failed
-from lamella.cli.lvm.lv_options import policy
+from lamella.cli.lvm.lv_options import clinging, policy
 from lamella.errors import LamellaError
 from lamella.lvm.operations.sizes import to_extents
 from lamella.lvm.operations.thin_sizes import MAX_CHUNK, MIN_CHUNK
@@ -58,6 +58,8 @@ def pool_request(
     args = context.args
     config = with_profile(context.config, profile or found.group.profile, context.profile_folders)
     chunk = args.size("chunksize", config.number("allocation/thin_pool_chunk_size") * 1024)
+    if "block_size" in context.environment.disabled_thin_features and chunk & (chunk - 1):
+        raise Failed("Chunk size must be a power of 2 for this thin target version.")
     metadata = 0
     if args.has("poolmetadatasize"):
         metadata = to_extents(
@@ -81,6 +83,7 @@ def pool_request(
         args.yes("setautoactivation", default=True),
         config.flag("allocation/zero_metadata"),
         config.flag("allocation/thin_pool_metadata_require_separate_pvs"),
+        clinging=clinging(context),
     )
 
 

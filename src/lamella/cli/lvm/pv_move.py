@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
 from lamella.cli.lvm.errors import BadCommand, Failed
-from lamella.cli.lvm.lv_options import policy
+from lamella.cli.lvm.lv_options import clinging, policy
 from lamella.cli.lvm.lv_sizes import named_ranges
 from lamella.cli.lvm.names import skip_dev
 from lamella.cli.lvm.targets import in_foreign_group
@@ -57,7 +57,7 @@ def _move(context: Context, found: FoundGroup, text: str, path: str, volume: str
         volume,
         policy(context),
         named_ranges(context, found, args.positionals[1:]),
-        tuple(context.config.strings("allocation/cling_tag_list")),
+        clinging(context),
     )
     progress = None if args.has("background") else _progress(context, path)
     move_extents(context.session, found, request, progress)

@@ -37,6 +37,10 @@ UNSCANNED = SHOWN | Udev.NO_DISK_RULES | Udev.NO_OTHER_RULES
 MAX_DEPTH = 16
 
 
+NO_DISCARDS = "WARNING: Thin pool target does not support discards (needs kernel >= 3.4)."
+NO_ERROR_WHEN_FULL = "WARNING: Thin pool target does not support error if no space (needs version >= 1.10)."
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What ``lvm.conf`` and the command line set for activation.
@@ -49,6 +53,10 @@ class Settings:
     partial: bool = False
     read_only: bool = False
     """Activate all volumes read-only, whatever the metadata says."""
+    disabled: frozenset[str] = frozenset()
+    """Features of the thin-pool target that are not used (``global/thin_disabled_features``)."""
+    warn: Callable[[str], None] = lambda text: None
+    """Told of what a pool does not get because of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,11 +310,7 @@ class _Plan:
         metadata = self._mapped(self.group.find_lv(segment.metadata), layer="")
         data = self._mapped(self.group.find_lv(segment.data), layer="")
         below += [metadata, data]
-        options = PoolOptions(
-            zero=segment.zero,
-            discards=discards_of(segment.discards) or "passdown",
-            error_if_no_space="ERROR_WHEN_FULL" in lv.flags,
-        )
+        options = self._pool_options(lv, segment)
         return ThinPool(
             start,
             length,
@@ -316,6 +320,22 @@ class _Plan:
             low_water=low_water(length, segment.chunk_sectors, self.settings.threshold(self.group, lv)),
             features=options.features(),
         )
+
+    def _pool_options(self, lv: LogicalVolume, segment: ThinPoolSegment) -> PoolOptions:
+        """What the pool's target is told, without the features that are disabled."""
+        off, chunk = self.settings.disabled, segment.chunk_sectors
+        discards = discards_of(segment.discards) or "passdown"
+        when_full = "ERROR_WHEN_FULL" in lv.flags
+        if "discards" in off:
+            if discards != "ignore":
+                self.settings.warn(NO_DISCARDS)
+            discards = "passdown"  # which is what the kernel does unless it is told otherwise
+        elif "discards_non_power_2" in off and chunk & (chunk - 1):
+            discards = "ignore"
+        if "error_if_no_space" in off and when_full:
+            self.settings.warn(NO_ERROR_WHEN_FULL)
+            when_full = False
+        return PoolOptions(zero=segment.zero, discards=discards, error_if_no_space=when_full)
 
     def _thin(
         self, lv: LogicalVolume, segment: ThinSegment, start: int, length: int, below: list[str]

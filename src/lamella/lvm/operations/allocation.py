@@ -11,7 +11,7 @@ All lengths and places are in extents.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lamella import logs
 from lamella.errors import UsageError
@@ -28,6 +28,19 @@ if TYPE_CHECKING:
 log = logs.logger(__name__)
 
 
+class Clinging(NamedTuple):
+    """What LVM2's settings say about disks that belong together."""
+
+    tags: tuple[str, ...] = ()
+    """Tags ("@site", "@*") that hold disks together (``allocation/cling_tag_list``)."""
+    maximise: bool = True
+    """Stay on disks that are used already as long as there is room (``allocation/maximise_cling``)."""
+
+
+CLINGING = Clinging()
+"""The defaults."""
+
+
 def allocate(
     group: VolumeGroup,
     extents: int,
@@ -38,8 +51,7 @@ def allocate(
     volume: LogicalVolume | None = None,
     metadata_extents: int = 0,
     approximate: bool = False,
-    cling_tags: Sequence[str] = (),
-    maximise_cling: bool = True,
+    clinging: Clinging = CLINGING,
     separate_metadata: bool = False,
     parallel: Sequence[tuple[int, Sequence[PhysicalVolume]]] = (),
     name: str = "",
@@ -49,10 +61,9 @@ def allocate(
     Parameters: *stripes*, parallel areas, which *extents* must be a multiple of; *policy*, one of
     LVM's or "" for the group's; *ranges*, the disks that may be used, each with (first extent, count)
     pairs or None for all of it; *metadata_extents*, length of a pool's metadata, found on another
-    disk where there is one; *approximate*, take less if there is not enough; *cling_tags*, tags
-    ("@site", "@*") that hold disks together (``allocation/cling_tag_list``); *parallel*, (extents, disks) one
-    after another: no run reaches from one of these parts into the next, and until *anywhere* is tried the
-    part is kept off those disks.
+    disk where there is one; *approximate*, take less if there is not enough; *clinging*, what holds disks
+    together; *parallel*, (extents, disks) one after another: no run reaches from one of these parts into the
+    next, and until *anywhere* is tried the part is kept off those disks.
 
     Nothing is changed: the caller adds the segments. Raises :class:`NoSpaceError` with LVM2's message.
     """
@@ -71,8 +82,8 @@ def allocate(
         needed=extents,
         stripes=stripes,
         metadata_needed=metadata_extents,
-        cling_tags=tuple(tag[1:] for tag in cling_tags if tag.startswith("@") and len(tag) > 1),
-        maximise_cling=maximise_cling,
+        cling_tags=tuple(tag[1:] for tag in clinging.tags if tag.startswith("@") and len(tag) > 1),
+        maximise_cling=clinging.maximise,
         separate_metadata=separate_metadata,
         parallel=tuple(parallel),
         can_split=policy != "contiguous",

@@ -27,7 +27,7 @@ from lamella.lvm.format.segments import (
     ThinSegment,
     merged,
 )
-from lamella.lvm.operations.allocation import allocate
+from lamella.lvm.operations.allocation import CLINGING, Clinging, allocate
 from lamella.lvm.operations.lv_changes import dm_major, users_of_pool
 from lamella.lvm.operations.lv_wipe import wipe_lv
 from lamella.lvm.operations.physical_volumes import Confirm, change_tags, never
@@ -67,7 +67,7 @@ class LvRequest:
     autoactivation: bool = True
     zero: bool = True
     wipe_signatures: bool = True
-    cling_tags: Sequence[str] = ()
+    clinging: Clinging = CLINGING
     activate: bool = True
     """Activate it, where the session has an activator."""
     kind: str = "striped"
@@ -209,7 +209,7 @@ def _allocated(session: Session, group: VolumeGroup, request: LvRequest, name: s
         policy=request.policy,
         ranges=request.ranges,
         approximate=request.approximate,
-        cling_tags=request.cling_tags,
+        clinging=request.clinging,
         name=name,
     )
     return merged(found.segments(0, stripe_size // SECTOR))

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 from lamella.block.device import SECTOR
 from lamella.errors import BusyError, NoSpaceError, UsageError
 from lamella.lvm.format.segments import VIRTUAL_TYPES, Segment, StripedSegment, merged
-from lamella.lvm.operations.allocation import allocate
+from lamella.lvm.operations.allocation import CLINGING, Clinging, allocate
 from lamella.lvm.operations.extent_ranges import free_in
 from lamella.lvm.operations.logical_volumes import DEFAULT_STRIPE, require_simple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.format.segments import ThinSegment
     from lamella.lvm.operations.extent_ranges import PvRanges
     from lamella.lvm.session.session import Session
 
@@ -35,7 +34,7 @@ class GrowRequest:
     policy: str = ""
     ranges: PvRanges | None = None
     approximate: bool = False
-    cling_tags: Sequence[str] = ()
+    clinging: Clinging = CLINGING
     kind: str = ""
     """Segment type of what is added; "" for that of the last segment."""
 
@@ -84,7 +83,7 @@ def grow_extents(
         ranges=request.ranges,
         volume=lv,
         approximate=request.approximate,
-        cling_tags=request.cling_tags,
+        clinging=request.clinging,
     )
     lv.segments = merged([*lv.segments, *result.segments(lv.extents, stripe_size // SECTOR)])
     return result.extents
@@ -131,6 +130,17 @@ def check_resizable(group: VolumeGroup, lv: LogicalVolume) -> None:
         raise BusyError(f"Can't resize locked logical volume {group.name}/{lv.name}.", hint="finish pvmove")
 
 
+def _check_external_origin(session: Session, group: VolumeGroup, thin: ThinSegment, extents: int) -> None:
+    origin = group.lvs.get(thin.external_origin)
+    if origin is None or extents <= max(origin.extents, thin.extent_count):
+        return
+    if "external_origin_extend" in session.environment.disabled_thin_features:
+        raise UsageError(
+            "Thin target does not support external origin smaller then thin volume.",
+            hint="global/thin_disabled_features has external_origin_extend",
+        )
+
+
 def resize_lv(
     session: Session, found: FoundGroup, lv: LogicalVolume, extents: int, request: GrowRequest | None = None
 ) -> int:
@@ -148,6 +158,7 @@ def resize_lv(
         return now
     thin = lv.thin
     if thin is not None:
+        _check_external_origin(session, group, thin, extents)
         thin.extent_count = extents
     else:
         require_simple(group, lv, "resize", virtual_ok=True)

@@ -59,6 +59,12 @@ def resize_pool(
         needed = estimate(data_extents, group.extent_sectors, segment.chunk_sectors)
         if needed > metadata.extents * group.extent_sectors:
             metadata_extents = -(-needed // group.extent_sectors)
+    longer = metadata_extents is not None and metadata_extents > metadata.extents
+    if longer and "metadata_resize" in session.environment.disabled_thin_features:
+        raise UsageError(
+            f"Support for online metadata resize of {group.name}/{metadata.name} not detected.",
+            hint="global/thin_disabled_features has metadata_resize",
+        )
     changed = False
     log.info(
         "thin pool %s: data %d to %s extents, metadata %d to %s extents",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from lamella.block.device import SECTOR
 from lamella.errors import BusyError, CorruptError, NoSpaceError, NotFoundError
 from lamella.lvm.format.segments import Area, Segment, StripedSegment, merged
-from lamella.lvm.operations.allocation import allocate
+from lamella.lvm.operations.allocation import CLINGING, Clinging, allocate
 from lamella.lvm.operations.logical_volumes import require_simple
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class MoveRequest:
     policy: str = ""
     ranges: PvRanges | None = None
     """Where to; None for anywhere else in the group."""
-    cling_tags: Sequence[str] = ()
+    clinging: Clinging = CLINGING
 
 
 @dataclass(slots=True, eq=False)
@@ -237,7 +237,7 @@ def _allocate(group: VolumeGroup, request: MoveRequest, ranges: PvRanges, pieces
             sum(length for length, _beside in wanted),
             policy=request.policy,
             ranges=ranges,
-            cling_tags=request.cling_tags,
+            clinging=request.clinging,
             parallel=wanted,
         )
     except NoSpaceError as error:

@@ -14,7 +14,7 @@ from lamella.block.device import SECTOR
 from lamella.errors import BusyError, UsageError
 from lamella.lvm.format.model import VISIBLE, WRITE, LogicalVolume
 from lamella.lvm.format.segments import VIRTUAL_TYPES, Area, StripedSegment, ThinPoolSegment, merged
-from lamella.lvm.operations.allocation import allocate
+from lamella.lvm.operations.allocation import CLINGING, Clinging, allocate
 from lamella.lvm.operations.logical_volumes import (
     check_length,
     check_new_name,
@@ -67,6 +67,7 @@ class PoolRequest:
     read_ahead: int | None = None
     """Sectors; None is auto, 0 none."""
     activation_skip: bool = False
+    clinging: Clinging = CLINGING
 
     def sizes(
         self,
@@ -110,6 +111,7 @@ def create_pool(
         ranges=request.ranges,
         metadata_extents=sizes.metadata_extents,
         separate_metadata=request.separate_metadata,
+        clinging=request.clinging,
         name=name,
     )
     assert result.metadata is not None
@@ -211,7 +213,9 @@ def _new_metadata(
 ) -> LogicalVolume:
     metadata = new_lv(session, f"{name}_tmeta")
     metadata.read_ahead = request.read_ahead
-    run = allocate(group, extents, policy=request.policy, ranges=request.ranges, name=name)
+    run = allocate(
+        group, extents, policy=request.policy, ranges=request.ranges, clinging=request.clinging, name=name
+    )
     metadata.segments = merged(run.segments(0, 0))
     group.lvs[metadata.name] = metadata
     return metadata

@@ -66,6 +66,8 @@ class Environment:
     """Whether removed thin volumes are kept as records (:mod:`lamella.lvm.format.history`)."""
     history_retention: int = 0
     """For how many seconds records are kept; 0 or less: as long as a volume descends from them."""
+    disabled_thin_features: frozenset[str] = frozenset()
+    """Features of the kernel's thin targets that are to be treated as missing."""
     volume_lists: VolumeLists = field(default_factory=VolumeLists)
     sys_block: Path = Path("/sys/block")
     now: Callable[[], int] = _now
@@ -125,6 +127,7 @@ class Environment:
         self.system_id, self.warnings = local_system_id(config)
         self.extra_system_ids = frozenset(config.strings("local/extra_system_ids"))
         self.wait_for_locks = config.flag("global/wait_for_locks")
+        self.disabled_thin_features = frozenset(config.strings("global/thin_disabled_features"))
         self.record_history = config.flag("metadata/record_lvs_history")
         self.history_retention = config.number("metadata/lvs_history_retention_time")
 
