@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""File systems, LVM's labels, areas and texts, and the files of a store."""
+"""LVM's labels, areas and texts, and the files of a store."""
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
-import subprocess
 import tarfile
 import tempfile
 from contextlib import closing
@@ -24,8 +22,6 @@ from tests.support.images import Sample
 from lamella.block import MemoryDevice
 from lamella.driver.state import Device, Note, State
 from lamella.errors import LamellaError
-from lamella.fs.entry import Kind
-from lamella.fs.ext4.reader import Reader
 from lamella.images.config import parse_config
 from lamella.images.reference import Reference
 from lamella.lvm.disks.disk import Disk
@@ -42,67 +38,6 @@ if TYPE_CHECKING:
     from random import Random
 
 _FIXTURES = Path(__file__).parents[3] / "tests/fixtures"
-
-
-def _ext4_seeds() -> list[bytes]:
-    """Small file systems, without checksums so that changes reach far; none where mke2fs is missing."""
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        top = Path(folder, "top")
-        (top / "dir/sub").mkdir(parents=True)
-        (top / "dir/file").write_bytes(b"content" * 300)
-        os.link(top / "dir/file", top / "hard")
-        (top / "short").symlink_to("dir/file")
-        (top / "long").symlink_to("x" * 200)
-        with (top / "sparse").open("wb") as file:
-            file.seek(100_000)
-            file.write(b"tail")
-        for number in range(12):
-            (top / "dir/sub" / f"name{number}").write_bytes(b"x" * number * 40)
-        os.setxattr(top / "dir/file", "user.name", b"value" * 20)
-        os.mkfifo(top / "fifo")
-        for options in (
-            "^metadata_csum,^has_journal",
-            "^metadata_csum,^has_journal,inline_data",
-            "^has_journal",
-        ):
-            image = Path(folder, "image")
-            command = [
-                "mke2fs",
-                "-q",
-                "-F",
-                "-t",
-                "ext4",
-                "-b",
-                "1024",
-                "-N",
-                "32",
-                "-O",
-                options,
-                "-d",
-                str(top),
-            ]
-            try:
-                subprocess.run([*command, str(image), "128k"], check=True, capture_output=True)
-            except FileNotFoundError:
-                return [bytes(4096)]
-            found.append(image.read_bytes())
-            image.unlink()
-    return found
-
-
-def _read_ext4(data: bytes) -> object:
-    device = MemoryDevice(content=data, name="image")
-    device.read_only = True
-    with Reader.open(device) as reader:
-        kinds = []
-        for count, entry in enumerate(reader.walk()):
-            assert count < 100_000
-            kinds.append(entry.kind.value)
-            if entry.kind is Kind.FILE and entry.size < 1 << 24:
-                for _ in reader.read(entry.path):
-                    pass
-        return tuple(kinds[:10]), len(kinds)
 
 
 def _pv() -> bytes:
@@ -341,7 +276,6 @@ _VALUES += (
 _CELLS = (None, 0, -1, 1 << 62, 1.5, "", "x", "\x00", b"", b"\xff", "sha256:" + "0" * 64, "9" * 30)
 
 TARGETS = [
-    Target("ext4", _ext4_seeds, _read_ext4, mutate=lambda random, data: mutate_used(random, data, 128)),
     Target(
         "lvm-disk",
         _pvs,

@@ -209,3 +209,10 @@ def test_what_is_no_xfs(tmp_path: Path) -> None:
         file.write(b"\x99")
     with attached(image) as volume, pytest.raises(CorruptError, match="checksum"):
         XFS.uuid(volume)
+
+
+@pytest.mark.parametrize("length", [4, 63, 103, 511])
+def test_what_is_shorter_than_a_superblock_is_none(length: int) -> None:
+    device = MemoryDevice(content=b"XFSB".ljust(length, b"\x01"), name="short")
+    with pytest.raises(NotFoundError, match="no XFS file system in short"):
+        read_superblock(device)

@@ -29,6 +29,7 @@ _CHECKSUM: Final = slice(224, 228)
 _INCOMPAT: Final = 216
 _NEEDS_REPAIR: Final = 0x10
 _VERSION_5: Final = 5
+_SMALLEST_SECTOR: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,13 @@ class SuperBlock:
 def read_superblock(device: BlockDevice) -> SuperBlock:
     """Raises :class:`NotFoundError` where there is no XFS, and :class:`CorruptError` for a damaged one."""
     raw = device.read(0, min(4096, device.size))
-    if raw[:4] != MAGIC:
+    if raw[:4] != MAGIC or len(raw) < _SMALLEST_SECTOR:
         raise NotFoundError(f"there is no XFS file system in {device.name}", hint="check the device")
     _, block_size, blocks, _, _, uuid, log_start = _HEAD.unpack_from(raw)
     _, group_blocks, _, _, log_blocks, version, sector = _SHAPE.unpack_from(raw, 80)
-    if not (512 <= sector <= len(raw) and sector & (sector - 1) == 0 and 512 <= block_size <= 65536):
+    if not (
+        _SMALLEST_SECTOR <= sector <= len(raw) and sector & (sector - 1) == 0 and 512 <= block_size <= 65536
+    ):
         raise _damaged(device, f"sectors of {sector} and blocks of {block_size} bytes are impossible")
     repair = False
     if version & 15 == _VERSION_5:
