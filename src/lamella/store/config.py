@@ -53,7 +53,7 @@ class Config:
             ) from error
         except OSError as error:
             raise explain(error, "read", str(path)) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also of bytes that are no UTF-8, and of long numbers
             raise CorruptError(f"{path} is damaged: {str(error)[:500]}", hint=_RESTORE) from error
         version, mode, options, engine = (
             content.get("version"),
@@ -61,7 +61,7 @@ class Config:
             content.get("storage_options", []),
             content.get("engine", ""),
         )
-        if isinstance(version, int) and version > VERSION:
+        if isinstance(version, int) and VERSION < version < 1 << 32:
             raise UnsupportedError(
                 f"{path} has version {version}, and this Lamella knows version {VERSION}",
                 hint="use the newer Lamella that wrote it",

@@ -254,6 +254,13 @@ def test_contradictions_are_refused(old: str, new: str, words: str) -> None:
         read_group(text.replace(old, new), source="/dev/x")
 
 
+def test_the_error_about_a_long_name_is_not_as_long() -> None:
+    text = write_compact(make_group(), HEADER).replace('"pv0", 10', f'"pv{"9" * 5000}", 10')
+    with pytest.raises(CorruptError, match="Couldn't find volume 'pv999") as caught:
+        read_group(text, source="/dev/x")
+    assert len(caught.value.message) < 1200
+
+
 def test_size_comments_are_printfs() -> None:
     assert size_comment(8192) == "# 4 Megabytes"
     assert size_comment(2048) == "# 1024 Kilobytes"

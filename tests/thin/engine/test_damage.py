@@ -14,6 +14,7 @@ from lamella.errors import CorruptError, LamellaError
 from lamella.thin.engine.pool import Pool, PoolOptions
 from lamella.thin.format import superblock
 from lamella.thin.format.checksum import BITMAP_XOR, INDEX_XOR, NODE_XOR, SUPERBLOCK_XOR, block_checksum, seal
+from lamella.thin.format.node import max_entries
 from lamella.thin.metadata.reader import Metadata
 from lamella.thin.tools.restore import restore_xml
 from tests.support.failing import NowhereDevice
@@ -119,6 +120,27 @@ def test_a_mapping_past_the_data_device_is_named() -> None:
         pytest.raises(CorruptError, match="refers to data block 5000, but there are only 1024"),
     ):
         list(volume.mapped_ranges())
+
+
+def test_a_mapping_tree_that_is_the_list_of_details() -> None:
+    """A block that was read as one of another tree is not taken for a node of this one."""
+    image = bytearray(_pool_with_mappings([0]))
+    fields = superblock.decode(bytes(image))
+    first_value = 32 + 8 * max_entries(8)
+    change(image, fields.mapping_root, [(first_value, fields.details_root.to_bytes(8, "little"))])
+    wrong = rf"block {fields.details_root} is a node with values of 24 bytes, not 8"
+    with Pool.open(MemoryDevice(content=bytes(image)), NowhereDevice(1 << 30), read_only=True) as pool:
+        [dev_id] = pool.devices()
+        with (
+            pytest.raises(CorruptError, match=wrong),
+            pool.open_volume(dev_id, 1 << 30, read_only=True) as it,
+        ):
+            it.read(0, CHUNK)
+        with (
+            pytest.raises(CorruptError, match=wrong),
+            pool.open_volume(dev_id, 1 << 30, read_only=True) as it,
+        ):
+            list(it.mapped_ranges())
 
 
 def test_damage_met_while_a_grown_device_is_taken_note_of() -> None:

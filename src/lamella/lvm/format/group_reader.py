@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from lamella.lvm.format.text import Section, Value
 
 READ_PREFIX = "Couldn't read volume group metadata: "
+_LONGEST = 1000
+"""Most characters of what is wrong: a damaged text may have names of any length."""
 CONTENTS = "Text Format Volume Group"
 
 
@@ -86,7 +88,7 @@ def read_group(text: str, *, source: str = "") -> VolumeGroup:
     except CorruptError as error:
         where = f"{source}: " if source else ""
         raise CorruptError(
-            f"{where}{READ_PREFIX}{error.message}",
+            f"{where}{READ_PREFIX}{error.message[:_LONGEST]}",
             hint=error.hint or "restore it with vgcfgrestore, or let vgck --updatemetadata copy a good one",
         ) from error
     finally:

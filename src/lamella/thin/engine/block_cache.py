@@ -78,12 +78,17 @@ class BlockStore:
         if found is None:
             found = self._decode([block], self._read([block], NODE_XOR), value)[0]
             self._remember(block, found)
+        elif found.leaf:
+            self._check_kind(block, found, value)
         return found
 
     def nodes(self, blocks: Sequence[int], value: np.dtype[Any]) -> list[Node]:
         """The nodes in *blocks*, in order; those not cached are read together."""
         dirty, clean = self._dirty_nodes, self._clean
         found = [dirty.get(block) or clean.get(block) for block in blocks]
+        for block, node in zip(blocks, found, strict=True):
+            if node is not None and node.leaf:
+                self._check_kind(block, node, value)
         absent = sorted({block for block, node in zip(blocks, found, strict=True) if node is None})
         if not absent:
             return [node for node in found if node is not None]
@@ -95,6 +100,12 @@ class BlockStore:
             for block, node in fresh.items():
                 self._remember(block, node)
         return [fresh[block] if node is None else node for block, node in zip(blocks, found, strict=True)]
+
+    def _check_kind(self, block: int, leaf: Node, value: np.dtype[Any]) -> None:
+        """A cached leaf may have been read as one of another tree, which refers to it too."""
+        kind = leaf.values.dtype
+        if kind is not value and kind != value:
+            raise self.corrupt(block, f"is a node with values of {kind.itemsize} bytes, not {value.itemsize}")
 
     def raw(self, block: int, xor: int) -> Uint8s:
         """The 4096 bytes of a block that is not a node; to be read only. Raises :class:`CorruptError`."""
