@@ -330,6 +330,41 @@ vgcreate --profile command_profile_template x {3}
 vgs --config nosuch=1 ;; vgs --config nosuch/x=1 ;; vgs --config 'global{{units'
 """,
     ),
+    "options that are accepted everywhere": (
+        starts.volumes,
+        """\
+pvdisplay --reportformat json {0} ;; vgdisplay --reportformat basic vg ;; lvdisplay --reportformat json vg/a
+pvdisplay -C --reportformat json ;; vgdisplay -C --reportformat json ;; lvdisplay -C --reportformat json
+pvdisplay -c --reportformat basic ;; vgdisplay --reportformat nope
+vgs --driverloaded n ;; lvs --driverloaded y vg ;; lvs -oname,attr,lv_active --driverloaded n vg
+lvchange -an --driverloaded n vg ;; lvcreate -l1 -n new --driverloaded n vg ;; vgs --driverloaded x
+""",
+    ),
+    "settings of reports": (
+        starts.volumes,
+        """\
+vgchange --addtag x vg ;; vgs -o tags,name --config report/list_item_separator='"|"'
+lvs -olayout,role,tags --config report/list_item_separator='"; "' --reportformat json
+lvdisplay --config global/lvdisplay_shows_full_device_path=1 vg ;; vgdisplay -v
+lvdisplay -C --config global/lvdisplay_shows_full_device_path=1 vg
+vgs --config global/si_unit_consistency=0 ;; vgs --units k --config global/si_unit_consistency=0
+vgs --units b --config global/si_unit_consistency=0 ;; vgs --units s --config global/si_unit_consistency=0
+vgs --units M --config global/si_unit_consistency=0 ;; vgs --units 3k --config global/si_unit_consistency=0
+vgdisplay --config global/si_unit_consistency=0 ;; vgdisplay --units k --config global/si_unit_consistency=0
+lvdisplay --units H --config global/si_unit_consistency=0
+lvdisplay --units s --config global/si_unit_consistency=0
+pvdisplay --units m --config global/si_unit_consistency=0 ;; pvscan --config global/si_unit_consistency=0
+vgdisplay -s --config global/si_unit_consistency=0 ;; lvscan --config global/si_unit_consistency=0
+vgs --units H --config global/si_unit_consistency=0
+vgdisplay --units K --config global/si_unit_consistency=0
+vgchange -aay --autoactivation event vg --config global/event_activation=0
+""",
+    ),
+    "thin volumes by their paths": (
+        starts.thin,
+        """lvdisplay -a --config global/lvdisplay_shows_full_device_path=1 vg
+""",
+    ),
     "settings of allocation": (
         starts.clinging,
         """\

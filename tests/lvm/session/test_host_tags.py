@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lamella.cli.lvm import main_lvm
 from lamella.errors import UsageError
 from lamella.lvm.session.config import Config
 from lamella.lvm.session.host_tags import host_tags
@@ -55,3 +56,35 @@ def test_bad_tags_are_named(text: str, message: str, tmp_path: Path, monkeypatch
     monkeypatch.setenv("LVM_SYSTEM_DIR", str(tmp_path))
     with pytest.raises(UsageError, match=message):
         host_tags(Config.load(""))
+
+
+TAGGED = {
+    "lvm.conf": 'report { vgs_cols="main" pvs_cols="main" } tags { foo {} off { host_list=["other"] } }',
+    "lvmlocal.conf": 'report { pvs_cols="local" lvs_cols="local" }',
+    "lvm_foo.conf": 'report { lvs_cols="foo" vgs_cols="foo" } tags { hosttags=1 bar {} }',
+    "lvm_off.conf": 'report { segs_cols="off" }',
+    f"lvm_{HOST}.conf": 'report { vgs_cols="host" segs_cols="host" }',
+    "lvm_bar.conf": 'report { segs_cols="bar" }',
+}
+"""Files by their names; lvm.conf(5) has those with a tag in the name."""
+
+
+def test_files_for_tags_override_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in TAGGED.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("LVM_SYSTEM_DIR", str(tmp_path))
+    assert main_lvm("lvmconfig", ["report"]) == 0
+    shown = capsys.readouterr().out
+    for line in ('vgs_cols="host"', 'pvs_cols="local"', 'lvs_cols="foo"', 'segs_cols="bar"'):
+        assert f"\t{line}\n" in shown
+    assert main_lvm("tags", []) == 0
+    assert capsys.readouterr().out.split() == ["foo", HOST, "bar"]
+    (tmp_path / "lvm_bar.conf").write_text("report {")
+    assert main_lvm("lvmconfig", ["report"]) == 4
+    assert f"Failed to load config file {tmp_path}/lvm_bar.conf" in capsys.readouterr().err
+    if shutil.which("lvm") is not None:
+        (tmp_path / "lvm_bar.conf").write_text(TAGGED["lvm_bar.conf"])
+        words = ["lvm", "lvmconfig", "report"]
+        assert subprocess.run(words, capture_output=True, text=True, timeout=60).stdout == shown

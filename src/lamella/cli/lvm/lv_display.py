@@ -78,9 +78,12 @@ def show_volume(context: Context, sizes: Sizes, view: GroupView, lv: LogicalVolu
     group = view.group
     visible = view.visible(lv) and lv.kind not in lv_kinds.POOL_KINDS
     say("--- Logical volume ---")
-    if visible:
-        say(f"LV Path                /dev/{group.name}/{lv.name}")
-    say(f"{'LV Name         ' if view.visible(lv) else 'Internal LV Name'}       {lv.name}")
+    if context.config.flag("global/lvdisplay_shows_full_device_path"):
+        say(f"LV Name                /dev/{group.name}/{lv.name}")
+    else:
+        if visible:
+            say(f"LV Path                /dev/{group.name}/{lv.name}")
+        say(f"{'LV Name         ' if view.visible(lv) else 'Internal LV Name'}       {lv.name}")
     say(f"VG Name                {group.name}")
     say(f"LV UUID                {lv.uuid}")
     state = view.top_state(lv)

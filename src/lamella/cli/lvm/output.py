@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.command_log import LOGGED, CommandLog
 from lamella.cli.lvm.errors import Failed
+from lamella.cli.lvm.settings import report_format
 from lamella.lvm.report.layout import INDENT, TITLES, json_group, json_report, titled
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Output:
         logged = context.name in LOGGED
         self._reporting = context.name in REPORTING or args.has("columns")
         self._only = args.has("logonly")
-        self._format = args.text("reportformat") or config.text("report/output_format")
+        self._format = report_format(args, config)
         if logged and self._format not in FORMATS:
             lines = [f"{self._format}: unknown report format.", "Supported report formats: basic, json."]
             if not self._reporting:

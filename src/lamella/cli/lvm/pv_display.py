@@ -115,7 +115,7 @@ def _full(context: Context, sizes: Sizes, view: GroupView, pv: PhysicalVolume) -
     if group is None:
         say(f"PV Size               {sizes.show(pv.size)}")
         say("Allocatable           NO")
-        say(f"PE Size               {sizes.show(0)}")
+        say(_extent_size(context, sizes, 0))
         free = used = count = 0
     else:
         whole = pv.pe_count * group.extent_size
@@ -126,7 +126,7 @@ def _full(context: Context, sizes: Sizes, view: GroupView, pv: PhysicalVolume) -
         free, used, count = _free(view, pv), view.used.get(pv.uuid, 0), pv.pe_count
         full = "yes (but full)" if not free else "yes "
         say(f"Allocatable           {full if pv.allocatable else 'NO'}")
-        say(f"PE Size               {sizes.show(group.extent_size)}")
+        say(_extent_size(context, sizes, group.extent_size))
     say(f"Total PE              {count}")
     say(f"Free PE               {free}")
     say(f"Allocated PE          {used}")
@@ -147,3 +147,9 @@ def _maps(context: Context, view: GroupView, pv: PhysicalVolume) -> None:
         say(f"  Logical volume\t/dev/{view.group.name}/{lv.name}")
         say(f"  Logical extents\t{segment.start_extent} to {segment.start_extent + segment.extent_count - 1}")
     say(" ")
+
+
+def _extent_size(context: Context, sizes: Sizes, size: int) -> str:
+    if context.config.flag("global/si_unit_consistency"):
+        return f"PE Size               {sizes.show(size)}"
+    return f"PE Size (KByte)       {size >> 10}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.processing import log_reported
+from lamella.cli.lvm.settings import report_format
 from lamella.cli.lvm.targets import choose_groups, choose_volumes, in_foreign_group, shown_volumes
 from lamella.errors import UsageError
 from lamella.lvm.report import report as reporting
@@ -69,9 +70,10 @@ def bare_request(context: Context, kind: str, suffix: str = "") -> Request:
         units=context.units,
         layout=layout,
         binary=binary,
-        format=args.text("reportformat") or config.text("report/output_format"),
+        format=report_format(args, config),
         verbose=context.console.verbosity > 0,
         hidden=args.has("all"),
+        list_separator=config.text("report/list_item_separator") or ",",
         time_format=time_format(context.config),
         buffered=not args.has("unbuffered") and config.flag("report/buffered"),
     )

@@ -124,6 +124,8 @@ def _autoactivate(context: Context) -> None:
     """Activate the groups of the disks that are named (all without names), once all their disks are there."""
     from lamella.cli.lvm.activation import change_group_activation
 
+    if not context.config.flag("global/event_activation"):
+        return
     scan = context.session.scan
     own = f"pvscan[{os.getpid()}]"
     named: list[FoundGroup] = []

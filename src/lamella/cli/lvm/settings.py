@@ -62,6 +62,8 @@ def load_config(args: Arguments) -> tuple[Config, list[str]]:
     files = read_and_report()
     override = _override(args)
     config = Config.of(files.layers, override)
+    if args.text("driverloaded") == "n":
+        config = config.with_layer({"global": {"activation": 0}}, first=True)
     again = files.faults if override else []
     if override and config.flag("config/checks"):
         faults = setting_faults(override) or again
@@ -93,9 +95,11 @@ def _override(args: Arguments) -> Section:
 
 
 def _read_files() -> list[Section]:
+    """Those of LVM2's folder, and those for the tags that the files before give this host."""
     folder = config_folder()
     found = []
-    for name in FILES:
+    names = list(FILES)
+    for name in names:
         try:
             layer = read_file(folder / name)
         except UsageError as error:
@@ -103,6 +107,13 @@ def _read_files() -> list[Section]:
             raise BadFiles(f"Failed to load config file {folder / name}") from error
         if layer:
             found.append(layer)
+        if "tags" in layer:
+            from lamella.lvm.session.host_tags import file_of, tags_of
+
+            try:
+                names += [more for tag in tags_of(layer) if (more := file_of(tag)) not in names]
+            except UsageError as error:
+                raise BadFiles(error.message) from error
     return found
 
 
@@ -160,9 +171,17 @@ def report_units(args: Arguments, config: Config) -> Units:
     """How sizes are printed. Raises :class:`BadCommand`."""
     suffix = not args.has("nosuffix") and config.flag("global/suffix")
     try:
-        return parse_units(args.text("units") or config.text("global/units"), suffix=suffix)
+        found = parse_units(args.text("units") or config.text("global/units"), suffix=suffix)
+        found.consistent = config.flag("global/si_unit_consistency")
+        return found
     except UsageError as error:
         raise BadCommand(error.message) from error
+
+
+def report_format(args: Arguments, config: Config) -> str:
+    """The format of reports: basic, json or json_std. The long displays take the option and ignore it."""
+    given = "" if args.command.name.endswith("display") else args.text("reportformat")
+    return given or config.text("report/output_format")
 
 
 def make_environment(args: Arguments, config: Config, command_line: str) -> Environment:

@@ -17,6 +17,10 @@ class Sizes:
 
     def show(self, size: int) -> str:
         """*size* bytes in the units that were asked for."""
+        text = self._show(size)
+        return text if self._units.consistent else text.replace("iB", "B").replace("kB", "KB")
+
+    def _show(self, size: int) -> str:
         units = self._units
         if not units.factor:
             return human(size, precise=units.letter in "rR", decimal=units.letter in "HR")

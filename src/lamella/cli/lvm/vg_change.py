@@ -112,6 +112,10 @@ def vgchange(context: Context) -> None:
     """Change properties of groups, or activate and deactivate their volumes."""
     args = context.args
     if args.has("activate"):
+        event = args.text("autoactivation") == "event"
+        if event and not context.config.flag("global/event_activation"):
+            context.console.print("Skip vgchange for event and event_activation=0.")
+            return
         _activate(context)
         return
     if args.has("refresh"):

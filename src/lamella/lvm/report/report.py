@@ -101,6 +101,7 @@ class Request:
     verbose: bool = False
     hidden: bool = False
     """``-a``."""
+    list_separator: str = ","
     time_format: str = "%Y-%m-%d %H:%M:%S %z"
     buffered: bool = True
 
@@ -337,7 +338,13 @@ def _assemble(request: Request, prepared: Prepared, rows: list[Row]) -> Report:
             raw.append(values.column(column, rows, kind))
     shown = []
     for column, cells in zip(columns, raw, strict=True):
-        put = values.printer(column, request.units, binary=request.binary, time_format=request.time_format)
+        put = values.printer(
+            column,
+            request.units,
+            binary=request.binary,
+            time_format=request.time_format,
+            separator=request.list_separator,
+        )
         shown.append(values.put_all(put, cells))
     table: Table = list(zip(*shown, strict=True)) if columns else []
     lines: Table = list(zip(*raw, strict=True)) if columns and request.format == "json_std" else []

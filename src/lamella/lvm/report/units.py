@@ -30,6 +30,9 @@ class Units:
     factor: int = 0
     custom: bool = False
     suffix: bool = True
+    consistent: bool = True
+    """Letters of powers of 1024 are small ones, and their names have an "i"
+    (``global/si_unit_consistency``)."""
 
 
 def parse_units(text: str, *, suffix: bool = True) -> Units:
@@ -72,7 +75,7 @@ def show(size: int, units: Units) -> str:
     step = 1024 if letter.islower() else 1000
     if size == 0:
         return "0 " if units.suffix else "0"
-    marks = "BKMGTPE" if step == 1000 else "bkmgtpe"
+    marks = "BKMGTPE" if step == 1000 or not units.consistent else "bkmgtpe"
     return _chosen(size, step, rounding=letter in "rR", marks=marks, suffix=True)
 
 
@@ -93,7 +96,7 @@ def _rounded(size: int, factor: int, *, rounding: bool) -> str:
 
 def _fixed(size: int, units: Units) -> str:
     mark = "" if not units.suffix else ("U" if units.custom else units.letter)
-    if units.suffix and units.letter in "bBsS" and not units.custom:
+    if units.suffix and (units.letter in "bBsS" or not units.consistent) and not units.custom:
         mark = units.letter.upper()
     if size == 0:
         return f"0{mark}"

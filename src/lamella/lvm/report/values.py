@@ -80,8 +80,13 @@ def _percent(value: float) -> str:
     return f"{value:.2f}"
 
 
-def printer(field: Field, units: Units, *, binary: bool, time_format: str) -> Callable[[Any], str]:
-    """The function that turns a field's value into text. Strings stand for themselves in any field."""
+def printer(
+    field: Field, units: Units, *, binary: bool, time_format: str, separator: str = ","
+) -> Callable[[Any], str]:
+    """The function that turns a field's value into text. Strings stand for themselves in any field.
+
+    *separator* stands between the items of a list.
+    """
     kind = field.kind
     if kind == SIZE:
         return lambda value: value if isinstance(value, str) else "" if value is None else show(value, units)
@@ -100,7 +105,7 @@ def printer(field: Field, units: Units, *, binary: bool, time_format: str) -> Ca
     if kind == PERCENT:
         return lambda value: value if isinstance(value, str) else "" if value is None else _percent(value)
     if kind == LIST:
-        return lambda value: value if isinstance(value, str) else ",".join(value)
+        return lambda value: value if isinstance(value, str) else separator.join(value)
     if kind == TIME:
         return lambda value: (
             value if isinstance(value, str) else "" if value is None else show_time(value, time_format)

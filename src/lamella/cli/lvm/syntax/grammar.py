@@ -155,6 +155,8 @@ _REPORTING = (
 )
 REPORT = f"{_REPORTING} --nameprefixes --reportformat=basic|json|json_std --rows --unquoted -a|--all"
 """The options that ``pvs``, ``vgs`` and ``lvs`` share."""
+FORMAT = "--reportformat=basic|json|json_std"
+"""The format of reports, which the long displays accept as well, and ignore."""
 DISPLAY = f"{_REPORTING} -C|--columns -c|--colon"
 """Those that ``pvdisplay``, ``vgdisplay`` and ``lvdisplay`` share: with ``-C`` they are reports too."""
 
@@ -174,6 +176,8 @@ class Command:
     options: str
     forms: str
     common: str = ""
+    unlisted: str = ""
+    """Options like *options* that are accepted too, and not listed."""
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
@@ -184,7 +188,7 @@ class Command:
     def table(self) -> dict[str, Option]:
         """Every option that the command knows, by its long name."""
         found: dict[str, Option] = {}
-        for word in f"{self.options} {COMMON} {HIDDEN}".split():
+        for word in f"{self.options} {COMMON} {HIDDEN} {self.unlisted}".split():
             spelled, _, kind = word.partition("=")
             short, _, long = spelled.rpartition("|")
             option = Option(long.removeprefix("--"), short.removeprefix("-"), kind)

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command
+from lamella.cli.lvm.syntax.grammar import DISPLAY, FORMAT, REPORT, Command
 
 LVDISPLAY = Command(
     "lvdisplay",
     "Display information about a logical volume",
     options=f"{DISPLAY} --segments -H|--history -a|--all -m|--maps",
+    unlisted=FORMAT,
     forms="""\
   lvdisplay [VG|LV|Tag...]
     optional: all colon columns history maps options sort select aligned binary configreport foreign

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command
+from lamella.cli.lvm.syntax.grammar import DISPLAY, FORMAT, REPORT, Command
 
 PVCREATE = Command(
     "pvcreate",
@@ -27,6 +27,7 @@ PVDISPLAY = Command(
     "pvdisplay",
     "Display various attributes of physical volume(s)",
     options=f"{DISPLAY} -a|--all -m|--maps -s|--short",
+    unlisted=FORMAT,
     forms="""\
   pvdisplay [PV|Tag...]
     optional: all colon columns maps options select short sort aligned binary configreport foreign

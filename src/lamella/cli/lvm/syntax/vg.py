@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax.grammar import DISPLAY, REPORT, Command
+from lamella.cli.lvm.syntax.grammar import DISPLAY, FORMAT, REPORT, Command
 
 VGCREATE = Command(
     "vgcreate",
@@ -29,6 +29,7 @@ VGDISPLAY = Command(
     "vgdisplay",
     "Display volume group information",
     options=f"{DISPLAY} -A|--activevolumegroups -s|--short",
+    unlisted=FORMAT,
     forms="""\
   vgdisplay [VG|Tag...]
     optional: activevolumegroups colon columns options select short sort aligned binary configreport foreign
