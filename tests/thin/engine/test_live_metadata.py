@@ -333,6 +333,7 @@ def test_what_is_open_is_not_deleted() -> None:
     assert not live.get(1).gone
     live.get(1).opens = 0
     live.delete(1)
+    assert live.changed is True
     with pytest.raises(NotFoundError):
         live.delete(9)
 
@@ -456,6 +457,31 @@ def test_what_is_in_use_again_is_not_discarded() -> None:
     live.data.restart_search()
     assert provide(live, 1, [7]) == blocks[:1]
     assert commit(live) == blocks[1:]
+
+
+def test_nothing_is_discarded_that_nobody_discarded() -> None:
+    """Nor by what comes first after opening: a mapping replaced, or a held snapshot released."""
+    live = fresh()
+    old = provide(live, 1, [0, 1])
+    provide(live, 2, [0])
+    commit(live)
+    live = LiveMetadata.open(live.device)
+    provide(live, 1, [0])
+    assert commit(live) == []
+    assert live.data.count(old[0]) == 0
+    live.reserve_snapshot()
+    commit(live)
+    live.delete(2)
+    assert commit(live) == []
+    live = LiveMetadata.open(live.device)
+    live.release_snapshot()
+    assert commit(live) == []
+    assert live.data.allocated == 2
+    [first] = provide(live, 1, [7])
+    [second] = live.data.allocate(1)
+    live.remap(live.get(1), np.array([7]), np.array([int(second) << 24], dtype=np.uint64))
+    assert commit(live) == []
+    assert live.data.count(first) == 0
 
 
 def test_a_count_that_is_too_low() -> None:

@@ -66,8 +66,6 @@ class LiveMetadata:
         self.pass_down = True
         """Whether the commit hands out what discards have freed."""
         self.devices: dict[int, Device] = {}
-        self.superblock = fields
-        self._superblock_changed = False
         self._begin(fields)
 
     # -- beginning -------------------------------------------------------------------------------
@@ -283,7 +281,6 @@ class LiveMetadata:
             device.map.forget()
         device.gone = True
         del self.devices[dev_id]
-        self._created.discard(dev_id)
         self._superblock_changed = True
 
     def set_transaction_id(self, old: int, new: int) -> None:

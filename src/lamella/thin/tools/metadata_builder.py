@@ -284,8 +284,7 @@ class MetadataBuilder:
 
     def _write_out(self, fields: Superblock) -> None:
         end = min(self._next, len(self._memory))
-        if end > 1:
-            self._invalidate()
+        self._invalidate()
         for start in range(1, end, WRITE_SIZE):
             rows = self._memory[start : min(start + WRITE_SIZE, end)]
             self.target.write(start * BLOCK_SIZE, memoryview(rows).cast("B"))  # type: ignore[arg-type]  # numpy has the buffer protocol
