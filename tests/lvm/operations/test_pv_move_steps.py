@@ -20,6 +20,7 @@ from lamella.lvm.format.model import LogicalVolume, VolumeGroup
 from lamella.lvm.format.physical_volume import PhysicalVolume
 from lamella.lvm.format.segments import Area, Segment, StripedSegment
 from lamella.lvm.operations import pv_move
+from lamella.lvm.operations.allocation import Clinging
 from lamella.lvm.operations.allocation_result import Allocation, Run
 from lamella.lvm.operations.pv_move import (
     MoveRequest,
@@ -373,7 +374,8 @@ def test_every_area_is_allocated_away_from_the_others(move: Any, monkeypatch: py
 
     monkeypatch.setattr(pv_move, "allocate", allocate)
     ranges: Any = [(move.c, [(0, 20)])]
-    request = move.request(policy="cling", cling_tags=["@x"])
+    clinging = Clinging()
+    request = move.request(policy="cling", clinging=clinging)
     _allocate(move.group, request, ranges, pieces)
     assert asked == [
         (
@@ -382,7 +384,7 @@ def test_every_area_is_allocated_away_from_the_others(move: Any, monkeypatch: py
             {
                 "policy": "cling",
                 "ranges": ranges,
-                "cling_tags": ["@x"],
+                "clinging": clinging,
                 "parallel": [(5, [move.a]), (3, [move.a, move.b]), (3, [move.a, move.b])],
             },
         )
