@@ -81,6 +81,8 @@ def test_profiles(tmp_path: Path) -> None:
     assert unprofilable(load_profile("bad", folders)) == ["global/units"]
     with pytest.raises(NotFoundError, match="stat failed"):
         find_profile("gone", folders)
+    with pytest.raises(NotFoundError, match="stat failed: File name too long"):
+        find_profile("9" * 300, folders)
 
 
 @pytest.mark.parametrize("name", ["", "../mine"])

@@ -7,8 +7,11 @@ the folder ``lvm/profile`` of Lamella's state root.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from errno import ENOENT
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from lamella.errors import NotFoundError, UsageError
@@ -35,13 +38,17 @@ def find_profile(name: str, folders: Sequence[Path]) -> Path:
     """The file of profile *name*. Raises :class:`NotFoundError`, with LVM2's message."""
     if fault := name_fault(name):
         raise UsageError(fault, hint="give a name, without a folder")
+    reason = ""
     for folder in folders:
         path = folder / (name + SUFFIX)
-        if path.is_file():
-            return path
+        try:
+            if S_ISREG(path.stat().st_mode):
+                return path
+        except OSError as error:  # also of a name that is too long
+            reason = reason or os.strerror(error.errno or ENOENT)
     where = folders[0] if folders else Path()
     raise NotFoundError(
-        f"{where / (name + SUFFIX)}: stat failed: No such file or directory",
+        f"{where / (name + SUFFIX)}: stat failed: {reason or os.strerror(ENOENT)}",
         hint=f"write the profile as a file {name}{SUFFIX} in that folder",
     )
 
