@@ -79,3 +79,13 @@ def test_a_name_that_another_process_is_making_stays(folder: Path) -> None:
     with fake_kernel() as kernel:
         assert mend_names(kernel.client) == []
     assert os.listdir(folder) == [f".{os.getpid()}-3"]
+
+
+def test_only_the_names_that_are_given_are_made(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "stale").touch()
+    with fake_kernel() as kernel:
+        for name in ("vg-a", "vg-b"):
+            kernel.add(name, "", [Zero(0, 8)])
+        assert mend_names(kernel.client, ["vg-b", "nosuch"]) == []
+    assert sorted(os.listdir(folder)) == ["stale", "vg-b"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -260,3 +261,34 @@ def test_inactive_groups_and_names_that_are_not_there(twins: Twins) -> None:
     assert (FOLDER / "a").is_symlink()
     assert subprocess.run([*command, "--ignorelockingfailure"], env=env, check=False).returncode == 0
     assert not FOLDER.exists()
+
+
+def test_dmsetup_mknodes_as_the_real_one() -> None:
+    """Missing names, names of no device, and files in the place of names."""
+    answers = []
+    for program in (["dmsetup"], [sys.executable, "-m", "lamella", "dmsetup"]):
+        seen = []
+        try:
+            for name in ("mkone", "mktwo"):
+                run("dmsetup", "create", name, "--table", "0 8 zero")
+            run("udevadm", "settle", "--timeout=60")
+            for spoil, words in (
+                ("rm mkone mktwo", ["mkone", "nosuch"]),
+                ("true", ["mktwo", "mkone"]),
+                ("rm mkone mktwo; touch mkgone; mkdir mkdir", []),
+                ("rm -f mkone; echo x > mkone", ["mkone"]),
+                ("true", ["nosuch"]),
+            ):
+                subprocess.run(spoil, shell=True, cwd=MAPPER, check=True)
+                done = subprocess.run([*program, "mknodes", *words], capture_output=True, text=True)
+                seen.append((words, done.returncode, done.stdout, done.stderr, names()))
+        finally:
+            for name in ("mkone", "mktwo"):
+                subprocess.run(["dmsetup", "remove", name], check=False, capture_output=True)
+            subprocess.run("rm -rf mkone mkdir mkgone", shell=True, cwd=MAPPER, check=True)
+        numbers = dict.fromkeys(value for *_rest, found in seen for value in found.values() if ":" in value)
+        known = {number: f"device {place}" for place, number in enumerate(numbers)}
+        answers.append(
+            [(*rest, {key: known.get(value, value) for key, value in found.items()}) for *rest, found in seen]
+        )
+    assert answers[1] == answers[0]

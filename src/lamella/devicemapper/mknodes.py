@@ -13,6 +13,7 @@ from lamella.devicemapper import nodes
 from lamella.errors import LamellaError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from lamella.devicemapper.client import DeviceMapper
@@ -21,16 +22,19 @@ _BEING_MADE = re.compile(r"\.(\d+)-\d+")
 """What :func:`nodes.make_name` gives its final name; the number is the process."""
 
 
-def mend_names(dm: DeviceMapper) -> list[str]:
+def mend_names(dm: DeviceMapper, only: Collection[str] = ()) -> list[str]:
     """Make the missing and wrong names of all devices, and remove the names of devices that do not exist.
 
-    Gives what could not be done, one sentence each, in libdevmapper's words where it has some.
+    With *only* (names as the kernel has them), the names of these are made, and nothing is removed. Gives
+    what could not be done, one sentence each, in libdevmapper's words where it has some.
     """
     # Listed before the kernel's devices: a name that is made meanwhile is not taken for one without device.
     there = _listed()
     problems = []
     known = {"control"}
     for name, major, minor in dm.list():
+        if only and name not in only:
+            continue
         try:
             path = nodes.mapper_path(name)
             known.add(path.name)
@@ -40,7 +44,7 @@ def mend_names(dm: DeviceMapper) -> list[str]:
                 nodes.make_name(name, major, minor)
         except LamellaError as error:
             problems.append(error.message)
-    for name in sorted(there - known):
+    for name in sorted(there - known) if not only else ():
         if _being_made(name):
             continue
         try:

@@ -430,3 +430,12 @@ def test_it_is_found_by_its_bare_name() -> None:
     assert "dmsetup" in DM_NAMES
     assert command_module.main_dmsetup is main_dmsetup
     assert TargetLine(0, 8, "zero", "").line == "0 8 zero "
+
+
+def test_devices_of_a_store_have_no_names_to_be_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store.setup(tmp_path / "root", engine="user").close()
+    assert main_dmsetup(["mknodes", "--root", str(tmp_path / "root"), "--engine", "user"]) == 1
+    said = "The devices of the engine in user space have no names in /dev/mapper.\nCommand failed.\n"
+    assert capsys.readouterr().err == said

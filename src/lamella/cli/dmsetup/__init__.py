@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dmsetup``'s reporting commands, with its options, output and exit codes.
+"""``dmsetup``'s reporting commands, and ``mknodes``, with its options, output and exit codes.
 
 They report the kernel's devices or, for a store with the user-space engine, emulated ones. Exit codes are
 dmsetup's: 0 and 1.
@@ -75,7 +75,7 @@ def _find(command: str) -> Callable[[Source, Options], None] | None:
         from lamella.cli.dmsetup.info import info
 
         return info
-    if command not in ("table", "status", "ls", "deps", "targets", "version"):
+    if command not in ("table", "status", "ls", "deps", "mknodes", "targets", "version"):
         return None
     from lamella.cli.dmsetup import commands
 

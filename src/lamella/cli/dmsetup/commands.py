@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dmsetup table``, ``status``, ``ls``, ``deps``, ``targets`` and ``version``."""
+"""``dmsetup table``, ``status``, ``ls``, ``deps``, ``mknodes``, ``targets`` and ``version``."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli.dmsetup.backend import asked, look_up, shown
+from lamella.cli.dmsetup.backend import FailedError, asked, look_up, shown
 from lamella.cli.dmsetup.info import print_info
 from lamella.cli.dmsetup.options import OptionError
+from lamella.devicemapper.client import DeviceMapper
+from lamella.devicemapper.mknodes import mend_names
+from lamella.devicemapper.nodes import mangled
 from lamella.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -141,6 +144,20 @@ def _number(devices: Source, number: tuple[int, int], numbering: str, between: s
     if numbering == "blkdevname" or not own.startswith("dm-"):
         return own
     return devices.info(number=number).name
+
+
+def mknodes(devices: Source, options: Options) -> None:
+    """Make the names of devices in ``/dev/mapper``; without any given, also remove those of no device.
+
+    As with dmsetup, what could not be done is told, names of no device are left out, and the exit code is 0.
+    """
+    if not isinstance(devices, DeviceMapper):
+        raise FailedError("The devices of the engine in user space have no names in /dev/mapper.")
+    names = [name.removeprefix("/dev/mapper/") for name in options.names]
+    if options.mangling != "none":
+        names = [mangled(name) for name in names]
+    for problem in mend_names(devices, names):
+        sys.stderr.write(f"{problem}\n")
 
 
 def targets(devices: Source, options: Options) -> None:

@@ -24,6 +24,7 @@ dmsetup
 \tls [--target <target_type>] [-o <options>] [--tree]
 \tinfo [<device>...]
 \tdeps [-o <options>] [<device>...]
+\tmknodes [<device>...]
 \tstatus [<device>...] [--noflush] [--target <target_type>]
 \ttable [<device>...] [--concise] [--target <target_type>] [--showkeys]
 \ttargets

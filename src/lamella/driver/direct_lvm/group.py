@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from lamella.closing import on_error
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume
     from lamella.lvm.format.segments import ThinPoolSegment
+    from lamella.lvm.session.system_devices import SystemDevices
     from lamella.thin.status import PoolStatus
 
 COMMAND = "lamella setup direct-lvm"
@@ -106,16 +107,24 @@ class Disks:
         """A session on those disks; close it."""
         made = Session(list(paths), self.environment, opener=self.opener, say=warn, locked=self.locked)
         if devices_file(self.config) is not None:
-            made.device_id = self._device_id
+            made.device_id = self._device_ids()
         return made
 
-    def _device_id(self, path: str) -> tuple[str, str]:
-        """What LVM2 records of a physical volume where a devices file is used."""
-        listed = devices_file(self.config)
-        if listed is None:
-            return "", ""
-        listed.find(self.environment.sys_block)
-        return listed.device_id(path)
+    def _device_ids(self) -> Callable[[str], tuple[str, str]]:
+        """What LVM2 records of physical volumes where a devices file is used, which is read once."""
+
+        @cache
+        def listed() -> SystemDevices | None:
+            found = devices_file(self.config)
+            if found is not None:
+                found.find(self.environment.sys_block)
+            return found
+
+        def of_path(path: str) -> tuple[str, str]:
+            found = listed()
+            return found.device_id(path) if found is not None else ("", "")
+
+        return of_path
 
     def enter(self, paths: Iterable[str], *, made: bool = True) -> None:
         """:func:`enter_disks`: LVM2 finds what it has a devices file for only through that."""
