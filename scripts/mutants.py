@@ -72,6 +72,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 """Modules below ``src/lamella``, and the tests that have to notice."""
 _STRICT = re.compile(r",\s*(strict=\w+)?\)")
+_OUT_OF_TIME = (signal.SIGXCPU, signal.SIGKILL)
 JOBS = int(os.environ.get("LAMELLA_JOBS", "2"))
 LONGEST = 15.0
 """Seconds that a test may take to be run for each mistake, on a machine that does nothing else."""
@@ -265,7 +266,8 @@ class Plugin:
 
     def _start(self, session: pytest.Session, mutant: Mutant, slot: Path) -> Trial:
         chosen = sorted(self.calls.get(mutant.function, ()), key=lambda number: self.seconds[number])
-        limit = 20 + 8 * sum(self.seconds[number] for number in chosen)
+        seconds = sum(self.seconds[number] for number in chosen)
+        limit, busy = 20 + 8 * seconds, int(3 + 8 * seconds)
         path = slot / "src" / (self.name.replace(".", "/") + ".py")
         path.write_text(mutant.source)
         # Seconds are all that a .pyc knows of its source.
@@ -274,6 +276,9 @@ class Plugin:
         if not (pid := os.fork()):
             try:
                 resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+                # One that never stops working is known by that before one that never stops waiting.
+                used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
+                resource.setrlimit(resource.RLIMIT_CPU, (used + busy, used + busy))
                 self._enter(slot)
                 make_mistake(importlib.import_module(self.name), mutant)
                 self._run(session, chosen)
@@ -288,6 +293,7 @@ class Plugin:
             if time.monotonic() < trial.deadline:
                 return False
             self.slow += 1
+        self.slow += bool(pid) and os.WIFSIGNALED(status) and os.WTERMSIG(status) in _OUT_OF_TIME
         try:  # with the programs that it started
             os.killpg(trial.pid, signal.SIGKILL)
         except ProcessLookupError:

@@ -374,7 +374,7 @@ def test_every_area_is_allocated_away_from_the_others(move: Any, monkeypatch: py
 
     monkeypatch.setattr(pv_move, "allocate", allocate)
     ranges: Any = [(move.c, [(0, 20)])]
-    clinging = Clinging()
+    clinging = Clinging(("@x",), maximise=False)
     request = move.request(policy="cling", clinging=clinging)
     _allocate(move.group, request, ranges, pieces)
     assert asked == [
