@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -32,9 +33,13 @@ def main() -> int:
         return 0
     found = False
     for target in chosen:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         report = fuzz(target, arguments.rounds, seed=arguments.seed, seconds=arguments.seconds)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
         print(
-            f"{target.name}: {report.inputs} inputs, {report.outcomes} outcomes, {len(report.faults)} faults",
+            f"{target.name}: {report.inputs} inputs in {spent:.0f} s of processor time, "
+            f"{report.outcomes} outcomes, {len(report.faults)} faults",
             flush=True,
         )
         for fault in report.faults.values():

@@ -138,7 +138,12 @@ def _version(text: str) -> int:
     found = re.match(r"\s*([+-]?\d+)\.\s*([+-]?\d+)\.\s*([+-]?\d+)", text, re.ASCII)
     if not found:
         raise BadCommand("Incorrect version format.")
-    return packed((int(found[1]), int(found[2]), int(found[3])))
+    return packed((_scanned(found[1]), _scanned(found[2]), _scanned(found[3])))
+
+
+def _scanned(digits: str) -> int:
+    """A number as glibc's ``%d`` reads it, which stops at the ends of a C long."""
+    return max(-1 << 63, min(int(digits[:25]), (1 << 63) - 1))  # the 20th digit is past its end
 
 
 def _validate(context: Context, tree: Tree) -> None:
