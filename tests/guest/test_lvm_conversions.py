@@ -427,3 +427,22 @@ def test_thin_features_that_are_disabled(twins: Twins, feature: str) -> None:
         numbered=False,
         reports=False,
     )
+
+
+def test_an_external_origin_must_be_idle_when_it_is_given(twins: Twins) -> None:
+    judged(
+        twins,
+        [
+            *family("t"),
+            "lvcreate -y -L8m -Zn -n eo vg",
+            "lvcreate -y -s -n t1 --thinpool pool vg/eo",
+            "lvchange -pr vg/eo",
+            "lvcreate -y -s -n t1 --thinpool pool vg/eo",
+            "lvchange -an vg/eo",
+            "lvcreate -y -s -n t1 --thinpool pool vg/eo",
+            "lvchange -ay vg/eo",
+            "lvcreate -y -s -n t2 --thinpool pool vg/eo",
+            "lvcreate -y -s -n t3 vg/t1",
+        ],
+        reports=False,
+    )

@@ -337,6 +337,11 @@ pvdisplay --reportformat json {0} ;; vgdisplay --reportformat basic vg ;; lvdisp
 pvdisplay -C --reportformat json ;; vgdisplay -C --reportformat json ;; lvdisplay -C --reportformat json
 pvdisplay -c --reportformat basic ;; vgdisplay --reportformat nope
 vgs --driverloaded n ;; lvs --driverloaded y vg ;; lvs -oname,attr,lv_active --driverloaded n vg
+vgs -P ;; lvs -P ;; pvs -P ;; vgdisplay -P ;; lvdisplay --partial vg/a ;; pvdisplay -P
+lvscan -P ;; vgscan -P ;; vgcfgbackup -P vg ;; pvscan -P ;; vgchange -an -P vg ;; lvchange -P --addtag x vg/a
+lvchange -an --activationmode partial vg/a ;; vgs --config activation/activation_mode='"partial"'
+vgchange -an --activationmode complete vg --config activation/activation_mode='"partial"'
+vgchange -an --activationmode nope vg ;; lvs --activationmode partial
 lvchange -an --driverloaded n vg ;; lvcreate -l1 -n new --driverloaded n vg ;; vgs --driverloaded x
 """,
     ),

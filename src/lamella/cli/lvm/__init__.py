@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.syntax.commands import COMMANDS
+from lamella.cli.lvm.syntax.grammar import PARTIAL
 from lamella.errors import LamellaError
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def _run(command: str, args: Arguments, argv: Sequence[str], held: ExitStack) ->
             context.console.warn(
                 "TEST MODE: Metadata will NOT be updated and volumes will not be (de)activated."
             )
-        if args.has("partial"):
+        mode = args.text("activationmode") or context.config.text("activation/activation_mode")
+        if mode == "partial" or (args.has("partial") and PARTIAL not in args.command.unlisted):
             context.console.warn("PARTIAL MODE. Incomplete logical volumes will be processed.")
         if args.text("activationmode", "degraded") not in ("partial", "degraded", "complete"):
             raise BadCommand("Invalid activation mode given.")

@@ -115,6 +115,14 @@ def create_external_snapshot(
             "Cannot use writable LV as the external origin.",
             hint=f"lvchange -pr {found.group.name}/{origin.name} first",
         )
+    used = any(
+        role == "external_origin" for _user, _segment, role in found.group.users().get(origin.name, ())
+    )
+    if not used and session.is_active(found, origin.name):
+        raise BusyError(
+            "Cannot use active LV for the external origin.",
+            hint=f"lvchange -an {found.group.name}/{origin.name} first",
+        )
     if origin.thin_pool is not None or not found.group.is_visible(origin):
         raise UsageError(
             f"{found.group.name}/{origin.name} cannot be an external origin", hint="give a plain volume"

@@ -155,6 +155,8 @@ _REPORTING = (
 )
 REPORT = f"{_REPORTING} --nameprefixes --reportformat=basic|json|json_std --rows --unquoted -a|--all"
 """The options that ``pvs``, ``vgs`` and ``lvs`` share."""
+PARTIAL = "-P|--partial"
+"""Accepted by commands that only report, too, which process incomplete volumes anyway."""
 FORMAT = "--reportformat=basic|json|json_std"
 """The format of reports, which the long displays accept as well, and ignore."""
 DISPLAY = f"{_REPORTING} -C|--columns -c|--colon"

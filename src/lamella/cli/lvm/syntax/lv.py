@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax.grammar import DISPLAY, FORMAT, REPORT, Command
+from lamella.cli.lvm.syntax.grammar import DISPLAY, FORMAT, PARTIAL, REPORT, Command
 
 LVDISPLAY = Command(
     "lvdisplay",
     "Display information about a logical volume",
     options=f"{DISPLAY} --segments -H|--history -a|--all -m|--maps",
-    unlisted=FORMAT,
+    unlisted=f"{FORMAT} {PARTIAL}",
     forms="""\
   lvdisplay [VG|LV|Tag...]
     optional: all colon columns history maps options sort select aligned binary configreport foreign
@@ -21,6 +21,7 @@ LVS = Command(
     "lvs",
     "Display information about logical volumes",
     options=f"{REPORT} --segments -H|--history",
+    unlisted=PARTIAL,
     forms="""\
   lvs [VG|LV|Tag...]
     optional: history all options select sort segments aligned binary configreport foreign
@@ -173,6 +174,7 @@ LVSCAN = Command(
         "--cache --ignorelockingfailure --readonly --reportformat=basic|json|json_std -a|--all "
         "-b|--blockdevice"
     ),
+    unlisted=PARTIAL,
     forms="""\
   lvscan
     optional: all blockdevice ignorelockingfailure readonly reportformat

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax.grammar import REPORT, Command
+from lamella.cli.lvm.syntax.grammar import PARTIAL, REPORT, Command
 
 FULLREPORT = Command(
     "fullreport",
     "Display full report",
     options=REPORT,
+    unlisted=PARTIAL,
     forms="""\
   fullreport [VG...]
     optional: all options select sort aligned binary configreport foreign ignorelockingfailure logonly

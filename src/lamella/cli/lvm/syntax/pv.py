@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax.grammar import DISPLAY, FORMAT, REPORT, Command
+from lamella.cli.lvm.syntax.grammar import DISPLAY, FORMAT, PARTIAL, REPORT, Command
 
 PVCREATE = Command(
     "pvcreate",
@@ -39,6 +39,7 @@ PVS = Command(
     "pvs",
     "Display information about physical volumes",
     options=f"{REPORT} --segments",
+    unlisted=PARTIAL,
     forms="""\
   pvs [PV|Tag...]
     optional: all options select sort segments aligned binary configreport foreign ignorelockingfailure

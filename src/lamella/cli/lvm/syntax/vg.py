@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lamella.cli.lvm.syntax.grammar import DISPLAY, FORMAT, REPORT, Command
+from lamella.cli.lvm.syntax.grammar import DISPLAY, FORMAT, PARTIAL, REPORT, Command
 
 VGCREATE = Command(
     "vgcreate",
@@ -29,7 +29,7 @@ VGDISPLAY = Command(
     "vgdisplay",
     "Display volume group information",
     options=f"{DISPLAY} -A|--activevolumegroups -s|--short",
-    unlisted=FORMAT,
+    unlisted=f"{FORMAT} {PARTIAL}",
     forms="""\
   vgdisplay [VG|Tag...]
     optional: activevolumegroups colon columns options select short sort aligned binary configreport foreign
@@ -41,6 +41,7 @@ VGS = Command(
     "vgs",
     "Display information about volume groups",
     options=REPORT,
+    unlisted=PARTIAL,
     forms="""\
   vgs [VG|Tag...]
     optional: all options select sort aligned binary configreport foreign ignorelockingfailure logonly
@@ -227,6 +228,7 @@ VGCFGBACKUP = Command(
     "vgcfgbackup",
     "Backup volume group configuration(s)",
     options="--foreign --ignorelockingfailure --readonly --reportformat=basic|json|json_std -f|--file=String",
+    unlisted=PARTIAL,
     forms="""\
   vgcfgbackup [VG...]
     optional: file foreign ignorelockingfailure readonly reportformat
@@ -292,6 +294,7 @@ VGSCAN = Command(
     "vgscan",
     "Search for all volume groups",
     options="--cache --ignorelockingfailure --mknodes --notifydbus --reportformat=basic|json|json_std",
+    unlisted=PARTIAL,
     forms="""\
   vgscan
     optional: ignorelockingfailure mknodes notifydbus reportformat
