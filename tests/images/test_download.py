@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -216,6 +217,13 @@ def test_what_is_too_long_begins_anew(tmp_path: Path, there: bytes) -> None:
     assert again.offsets == [0], "it is not what lay there that was wrong"
 
 
+def test_what_was_loaded_whole_and_is_wrong_is_not_loaded_again(tmp_path: Path) -> None:
+    one = Try(tmp_path, whole(b"?" * 1024), whole(BLOB))
+    with pytest.raises(BadInputError, match="wrong digest"):
+        one.run()
+    assert one.offsets == [0]
+
+
 def test_what_lay_there_and_was_wrong_is_loaded_once_more(tmp_path: Path) -> None:
     one = Try(tmp_path, part(4, BLOB[4:]), whole(BLOB), there=b"????")
     assert one.run() == BLOB
@@ -226,6 +234,8 @@ def test_what_lay_there_and_was_wrong_is_loaded_once_more(tmp_path: Path) -> Non
     assert caught.value.message == (
         f"the layer {sha(BLOB)} has the wrong digest: {sha(BLOB)} expected, {sha(b'?' * 1024)} found"
     )
+    single = Try(tmp_path, part(1, BLOB[1:]), whole(BLOB), there=b"?")
+    assert single.run() == BLOB
     full = Try(tmp_path, whole(BLOB), there=b"?" * 1024)
     assert full.run() == BLOB
 
@@ -510,6 +520,14 @@ def test_a_closed_downloader_downloads_nothing_more(tmp_path: Path) -> None:
     assert other._stop.is_set()
 
 
+def test_closing_does_not_wait_for_a_dead_server(tmp_path: Path) -> None:
+    _, owner = downloader(tmp_path)
+    waited: list[float] = []
+    owner._threads.append(SimpleNamespace(join=waited.append))  # type: ignore[arg-type]
+    owner.close()
+    assert waited == [2.0]
+
+
 def run(folder: Path, *answers: Response, of: LayerBlob | None = None) -> BaseException | None:
     _, owner = downloader(folder, *answers)
     try:
@@ -552,6 +570,14 @@ def test_what_is_kept_of_a_download_that_failed(tmp_path: Path, monkeypatch: pyt
         assert str(error).startswith(f"cannot write {tmp_path / partial}: ")
         assert isinstance(error.__cause__, OSError)
         assert names(tmp_path) == left
+
+
+def test_a_folder_that_there_is_no_space_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "x")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", fail)
+    assert isinstance(run(tmp_path / "new"), NoSpaceError)
 
 
 def test_a_layers_file_is_deleted_when_it_is_released(tmp_path: Path) -> None:
