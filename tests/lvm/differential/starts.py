@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import struct
 from typing import TYPE_CHECKING
 
+from lamella.lvm.format.checksum import lvm_crc
+from lamella.lvm.format.label import EXTENSION, EXTENSION_VERSION, find_label, pack_label
 from tests.lvm.differential.programs import ours, real
 
 if TYPE_CHECKING:
@@ -104,6 +108,24 @@ def remembered(disks: Disks) -> None:
         "lvcreate -L8m -n lin vg",
         "lvremove -y --config metadata/record_lvs_history=1 vg/h3 vg/h1 vg/h2 vg/lvol7",
     )
+
+
+def old_headers(disks: Disks) -> None:
+    """A group whose disks have headers as older LVM2 wrote them: without an extension, and of version 1."""
+    volumes(disks)
+    for device, version in zip(disks.devices, (0, 1), strict=False):
+        with open(device, "r+b", buffering=0) as stream:
+            start = bytearray(stream.read(2048))
+            label = find_label(bytes(start), device, [])
+            assert label is not None
+            body = bytearray(pack_label(label))
+            place = body.rindex(EXTENSION.pack(EXTENSION_VERSION, label.flags))
+            EXTENSION.pack_into(body, place, version, version and label.flags)
+            struct.pack_into("<I", body, 16, lvm_crc(bytes(body[20:])))
+            start[512:1024] = body
+            stream.seek(0)
+            stream.write(start)
+            os.fsync(stream.fileno())
 
 
 def clinging(disks: Disks) -> None:

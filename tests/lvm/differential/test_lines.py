@@ -345,6 +345,15 @@ vgchange -an --activationmode nope vg ;; lvs --activationmode partial
 lvchange -an --driverloaded n vg ;; lvcreate -l1 -n new --driverloaded n vg ;; vgs --driverloaded x
 """,
     ),
+    "headers of older programs": (
+        starts.old_headers,
+        """\
+vgs ;; lvs ;; pvs -o+pv_ext_vsn ;; vgck vg ;; pvscan
+vgchange --addtag x vg ;; vgs ;; pvs -o+pv_ext_vsn ;; pvck --dump headers {0} ;; pvck --dump headers {1}
+lvremove -y vg/a ;; pvs -o+pv_ext_vsn
+vgreduce vg {0} ;; vgexport vg ;; pvs -o+pv_ext_vsn
+""",
+    ),
     "settings of reports": (
         starts.volumes,
         """\

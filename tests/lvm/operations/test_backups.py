@@ -59,3 +59,18 @@ def test_a_backup_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "broken").write_bytes(b"vg {\xff")
     with pytest.raises(CorruptError, match="broken"):
         read_backup(tmp_path / "broken")
+
+
+@pytest.mark.parametrize(("written", "shown"), [("-5", 4294967291), ("99999999999", 1215752191), ('"x"', 0)])
+def test_odd_times_of_archives(written: str, shown: int, tmp_path: Path) -> None:
+    """As LVM2 2.03.16 lists them: the low 32 bits of a number, else 0."""
+    disks = memory_disks()
+    around = environment(tmp_path)
+    with Session([], around, given=disks) as session, session.creating("vg"):
+        create_group(session, "vg", list(disks), GroupOptions(extent_size=128 << 10))
+    backup = tmp_path / "backup" / "vg"
+    text = backup.read_text()
+    time = f"\ncreation_time = {around.now()}"
+    assert time in text
+    backup.write_text(text.replace(time, f"\ncreation_time = {written}", 1))
+    assert read_backup(backup).creation_time == shown

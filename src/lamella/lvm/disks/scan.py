@@ -18,6 +18,7 @@ from lamella.lvm.disks.disk import Disk, MetadataCopy, Opener, is_block_device, 
 from lamella.lvm.disks.notice import Notice, Noting
 from lamella.lvm.format.group_reader import READ_PREFIX, read_group
 from lamella.lvm.format.ids import DM_PREFIX, without_dashes
+from lamella.lvm.format.label import EXTENSION_VERSION
 from lamella.lvm.format.model import MISSING, VolumeGroup
 
 if TYPE_CHECKING:
@@ -463,6 +464,10 @@ def _check_disks(found: FoundGroup, foreign: bool) -> None:
                 f"than corresponding PV size of {pv.dev_sectors} sectors. Was device resized?",
                 disk.path,
             )
+    for disk in found.disks.values():
+        if disk.label is not None and disk.label.extension_version < EXTENSION_VERSION:
+            line = f"PV {disk.path} in VG {group.name} is using an old PV header, modify the VG to update."
+            found.note("header", f"WARNING: {line}", disk.path)
     if shrunk:
         found.note("size", f"WARNING: One or more devices used as PVs in VG {group.name} have changed sizes.")
 

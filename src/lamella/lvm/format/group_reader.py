@@ -150,7 +150,7 @@ def _group(root: Section, plain: list[Plain] | None = None) -> VolumeGroup | Non
         extra={key: value for key, value in body.items() if key not in _VG_KEYS},
         description=text_value(root, "description"),
         creation_host=text_value(root, "creation_host"),
-        creation_time=number_value(root, "creation_time", 0),
+        creation_time=_written_at(root),
     )
     if not group.extent_sectors or group.extent_sectors >= 1 << 32:
         raise CorruptError(f"Couldn't read extent size for volume group {name}.")
@@ -363,6 +363,12 @@ def _thin(segment: ThinSegment, body: Section, where: str) -> ThinSegment:
     segment.merge = text_value(body, "merge")
     segment.extra = {name: value for name, value in body.items() if name not in _THIN_KEYS}
     return segment
+
+
+def _written_at(root: Section) -> int:
+    """When the text was written. LVM2 takes the low 32 bits of any number, and 0 for anything else."""
+    value = root.get("creation_time")
+    return value & 0xFFFFFFFF if isinstance(value, int) else 0
 
 
 def _historical(name: str, body: Section) -> HistoricalVolume:

@@ -80,6 +80,7 @@ def device_info(disk: Disk, *, duplicate: bool = False) -> DeviceInfo:
         sum(not copy.ignored for copy in good),
         min((copy.size for copy in good), default=0),
         min((free_room(copy) for copy in good), default=0),
+        extension=disk.label.extension_version if disk.label is not None else None,
         duplicate=duplicate,
         used=disk.label is not None and disk.label.used,
     )

@@ -19,7 +19,7 @@ from lamella.errors import LamellaError, UsageError
 from lamella.lvm.disks.notice import Notice
 from lamella.lvm.format.group_checks import check_before_write
 from lamella.lvm.format.group_writer import write_compact
-from lamella.lvm.format.label import USED
+from lamella.lvm.format.label import EXTENSION_VERSION, USED
 from lamella.lvm.format.metadata_area import IGNORED, AreaHeader, Slot, place_text
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ def commit_group(
     for copy in [copy for copy in found.stale if copy in active]:
         line = f"WARNING: updating old metadata to {group.seqno} on {copy.disk.path} for VG {group.name}."
         say(Notice("stale", line, copy.disk.path))
+    for disk in found.disks.values():
+        if disk.label is not None and disk.label.extension_version < EXTENSION_VERSION:
+            say(Notice("header", f"WARNING: updating PV header on {disk.path} for VG {group.name}."))
     mark_used(found.disks.values(), True)
     for disk, pieces in pending:
         for offset, piece in pieces:
@@ -154,10 +157,12 @@ def _commit(
 
 
 def mark_used(disks: Iterable[Disk], used: bool) -> None:
-    """Set or clear the label's flag "belongs to a group" where it says otherwise."""
+    """Set or clear the label's flag "belongs to a group" where it says otherwise, or its header is old."""
     for disk in disks:
-        if disk.label is not None and disk.label.used != used:
-            disk.label.flags = disk.label.flags | USED if used else disk.label.flags & ~USED
+        label = disk.label
+        if label is not None and (label.used != used or label.extension_version < EXTENSION_VERSION):
+            label.flags = label.flags | USED if used else label.flags & ~USED
+            label.extension_version = EXTENSION_VERSION
             disk.write_label()
 
 
