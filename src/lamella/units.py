@@ -7,7 +7,7 @@ import re
 
 from lamella.errors import UsageError
 
-_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgtpe]?)(i?b)?\s*$", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgtpe]?)(i?b)?", re.IGNORECASE)
 _STEPS = "kmgtpe"
 _LARGEST = (1 << 64) - 1
 
@@ -33,7 +33,7 @@ def parse_size(text: str) -> int:
     As Docker's ``dm.*`` options have it, ``10G``, ``10GB`` and ``10GiB`` all mean 10 * 1024**3.
     Raises :class:`UsageError` for anything else.
     """
-    found = _SIZE.match(text)
+    found = _SIZE.fullmatch(text.strip())
     if not found:
         raise UsageError(f"{text!r} is not a size", hint="write it as 10G, 512M, 64K or a number of bytes")
     number, unit = found[1], found[2].lower()

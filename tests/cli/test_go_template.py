@@ -80,6 +80,7 @@ def test_json_of_everything_can_be_read_again() -> None:
         ("{{.Missing}}", "there is no field 'Missing'"),
         ("{{.Name.Deeper}}", "there is no field 'Deeper'"),
         ("{{.Name", "unclosed action"),
+        ("{{" * 60_000, "unclosed action"),
         ("{{if .Yes}}", "{{if}} has no {{end}}"),
         ("{{end}}", "unexpected {{end}}"),
         ("{{else}}", "unexpected {{else}}"),

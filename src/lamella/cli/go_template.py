@@ -274,7 +274,8 @@ def _split(text: str) -> list[tuple[bool, str]]:
     """(is an action, text) in order; ``{{-`` and ``-}}`` trim the space on their side."""
     pieces: list[tuple[bool, str]] = []
     at, trim = 0, False
-    for match in _ACTION.finditer(text):
+    # Past the last end of an action, each beginning would be searched to the end of the text in vain.
+    for match in _ACTION.finditer(text, 0, text.rfind("}}") + 2):
         before = text[at : match.start()]
         before = before.lstrip() if trim else before
         pieces.append((False, before.rstrip() if match[1] else before))

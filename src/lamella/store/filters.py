@@ -9,6 +9,7 @@ those with different keys must all hold.
 from __future__ import annotations
 
 import re
+import warnings
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -198,7 +199,9 @@ def _pattern(text: str) -> re.Pattern[str]:
             ),
             text,
         )
-        return re.compile(found)
+        with warnings.catch_warnings():  # of what a later Python may mean by "[["
+            warnings.simplefilter("ignore", FutureWarning)
+            return re.compile(found)
     except re.error:
         raise UsageError(
             f"invalid filter 'reference={text}'", hint="for example: reference=deb*:1?"

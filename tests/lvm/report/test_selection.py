@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 from lamella.lvm.report.selection import Selection, SelectionError
@@ -37,6 +39,18 @@ def test_a_list_that_does_not_end(text: str, said: str) -> None:
 )
 def test_other_brackets_in_a_list_are_words(text: str) -> None:
     assert Selection.parse(text, "lv").fields == ["lv_tags"]
+
+
+@pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "(" * 5000, "[["])
+def test_no_regular_expression(pattern: str) -> None:
+    with pytest.raises(SelectionError, match="Failed to parse regex value for selection field lv_name"):
+        Selection.parse(f'lv_name=~"{pattern}"', "lv")
+
+
+def test_a_regular_expression_gives_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Selection.parse('lv_name=~"[[a]&&b"', "lv").fields == ["lv_name"]
 
 
 @pytest.mark.parametrize("text", ["(" * 5000, "!(" * 5000])

@@ -13,6 +13,7 @@ percentages, times, reserved words such as ``unknown``, or lists: ``[a,b]`` must
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -226,8 +227,10 @@ class _Parser:
             pattern = found[0] if found else ""
             self.at += len(pattern)
         try:
-            search = re.compile(pattern).search
-        except re.error as error:
+            with warnings.catch_warnings():  # of what a later Python may mean by "[["
+                warnings.simplefilter("ignore", FutureWarning)
+                search = re.compile(pattern).search
+        except (re.error, OverflowError, RecursionError) as error:
             raise self.error(
                 f"Failed to parse regex value for selection field {field.name}.", start
             ) from error
