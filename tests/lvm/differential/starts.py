@@ -302,6 +302,17 @@ def listed_under_old_name(disks: Disks) -> None:
     path.write_text(path.read_text().replace(f"IDNAME={d} DEVNAME={d}", "IDNAME=/dev/sdzz DEVNAME=/dev/sdzz"))
 
 
+def listed_twice(disks: Disks) -> None:
+    """A devices file with a disk of a group and a copy of it, which has a longer device."""
+    listed(disks)
+    _a, _b, c, *_ = disks.devices
+    now = disks.content()
+    runs = list(now.disks)
+    runs[2] = runs[0]
+    disks.put_back(type(now)(tuple(runs), now.files), now)
+    _real(disks, f"lvmdevices --adddev {c}")
+
+
 def _without_backups(disks: Disks) -> None:
     """LVM2 also writes backups of groups that it only reads, and all groups of one name have the same."""
     with (disks.etc / "lvm.conf").open("a") as stream:

@@ -345,6 +345,13 @@ vgchange -an --activationmode nope vg ;; lvs --activationmode partial
 lvchange -an --driverloaded n vg ;; lvcreate -l1 -n new --driverloaded n vg ;; vgs --driverloaded x
 """,
     ),
+    "copies in a devices file": (
+        starts.listed_twice,
+        """\
+pvs ;; pvs -a -o+pv_duplicate ;; vgs ;; lvs -o+devices ;; vgchange --addtag t vg
+vgs --devices {1},{2}
+""",
+    ),
     "headers of older programs": (
         starts.old_headers,
         """\

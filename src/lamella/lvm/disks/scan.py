@@ -221,12 +221,15 @@ def scan(
     given: Mapping[str, BlockDevice] | None = None,
     min_size: int = 0,
     is_foreign: Callable[[VolumeGroup], bool] = lambda group: bool(group.system_id),
+    device_id: Callable[[str], tuple[str, str]] | None = None,
 ) -> Scan:
     """Read every disk in *paths* and assemble the groups. Writes nothing.
 
     *given* holds devices that are open already, by path (a path in it need not be in *paths*); they are used
     as they are and stay open. Disks smaller than *min_size* bytes are no physical volumes. A disk that
-    cannot be opened or read is listed in ``unreadable``.
+    cannot be opened or read is listed in ``unreadable``. *device_id* gives the type and the identifier of the
+    device at a path, where a devices file is used: of two copies of a physical volume, that with the
+    identifier in the metadata is the right one.
     """
     result = Scan()
     given = given or {}
@@ -244,12 +247,14 @@ def scan(
             disk.label, disk.copies, disk.notices = None, [], []
         result.disks.append(disk)
     _read_groups(result)
-    usable = _without_duplicates(result)
+    usable = _without_duplicates(result, device_id)
     _assemble(result, usable, is_foreign)
     return result
 
 
-def _without_duplicates(result: Scan) -> dict[str, Disk]:
+def _without_duplicates(
+    result: Scan, device_id: Callable[[str], tuple[str, str]] | None = None
+) -> dict[str, Disk]:
     """The disk to use for each UUID; the others are reported."""
     chosen: dict[str, Disk] = {}
     reasons: dict[str, str] = {}
@@ -263,8 +268,12 @@ def _without_duplicates(result: Scan) -> dict[str, Disk]:
             continue
         first_fits = first.label is not None and first.size == first.label.device_size
         this_fits = disk.size == disk.label.device_size
-        hint = _hint(disk, uuid) or _hint(first, uuid)
-        if this_fits != first_fits:
+        last = _last_seen(disk, uuid) or _last_seen(first, uuid)
+        hint = last.device if last is not None else ""
+        known = [one for one in (disk, first) if device_id is not None and _has_id(one, last, device_id)]
+        if len(known) == 1:
+            prefer_this, reasons[uuid] = known[0] is disk, "device id"
+        elif this_fits != first_fits:
             prefer_this, reasons[uuid] = this_fits, "device size is correct"
         elif hint in (first.path, disk.path):
             prefer_this, reasons[uuid] = hint == disk.path, "device name matches previous"
@@ -284,14 +293,21 @@ def _without_duplicates(result: Scan) -> dict[str, Disk]:
     return chosen
 
 
-def _hint(disk: Disk, uuid: str) -> str:
-    """The path at which the disk's own metadata last saw the physical volume."""
+def _has_id(disk: Disk, last: PhysicalVolume | None, device_id: Callable[[str], tuple[str, str]]) -> bool:
+    """Whether the disk's device is the one that the metadata has the identifier of."""
+    if last is None or not last.device_id:
+        return False
+    return device_id(disk.path) == (last.device_id_type, last.device_id)
+
+
+def _last_seen(disk: Disk, uuid: str) -> PhysicalVolume | None:
+    """The physical volume as the disk's own metadata last saw it."""
     for copy in disk.copies:
         if copy.group is not None:
             for pv in copy.group.pvs:
                 if pv.uuid == uuid:
-                    return pv.device
-    return ""
+                    return pv
+    return None
 
 
 def _read_groups(result: Scan) -> None:

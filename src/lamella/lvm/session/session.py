@@ -139,6 +139,7 @@ class Session(Closing):
             given={**self._writers, **self.given},
             min_size=self.environment.pv_min_size,
             is_foreign=self.environment.is_foreign,
+            device_id=self.device_id,
         )
         for found in self._scan.groups:
             self._drop_outdated(found.group)
