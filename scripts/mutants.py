@@ -56,7 +56,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     "lvm/format/label.py": ("tests/lvm/format/test_label.py",),
     "lvm/format/metadata_area.py": ("tests/lvm/format/test_metadata_area.py",),
     "lvm/operations/allocation.py": _ALLOCATION,
-    "lvm/operations/allocation_search.py": _ALLOCATION[:2],
+    "lvm/operations/allocation_search.py": (
+        "tests/lvm/operations/test_allocation_search.py",
+        *_ALLOCATION[:2],
+    ),
     "lvm/operations/free_space.py": ("tests/lvm/operations/test_free_space.py", *_ALLOCATION),
     "lvm/operations/lv_wipe.py": (
         "tests/lvm/operations/test_lv_wipe.py",

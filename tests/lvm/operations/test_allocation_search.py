@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever the policy: no extent is given twice, or given that is in use; and all that was asked for is.
+
+Which extents LVM2 chooses is in ``test_allocation_recorded.py``; it records no pools, so of the metadata of
+pools only this much is looked at here.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lamella.errors import NoSpaceError
+from lamella.lvm.format.segments import Area, StripedSegment
+from lamella.lvm.operations.allocation import Clinging, allocate
+from lamella.lvm.operations.allocation_search import ORDER
+from tests.lvm.operations.test_allocation import group_of, use
+
+if TYPE_CHECKING:
+    from lamella.lvm.operations.allocation_result import Allocation
+
+POLICIES = tuple(policy for policy in ORDER if policy != "cling_by_tags")
+DISKS: tuple[tuple[int, ...], ...] = ((30,), (30, 30), (20, 12, 9), (9, 9, 9, 9))
+USED: tuple[tuple[tuple[int, int, int], ...], ...] = ((), ((0, 3, 2),), ((0, 0, 1), (0, 4, 3)))
+
+
+def is_sound(
+    result: Allocation, used: set[tuple[str, int]], extents: int, stripes: int, metadata: int
+) -> None:
+    runs = [run for stripe in result.stripes for run in stripe]
+    assert len(result.stripes) == stripes
+    lengths = [[run.length for run in stripe] for stripe in result.stripes]
+    assert all(each == lengths[0] for each in lengths), "parallel runs are of one length"
+    assert sum(lengths[0]) * stripes == extents == result.extents
+    assert (result.metadata is not None) is bool(metadata)
+    if result.metadata is not None:
+        assert result.metadata.length == metadata
+        runs.append(result.metadata)
+    given = set(used)
+    for run in runs:
+        assert (type(run.start), type(run.length)) == (int, int), "a group's text has whole numbers"
+        assert run.length > 0
+        for extent in range(run.start, run.start + run.length):
+            assert 0 <= extent < run.pv.pe_count
+            assert (run.pv.device, extent) not in given
+            given.add((run.pv.device, extent))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_extents_are_given_once(policy: str) -> None:
+    given = 0
+    for sizes, taken, stripes, extents, metadata in product(DISKS, USED, (1, 2, 3), (1, 4, 12), (0, 1, 5)):
+        group = group_of(*sizes)
+        if taken:
+            use(group, "a", *taken)
+        used = {(f"pv{disk}", at) for disk, start, count in taken for at in range(start, start + count)}
+        try:
+            result = allocate(
+                group, extents * stripes, stripes=stripes, policy=policy, metadata_extents=metadata
+            )
+        except NoSpaceError:
+            continue
+        is_sound(result, used, extents * stripes, stripes, metadata)
+        given += 1
+    assert given > 100
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("stripes", [1, 2])
+def test_what_there_is_room_for_is_given(policy: str, stripes: int) -> None:
+    """The metadata lie on another disk where there is one; two policies share one without that too."""
+    for disks in (stripes, stripes + 1) if policy in ("normal", "anywhere") else (stripes + 1,):
+        result = allocate(
+            group_of(*[20] * disks), 10 * stripes, stripes=stripes, policy=policy, metadata_extents=4
+        )
+        is_sound(result, set(), 10 * stripes, stripes, 4)
+
+
+@pytest.mark.parametrize("holes", [4, 6, 7, 12])
+def test_every_hole_of_a_disk_may_be_a_stripe(holes: int) -> None:
+    """By the policy "anywhere", which looks at all of them before it chooses."""
+    group = group_of(3 * holes)
+    use(group, "a", *((0, 3 * number, 1) for number in range(holes)))
+    result = allocate(group, 8, stripes=4, policy="anywhere")
+    is_sound(result, {("pv0", 3 * number) for number in range(holes)}, 8, 4, 0)
+
+
+@pytest.mark.parametrize("maximise", [True, False])
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("disks", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_stripes_go_on_one_by_one(disks: tuple[int, int], policy: str, maximise: bool) -> None:
+    """Each from where it ends, if the policy is "contiguous" (lvm(8)). Two of one disk may be refused."""
+    group = group_of(40, 40)
+    lv = use(group, "lv")
+    places = [(disk, 10 * number) for number, disk in enumerate(disks)]
+    segment = StripedSegment("striped", 0, 10, stripe_size=8)
+    segment.mapped = [Area(group.pvs[disk], start) for disk, start in places]
+    lv.segments.append(segment)
+    used = {(f"pv{disk}", start + at) for disk, start in places for at in range(5)}
+    try:
+        result = allocate(
+            group, 8, stripes=2, volume=lv, policy=policy, clinging=Clinging((), maximise=maximise)
+        )
+    except NoSpaceError:
+        assert disks[0] == disks[1]
+        assert policy != "anywhere"
+        return
+    is_sound(result, used, 8, 2, 0)
+    if policy == "contiguous":
+        assert [[(run.pv.device, run.start) for run in stripe] for stripe in result.stripes] == [
+            [(f"pv{disk}", start + 5)] for disk, start in places
+        ]
