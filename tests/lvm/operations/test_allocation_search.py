@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever the policy: no extent is given twice, or given that is in use; and all that was asked for is.
 
-Which extents LVM2 chooses is in ``test_allocation_recorded.py``; it records no pools, so of the metadata of
-pools only this much is looked at here.
+Which extents LVM2 chooses is in ``test_allocation_recorded.py``.
 """
 
 from __future__ import annotations
 
 from itertools import product
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -112,3 +112,56 @@ def test_stripes_go_on_one_by_one(disks: tuple[int, int], policy: str, maximise:
         assert [[(run.pv.device, run.start) for run in stripe] for stripe in result.stripes] == [
             [(f"pv{disk}", start + 5)] for disk, start in places
         ]
+
+
+def test_data_and_metadata_in_one_hole() -> None:
+    """Which is too short for both at first. LVM2 2.03.16 fails an assertion here: "to_go <= pva->count"."""
+    group = group_of(13, 21, 22)
+    runs = ((2, 15, 3), (0, 7, 1), (0, 10, 3), (2, 21, 1), (1, 18, 3), (1, 2, 4))
+    use(group, "a", *runs)
+    used = {(f"pv{disk}", start + at) for disk, start, count in runs for at in range(count)}
+    result = allocate(group, 9, stripes=3, metadata_extents=14, clinging=Clinging((), maximise=False))
+    is_sound(result, used, 9, 3, 14)
+
+
+def test_a_hole_that_is_no_longer_than_the_metadata() -> None:
+    """Of each disk only one hole is looked at, except by the policy "anywhere"; here LVM2 fails as well."""
+    group = group_of(9)
+    use(group, "a", (0, 4, 1))
+    with pytest.raises(NoSpaceError, match="4 more required"):
+        allocate(group, 4, metadata_extents=4)
+    is_sound(allocate(group, 4, metadata_extents=4, policy="anywhere"), {("pv0", 4)}, 4, 1, 4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_groups(seed: int) -> None:
+    """Small ones that are almost full, where data and metadata come close to each other."""
+    chance = Random(seed)
+    given = 0
+    for _ in range(400):
+        sizes = [chance.randint(3, 14) for _ in range(chance.randint(1, 4))]
+        group = group_of(*sizes)
+        for pv in group.pvs:
+            pv.tags = [tag for tag in "ab" if chance.random() < 0.4]
+        disks = [chance.randrange(len(sizes)) for _ in range(chance.choice((0, 1, 3, 5)))]
+        runs = sorted({(disk, chance.randrange(sizes[disk]), 1) for disk in disks})
+        if runs:
+            use(group, "a", *runs)
+        stripes, metadata = chance.choice((1, 1, 2, 3)), chance.choice((1, 3, 6))
+        extents = stripes * chance.randint(1, 6)
+        tags: tuple[str, ...] = chance.choice(((), ("@a",), ("@*",)))
+        try:
+            result = allocate(
+                group,
+                extents,
+                stripes=stripes,
+                policy=chance.choice(POLICIES),
+                metadata_extents=metadata,
+                separate_metadata=chance.random() < 0.3,
+                clinging=Clinging(tags, chance.random() < 0.6),
+            )
+        except NoSpaceError:
+            continue
+        is_sound(result, {(f"pv{disk}", start) for disk, start, _ in runs}, extents, stripes, metadata)
+        given += 1
+    assert given > 100

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import Failed
 from lamella.cli.lvm.lv_merge import merge
+from lamella.cli.lvm.lv_options import clinging
 from lamella.cli.lvm.lv_to_pool import find_volume, metadata_name, swap_in, to_pool
 from lamella.cli.lvm.lv_to_thin import to_thin
 from lamella.cli.lvm.names import volume_to_convert
@@ -64,7 +65,8 @@ def _repair(context: Context) -> None:
                 f"Command on LV {full} does not accept LV type {lv.kind}.\n"
                 f"Command not permitted on LV {full}."
             )
-        repair_pool(context.session, found, lv, _repairer(context, found.group, lv, lv.thin_pool))
+        repairer = _repairer(context, found.group, lv, lv.thin_pool)
+        repair_pool(context.session, found, lv, repairer, clinging(context))
 
 
 def _repairer(

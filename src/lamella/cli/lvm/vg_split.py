@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.console import error_lines
 from lamella.cli.lvm.errors import BadCommand, Failed
+from lamella.cli.lvm.lv_options import clinging
 from lamella.cli.lvm.names import group_name, named_volume, skip_dev
 from lamella.cli.lvm.vg_options import metadata_copies
 from lamella.errors import LamellaError
@@ -51,7 +52,9 @@ def vgsplit(context: Context) -> None:
         copies = metadata_copies(context, 0)
         found = target if target is not None else new_target(source, name, options)
         spare = args.yes("poolmetadataspare", default=True)
-        split_group(session, source, found, pvs, metadata_copies=copies, spare=spare)
+        split_group(
+            session, source, found, pvs, metadata_copies=copies, spare=spare, clinging=clinging(context)
+        )
         gone = not source.group.pvs
     if gone and not context.test:
         from lamella.lvm.session.backup import remove_backup

@@ -95,11 +95,7 @@ class Search:
                 self._check_total()
             self._prepare(step)
             self._find_for_policy()
-            done = self.allocated == self.needed
-            if done and self.metadata_open and last < ORDER.index("normal"):
-                last = ORDER.index("normal")
-                continue
-            if (done and not self.metadata_open) or (not self.can_split and self.allocated != before):
+            if self.allocated == self.needed or (not self.can_split and self.allocated != before):
                 break
         self._check_result(name)
         return Allocation(self.found, self.metadata)
@@ -128,10 +124,6 @@ class Search:
                     f"Insufficient suitable {kind}allocatable extents found for logical volume {name}.",
                     hint=hint,
                 )
-        if self.metadata_open:
-            raise NoSpaceError(
-                f"Insufficient free space for log allocation for logical volume {name}.", hint=hint
-            )
 
     # -- one policy ------------------------------------------------------------------------------
 
@@ -452,19 +444,26 @@ class Search:
         return left
 
     def _take(self, wanted: int, metadata_place: int) -> None:
+        """Take the data's areas and, the first time, the metadata's: all of them or none."""
         data = self.choices[: self.stripes]
         length = min([wanted // self.stripes, *(choice.used for choice in data)])
-        chosen = [(choice, length) for choice in data]
-        if self.metadata_open:
-            chosen.append((self.choices[metadata_place], self.metadata_needed))
-        for index, (choice, count) in enumerate(chosen):
-            hole = choice.hole
-            if not count or hole is None:
-                continue
-            run = Run(hole.space.pv, hole.start, count)
-            hole.space.consume(hole, count)
-            if index < self.stripes:
-                self.found[index].append(run)
-            else:
-                self.metadata = run
+        holes = [choice.hole for choice in data if choice.hole is not None]
+        place = self.choices[metadata_place].hole if self.metadata_open else None
+        # The metadata's area may be one of the data's as well. LVM2 fails an assertion (consume_pv_area) if
+        # the hole is too short for both; here the data get less of it for now.
+        for hole in holes:
+            free = hole.count - (self.metadata_needed if hole is place else 0)
+            length = min(length, free // holes.count(hole))
+        if length <= 0:
+            return
+        for index, hole in enumerate(holes):
+            self.found[index].append(self._consume(hole, length))
+        if place is not None:
+            self.metadata = self._consume(place, self.metadata_needed)
         self.allocated += length * self.stripes
+
+    @staticmethod
+    def _consume(hole: Hole, count: int) -> Run:
+        run = Run(hole.space.pv, hole.start, count)
+        hole.space.consume(hole, count)
+        return run

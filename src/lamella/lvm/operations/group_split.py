@@ -16,6 +16,7 @@ from lamella.lvm.disks.scan import FoundGroup
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import RESIZEABLE, VolumeGroup
 from lamella.lvm.format.physical_volume import EXPORTED
+from lamella.lvm.operations.allocation import CLINGING, Clinging
 from lamella.lvm.operations.group_members import check_compatible, move_members, note_older_areas, with_disks
 from lamella.lvm.operations.pool_spare import ensure_spare, spare_of
 from lamella.lvm.operations.volume_groups import set_metadata_copies
@@ -52,6 +53,7 @@ def split_group(
     *,
     metadata_copies: int = 0,
     spare: bool = True,
+    clinging: Clinging = CLINGING,
 ) -> None:
     """Move *pvs* of *source*, and the volumes on them, to *target*. A source without disks is gone.
 
@@ -90,7 +92,7 @@ def split_group(
     _write(session, source, target)
     for found in (target, source):
         if found.group.pvs:
-            _renew_spare(session, found, spare)
+            _renew_spare(session, found, spare, clinging)
 
 
 def _part(group: VolumeGroup, pvs: Sequence[PhysicalVolume], names: Sequence[str]) -> VolumeGroup:
@@ -106,12 +108,12 @@ def _only(source: FoundGroup, pvs: Sequence[PhysicalVolume]) -> FoundGroup:
     return FoundGroup(source.group, copies=[copy for pv in pvs for copy in source.copies_of(pv)])
 
 
-def _renew_spare(session: Session, found: FoundGroup, wanted: bool) -> None:
+def _renew_spare(session: Session, found: FoundGroup, wanted: bool, clinging: Clinging) -> None:
     """Give a group with pools a spare that is long enough, and none to one without."""
     before = spare_of(found.group)
     length = before.extents if before is not None else 0
     try:
-        ensure_spare(session, found, 0, None, wanted=wanted)
+        ensure_spare(session, found, 0, None, wanted=wanted, clinging=clinging)
     except NoSpaceError as error:
         session.note("thin", f"WARNING: no pool metadata spare in {found.group.name}: {error.message}")
         return

@@ -239,20 +239,29 @@ def set_device_number(lv: LogicalVolume, major: int | None, minor: int | None) -
 
 def _check_room(group: VolumeGroup, request: LvRequest) -> None:
     """Raise if there are fewer disks than stripes, or fewer free extents than asked for."""
-    if request.policy != "anywhere":
-        available = len(request.ranges) if request.ranges is not None else len(group.pvs)
-        if request.stripes > available:
-            raise UsageError(
-                f"Number of stripes ({request.stripes}) must not exceed number of physical volumes "
-                f"({available})",
-                hint="name more physical volumes, or use fewer stripes",
-            )
+    check_disks(group, request.stripes, request.policy, request.ranges)
     if request.extents <= 0:
         raise UsageError("Unable to create new logical volume with no extents.", hint="give a larger size")
-    if not request.approximate and group.free_extents() < request.extents:
+    if not request.approximate:
+        check_free(group, request.extents)
+
+
+def check_disks(group: VolumeGroup, stripes: int, policy: str, ranges: PvRanges | None) -> None:
+    """Raise if a new volume has fewer disks than stripes, and *policy* has them on different ones."""
+    available = len(ranges) if ranges is not None else len(group.pvs)
+    if policy != "anywhere" and stripes > available:
+        raise UsageError(
+            f"Number of stripes ({stripes}) must not exceed number of physical volumes ({available})",
+            hint="name more physical volumes, or use fewer stripes",
+        )
+
+
+def check_free(group: VolumeGroup, extents: int) -> None:
+    """Raise if the group has less than this free, whichever disks are named."""
+    if group.free_extents() < extents:
         raise NoSpaceError(
             f'Volume group "{group.name}" has insufficient free space ({group.free_extents()} extents): '
-            f"{request.extents} required.",
+            f"{extents} required.",
             hint="ask for less, or add a physical volume with vgextend",
         )
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from lamella.errors import BusyError, LamellaError, NotFoundError, UsageError
 from lamella.lvm.disks.volume_device import open_lv
 from lamella.lvm.format.model import VISIBLE, LogicalVolume
+from lamella.lvm.operations.allocation import CLINGING, Clinging
 from lamella.lvm.operations.logical_volumes import require_simple
-from lamella.lvm.operations.lv_resize import grow_extents
+from lamella.lvm.operations.lv_resize import GrowRequest, grow_extents
 from lamella.lvm.operations.lv_wipe import clear_lv
 from lamella.lvm.operations.pool_spare import ensure_spare, spare_of
 
@@ -63,6 +64,7 @@ def repair_pool(
     found: FoundGroup,
     pool_lv: LogicalVolume,
     repair: Callable[[BlockDevice, BlockDevice], None],
+    clinging: Clinging = CLINGING,
 ) -> LogicalVolume:
     """``lvconvert --repair``: let *repair* write repaired metadata from the old volume (its first argument)
     into the spare (the second), and make the spare the pool's metadata. The old volume stays as
@@ -76,7 +78,7 @@ def repair_pool(
             hint=f"lvchange -an {group.name}/{pool_lv.name}",
         )
     if spare_of(group) is None:
-        ensure_spare(session, found, 0, None, wanted=True)
+        ensure_spare(session, found, 0, None, wanted=True, clinging=clinging)
     spare = spare_of(group)
     if spare is None:
         raise NotFoundError(
@@ -84,7 +86,7 @@ def repair_pool(
         )
     old = group.lvs[segment.metadata]
     if spare.extents < old.extents:
-        grow_extents(group, spare, old.extents - spare.extents)
+        grow_extents(group, spare, old.extents - spare.extents, GrowRequest(clinging=clinging))
         session.commit(found)
     clear_lv(session, found, spare, whole=True)
     repair(open_lv(found, old.name, read_only=True), open_lv(found, spare.name))
@@ -103,7 +105,7 @@ def repair_pool(
         "Use lvremove when no longer required.",
     )
     try:
-        ensure_spare(session, found, 0, None, wanted=True)
+        ensure_spare(session, found, 0, None, wanted=True, clinging=clinging)
     except LamellaError as error:
         session.note("thin", f"WARNING: no new pool metadata spare: {error.message}")
     return old

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lamella import logs
 from lamella.block.device import SECTOR
 from lamella.errors import NoSpaceError, UsageError
+from lamella.lvm.operations.allocation import CLINGING
 from lamella.lvm.operations.logical_volumes import require_simple
 from lamella.lvm.operations.lv_changes import users_of_pool
 from lamella.lvm.operations.lv_resize import GrowRequest, grow_extents
@@ -78,10 +79,13 @@ def resize_pool(
         before = metadata.extents
         grow_extents(group, metadata, metadata_extents - before, request)
         grown(metadata, before)
-        try:
-            ensure_spare(session, found, 0, None, wanted=spare)
-        except NoSpaceError as error:
-            session.note("spare", error.message)
+        # As in LVM2, the spare stays as it is where disks were named.
+        if request is None or request.ranges is None:
+            clinging = request.clinging if request is not None else CLINGING
+            try:
+                ensure_spare(session, found, 0, None, wanted=spare, clinging=clinging)
+            except NoSpaceError as error:
+                session.note("spare", error.message)
         session.commit(found, users_of_pool(group, pool_lv))
         changed = True
     if data_extents is not None and data_extents > data.extents:

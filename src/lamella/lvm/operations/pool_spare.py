@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.lvm.format.segments import merged
-from lamella.lvm.operations.allocation import allocate
-from lamella.lvm.operations.logical_volumes import free_name, new_lv, removed_on_error
+from lamella.lvm.operations.allocation import CLINGING, Clinging, allocate
+from lamella.lvm.operations.logical_volumes import check_free, free_name, new_lv, removed_on_error
 from lamella.lvm.operations.lv_resize import GrowRequest, grow_extents
 from lamella.lvm.operations.lv_wipe import clear_lv
 from lamella.lvm.operations.thin_sizes import MAX_SPARE
@@ -42,11 +42,17 @@ def pool_metadata_names(group: VolumeGroup) -> list[str]:
 
 
 def ensure_spare(
-    session: Session, found: FoundGroup, extents: int, ranges: PvRanges | None, *, wanted: bool
-) -> None:
+    session: Session,
+    found: FoundGroup,
+    extents: int,
+    ranges: PvRanges | None,
+    *,
+    wanted: bool,
+    clinging: Clinging = CLINGING,
+) -> LogicalVolume | None:
     """Create the spare, or extend it, to the length of metadata of *extents* (0: of any pool).
 
-    Commits a new one; the caller commits the rest.
+    Commits a new one, and returns it; the caller commits the rest.
     """
     group = found.group
     if not extents:
@@ -56,21 +62,23 @@ def ensure_spare(
         if extents:
             said = "WARNING: recovery of pools without pool metadata spare LV is not automated."
             session.note("thin", said)
-        return
+        return None
     spare = spare_of(group)
     if not extents:
         if spare is not None:
             group.forget_lv(spare)
-        return
+        return None
     extents = min(extents, -(-MAX_SPARE // group.extent_sectors))
     if spare is not None:
         if spare.extents < extents:
-            grow_extents(group, spare, extents - spare.extents, GrowRequest(ranges=ranges))
-        return
+            grow_extents(group, spare, extents - spare.extents, GrowRequest(ranges=ranges, clinging=clinging))
+        return None
+    check_free(group, extents)
     spare = new_lv(session, free_name(group) + SPARE_SUFFIX, visible=False)
-    result = allocate(group, extents, ranges=ranges, name=spare.name)
+    result = allocate(group, extents, ranges=ranges, clinging=clinging, name=spare.name)
     spare.segments = merged(result.segments(0, 0))
     group.lvs[spare.name] = spare
     session.commit(found, ())
     with removed_on_error(session, found, spare):
         clear_lv(session, found, spare, whole=False)
+    return spare

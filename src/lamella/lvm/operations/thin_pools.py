@@ -16,6 +16,8 @@ from lamella.lvm.format.model import VISIBLE, WRITE, LogicalVolume
 from lamella.lvm.format.segments import VIRTUAL_TYPES, Area, StripedSegment, ThinPoolSegment, merged
 from lamella.lvm.operations.allocation import CLINGING, Clinging, allocate
 from lamella.lvm.operations.logical_volumes import (
+    check_disks,
+    check_free,
     check_length,
     check_new_name,
     check_volume_count,
@@ -101,19 +103,29 @@ def create_pool(
     check_volume_count(group)
     sizes = request.sizes(group, extents, session.say)
     check_length(group, f"{name or free_name(group)}_tmeta")
-    ensure_spare(session, found, sizes.metadata_extents, request.ranges, wanted=request.spare)
-    name = name or free_name(group)
-    result = allocate(
-        group,
-        extents,
-        stripes=request.stripes,
-        policy=request.policy,
-        ranges=request.ranges,
-        metadata_extents=sizes.metadata_extents,
-        separate_metadata=request.separate_metadata,
+    spare = ensure_spare(
+        session,
+        found,
+        sizes.metadata_extents,
+        request.ranges,
+        wanted=request.spare,
         clinging=request.clinging,
-        name=name,
     )
+    name = name or free_name(group)
+    # LVM too makes the spare first, and removes a new one again if there is no room for the pool.
+    with removed_on_error(session, found, *([spare] if spare is not None else [])):
+        check_disks(group, request.stripes, request.policy, request.ranges)
+        result = allocate(
+            group,
+            extents,
+            stripes=request.stripes,
+            policy=request.policy,
+            ranges=request.ranges,
+            metadata_extents=sizes.metadata_extents,
+            separate_metadata=request.separate_metadata,
+            clinging=request.clinging,
+            name=name,
+        )
     assert result.metadata is not None
     pool_lv = new_lv(session, name)
     pool_lv.allocation_policy = "" if request.policy == "inherit" else request.policy
@@ -171,7 +183,9 @@ def convert_to_pool(
     )
     metadata = metadata or made[0]
     with removed_on_error(session, found, *made):
-        ensure_spare(session, found, metadata.extents, request.ranges, wanted=request.spare)
+        ensure_spare(
+            session, found, metadata.extents, request.ranges, wanted=request.spare, clinging=request.clinging
+        )
         clear_lv(session, found, metadata, whole=request.zero_metadata)
     pool_lv = new_lv(session, name)
     pool_lv.allocation_policy = data.allocation_policy
@@ -211,10 +225,17 @@ def _check_given_metadata(
 def _new_metadata(
     session: Session, group: VolumeGroup, name: str, extents: int, request: PoolRequest
 ) -> LogicalVolume:
+    check_free(group, extents)
     metadata = new_lv(session, f"{name}_tmeta")
     metadata.read_ahead = request.read_ahead
+    # While it is searched for, LVM calls it by the next free name.
     run = allocate(
-        group, extents, policy=request.policy, ranges=request.ranges, clinging=request.clinging, name=name
+        group,
+        extents,
+        policy=request.policy,
+        ranges=request.ranges,
+        clinging=request.clinging,
+        name=free_name(group),
     )
     metadata.segments = merged(run.segments(0, 0))
     group.lvs[metadata.name] = metadata
