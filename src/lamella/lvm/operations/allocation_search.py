@@ -179,10 +179,7 @@ class Search:
         """Find one set of parallel areas, of *wanted* extents in all at most, and take it."""
         self.choices = [_Choice() for _ in range(len(self.spaces) + self.stripes + 1)]
         for space in self.spaces:
-            for hole in list(space.holes):
-                if hole.unreserved != hole.count:
-                    hole.unreserved = hole.count
-                    self._reinsert(hole)
+            self._unreserve(space)
         self.positional_count = 0
         if self.positional:
             self.positional_count = self.stripes
@@ -190,6 +187,18 @@ class Search:
         if places is None:
             return
         self._take(wanted, places)
+
+    def _unreserve(self, space: Space) -> None:
+        """Make holes free that were considered before. Not always all of them: LVM2 goes on behind the place
+        that it moves a hole to, and passes over those that the hole has moved behind."""
+        at = 0
+        while at < len(space.holes):
+            hole = space.holes[at]
+            if hole.unreserved != hole.count:
+                hole.unreserved = hole.count
+                self._reinsert(hole)
+                at = space.holes.index(hole)
+            at += 1
 
     @staticmethod
     def _reinsert(hole: Hole) -> None:

@@ -7,6 +7,7 @@ the order, that LVM2 does. The volumes in a pool: :mod:`lamella.lvm.operations.t
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -113,8 +114,9 @@ def create_pool(
     )
     name = name or free_name(group)
     # LVM too makes the spare first, and removes a new one again if there is no room for the pool.
-    with removed_on_error(session, found, *([spare] if spare is not None else [])):
+    with removed_on_error(session, found, spare) if spare is not None else nullcontext():
         check_disks(group, request.stripes, request.policy, request.ranges)
+        check_free(group, extents)
         result = allocate(
             group,
             extents,
