@@ -44,8 +44,22 @@ KNOWN = (
     Known("", real=r"Cannot activate thin pool|Failed to update pool"),
     Known("also before `vgremove`", words="^vgremove ", parts=("files",)),
     Known(
-        "Commands that only read write no backups", words=r"^[lpv][gv](s|display|scan|ck)\b", parts=("files",)
+        "Commands that only read write no backups",
+        words=r"^([lpv][gv](s|display|scan|ck)|fullreport)\b",
+        parts=("files",),
     ),
+    Known("archives the group first", words="^lvchange .*(-C|--contiguous|--alloc)", parts=("files",)),
+    Known("prints the name of each file twice", words="^vgcfgrestore .*(-l|--list)", parts=("out",)),
+    Known("Nothing is removed for a tag", words="^lvremove .*@( |$)"),
+    Known("`lvrename` takes `/dev/mapper/", words="^lvrename .*/dev/mapper/"),
+    Known("a name beside a tag", words="^(vg|fullreport)[a-z]* .*@", ours="Volume group .* not found"),
+    Known("`vgimportclone` of a disk in no group", real="Error parsing metadata for VG #orphans"),
+    Known("`vgimportclone` where disks are missing", real="not released memory pool", parts=("err",)),
+    Known("refers to `-o help`", real="Unrecognised (selection )?field", parts=("err",)),
+    Known("lists the types that Lamella creates", words="^segtypes", parts=("out",)),
+    Known("has one line of description", words="config .*--with(summary|comments)", parts=("out",)),
+    Known("too small for one extent", ours="too small to hold even one extent"),
+    Known("", words="(-a|--activate) .*--poll|--poll .*(-a|--activate)", real="is not active"),
     Known("archives of `vgsplit` and `vgmerge`", words="^vg(split|merge) ", parts=("files",)),
     Known(
         "`pvdisplay` prints one command log",

@@ -22,6 +22,85 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LINES = {
+    "groups that lack disks, among others": (
+        starts.partial,
+        """\
+pvmove ;; pvmove --abort ;; pvmove {0} ;; pvmove {3} ;; pvmove /dev/nosuch ;; pvmove {1}
+vgexport -S vg_name=no ;; vgexport @t1 ;; vgimport @t1 ;; vgimport -a
+vgchange --alloc cling -S vg_name=no ;; vgchange --alloc cling @t1 ;; vgchange --addtag x @t1
+vgremove -S vg_name=no ;; vgimportclone {0} ;; vgimportclone {0} {2} ;; lvs --unquoted vg @-t vg/b
+""",
+    ),
+    "tags": (
+        starts.volumes,
+        """\
+vgchange --addtag -t vg ;; vgs -o+tags @-t ;; vgchange --deltag -t vg ;; vgchange --addtag @- vg ;; vgs @-
+vgcreate --addtag -t other {4} ;; lvchange --addtag -- vg/a ;; lvchange --addtag -t vg/a ;; lvs @-t
+lvcreate -l1 --addtag -t vg ;; lvcreate -l1 vg @-t ;; pvchange --addtag -t {0} ;; pvs @-t ;; vgexport @-t
+pvs @ ;; pvs @ vg ;; pvdisplay @ ;; vgreduce vg @ ;; pvresize @ ;; pvchange --addtag x @ ;; pvs
+lvchange --addtag x @ ;; lvs -o+tags ;; lvremove -y @ ;; vgck nosuch @t2
+vgexport vg ;; vgremove @t2 ;; vgchange --addtag x @t2 ;; vgck @t2 ;; vgexport @t2 ;; vgremove vg
+""",
+    ),
+    "selections that cannot be understood": (
+        starts.volumes,
+        """\
+vgimport --select nosuch=1 @t1 ;; lvchange --addtag x -S nosuch=1 @t9 ;; pvchange --addtag x -S nosuch=1 @t9
+vgchange --addtag x -S nosuch=1 @t9 ;; lvchange -S nosuch=1 --addtag x nosuch ;; lvs -o nosuch
+""",
+    ),
+    "less to be said": (
+        starts.volumes,
+        """\
+vgs -q ;; pvdisplay -q {0} ;; pvdisplay -qq {0} ;; vgdisplay -qq vg ;; lvdisplay -qq vg/a ;; pvck -qq {0}
+lvchange --addtag x -q vg/a ;; lvchange --addtag y -qq vg/a ;; pvscan -q ;; pvscan -qq ;; lvscan -qq
+lvmdiskscan -qq ;; vgcfgrestore -qq -l vg ;; vgcfgbackup -q ;; vgcfgbackup -qq ;; vgcreate --quiet x {3}
+vgs --config log/silent=1 ;; pvdisplay --config log/silent=1 {0} ;; vgcfgbackup --config log/silent=1
+""",
+    ),
+    "groups whose disks stay": (
+        starts.volumes,
+        """\
+vgchange -x n vg ;; vgreduce vg {2} ;; vgreduce vg {0} ;; vgreduce -a vg ;; vgreduce vg {2} {0}
+vgcreate one {3} ;; vgchange -x n one ;; vgreduce one {3}
+lvs vg/ ;; lvs vg/ vg/a ;; lvs nosuch/ ;; lvchange --addtag x vg/ ;; lvremove vg/
+lvrename vg /dev/mapper/vg-a x ;; lvchange --contiguous n vg/b ;; lvchange --alloc inherit vg/b
+lvchange --detachprofile --profile thin-performance vg/a ;; vgchange --detachprofile --profile thin-generic vg
+pvmove --commandprofile cache-mq ;; vgs --commandprofile cache-mq ;; vgs --profile cache-mq ;; lvmdiskscan
+vgimportclone {3} ;; segtypes
+""",
+    ),
+    "where data begins on a disk": (
+        starts.two,
+        """\
+pvcreate --dataalignmentoffset 1g {3} ;; pvcreate --dataalignmentoffset 4m {3}
+pvcreate --dataalignment 8m --dataalignmentoffset 9m {3} ;; pvcreate --dataalignmentoffset 1m {3}
+vgcreate --dataalignmentoffset 4m x {3} ;; vgcreate --dataalignmentoffset 1g x {3}
+vgextend --dataalignmentoffset 1g vg {3} ;; vgcreate --dataalignment 1g x {3}
+pvcreate --setphysicalvolumesize 100k {3} /dev/nosuch
+pvcreate {3} extra ;; pvs
+pvcreate --devices {3} {3} {4} ;; vgcreate x {4} /dev/nosuch
+pvcreate --devicesfile nosuch.devices {4} ;; pvs --devicesfile nosuch.devices
+pvcreate -y --devicesfile other.devices {4} {3}
+vgextend --devicesfile nosuch.devices vg {4} ;; vgs
+vgcreate --devicesfile nosuch.devices x {4} ;; vgs
+""",
+    ),
+    "parts of pools": (
+        starts.thin,
+        """\
+lvchange -ay vg/pool_tdata ;; lvchange -y -ay vg/pool_tdata ;; lvchange -y -ay vg/pool_tmeta
+lvchange -ay vg/lvol0_pmspare ;; lvchange -y --contiguous y --activate y vg/pool_tdata
+""",
+    ),
+    "a disk that was taken out meanwhile": (
+        starts.removed_meanwhile,
+        """\
+pvchange --addtag t -S 'lv_size>4m' {2} ;; pvchange --addtag t nosuch {2}
+vgextend --labelsector 4 vg {4} ;; vgextend --metadatasize 1g vg {4} ;; lvs vg/
+vgsplit --devices {2},{1},{4} vg x.y {3} ;; lvchange --alloc contiguous --poll n -aay vg/a
+""",
+    ),
     "a missing physical volume": (
         starts.partial,
         """\

@@ -56,6 +56,10 @@ def _skipped(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
 def change_activation(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> None:
     """``lvchange -a``: each volume by itself; failures are reported and counted."""
     if not context.config.flag("global/activation") or context.test:
+        if _activating(context):
+            for lv in lvs:
+                if not found.group.is_visible(lv):
+                    _may_use_part(context, found, lv)
         return
     names = [lv.name for lv in lvs]
     with locked(context, found) as fresh, _one_udev_wait(context):
@@ -106,10 +110,8 @@ def _component(context: Context, activator: KernelActivator, found: FoundGroup, 
     from lamella.lvm.activation.device_tree import part_layer
 
     full = f"{found.group.name}/{lv.name}"
-    layer = part_layer(found.group, lv)
-    if not layer:
-        context.console.fail(f"Operation not permitted on hidden LV {full}.")
-        return False
+    if not part_layer(found.group, lv):
+        return _may_use_part(context, found, lv)
     holder = next(
         one
         for one in found.group.lvs.values()
@@ -117,10 +119,8 @@ def _component(context: Context, activator: KernelActivator, found: FoundGroup, 
     )
     if activator.is_active(found, lv.name):
         return True
-    if not context.console.ask("Do you want to activate component LV in read-only mode? [y/n]: "):
-        context.console.fail(f"{full} not activated.")
+    if not _may_use_part(context, found, lv):
         return False
-    context.console.print("Allowing activation of component LV.")
     if activator.is_active(found, holder.name):
         context.console.fail(
             f"Activation of logical volume {full} is prohibited while logical volume "
@@ -128,6 +128,19 @@ def _component(context: Context, activator: KernelActivator, found: FoundGroup, 
         )
         return False
     return True
+
+
+def _may_use_part(context: Context, found: FoundGroup, lv: LogicalVolume) -> bool:
+    """Whether the hidden volume is a part of a pool, and the user wants it activated; reports if not."""
+    from lamella.lvm.activation.device_tree import part_layer
+
+    if part_layer(found.group, lv) and context.console.ask(
+        "Do you want to activate component LV in read-only mode? [y/n]: "
+    ):
+        context.console.print("Allowing activation of component LV.")
+        return True
+    context.console.fail(f"Operation not permitted on hidden LV {found.group.name}/{lv.name}.")
+    return False
 
 
 def change_group_activation(context: Context, found: FoundGroup) -> None:

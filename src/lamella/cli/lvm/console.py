@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from lamella.lvm.disks.notice import Notice
 
 INDENT = "  "
+SHOWING = (
+    "lvmconfig", "config", "dumpconfig", "lvdisplay", "lvmdiskscan", "lvs", "pvck", "pvdisplay", "pvs",
+    "version", "vgcfgrestore", "vgdisplay", "vgs",
+)  # fmt: skip
+"""Commands that print also with ``log/silent`` (lvm.conf(5)): what they print is what they are for."""
 WITHOUT_HINT = (UsageError, NotFoundError, NoSpaceError, ExistsError, BusyError, ReadOnlyError)
 """Errors whose message is all that LVM2 prints; others get their hint as a second line."""
 
@@ -67,8 +72,8 @@ class Console:
         self._args = args
         self.verbosity = args.count("verbose") - args.count("quiet")
         """``-v`` less ``-q``; ``log/verbose`` is added once the configuration has been read."""
-        self.silent = False
-        """``log/silent``: only what is asked for is printed."""
+        self.silent = args.count("quiet") > 1
+        """``-qq`` or ``log/silent``: only what the command is for is printed."""
         self.failures = 0
         """Errors that were printed without ending the command; any of them makes the exit code 5."""
         self.log: CommandLog | None = None
@@ -78,7 +83,7 @@ class Console:
         """Write a line of the result."""
         if self.log is not None:
             self.log.add("print", text)
-        elif not self._args.has("quiet") and not self.silent:
+        elif not self.silent or self._args.command.name in SHOWING:
             sys.stdout.write(f"{INDENT}{text}\n")
 
     def warn(self, text: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lamella.block.opening import is_remote
 from lamella.cli.lvm import settings
 from lamella.cli.lvm.console import Console, error_lines
-from lamella.cli.lvm.disks_to_scan import ENTERING, find_devices, system_devices
+from lamella.cli.lvm.disks_to_scan import ENTERING, MAKING, find_devices, system_devices
 from lamella.cli.lvm.errors import Unusable
 from lamella.cli.lvm.names import check_group_name
 from lamella.cli.lvm.output import Output
@@ -53,7 +53,7 @@ class Context:
         self.extra_devices: list[str] = []
         """Disks named as arguments, scanned beside the listed ones."""
         self.config, self._faults = settings.load_config(args)
-        self.console.silent = self.config.flag("log/silent")
+        self.console.silent |= self.config.flag("log/silent")
         self.console.verbosity += self.config.number("log/verbose")
         self.output = Output(self)
         """Where reports go."""
@@ -117,7 +117,7 @@ class Context:
                 scanned=self._compare_devices_file,
             )
             listed = self.system_devices
-            if listed is not None and not listed.is_list and listed.path.is_file():
+            if listed is not None and not listed.is_list and (listed.path.is_file() or self._makes_list):
                 self._session.device_id = listed.device_id
         return self._session
 
@@ -126,12 +126,22 @@ class Context:
         """LVM2's devices file, where one is used; see :func:`disks_to_scan.system_devices`."""
         found = system_devices(self.args, self.config)
         shows = self.name == "lvmdevices" and not any(map(self.args.has, ("adddev", "check", "update")))
-        if found is not None and found.path.is_file() and not shows and self.name != "vgimportdevices":
+        if (
+            found is not None
+            and (found.path.is_file() or self._makes_list)
+            and not shows
+            and self.name != "vgimportdevices"
+        ):
             for name in ("filter", "global_filter"):
                 if self.config.find(f"devices/{name}") is not None:
                     said = f"Please remove the lvm.conf {name}, it is ignored with the devices file."
                     self.console.warn(said)
         return found
+
+    @property
+    def _makes_list(self) -> bool:
+        """Whether the command makes the devices file that ``--devicesfile`` names, if there is none yet."""
+        return self.args.has("devicesfile") and self.name in MAKING
 
     def _compare_devices_file(self, scan: Scan) -> None:
         self._had_groups = bool(scan.groups)
@@ -177,7 +187,7 @@ class Context:
         made = [path for path in self.extra_devices if (disk := scan.disk(path)) is not None and disk.label]
         added = made if self.name in ENTERING else []
         if not listed.path.is_file():
-            if not added:
+            if not added or (self.args.has("devicesfile") and self.name == "vgextend"):
                 return
             if not self.args.has("devicesfile") and self.name != "vgimportdevices":
                 if self._had_groups:

@@ -46,6 +46,9 @@ def state_root(args: Arguments) -> Path:
 ENTERING = ("pvcreate", "vgcreate", "vgextend", "vgimportclone", "vgimportdevices")
 """Commands that enter the devices they name, or find, in the devices file."""
 
+MAKING = ("pvcreate", "vgcreate", "vgimportclone")
+"""Those that make the devices file which ``--devicesfile`` names, and do not look at other disks then."""
+
 
 def is_explicit(args: Arguments) -> bool:
     """Whether the user named the disks, so that no list is read or changed."""
@@ -95,7 +98,7 @@ def find_devices(
         if "/" in args.text("devicesfile"):
             said = f"Devices file not found: {listed.path}"
             raise NotFoundError(said, hint="write one path per line into it")
-        if args.command.name in ENTERING:  # the file is made with what the command names
+        if args.command.name in MAKING:  # the file is made with what the command names
             return []
     found = read_devices_file(state_root(args) / NAME)
     if listed is not None and listed.path.is_file():

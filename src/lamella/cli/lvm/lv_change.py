@@ -41,7 +41,7 @@ REQUIRED = {
 """The kinds of volumes that options are for, in LVM2's words."""
 OF_VDO = ("compression", "deduplication")
 OF_KERNEL = ("monitor", "poll")
-EXCLUSIVE = (("contiguous", "alloc"), ("metadataprofile", "detachprofile"))
+EXCLUSIVE = (("contiguous", "alloc"), ("profile", "detachprofile"), ("metadataprofile", "detachprofile"))
 
 
 def lvchange(context: Context) -> None:

@@ -27,6 +27,8 @@ class Named:
     vg: str
     lv: str = ""
     tag: str = ""
+    blank: bool = False
+    """Whether it is a volume without a name: ``vg/``."""
 
 
 def skip_dev(text: str) -> str:
@@ -45,17 +47,20 @@ def group_name(text: str) -> str:
     return name
 
 
-def volume_name(text: str) -> Named:
-    """A volume as typed; the group is "" if it was left out. Raises :class:`NotFoundError` for a bad path."""
+def volume_name(text: str, *, blank_ok: bool = False) -> Named:
+    """A volume as typed; the group is "" if it was left out.
+
+    Raises :class:`NotFoundError` for a bad path, and without *blank_ok* for one without a volume (``vg/``).
+    """
     if text.startswith("@"):
         return Named("", tag=text[1:])
     name = skip_dev(text)
     vg, slash, lv = name.partition("/")
     if "/" in lv:
         raise NotFoundError(f'"{name}": Invalid path for Logical Volume.')
-    if slash and not lv:
+    if slash and not lv and not blank_ok:
         raise NotFoundError(f'Failed to find logical volume "{name}"')
-    return Named(vg, lv)
+    return Named(vg, lv, blank=bool(slash and not lv))
 
 
 def named_volume(text: str, group: str) -> tuple[str, str]:

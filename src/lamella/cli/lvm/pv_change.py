@@ -55,7 +55,14 @@ def pvresize(context: Context) -> None:
     size = context.args.size("setphysicalvolumesize")
     done = failed = 0
     with context.session.all_locked(keep_hints=True):
-        for chosen in each_disk(context, choose_disks(context, context.args.positionals)):
+        try:
+            disks = choose_disks(context, context.args.positionals)
+        except LamellaError:
+            context.console.print(
+                "0 physical volume(s) resized or updated / 0 physical volume(s) not resized"
+            )
+            raise
+        for chosen in each_disk(context, disks):
             try:
                 resized = _resize(context, chosen, size)
             except Unusable as error:
@@ -66,11 +73,15 @@ def pvresize(context: Context) -> None:
                 context.console.print(f'Physical volume "{chosen.disk.path}" changed')
             else:
                 failed += 1
+    _print_resized(context, done, failed)
+    if failed:
+        context.console.failures += 1
+
+
+def _print_resized(context: Context, done: int, failed: int) -> None:
     context.console.print(
         f"{done} physical volume(s) resized or updated / {failed} physical volume(s) not resized"
     )
-    if failed:
-        context.console.failures += 1
 
 
 def _lost_with_group(context: Context, chosen: ChosenDisk, error: Unusable) -> None:
@@ -132,7 +143,12 @@ def pvchange(context: Context) -> None:
     done = failed = 0
     with context.session.all_locked(keep_hints=not args.has("uuid")):
         arguments = [] if args.has("all") else args.positionals
-        for chosen in each_disk(context, choose_disks(context, arguments, select=True)):
+        try:
+            disks = choose_disks(context, arguments, select=True)
+        except LamellaError:
+            context.console.print("0 physical volumes changed / 0 physical volumes not changed")
+            raise
+        for chosen in each_disk(context, disks):
             try:
                 changed = _change(context, chosen)
             except Unusable as error:

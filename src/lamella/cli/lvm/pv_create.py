@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.disks_to_scan import remember_files
 from lamella.cli.lvm.errors import BadCommand
-from lamella.cli.lvm.pv_options import check_uuid_options, pv_options, read_restore_file, require_disks
+from lamella.cli.lvm.pv_options import (
+    check_uuid_options,
+    disks_there,
+    pv_options,
+    read_restore_file,
+    setting_up,
+)
 from lamella.errors import LamellaError
 from lamella.lvm.format.ids import LENGTH, with_dashes, without_dashes
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
-
-NO_PLACE = ("must not exceed device size", "must exceed minimum")
-"""Parts of the errors after which LVM2 says that it could not set the disk up."""
 
 
 def pvcreate(context: Context) -> None:
@@ -24,7 +27,7 @@ def pvcreate(context: Context) -> None:
 
     args = context.args
     check_uuid_options(context)
-    require_disks(context, args.positionals)
+    paths = disks_there(context, args.positionals)
     uuid = args.text("uuid")
     if uuid:
         if len(without_dashes(uuid)) != LENGTH:
@@ -33,13 +36,12 @@ def pvcreate(context: Context) -> None:
     options = pv_options(context, uuid=uuid, restore=read_restore_file(context))
     made = []
     with context.session.all_locked():
-        for path in dict.fromkeys(args.positionals):
+        for path in dict.fromkeys(paths):
             try:
-                create_pv(context.session, path, options, confirm=context.console.ask)
+                with setting_up():
+                    create_pv(context.session, path, options, confirm=context.console.ask)
             except LamellaError as error:
                 context.console.fail_with(error)
-                if error.message.startswith(f"{path}: ") and any(word in error.message for word in NO_PLACE):
-                    context.console.fail(f'Failed to setup physical volume "{path}".')
                 continue
             made.append(path)
             context.console.print(f'Physical volume "{path}" successfully created.')

@@ -13,7 +13,7 @@ from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.lv_options import clinging, policy
 from lamella.cli.lvm.lv_sizes import named_ranges
 from lamella.cli.lvm.names import skip_dev
-from lamella.cli.lvm.targets import in_foreign_group
+from lamella.cli.lvm.targets import MISSING_DISKS, in_foreign_group
 from lamella.errors import UnsupportedError
 from lamella.lvm.format.names import is_valid_name
 
@@ -37,6 +37,7 @@ def pvmove(context: Context) -> None:
     source = args.positionals[0]
     if source.startswith("@"):
         raise BadCommand("Tags cannot be used with this command.")
+    _report_incomplete(context, source)
     owner, path = _find_source(context, source)
     volume = _volume(context, owner.group.name)
     with context.editing(owner.group.name, owner.group.uuid) as found:
@@ -107,9 +108,7 @@ def _find_source(context: Context, text: str) -> tuple[FoundGroup, str]:
         if disk.label is not None:  # LVM2's word for a physical volume without a group
             raise Failed("No extents available for allocation.")
         break
-    path = next((each for each in candidates if is_remote(each) or os.path.exists(each)), "")
-    if not path:
-        raise BadCommand(f"Cannot use {candidates[-1]}: device not found")
+    path = next(each for each in candidates if is_remote(each) or os.path.exists(each))
     raise BadCommand(f'Failed to find physical volume "{path}".')
 
 
@@ -126,10 +125,30 @@ def _volume(context: Context, group: str) -> str:
     return lv
 
 
+def _report_incomplete(context: Context, text: str) -> None:
+    """Say which groups lack disks, as nothing is moved in them: LVM2 then ends with 0 where no disk is named,
+    and does not find those of such a group.
+    """
+    candidates = _candidates(text)
+    lost = text and not any(is_remote(each) or os.path.exists(each) for each in candidates)
+    if lost:
+        context.console.warn(f"Cannot use {candidates[-1]}: device not found")
+    lacking = [found for found in context.groups() if found.partial]
+    for found in lacking:
+        name = found.group.name
+        context.console.warn(f"{MISSING_DISKS.format(name)}\nCannot process volume group {name}")
+    if lost:
+        raise BadCommand("")
+    disks = [disk for path in candidates if (disk := context.session.scan.disk(path)) is not None]
+    if any(disk in found.disks.values() for disk in disks[:1] for found in lacking):
+        raise BadCommand(f'Failed to find physical volume "{disks[0].path}".')
+
+
 def _begun(context: Context, text: str) -> None:
     """``pvmove`` alone and ``pvmove --abort``: our own moves leave nothing that could be continued."""
     from lamella.lvm.operations.pv_move import pvmove_volumes
 
+    _report_incomplete(context, text)
     group, path = _find_source(context, text) if text else ("", "")
     for found in context.groups():
         if group and found.group.name != group:

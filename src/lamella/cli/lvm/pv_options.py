@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lamella.block.opening import is_remote
@@ -14,9 +16,15 @@ from lamella.lvm.disks.scan import same_file
 from lamella.lvm.format.label import SCAN_SECTORS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lamella.cli.lvm.context import Context
     from lamella.lvm.format.model import VolumeGroup
     from lamella.lvm.operations.physical_volumes import PvOptions
+
+BAD_OFFSET = "must not be less than pe_align_offset"
+NO_PLACE = ("must not exceed device size", "must exceed minimum", BAD_OFFSET)
+"""Parts of the errors after which LVM2 says that it could not set the disk up."""
 
 
 def pv_options(context: Context, *, uuid: str = "", restore: VolumeGroup | None = None) -> PvOptions:
@@ -57,22 +65,62 @@ def _label_sector(context: Context) -> int:
     return sector
 
 
+@contextmanager
+def setting_up() -> Iterator[None]:
+    """Add to an error of a disk's layout that the disk could not be set up."""
+    try:
+        yield
+    except LamellaError as error:
+        fault = re.match(f"(.+): .*({'|'.join(NO_PLACE)})", error.message)
+        if fault is None:
+            raise
+        lines = [error.message]
+        if fault[2] == BAD_OFFSET:
+            lines.append(f"Format-specific initialisation of physical volume {fault[1]} failed.")
+        raise Failed("\n".join((*lines, f'Failed to setup physical volume "{fault[1]}".'))) from error
+
+
+def disks_there(context: Context, paths: list[str]) -> list[str]:
+    """Those of *paths* that may be used, which are scanned as well; reports and counts the others.
+
+    Raises :class:`Failed` with the reports where none is left.
+    """
+    faults = _disk_faults(context, paths)
+    usable = [path for path in paths if path not in faults]
+    if not usable:
+        raise Failed("\n".join(faults.values()))
+    for fault in faults.values():
+        context.console.fail(fault)
+    _scan_also(context, usable)
+    return usable
+
+
 def require_disks(context: Context, paths: list[str]) -> None:
-    """Scan *paths* as well; ends the command with LVM2's message where one does not exist."""
-    gone = [path for path in paths if not (is_remote(path) or os.path.isfile(path) or is_block_device(path))]
-    if gone:
-        lines = [f"No device found for {path}." for path in gone]
-        if len(gone) < len(paths):
+    """Scan *paths* as well; ends the command with LVM2's message where one cannot be used."""
+    if faults := _disk_faults(context, paths):
+        lines = list(faults.values())
+        if len(faults) < len(set(paths)) or not lines[0].startswith("No device"):
             lines.append("Command requires all devices to be found.")
         raise Failed("\n".join(lines))
+    _scan_also(context, paths)
+
+
+def _disk_faults(context: Context, paths: list[str]) -> dict[str, str]:
+    """What is wrong with disks that cannot be used, by path: first those that do not exist."""
+    faults = {
+        path: f"No device found for {path}."
+        for path in paths
+        if not (is_remote(path) or os.path.isfile(path) or is_block_device(path))
+    }
     if context.args.has("devices"):
         named = [one for text in context.args.texts("devices") for one in text.split(",")]
-        out = [path for path in paths if not any(same_file(path, one) for one in named)]
-        lines = [f"Cannot use {path}: device is not in devices list" for path in out]
-        if lines and context.name != "pvcreate":
-            lines.append("Command requires all devices to be found.")
-        if lines:
-            raise Failed("\n".join(lines))
+        for path in paths:
+            if path not in faults and not any(same_file(path, one) for one in named):
+                faults[path] = f"Cannot use {path}: device is not in devices list"
+    return faults
+
+
+def _scan_also(context: Context, paths: list[str]) -> None:
     context.extra_devices += [path for path in paths if path not in context.extra_devices]
 
 

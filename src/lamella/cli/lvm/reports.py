@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.processing import log_reported
 from lamella.cli.lvm.settings import report_format
-from lamella.cli.lvm.targets import choose_groups, choose_volumes, in_foreign_group, shown_volumes
+from lamella.cli.lvm.targets import choose_groups, choose_volumes, disk_tags, in_foreign_group, shown_volumes
 from lamella.errors import UsageError
 from lamella.lvm.report import report as reporting
 from lamella.lvm.report.fields import field_list
@@ -183,8 +183,8 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
     from lamella.lvm.report.sources import device_info, duplicate_view, orphan_view
 
     scan = context.session.scan
+    tags = disk_tags(arguments)
     wanted = _wanted_disks(context, arguments)
-    tags = {one[1:] for one in arguments if one.startswith("@")}
     every = not arguments
     views = []
     for found in context.groups():

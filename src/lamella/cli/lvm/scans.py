@@ -219,10 +219,9 @@ def lvmdiskscan(context: Context) -> None:
     for disk in disks:
         mark = "LVM physical volume" if disk.label is not None else ""
         context.console.print(f"{disk.path:<{widest}} [{sizes.show(disk.size):>15}] {mark}")
-        partition = is_partition(disk.path)
-        whole = not partition and not disk.path.startswith("/dev/loop")
+        whole = not is_partition(disk.path) and not disk.path.startswith("/dev/loop")
         if disk.label is None:
-            counts[0 if not partition else 1] += 1
+            counts[0 if whole else 1] += 1
         else:
             counts[2 if whole else 3] += 1
     if not only:

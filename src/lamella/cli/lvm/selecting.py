@@ -32,14 +32,24 @@ class Selector:
         self.text = context.args.text("select") if context.args.has("select") else None
         self.kind = kind
 
+    def check(self) -> None:
+        """Raise the error of a selection that cannot be understood, before anything is looked at."""
+        if self.text is not None:
+            self._selection  # noqa: B018
+
+    @cached_property
+    def _selection(self) -> Selection:
+        from lamella.lvm.report.selection import Selection
+
+        return Selection.parse(self.text or "", self.kind)
+
     @cached_property
     def _parsed(self) -> tuple[Selection, str]:
         """The selection, and the kind of rows that its fields need."""
         from lamella.lvm.report.fields import fields
         from lamella.lvm.report.report import final_kind
-        from lamella.lvm.report.selection import Selection
 
-        selection = Selection.parse(self.text or "", self.kind)
+        selection = self._selection
         sections = {fields()[name].section for name in selection.fields}
         of_lv = any(section.startswith("lv") or section == "seg" for section in sections)
         if sections & {"pv", "label", "pvseg"} and (self.kind == "lv" or (self.kind == "vg" and of_lv)):

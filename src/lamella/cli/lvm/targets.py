@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from lamella.lvm.report.view import GroupView
 
 
+CHANGING = ("vgchange", "vgremove")
+"""Commands that leave exported groups out where a tag stands for them, and report them where a name does."""
+MISSING_DISKS = (
+    "Cannot change VG {} while PVs are missing.\nSee vgreduce --removemissing and vgextend --restoremissing."
+)
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class ChosenGroup:
     """A group, and the volumes in it that are selected; *lvs* None: all."""
@@ -33,16 +40,24 @@ class ChosenGroup:
 
 
 def choose_groups(
-    context: Context, arguments: list[str], *, required: bool = False, exported_ok: bool = True
+    context: Context,
+    arguments: list[str],
+    *,
+    required: bool = False,
+    exported_ok: bool = True,
+    missing_ok: bool = True,
 ) -> list[FoundGroup]:
     """Groups named (or tagged) by *arguments*; without any, all that ``-S`` selects.
 
     What is not found is reported and counted as a failure. Without *exported_ok*, exported groups are left
-    out, and named ones reported.
+    out, and named ones reported. Without *missing_ok*, and without names, every group that lacks disks is
+    reported and left out, whether it would be selected or not: LVM2 reads them all so that they can be
+    written.
     """
     chosen: list[FoundGroup] = []
-    if not arguments and not required:
-        chosen = [one for one in context.groups() if exported_ok or not one.group.exported]
+    selector = None if context.name.startswith("lv") else Selector(context, "vg")
+    if selector is not None:
+        selector.check()
     tags = {one[1:] for one in arguments if one.startswith("@")}
     wanted: list[str] = []
     bad: list[str] = []
@@ -50,22 +65,37 @@ def choose_groups(
         try:
             if not text.startswith("@"):
                 wanted.append(group_name(text))
-            elif not is_valid_tag(text[1:] or "-"):
+            elif not is_valid_tag(text[1:]):
                 bad.append(f"Skipping invalid tag: {text}")
         except LamellaError as error:
             bad.append(error.message)
     if bad:
         raise BadCommand("\n".join(bad))
+    every: list[FoundGroup] = []
+    if tags or (not arguments and not required):
+        every = [one for one in context.groups() if missing_ok or not _lacks_disks(context, one)]
+    if not arguments:
+        chosen = [one for one in every if exported_ok or not one.group.exported]
     for name in wanted:
         found = _usable_group(context, name, exported_ok=exported_ok)
         if found is not None and found not in chosen:
             chosen.append(found)
-    if tags:
-        chosen += [one for one in context.groups() if tags & set(one.group.tags) and one not in chosen]
-    if context.name.startswith("lv"):
+    tagged = [one for one in every if tags & set(one.group.tags)]
+    exported_ok = exported_ok and context.name not in CHANGING
+    chosen += [one for one in tagged if one not in chosen and (exported_ok or not one.group.exported)]
+    if selector is None:
         return chosen
-    selector = Selector(context, "vg")
     return [one for one in chosen if selector.group(context.view(one))]
+
+
+def _lacks_disks(context: Context, found: FoundGroup) -> bool:
+    """Whether the group cannot be written because disks of it are missing; reports it."""
+    if not found.partial:
+        return False
+    name = found.group.name
+    with context.processing_group(found):
+        context.console.fail(f"{MISSING_DISKS.format(name)}\nCannot process volume group {name}")
+    return True
 
 
 def _usable_group(context: Context, name: str, *, exported_ok: bool = False) -> FoundGroup | None:
@@ -101,18 +131,23 @@ def choose_volumes(context: Context, arguments: list[str]) -> list[ChosenGroup]:
 
     What is not found is reported and counted as a failure.
     """
+    Selector(context, "lv").check()
     named: list[Named] = []
     bad: list[str] = []
     for text in arguments:
-        if text.startswith("@") and not is_valid_tag(text[1:] or "-"):
+        if text.startswith("@") and not is_valid_tag(text[1:]):
             context.console.warn(f"Skipping invalid tag {text}.")
             continue
         try:
-            named.append(volume_name(text))
+            named.append(volume_name(text, blank_ok=True))
         except LamellaError as error:
             bad.append(error.message)
     if bad:
         raise Failed("\n".join(bad))
+    if arguments and not named and not context.name.startswith(SHOWING):
+        if context.name == "lvremove":
+            context.console.failures += 1
+        return []  # not all volumes, which is what LVM2's lvremove takes
     if not named:
         return [ChosenGroup(found) for found in context.groups() if not found.group.exported]
     whole: dict[str, bool] = {}
@@ -121,7 +156,7 @@ def choose_volumes(context: Context, arguments: list[str]) -> list[ChosenGroup]:
         if one.tag:
             continue
         whole.setdefault(one.vg, False)
-        if one.lv:
+        if one.lv or one.blank:
             wanted.setdefault(one.vg, []).append(one.lv)
         else:
             whole[one.vg] = True
@@ -151,6 +186,8 @@ def _in_group(context: Context, found: FoundGroup, all_of_it: bool, names: list[
             removed.append(name.removeprefix(PREFIX))
             continue
         try:
+            if not name:
+                raise NotFoundError(f'Failed to find logical volume "{found.group.name}/"')
             lvs.append(found.group.find_lv(name))
         except NotFoundError as error:
             with (
@@ -159,6 +196,10 @@ def _in_group(context: Context, found: FoundGroup, all_of_it: bool, names: list[
             ):
                 context.console.fail(error.message)
     return ChosenGroup(found, lvs, removed)
+
+
+SHOWING = ("lvs", "lvdisplay", "lvscan", "fullreport")
+"""Commands that change nothing."""
 
 
 def with_history(context: Context) -> bool:
@@ -235,17 +276,27 @@ class ChosenDisk:
     found: FoundGroup | None
 
 
+def disk_tags(arguments: list[str]) -> set[str]:
+    """The tags among the arguments for disks. Raises :class:`BadCommand` for what can be none."""
+    tags = [one[1:] for one in arguments if one.startswith("@")]
+    for tag in tags:
+        if not is_valid_tag(tag):
+            raise BadCommand(f"Skipping invalid tag {tag}.")
+    return set(tags)
+
+
 def choose_disks(context: Context, arguments: list[str], *, select: bool = False) -> list[ChosenDisk]:
     """Physical volumes named (or tagged) by *arguments*, first those of groups; without any, all.
 
     What is not found, or belongs to an exported group, is reported and counted as a failure.
     """
+    selector = Selector(context, "pv") if select else None
+    if selector is not None:
+        selector.check()
     scan = context.session.scan
-    tags = {one[1:] for one in arguments if one.startswith("@")}
-    for tag in tags:
-        if not is_valid_tag(tag or "-"):
-            raise BadCommand(f"Skipping invalid tag {tag}.")
+    tags = disk_tags(arguments)
     wanted = []
+    gone = []
     for path in arguments:
         if path.startswith("@"):
             continue
@@ -253,12 +304,14 @@ def choose_disks(context: Context, arguments: list[str], *, select: bool = False
         if excluded := context.exclusion(path):
             context.console.fail(f"Cannot use {path}: {excluded}")
         elif disk is None or disk.label is None or scan.is_outdated(disk):
-            context.console.fail(f'Failed to find physical volume "{path}".')
+            gone.append(path)
         elif not in_foreign_group(context, disk):
             wanted.append(disk)
-    selector = Selector(context, "pv") if select else None
     chosen = []
-    for found in context.groups():
+    groups = context.groups()
+    for path in gone:  # after what is said about the groups
+        context.console.fail(f'Failed to find physical volume "{path}".')
+    for found in groups:
         view = context.view(found)
         for pv in found.group.pvs:
             disk = found.disks.get(pv.uuid)

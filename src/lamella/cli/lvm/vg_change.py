@@ -59,19 +59,20 @@ def vgrename(context: Context) -> None:
     context.console.print(f'Volume group "{name}" successfully renamed to "{new}"')
 
 
-def _groups_to_mark(context: Context, *, exported_ok: bool) -> list[FoundGroup]:
+def _groups_to_mark(context: Context, *, exported_ok: bool, missing_ok: bool) -> list[FoundGroup]:
     """The groups that vgexport or vgimport is asked for: named, or all with ``-a``, or by ``-S``."""
     args = context.args
     if not args.positionals and not args.has("all") and not args.has("select"):
         raise BadCommand("Please supply volume groups or use --select for selection or use -a for all.")
-    return choose_groups(context, [] if args.has("all") else args.positionals, exported_ok=exported_ok)
+    names = [] if args.has("all") else args.positionals
+    return choose_groups(context, names, exported_ok=exported_ok, missing_ok=missing_ok)
 
 
 def vgexport(context: Context) -> None:
     """Mark groups so that no host uses them until ``vgimport``."""
     from lamella.lvm.operations.group_export import export_group
 
-    for chosen in each_group(context, _groups_to_mark(context, exported_ok=False)):
+    for chosen in each_group(context, _groups_to_mark(context, exported_ok=False, missing_ok=False)):
         _each(context, chosen, lambda found: export_group(context.session, found), "exported")
 
 
@@ -82,7 +83,9 @@ def vgimport(context: Context) -> None:
     args = context.args
     if args.has("force"):
         context.console.warn("WARNING: Volume groups with missing PVs will be imported with --force.")
-    for chosen in each_group(context, _groups_to_mark(context, exported_ok=True)):
+    for chosen in each_group(
+        context, _groups_to_mark(context, exported_ok=True, missing_ok=args.has("force"))
+    ):
         if not chosen.group.exported and args.has("all"):
             continue
         _each(
@@ -136,7 +139,8 @@ def vgchange(context: Context) -> None:
     if not any(args.has(name) for name in (*SAFE, *CHANGES)):
         raise BadCommand("Need one or more command options.")
     metadata_profile(context)
-    for chosen in each_group(context, choose_groups(context, args.positionals)):
+    safe = not any(args.has(name) for name in CHANGES)
+    for chosen in each_group(context, choose_groups(context, args.positionals, missing_ok=safe)):
         if chosen.group.exported and not args.positionals:
             continue
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import Failed
+from lamella.cli.lvm.targets import MISSING_DISKS
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
@@ -65,6 +66,11 @@ def vgimportclone(context: Context) -> None:
             }
             base = args.text("basevgname")
             name = free_name(old.name, base, taken)
+            if copy.read(groups[0]).partial:
+                raise Failed(
+                    f"{MISSING_DISKS.format(old.name)}\n"
+                    f"Failed to read VG {old.name} from devices being imported."
+                )
             with copy.editing(old.name, exported_ok=True, active_ok=True) as found:
                 import_clone(copy, found, name)
         session.rescan()  # with the new UUIDs, for the devices file

@@ -10,7 +10,7 @@ from lamella.cli.lvm.disks_to_scan import remember_files
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.lv_options import policy
 from lamella.cli.lvm.names import require_group, skip_dev
-from lamella.cli.lvm.pv_options import pv_options, require_disks
+from lamella.cli.lvm.pv_options import pv_options, require_disks, setting_up
 from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile, new_system_id
 from lamella.lvm.format.names import is_valid_name
 from lamella.lvm.report.units import human
@@ -75,7 +75,7 @@ def vgcreate(context: Context) -> None:
         autoactivation=args.yes("setautoactivation", default=True),
     )
     require_disks(context, disks)
-    with context.session.creating(name):
+    with context.session.creating(name), setting_up():
         create_group(context.session, name, disks, options, pv_options(context), confirm=context.console.ask)
     owner = f" with system ID {system_id}" if system_id else ""
     context.console.print(f'Volume group "{name}" successfully created{owner}')
@@ -105,6 +105,7 @@ def vgextend(context: Context) -> None:
     args = context.args
     name = skip_dev(args.positionals[0])
     disks = args.positionals[1:]
+    options = pv_options(context)
     require_disks(context, disks)
     restoring = args.has("restoremissing")
     with context.session.all_locked():
@@ -119,7 +120,8 @@ def vgextend(context: Context) -> None:
                         raise Failed(f"WARNING: PV {path} {state} VG {name}\nNo PV has been restored.")
                     restore_missing(context.session, found, pv)
             else:
-                extend_group(context.session, found, disks, pv_options(context), confirm=context.console.ask)
+                with setting_up():
+                    extend_group(context.session, found, disks, options, confirm=context.console.ask)
     context.console.print(f'Volume group "{name}" successfully extended')
     if not context.test:
         remember_files(args, disks)

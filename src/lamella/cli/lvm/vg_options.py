@@ -28,7 +28,7 @@ def metadata_profile(context: Context) -> str | None:
     """The profile to attach: "" detaches it, None leaves it. One that does not exist ends the command."""
     args = context.args
     if args.has("detachprofile"):
-        if args.has("metadataprofile"):
+        if args.has("metadataprofile") or args.has("profile"):
             raise BadCommand("Only one of --metadataprofile and --detachprofile permitted.")
         return ""
     name = args.text("metadataprofile") or args.text("profile")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lamella.cli.lvm.errors import Failed, Unusable
 from lamella.cli.lvm.names import require_group, skip_dev
 from lamella.cli.lvm.processing import each_group, each_pv
-from lamella.cli.lvm.targets import choose_groups
+from lamella.cli.lvm.targets import choose_groups, disk_tags
 from lamella.errors import LamellaError
 from lamella.lvm.session.session import ForeignGroupError
 
@@ -70,6 +70,7 @@ def _chosen(context: Context, found: FoundGroup) -> list[PhysicalVolume]:
     args = context.args
     if args.has("all"):
         return list(found.group.pvs)
+    disk_tags(args.positionals[1:])
     chosen = []
     for path in args.positionals[1:]:
         if path.startswith("@"):

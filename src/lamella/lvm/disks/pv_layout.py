@@ -73,15 +73,15 @@ def lay_out(request: LayoutRequest, name: str, *, default_alignment: tuple[int, 
     """Place everything on the disk *name*; raises LVM2's error if it does not fit."""
     alignment = request.alignment or default_alignment[0]
     offset = request.alignment_offset or default_alignment[1]
+    final = alignment + offset
+    if request.size < final:
+        raise UsageError(f"{name}: Data alignment must not exceed device size.", hint="use a larger disk")
     if alignment < offset:
         raise UsageError(
             f"{name}: pe_align ({alignment // SECTOR} sectors) must not be less than pe_align_offset "
             f"({offset // SECTOR} sectors)",
             hint="give a smaller --dataalignmentoffset",
         )
-    final = alignment + offset
-    if request.size < final:
-        raise UsageError(f"{name}: Data alignment must not exceed device size.", hint="use a larger disk")
     if request.size < final + request.boot_size:
         raise UsageError(
             f"{name}: Bootloader area with data-aligned start must not exceed device size.",

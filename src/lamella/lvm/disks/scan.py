@@ -353,19 +353,25 @@ def _assemble(result: Scan, usable: dict[str, Disk], is_foreign: Callable[[Volum
                 found.disks[pv.uuid] = disk_there
                 found.copies += disk_there.copies
                 owned.add(pv.uuid)
+        removed: dict[str, MetadataCopy] = {}
         for copy in copies:
             label = copy.disk.label
             assert label is not None
-            if label.uuid in members or copy.disk in found.outdated:
-                continue
-            owned.add(label.uuid)
-            found.outdated.append(copy.disk)
+            if label.uuid not in members and copy.disk not in found.outdated:
+                owned.add(label.uuid)
+                found.outdated.append(copy.disk)
+                removed[copy.disk.path] = copy
+        if not is_foreign(group):
+            for pv in group.pvs:
+                if pv.missing:
+                    found.note("missing", f"WARNING: Couldn't find device with uuid {pv.uuid}.")
+        for path, copy in removed.items():
             assert copy.group is not None
             found.note(
                 "outdated",
-                f"WARNING: outdated PV {copy.disk.path} seqno {copy.group.seqno} has been removed "
+                f"WARNING: outdated PV {path} seqno {copy.group.seqno} has been removed "
                 f"in current VG {group.name} seqno {group.seqno}.",
-                copy.disk.path,
+                path,
             )
         if any(found.shares_disks(disk) for disk in found.outdated):
             found.note("outdated", "See vgck --updatemetadata to clear outdated metadata.")
@@ -453,8 +459,6 @@ def _check_disks(found: FoundGroup, foreign: bool) -> None:
     for pv in group.pvs:
         if pv.missing:
             if not foreign:
-                lost = f"WARNING: Couldn't find device with uuid {pv.uuid}."
-                found.note("missing", lost)
                 hint = f" (last written to {pv.device})" if pv.device else ""
                 line = f"WARNING: VG {group.name} is missing PV {pv.uuid}{hint}."
                 found.note("missing", line)

@@ -66,8 +66,8 @@ def is_valid_name(name: str) -> bool:
 
 
 def is_valid_tag(tag: str) -> bool:
-    """Whether *tag* (without its "@") may be a tag."""
-    return len(tag) <= MAX_TAG and _TAG.fullmatch(tag) is not None and tag[0] != "-"
+    """Whether *tag* (without its "@") may be a tag. Unlike a name, it may begin with a hyphen."""
+    return len(tag) <= MAX_TAG and _TAG.fullmatch(tag) is not None
 
 
 def reserved_reason(name: str) -> str:

@@ -218,6 +218,10 @@ def _use_an_area(found: FoundGroup) -> None:
 def reduce_group(session: Session, found: FoundGroup, pv: PhysicalVolume) -> None:
     """Take an unused disk out of the group; it stays a physical volume."""
     group = found.group
+    if RESIZEABLE not in group.status:
+        raise UsageError(
+            f"Volume group {group.name} is not resizeable.", hint="vgchange --resizeable y lets disks go"
+        )
     if group.used_ranges(pv):
         raise BusyError(
             f'Physical volume "{pv.device}" still in use', hint="move or remove the volumes on it first"

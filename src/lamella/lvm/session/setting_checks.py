@@ -69,6 +69,8 @@ def _faults(tree: Section, section: str, names: tuple[str, ...], profile: str) -
         elif isinstance(value, dict):
             if not known.is_free(setting.path):
                 yield from _faults(value, setting.path, here, profile)
+            elif profile and (fault := _misplaced(setting, path, profile)):
+                yield fault.replace(" option ", " section ", 1)
         elif profile and (fault := _misplaced(setting, path, profile)):
             yield fault
 

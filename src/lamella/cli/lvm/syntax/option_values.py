@@ -42,7 +42,7 @@ def check_value(name: str, kind: str, value: str) -> None:
         if value not in SEGMENT_TYPES:
             raise UsageError(f"WARNING: Unrecognised segment type {value}")
     elif kind == "Tag":
-        if not is_valid_tag(value.removeprefix("@").lstrip("-") or "-"):
+        if not is_valid_tag(value.removeprefix("@")):
             raise UsageError("")
     elif name == "alloc":
         if value not in POLICIES:
