@@ -59,6 +59,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "lvm/operations/allocation_search.py": (
         "tests/lvm/operations/test_allocation_search.py",
         *_ALLOCATION[:2],
+        "tests/lvm/operations/test_pool_allocation_recorded.py",
     ),
     "lvm/operations/free_space.py": ("tests/lvm/operations/test_free_space.py", *_ALLOCATION),
     "lvm/operations/lv_wipe.py": (
