@@ -92,14 +92,23 @@ def fuzz(target: Target, rounds: int, *, seed: int = 0, seconds: float = 0.0) ->
     report = Report()
     until = time.monotonic() + seconds if seconds else 0.0
     first: int | None = 0
+    memory = _MEMORY if os.path.isdir(_MEMORY) else None
     with mmap.mmap(-1, _HEAD + LIMIT) as shared:
         while first is not None:
-            first = _run_child(target, first, rounds, seed, until, shared, report)
+            with tempfile.TemporaryDirectory(prefix="lamella-fuzz-", dir=memory) as folder:
+                first = _run_child(target, folder, first, rounds, seed, until, shared, report)
     return report
 
 
 def _run_child(
-    target: Target, first: int, rounds: int, seed: int, until: float, shared: mmap.mmap, report: Report
+    target: Target,
+    folder: str,
+    first: int,
+    rounds: int,
+    seed: int,
+    until: float,
+    shared: mmap.mmap,
+    report: Report,
 ) -> int | None:
     """One child's work from input *first* on; the number to go on with if it did not get to the end."""
     reading, writing = os.pipe()
@@ -109,7 +118,7 @@ def _run_child(
         code = 1
         try:
             with open(writing, "w") as out:
-                _Child(target, shared, out).run(first, rounds, seed, until)
+                _Child(target, folder, shared, out).run(first, rounds, seed, until)
             code = 0
         except Exception:
             traceback.print_exc()
@@ -156,8 +165,9 @@ def _listen(child: int, reading: int, shared: mmap.mmap) -> str:
 
 
 class _Child:
-    def __init__(self, target: Target, shared: mmap.mmap, out: Any) -> None:
+    def __init__(self, target: Target, folder: str, shared: mmap.mmap, out: Any) -> None:
         self._target = target
+        self._folder = os.path.realpath(folder)
         self._shared = shared
         self._out = out
         self._armed = False
@@ -165,33 +175,30 @@ class _Child:
         self._reported: set[str] = set()
 
     def run(self, first: int, rounds: int, seed: int, until: float) -> None:
-        memory = _MEMORY if os.path.isdir(_MEMORY) else None
-        with tempfile.TemporaryDirectory(prefix="lamella-fuzz-", dir=memory) as folder:
-            os.chdir(folder)
-            tempfile.tempdir = folder
-            self._folder = os.path.realpath(folder)
-            pool = [*self._target.seeds(), *kept(self._target)]
-            inputs = pool + (self._target.large() if self._target.large is not None else [])
-            self._limit()
-            for number in range(first, len(inputs) + rounds):
-                if until and time.monotonic() > until:
-                    break
-                if number < len(inputs):
-                    data = inputs[number]
-                else:
-                    random = Random(f"{seed} {self._target.name} {number}")
-                    data = mutate(random, self._target, random.choice(pool), pool)
-                self._note(number, data)
-                outcome = self._one(data)
-                if outcome not in self._outcomes:
-                    self._outcomes.add(outcome)
-                    if number >= len(inputs) and len(pool) < 2000:
-                        pool.append(data)
+        os.chdir(self._folder)
+        tempfile.tempdir = self._folder
+        sys.dont_write_bytecode = True  # what is imported late would count as a write
+        pool = [*self._target.seeds(), *kept(self._target)]
+        inputs = pool + (self._target.large() if self._target.large is not None else [])
+        self._limit()
+        for number in range(first, len(inputs) + rounds):
+            if until and time.monotonic() > until:
+                break
+            if number < len(inputs):
+                data = inputs[number]
             else:
-                number = len(inputs) + rounds
-            self._note(number, b"")
-            print(json.dumps({"outcomes": len(self._outcomes)}), file=self._out, flush=True)
-            os.chdir("/")
+                random = Random(f"{seed} {self._target.name} {number}")
+                data = mutate(random, self._target, random.choice(pool), pool)
+            self._note(number, data)
+            outcome = self._one(data)
+            if outcome not in self._outcomes:
+                self._outcomes.add(outcome)
+                if number >= len(inputs) and len(pool) < 2000:
+                    pool.append(data)
+        else:
+            number = len(inputs) + rounds
+        self._note(number, b"")
+        print(json.dumps({"outcomes": len(self._outcomes)}), file=self._out, flush=True)
 
     def _note(self, number: int, data: bytes) -> None:
         self._shared[:_HEAD] = number.to_bytes(8, "little") + len(data).to_bytes(8, "little")

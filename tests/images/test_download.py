@@ -18,7 +18,7 @@ import urllib3
 
 from lamella.errors import BadInputError, DeviceIOError, LamellaError, NetworkError, NoSpaceError
 from lamella.images import download
-from lamella.images.download import Downloader, Stopped, _Download, _Job, _start, _write
+from lamella.images.download import Downloader, Stopped, _Download, _Job, _start
 from lamella.images.image_source import LayerBlob
 from lamella.progress import QUIET
 
@@ -165,18 +165,6 @@ def _even(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_where_the_bytes_of_an_answer_begin(status: int, place: str | None, start: int | None) -> None:
     assert _start(Response(status, place=place)) == start  # type: ignore[arg-type]
-
-
-def test_all_is_written_however_little_the_system_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[tuple[int, bytes]] = []
-
-    def write(descriptor: int, data: memoryview) -> int:
-        written.append((descriptor, bytes(data[:3])))
-        return min(3, len(data))
-
-    monkeypatch.setattr(os, "write", write)
-    _write(7, b"12345678")
-    assert written == [(7, b"123"), (7, b"456"), (7, b"78")]
 
 
 # -- one blob --------------------------------------------------------------------------------------

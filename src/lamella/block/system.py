@@ -95,6 +95,13 @@ def zero_blocks(descriptor: int, offset: int, length: int) -> None:
     fcntl.ioctl(descriptor, BLKZEROOUT, struct.pack("=QQ", offset, length))
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of *data* where the file stands. Raises ``OSError``; part of it may be written then."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
 def explain(error: OSError, doing: str, name: str) -> LamellaError:
     """The :class:`LamellaError` that stands for *error*, met while *doing* something to *name*."""
     reason = os.strerror(error.errno) if error.errno else str(error)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import urllib3
 
-from lamella.block.system import explain
+from lamella.block.system import explain, write_all
 from lamella.errors import BadInputError, NetworkError, NoSpaceError
 from lamella.images.content import PathPiece
 from lamella.images.digest import digest_of, file_name, new_hasher
@@ -272,7 +272,7 @@ class _Download:
                     raise BadInputError(
                         f"{self._layer.name} is longer than the {self._layer.size} bytes of its manifest"
                     )
-                _write(self._descriptor, data)
+                write_all(self._descriptor, data)
                 self._hasher.update(data)
                 self._position += len(data)
                 self._job.received = self._position
@@ -325,9 +325,3 @@ def _start(response: urllib3.BaseHTTPResponse) -> int | None:
         return 0
     place = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
     return int(place[1]) if response.status == 206 and place else None
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

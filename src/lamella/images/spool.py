@@ -8,7 +8,7 @@ import stat
 import tempfile
 from typing import TYPE_CHECKING
 
-from lamella.block.system import explain
+from lamella.block.system import explain, write_all
 from lamella.errors import LamellaError
 from lamella.images.content import READ_SIZE, OpenFile
 from lamella.images.decompress import MAGIC_SIZE, Output, bad_stream, decompressor, format_errors, sniff
@@ -91,7 +91,7 @@ def _copy(output: Output, kind: str, name: str, folder: Path | None, report: Cal
     try:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-        copy = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # it lives on as the OpenFile's descriptor
+        copy = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  # its descriptor lives on
     except OSError as error:
         raise explain(error, "make", where) from error
     with copy:
@@ -105,13 +105,9 @@ def _copy(output: Output, kind: str, name: str, folder: Path | None, report: Cal
             if not data:
                 break
             try:
-                copy.write(data)
+                write_all(copy.fileno(), data)
             except OSError as error:
                 raise explain(error, "write", where) from error
             report()
         report()
-        try:
-            copy.flush()
-            return OpenFile(name, os.dup(copy.fileno()))
-        except OSError as error:
-            raise explain(error, "write", where) from error
+        return OpenFile(name, os.dup(copy.fileno()))

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,7 @@ def test_the_plan_is_what_setup_does(tmp_path: Path, capsys: pytest.CaptureFixtu
     for name in ("pvcreate", "vgcreate", "lvcreate", "lvconvert", "lvchange"):
         program = bare / name
         program.write_text(
-            f"#!{shutil.which('python3')}\nimport sys\nsys.path[:0] = {os.sys.path!r}\n"
+            f"#!{sys.executable}\nimport sys\nsys.path[:0] = {sys.path!r}\n"
             f"from lamella.cli.lvm import main_lvm\nsys.exit(main_lvm({name!r}, sys.argv[1:]))\n"
         )
         program.chmod(0o755)

@@ -109,6 +109,7 @@ _RO_COMPAT_NAMES = {
 class SuperBlock(ctypes.LittleEndianStructure):
     """``struct ext2_super_block``: 1024 bytes at byte 1024 of the device; names without their ``s_``."""
 
+    _layout_ = "ms"  # which _pack_ implies; Python 3.14 and later want it said
     _pack_ = 1
     _fields_ = (
         ("inodes_count", c_uint32),
