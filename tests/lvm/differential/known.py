@@ -58,6 +58,12 @@ KNOWN = (
     Known("refers to `-o help`", real="Unrecognised (selection )?field", parts=("err",)),
     Known("lists the types that Lamella creates", words="^segtypes", parts=("out",)),
     Known("has one line of description", words="config .*--with(summary|comments)", parts=("out",)),
+    Known(
+        "check extent size and names before",
+        words="^vgextend",
+        real="(?s)successfully created.* not found",
+        parts=("out", "text"),
+    ),
     Known("too small for one extent", ours="too small to hold even one extent"),
     Known("", words="(-a|--activate) .*--poll|--poll .*(-a|--activate)", real="is not active"),
     Known("archives of `vgsplit` and `vgmerge`", words="^vg(split|merge) ", parts=("files",)),

@@ -86,6 +86,21 @@ vgextend --devicesfile nosuch.devices vg {4} ;; vgs
 vgcreate --devicesfile nosuch.devices x {4} ;; vgs
 """,
     ),
+    "disks in no group": (
+        starts.volumes,
+        """\
+pvremove -f {4} ;; pvremove -y {4} ;; pvremove -f -y {4} ;; pvdisplay '@bad tag' @t1 @ ;; pvs '@bad tag' @
+pvchange --metadataignore n {3} ;; pvchange --metadataignore y {3} ;; pvchange --metadataignore y {3}
+vgmerge vg vg/ ;; vgmerge x/y vg ;; vgextend nosuch {4}
+""",
+    ),
+    "areas of disks in no group": (
+        starts.orphans,
+        """\
+pvchange --metadataignore n {0} ;; pvchange --metadataignore n {1} ;; pvchange --metadataignore n {2}
+pvchange --metadataignore y {2} ;; pvchange --uuid --metadataignore n {0} ;; pvchange --metadataignore y {1}
+""",
+    ),
     "parts of pools": (
         starts.thin,
         """\

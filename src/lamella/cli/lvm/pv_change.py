@@ -35,7 +35,7 @@ def pvremove(context: Context) -> None:
                 context.console.fail(f"No device found for {path}." if "not found" in excluded else said)
                 continue
             disk = context.session.scan.disk(path)
-            if disk is not None and disk.label is None and args.count("force") < 2:
+            if disk is not None and disk.label is None and not args.has("force"):
                 context.console.fail(f"No PV found on device {path}.")
                 continue
             try:

@@ -279,9 +279,8 @@ class ChosenDisk:
 def disk_tags(arguments: list[str]) -> set[str]:
     """The tags among the arguments for disks. Raises :class:`BadCommand` for what can be none."""
     tags = [one[1:] for one in arguments if one.startswith("@")]
-    for tag in tags:
-        if not is_valid_tag(tag):
-            raise BadCommand(f"Skipping invalid tag {tag}.")
+    if bad := [f"Skipping invalid tag {tag}." for tag in tags if not is_valid_tag(tag)]:
+        raise BadCommand("\n".join(bad))
     return set(tags)
 
 

@@ -111,7 +111,10 @@ def vgmerge(context: Context) -> None:
     from lamella.lvm.operations.group_merge import merge_groups
 
     args = context.args
-    target_name, source_name = (group_name(text) for text in args.positionals)
+    target_name, source_name = (skip_dev(text) for text in args.positionals)
+    for name in (target_name, source_name):
+        if not is_valid_name(name):
+            raise Failed(f'Volume group name "{name}" has invalid characters.')
     if target_name == source_name:
         raise Failed(f'Duplicate volume group name "{target_name}"')
     session = context.session

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.errors import BusyError, NotFoundError
+from lamella.errors import BusyError, NotFoundError, UsageError
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.metadata_area import IGNORED, AreaHeader, Slot
 
@@ -49,9 +49,14 @@ def change_orphan(
             if not session.test:
                 disk.write_header(copy)
             changed = True
+        if not changed:
+            word = "ignored" if metadata_ignore else "marked as in-use"
+            raise UsageError(
+                f'Metadata areas on physical volume "{disk.path}" already {word}.', hint="nothing was changed"
+            )
     if new_identity:
         disk.label.uuid = new_uuid()
         changed = True
     if changed and not session.test:
         disk.write_label()
-    return changed or metadata_ignore is not None
+    return changed
