@@ -94,6 +94,13 @@ pvchange --metadataignore n {3} ;; pvchange --metadataignore y {3} ;; pvchange -
 vgmerge vg vg/ ;; vgmerge x/y vg ;; vgextend nosuch {4}
 """,
     ),
+    "options for other kinds of volumes": (
+        starts.volumes,
+        """\
+lvchange --errorwhenfull y @t1 ;; lvchange --maxrecoveryrate 4m vg ;; lvchange --errorwhenfull y vg/a
+lvchange --writebehind 3 @t1 ;; lvchange --cachemode writethrough vg ;; lvchange --zero y vg/a vg/b
+""",
+    ),
     "areas of disks in no group": (
         starts.orphans,
         """\

@@ -62,7 +62,8 @@ def lvchange(context: Context) -> None:
             _of_kernel(context, chosen.found, lvs)
             continue
         names = [lv.name for lv in lvs]
-        named = chosen.lvs is not None
+        by_name = any(not text.startswith("@") for text in args.positionals)
+        named = by_name and chosen.lvs is not None
         try:
             with context.editing(chosen.found.group.name, chosen.found.group.uuid, missing_ok=True) as found:
                 for lv in each_volume(context, found, [found.group.lvs[name] for name in names]):
@@ -80,9 +81,8 @@ def _check(context: Context, full: str, group: VolumeGroup, lv: LogicalVolume) -
     for name in OF_VDO:
         if args.has(name):
             raise Failed(f"Unable to change {name} for non VDO volume {full}.")
-    for name, kinds in REQUIRED.items():
-        if args.has(name) and (kinds != "thinpool" or lv.thin_pool is None):
-            raise Failed(f"Command on LV {full} uses options that require LV types {kinds} .\n{refused}")
+    if needed := _other_kind(context, lv):
+        raise Failed(f"Command on LV {full} uses options that require LV types {needed} .\n{refused}")
     if any(args.has(name) for name in UNSUPPORTED):
         raise Failed(f"Command on LV {full} does not accept LV type {lv.kind}.\n{refused}")
     if args.has("permission") and lv.thin_pool is not None:
@@ -97,6 +97,14 @@ def _check(context: Context, full: str, group: VolumeGroup, lv: LogicalVolume) -
         raise Failed(f"Operation not permitted on hidden LV {full}.")
 
 
+def _other_kind(context: Context, lv: LogicalVolume) -> str:
+    """The kinds of volumes that an option is for, if this is none of them; "" otherwise."""
+    for name, kinds in REQUIRED.items():
+        if context.args.has(name) and (kinds != "thinpool" or lv.thin_pool is None):
+            return kinds
+    return ""
+
+
 def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str | None, named: bool) -> None:
     from lamella.lvm.operations.lv_changes import change_lv
 
@@ -108,6 +116,9 @@ def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str
             context.console.fail(f"{said}\nCommand not permitted on LV {full}.")
         else:
             context.console.warn(said)
+        return
+    if not named and (needed := _other_kind(context, lv)):
+        context.console.warn(f"Command on LV {full} uses options that require LV types {needed} .")
         return
     try:
         _check(context, full, found.group, lv)
