@@ -74,8 +74,10 @@ def ensure_spare(
             grow_extents(group, spare, extents - spare.extents, GrowRequest(ranges=ranges, clinging=clinging))
         return None
     check_free(group, extents)
-    spare = new_lv(session, free_name(group) + SPARE_SUFFIX, visible=False)
-    result = allocate(group, extents, ranges=ranges, clinging=clinging, name=spare.name)
+    name = free_name(group)
+    spare = new_lv(session, name + SPARE_SUFFIX, visible=False)
+    # While LVM looks for room, the suffix is still missing.
+    result = allocate(group, extents, ranges=ranges, clinging=clinging, name=name)
     spare.segments = merged(result.segments(0, 0))
     group.lvs[spare.name] = spare
     session.commit(found, ())
