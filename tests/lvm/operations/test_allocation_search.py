@@ -16,7 +16,7 @@ from lamella.errors import NoSpaceError
 from lamella.lvm.format.segments import Area, StripedSegment
 from lamella.lvm.operations.allocation import Clinging, allocate
 from lamella.lvm.operations.allocation_search import ORDER
-from tests.lvm.operations.test_allocation import group_of, use
+from tests.lvm.operations.test_allocation import group_of, taken, use
 
 if TYPE_CHECKING:
     from lamella.lvm.operations.allocation_result import Allocation
@@ -125,6 +125,19 @@ def test_stripes_go_on_one_by_one(disks: tuple[int, int], policy: str, maximise:
         assert [[(run.pv.device, run.start) for run in stripe] for stripe in result.stripes] == [
             [(f"pv{disk}", start + 5)] for disk, start in places
         ]
+
+
+@pytest.mark.parametrize("policy", ["normal", "cling"])
+def test_fewer_stripes_than_the_volume_begins_with(policy: str) -> None:
+    """On the disk of the first segment's last stripe. LVM2 2.03.16 gives what is free behind it by either policy."""
+    group = group_of(20, 20, 20, 20)
+    lv = use(group, "lv")
+    segment = StripedSegment("striped", 0, 8, stripe_size=8)
+    segment.mapped = [Area(pv, 0) for pv in group.pvs]
+    last = StripedSegment("striped", 8, 2)
+    last.mapped = [Area(group.pvs[0], 2)]
+    lv.segments += [segment, last]
+    assert taken(group, 5, volume=lv, policy=policy, ranges=[(group.pvs[3], None)]) == [[("pv3", 2, 5)]]
 
 
 def test_data_and_metadata_in_one_hole() -> None:

@@ -331,7 +331,7 @@ class Search:
         """Record a match with the area *index* of the volume; False if that area has one already."""
         if not self.positional:
             return True
-        if self.choices[index].hole is not None or index >= self.positional_count:
+        if index >= self.positional_count or self.choices[index].hole is not None:
             return False
         self._reserve(index, hole, hole.count)
         return True
