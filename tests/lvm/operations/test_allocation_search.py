@@ -51,11 +51,11 @@ def is_sound(
 @pytest.mark.parametrize("policy", POLICIES)
 def test_extents_are_given_once(policy: str) -> None:
     given = 0
-    for sizes, taken, stripes, extents, metadata in product(DISKS, USED, (1, 2, 3), (1, 4, 12), (0, 1, 5)):
+    for sizes, runs, stripes, extents, metadata in product(DISKS, USED, (1, 2, 3), (1, 4, 12), (0, 1, 5)):
         group = group_of(*sizes)
-        if taken:
-            use(group, "a", *taken)
-        used = {(f"pv{disk}", at) for disk, start, count in taken for at in range(start, start + count)}
+        if runs:
+            use(group, "a", *runs)
+        used = {(f"pv{disk}", at) for disk, start, count in runs for at in range(start, start + count)}
         try:
             result = allocate(
                 group, extents * stripes, stripes=stripes, policy=policy, metadata_extents=metadata
@@ -129,7 +129,7 @@ def test_stripes_go_on_one_by_one(disks: tuple[int, int], policy: str, maximise:
 
 @pytest.mark.parametrize("policy", ["normal", "cling"])
 def test_fewer_stripes_than_the_volume_begins_with(policy: str) -> None:
-    """On the disk of the first segment's last stripe. LVM2 2.03.16 gives what is free behind it by either policy."""
+    """On the disk of the first segment's last stripe: LVM2 2.03.16 gives this by either policy."""
     group = group_of(20, 20, 20, 20)
     lv = use(group, "lv")
     segment = StripedSegment("striped", 0, 8, stripe_size=8)

@@ -206,61 +206,44 @@ class Search:
         hole.space.insert(hole, hole.unreserved)
 
     def _look(self, wanted: int) -> int | None:
-        """Fill ``choices``; returns the index of the metadata's area, or None if nothing suits."""
+        """Fill ``choices``; returns the index of the metadata's area, or None if nothing suits.
+
+        A policy counts either ``preferred`` holes, each in the place of an area of the volume (while
+        ``positional``), or ``others``.
+        """
         others = 0
         preferred = 0
-        second = 0
-        for_metadata = 0
+        for_metadata = False
+        total = self.stripes + self.metadata_open
         while True:
             before = others
             for space in self.spaces:
-                others, preferred = self._look_at(space, wanted, others, preferred, second, for_metadata)
-                total = self.stripes + self.metadata_open
-                if (self.policy == "anywhere" and others + self.positional_count >= total) or (
-                    preferred == self.positional_count and self.positional_count == total
-                ):
+                others, preferred = self._look_at(space, wanted, others, preferred, for_metadata)
+                if (self.policy == "anywhere" and others >= total) or preferred == total:
                     break
-            total = self.stripes + self.metadata_open
             if self.policy == "anywhere" and before != others and others < total:
                 continue
             if (
                 self.policy == "normal"
-                and preferred
-                and (preferred < self.positional_count or self.metadata_open)
-                and self.cling_to_allocated
-            ):
-                second += 1
-                if second == 1:
-                    continue
-            if (
-                self.policy == "normal"
-                and preferred == self.positional_count
+                and not for_metadata
                 and not self.separate_metadata
-                and self.stripes <= others + preferred < total
+                and self.stripes <= others < total
             ):
-                for_metadata += 1
-                if for_metadata == 1:
-                    continue
+                for_metadata = True
+                continue
             break
         return self._arrange(others, preferred, for_metadata)
 
     def _look_at(
-        self, space: Space, wanted: int, others: int, preferred: int, second: int, for_metadata: int
+        self, space: Space, wanted: int, others: int, preferred: int, for_metadata: bool
     ) -> tuple[int, int]:
-        if not space.holes or (self.policy != "anywhere" and space.pv in self.avoided):
+        if self.policy != "anywhere" and space.pv in self.avoided:
             return others, preferred
-        if self.policy != "anywhere":
-            if for_metadata:
-                taken = self.choices[self.stripes : others + self.positional_count]
-            else:
-                taken = self.choices[: self.stripes] if second else []
-            if any(choice.hole is not None and choice.hole.space is space for choice in taken):
-                return others, preferred
         already = False
         at = 0
         while at < len(space.holes):
             hole = space.holes[at]
-            verdict = self._judge(hole, wanted, already, second, for_metadata)
+            verdict = self._judge(hole, wanted, already, for_metadata)
             if verdict == _PREFERRED:
                 return others, preferred + 1
             if verdict == _NEXT_PV:
@@ -269,7 +252,7 @@ class Search:
                 if not already or self.policy == "anywhere":
                     others += 1
                     already = True
-                index = others + self.positional_count - 1
+                index = others - 1
                 self._reserve(index, hole, self._required(hole, index, wanted))
                 # A hole that is smaller now may have moved down the list; the search goes on behind it.
                 at = space.holes.index(hole)
@@ -296,17 +279,11 @@ class Search:
             self._reinsert(hole)
         return required
 
-    def _judge(self, hole: Hole, wanted: int, already: bool, second: int, for_metadata: int) -> int:
+    def _judge(self, hole: Hole, wanted: int, already: bool, for_metadata: bool) -> int:
         if not hole.unreserved:
             return _NEXT_HOLE
-        if second and any(choice.hole is hole for choice in self.choices):
-            return _NEXT_HOLE
         suits = _PREFERRED if self.positional else _USE
-        if (
-            not second
-            and not for_metadata
-            and (self.contiguous_to_last or self.cling_to_last or self.cling_to_allocated)
-        ):
+        if not for_metadata and (self.contiguous_to_last or self.cling_to_last or self.cling_to_allocated):
             matching = self.maximise_cling and self.count_matches
             if (self.contiguous_to_last or matching) and self._is_contiguous(hole):
                 return suits
@@ -328,7 +305,7 @@ class Search:
         return suits
 
     def _match(self, index: int, hole: Hole) -> bool:
-        """Record a match with the area *index* of the volume; False if that area has one already."""
+        """Record a match with the area *index* of the volume; False if it has one or is not asked for."""
         if not self.positional:
             return True
         if index >= self.positional_count or self.choices[index].hole is not None:
@@ -385,34 +362,19 @@ class Search:
 
     # -- from choices to extents -----------------------------------------------------------------
 
-    def _arrange(self, others: int, preferred: int, for_metadata: int) -> int | None:
+    def _arrange(self, others: int, preferred: int, for_metadata: bool) -> int | None:
         """Sort the choices, largest first; the index of the metadata's area, or None if too few."""
-        positional = self.positional_count
-        if preferred < positional and not self.cling_to_allocated and not others:
-            return None
         if others + preferred < self.stripes + self.metadata_open:
             return None
-        choices = self.choices
-        if for_metadata:
-            low, high = self.stripes, others
-        else:
-            low, high = positional, positional + others
-        choices[low:high] = sorted(choices[low:high], key=lambda choice: -choice.used)
-        if preferred and preferred != positional:
-            for index in range(self.stripes):
-                if choices[index].hole is None:
-                    choices[index] = choices[positional]
-                    choices[positional] = _Choice()
-                    positional += 1
+        low = self.stripes if for_metadata else 0
+        self.choices[low:others] = sorted(self.choices[low:others], key=lambda choice: -choice.used)
         place = 0
         if self.metadata_open:
-            found = self._metadata_place(positional + others)
+            found = self._metadata_place(others)
             if found is None:
                 return None
             place = found
-        if others + positional < self.stripes:
-            return None
-        if self.partition_by_tags and not positional:
+        if self.partition_by_tags and not preferred:
             others = self._one_per_tag(place, others)
             if self.metadata_open:
                 found = self._metadata_place(others)
