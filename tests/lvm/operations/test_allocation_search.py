@@ -100,6 +100,35 @@ def test_stripes_in_holes_of_one_disk(holes: int, stripes: int, starts: tuple[in
         allocate(group, 2 * stripes, stripes=stripes, policy="anywhere")
 
 
+@pytest.mark.parametrize(
+    ("sizes", "used", "extents", "expected"),
+    [
+        ((9, 13), ((0, 2, 1), (0, 5, 1), (1, 6, 1)), 9, ["0:6+2 0:8+1", "0:0+2 1:0+1", "0:3+2 1:7+1"]),
+        (
+            (10, 7),
+            ((0, 8, 1), (1, 3, 1), (1, 5, 1)),
+            8,
+            ["0:0+1 0:2+1", "1:0+1 1:1+1", "0:1+1 0:3+1", "0:9+1 1:4+1"],
+        ),
+        (
+            (14, 4),
+            ((0, 3, 1), (0, 7, 1), (0, 12, 1), (1, 0, 1)),
+            6,
+            ["0:8+1 0:0+1", "1:1+1 1:2+1", "0:13+1 0:4+1"],
+        ),
+        ((9, 6), ((0, 1, 3), (0, 7, 1), (1, 4, 1)), 6, ["0:4+1 0:5+1", "1:0+1 1:1+1", "1:5+1 0:0+1"]),
+    ],
+)
+def test_more_stripes_than_disks(
+    sizes: tuple[int, ...], used: tuple[tuple[int, int, int], ...], extents: int, expected: list[str]
+) -> None:
+    """By the policy "anywhere", as LVM2 2.03.16 lays them: it looks no further than at holes enough."""
+    group = group_of(*sizes)
+    use(group, "a", *used)
+    stripes = taken(group, extents, stripes=len(expected), policy="anywhere")
+    assert [" ".join(f"{disk[2:]}:{at}+{count}" for disk, at, count in runs) for runs in stripes] == expected
+
+
 @pytest.mark.parametrize("maximise", [True, False])
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("disks", [(0, 0), (0, 1), (1, 0), (1, 1)])
