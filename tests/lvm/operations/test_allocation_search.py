@@ -220,3 +220,44 @@ def test_random_groups(seed: int) -> None:
         is_sound(result, {(f"pv{disk}", start) for disk, start, _ in runs}, extents, stripes, metadata)
         given += 1
     assert given > 100
+
+
+def test_parts_are_kept_off_disks_of_their_own() -> None:
+    """Until "anywhere" is tried; and no run reaches from one part into the next (:func:`allocate`)."""
+    group = group_of(20, 20)
+    first, second = group.pvs
+    parts = [(4, [first]), (6, [second]), (3, [first])]
+    assert taken(group, 13, parallel=parts) == [[("pv1", 0, 4), ("pv0", 0, 6), ("pv1", 4, 3)]]
+    parts = [(4, [first, second])]
+    with pytest.raises(NoSpaceError, match="4 more required"):
+        allocate(group, 4, parallel=parts)
+    assert taken(group, 4, parallel=parts, policy="anywhere") == [[("pv0", 0, 4)]]
+
+
+@pytest.mark.parametrize(
+    ("size", "used", "places", "expected"),
+    [
+        (11, (), (5, 8), (0, 9)),
+        (11, ((0, 1, 1),), (5, 8), (2, 0)),
+        (13, ((0, 0, 1), (0, 2, 2), (0, 7, 1)), (5, 10), (11, 8)),
+    ],
+)
+def test_stripes_of_one_disk_go_on(
+    size: int, used: tuple[tuple[int, int, int], ...], places: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    """By the policy "anywhere", after the others were tried, as LVM2 2.03.16 lays them."""
+    group = group_of(size)
+    if used:
+        use(group, "a", *used)
+    lv = use(group, "lv")
+    segment = StripedSegment("striped", 0, 2, stripe_size=8)
+    segment.mapped = [Area(group.pvs[0], place) for place in places]
+    lv.segments.append(segment)
+    assert taken(group, 2, stripes=2, volume=lv, policy="anywhere") == [
+        [("pv0", start, 1)] for start in expected
+    ]
+
+
+def test_stripes_and_metadata_on_one_disk() -> None:
+    """There is room for all, and "anywhere" allows it."""
+    is_sound(allocate(group_of(6), 2, stripes=2, policy="anywhere", metadata_extents=3), set(), 2, 2, 3)
