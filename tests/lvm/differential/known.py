@@ -48,7 +48,9 @@ KNOWN = (
         words=r"^([lpv][gv](s|display|scan|ck)|fullreport)\b",
         parts=("files",),
     ),
-    Known("archives the group first", words="^lvchange .*(-C|--contiguous|--alloc)", parts=("files",)),
+    Known(
+        "archives the group first", words="^lvchange ", real="is already|Unable to change", parts=("files",)
+    ),
     Known("prints the name of each file twice", words="^vgcfgrestore .*(-l|--list)", parts=("out",)),
     Known("Nothing is removed for a tag", words="^lvremove .*@( |$)"),
     Known("`lvrename` takes `/dev/mapper/", words="^lvrename .*/dev/mapper/"),
@@ -61,8 +63,24 @@ KNOWN = (
     Known(
         "check extent size and names before",
         words="^vgextend",
-        real="(?s)successfully created.* not found",
+        real="(?s)successfully created.*( not found|Multiple VGs found|has invalid characters)",
         parts=("out", "text"),
+    ),
+    Known(
+        "check extent size and names before",
+        words="^vgextend",
+        real="Failed to setup physical volume",
+        ours="Volume group .* not found",
+        parts=("err",),
+    ),
+    Known('also warns ("Ignoring unsupported value")', real="Ignoring unsupported value", parts=("err",)),
+    Known(
+        "and preambles, in Lamella's words", words="config .*--with(local|general)preamble", parts=("out",)
+    ),
+    Known("`vgrename --test` keeps the backup", words="^vgrename .*(-t|--test)( |$)", parts=("files",)),
+    Known("`vgreduce` of a name that two groups have", words="^vgreduce ", ours="Multiple VGs found"),
+    Known(
+        "a name that two groups have beside a tag", words="^lv(s|display|scan) .*@", ours="Multiple VGs found"
     ),
     Known("too small for one extent", ours="too small to hold even one extent"),
     Known("", words="(-a|--activate) .*--poll|--poll .*(-a|--activate)", real="is not active"),

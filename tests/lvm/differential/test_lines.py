@@ -42,6 +42,56 @@ lvchange --addtag x @ ;; lvs -o+tags ;; lvremove -y @ ;; vgck nosuch @t2
 vgexport vg ;; vgremove @t2 ;; vgchange --addtag x @t2 ;; vgck @t2 ;; vgexport @t2 ;; vgremove vg
 """,
     ),
+    "some volumes fail, or are passed over": (
+        starts.volumes,
+        """\
+lvchange --errorwhenfull y --addtag x --poll y vg ;; lvchange --errorwhenfull y --poll y vg/a
+lvchange --deduplication n --addtag x --monitor y vg/a ;; lvchange --deduplication n --errorwhenfull y vg/a
+lvchange --compression y --addtag x vg ;; lvchange --compression y vg/a ;; lvchange -ay --addtag x vg/nosuch
+lvchange -an --readahead auto vg/a ;; lvchange --poll y --addtag x vg/nosuch vg/a
+lvchange --poll y --addtag x @ ;; lvchange -an --deltag t1 @t1 ;; lvchange -an --addtag y vg
+lvconvert vg/a ;; lvconvert "" ;; lvconvert vg ;; lvconvert vg/nosuch ;; lvconvert nosuch/a
+lvconvert --startpoll vg/a
+vgreduce nosuch {3} /dev/nosuch ;; vgreduce x.y {0} ;; vgreduce nosuch @t1 {0}
+vgsplit vg/ new {0} ;; vgmerge vg/ new ;; vgsplit vg/a new {0} ;; vgmerge a/ vg ;; vgmerge vg vg/
+vgextend --restoremissing vg {3} vg ;; vgcreate new {3} ;; vgrename vg new ;; vgrename --test vg x
+""",
+    ),
+    "what is said of the system ID and of other hosts' groups": (
+        starts.others,
+        """\
+vgs -t --config 'local/system_id="host1"' '@bad~tag' ;; tags --config 'local/system_id="host1"'
+systemid --config 'local/system_id="host1" global/system_id_source="uname"'
+devtypes -S name=no --config 'local/system_id="x"'
+pvs {1} ;; pvs {0} ;; pvs {2} {3} ;; pvs {2} @x ;; pvs {4} ;; pvs {4} {1} ;; pvs {1} /dev/nosuch
+pvdisplay -C {2} {0}
+pvcreate {4} ;; pvs {4} ;; pvs {4} {1} ;; pvresize {4} ;; pvchange --addtag x {4} {0}
+pvchange --addtag x {2}
+""",
+    ),
+    "disks that came back": (
+        starts.returned,
+        """\
+vgextend --restoremissing vg /dev/nosuch ;; vgextend --restoremissing vg {0} {2}
+vgextend --restoremissing vg {2} vg
+vgextend --restoremissing vg {1} {3} ;; pvs ;; vgextend --restoremissing vg {1}
+""",
+    ),
+    "disks of groups that lack others": (
+        starts.partial,
+        """\
+pvchange --deltag t -S lv_active=unknown ;; pvchange --addtag t -S pv_name=no ;; pvchange --addtag t -a
+pvresize /dev/null ;; pvresize {3} {0} /dev/null ;; pvresize {0} {2} ;; pvchange --addtag t {2} {0} {3}
+pvchange --addtag t @t1 {3} ;; pvcreate {4} ;; pvresize {3} {4} {2} ;; pvchange -u {4} {2} ;; vgmerge vg/ vg
+pvs -o+pv_major,pv_minor ;; fullreport --rows
+""",
+    ),
+    "disks that were removed meanwhile": (
+        starts.removed_meanwhile,
+        """\
+pvs {2} @t1 ;; pvs {3} {2} ;; pvdisplay {2} {1} ;; pvdisplay -C {3} {2}
+""",
+    ),
     "selections that cannot be understood": (
         starts.volumes,
         """\

@@ -122,7 +122,7 @@ def test_a_disk_that_was_missing_and_came_back() -> None:
     with session_on(disks) as session, pytest.raises(CorruptError), session.editing("vg"):
         pass
     with session_on(disks) as session, session.editing("vg", missing_ok=True) as found:
-        restore_missing(session, found, found.reappeared[0])
+        restore_missing(session, found, found.reappeared)
     assert said(scan([], given=disks)) == []
 
 

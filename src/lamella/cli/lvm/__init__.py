@@ -95,6 +95,7 @@ def _run(command: str, args: Arguments, argv: Sequence[str], held: ExitStack) ->
         if prefix != INDENT:
             held.enter_context(redirect_stdout(Prefixed(sys.stdout, prefix)))
             held.enter_context(redirect_stderr(Prefixed(sys.stderr, prefix)))
+        _ = context.environment  # says first what is wrong with the system ID
         if context.test:
             context.console.warn(
                 "TEST MODE: Metadata will NOT be updated and volumes will not be (de)activated."

@@ -218,12 +218,16 @@ class Context:
             self._session.close()
             self._session = None
 
-    def groups(self) -> list[FoundGroup]:
-        """Every group on the disks that this host may access; the last found comes first, as with LVM2."""
-        there = [each for each in reversed(self.session.scan.groups) if self._accessible(each)]
+    def groups(self, *, foreign_said: bool = True) -> list[FoundGroup]:
+        """Every group on the disks that this host may access; the last found comes first, as with LVM2.
+
+        Without *foreign_said*, nothing is said of those of other hosts, as where only disks are named.
+        """
+        every = reversed(self.session.scan.groups)
+        there = [each for each in every if self._accessible(each, said=foreign_said)]
         return [self.session.read(each) for each in there]
 
-    def _accessible(self, found: FoundGroup) -> bool:
+    def _accessible(self, found: FoundGroup, *, said: bool) -> bool:
         """Whether this host may use the group; says so of clustered ones, and if it has no system ID."""
         group = found.group
         if group.clustered:
@@ -237,7 +241,7 @@ class Context:
             return False
         if self.args.has("foreign") or not self.session.is_foreign(found.group):
             return True
-        if not self.environment.system_id and found.group.uuid not in self._refused:
+        if said and not self.environment.system_id and found.group.uuid not in self._refused:
             self._refused.add(found.group.uuid)
             self.console.warn(self.environment.foreign_group(found.group))
         return False

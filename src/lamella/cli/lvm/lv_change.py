@@ -15,6 +15,7 @@ from lamella.errors import LamellaError
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
+    from lamella.cli.lvm.targets import ChosenGroup
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.model import LogicalVolume, VolumeGroup
     from lamella.lvm.operations.lv_changes import LvChanges
@@ -52,38 +53,55 @@ def lvchange(context: Context) -> None:
             raise ArgumentFault([f"  Command does not accept option combination: --{one}  with --{other} "])
     profile = metadata_profile(context)
     changing = any(args.has(name) for name in (*CHANGES, *UNSUPPORTED))
-    if changing and args.has("activate"):
-        context.console.warn("WARNING: Combining activation change with other commands is not advised.")
+    if changing:
+        _change_chosen(context, profile)
+        if context.console.failures or not any(args.has(name) for name in ("activate", *OF_KERNEL)):
+            return  # as LVM2, which changes devices after the metadata of all volumes, if none failed
+        if args.has("activate"):
+            context.console.warn("WARNING: Combining activation change with other commands is not advised.")
     for chosen in each_chosen(context, choose_volumes(context, args.positionals)):
-        lvs = volumes_of(context, chosen)
-        if not lvs:
-            continue
-        if not changing:
+        named = _by_name(context, chosen)
+        lvs = [lv for lv in volumes_of(context, chosen) if not _passed_over(context, chosen.found, lv, named)]
+        if lvs:
             _of_kernel(context, chosen.found, lvs)
+
+
+def _change_chosen(context: Context, profile: str | None) -> None:
+    """Change the metadata of the volumes that the arguments choose."""
+    for chosen in each_chosen(context, choose_volumes(context, context.args.positionals)):
+        names = [lv.name for lv in volumes_of(context, chosen)]
+        if not names:
             continue
-        names = [lv.name for lv in lvs]
-        by_name = any(not text.startswith("@") for text in args.positionals)
-        named = by_name and chosen.lvs is not None
+        named = _by_name(context, chosen)
         try:
             with context.editing(chosen.found.group.name, chosen.found.group.uuid, missing_ok=True) as found:
                 for lv in each_volume(context, found, [found.group.lvs[name] for name in names]):
                     _change(context, found, lv, profile, named)
-                if any(args.has(name) for name in ("activate", *OF_KERNEL)):
-                    _of_kernel(context, found, [found.group.lvs[name] for name in names])
         except LamellaError as error:
             context.console.fail_with(error)
+
+
+def _by_name(context: Context, chosen: ChosenGroup) -> bool:
+    """Whether the volumes are named, and not those of a group or with a tag."""
+    return chosen.lvs is not None and any(not text.startswith("@") for text in context.args.positionals)
+
+
+def _passed_over(context: Context, found: FoundGroup, lv: LogicalVolume, named: bool) -> bool:
+    """Whether an option is not for this kind of volume, which nobody named; says so."""
+    needed = "" if named else _other_kind(context, lv)
+    if needed:
+        full = f"{found.group.name}/{lv.name}"
+        context.console.warn(f"Command on LV {full} uses options that require LV types {needed} .")
+    return bool(needed)
 
 
 def _check(context: Context, full: str, group: VolumeGroup, lv: LogicalVolume) -> None:
     """Raise for options that are not for this kind of volume, and for hidden volumes."""
     args = context.args
     refused = f"Command not permitted on LV {full}."
-    for name in OF_VDO:
-        if args.has(name):
-            raise Failed(f"Unable to change {name} for non VDO volume {full}.")
     if needed := _other_kind(context, lv):
         raise Failed(f"Command on LV {full} uses options that require LV types {needed} .\n{refused}")
-    if any(args.has(name) for name in UNSUPPORTED):
+    if any(args.has(name) for name in UNSUPPORTED if name not in OF_VDO):
         raise Failed(f"Command on LV {full} does not accept LV type {lv.kind}.\n{refused}")
     if args.has("permission") and lv.thin_pool is not None:
         raise Failed(f"Command on LV {full} uses options invalid with LV type thinpool.\n{refused}")
@@ -117,11 +135,13 @@ def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str
         else:
             context.console.warn(said)
         return
-    if not named and (needed := _other_kind(context, lv)):
-        context.console.warn(f"Command on LV {full} uses options that require LV types {needed} .")
+    if _passed_over(context, found, lv, named):
         return
     try:
         _check(context, full, found.group, lv)
+        for name in OF_VDO:
+            if args.has(name):  # the other changes are made all the same
+                context.console.fail(f"Unable to change {name} for non VDO volume {full}.")
         changes = _changes(context, profile)
         moves = changes.minor is not None and context.session.is_active(found, lv.name)
         if moves:

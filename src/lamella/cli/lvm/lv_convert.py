@@ -10,7 +10,7 @@ from lamella.cli.lvm.lv_merge import merge
 from lamella.cli.lvm.lv_options import clinging
 from lamella.cli.lvm.lv_to_pool import find_volume, metadata_name, swap_in, to_pool
 from lamella.cli.lvm.lv_to_thin import to_thin
-from lamella.cli.lvm.names import volume_to_convert
+from lamella.cli.lvm.names import require_group, volume_to_convert
 from lamella.errors import UnsupportedError
 from lamella.lvm.format.names import dm_name
 from lamella.lvm.operations.pool_spare import spare_of
@@ -40,10 +40,26 @@ def lvconvert(context: Context) -> None:
         to_thin(context)
     else:
         what = f"to type {kind}" if kind else "in this way"
+        if args.has("startpoll") or not (
+            args.variant is None or args.variant.required or args.variant.any_of
+        ):
+            _wait(context)
         raise UnsupportedError(
             f"Lamella does not convert logical volumes {what}.",
             hint="it makes thin pools, swaps their metadata and repairs them; LVM2 does the rest",
         )
+
+
+def _wait(context: Context) -> None:
+    """``lvconvert LV``, which waits for a mirror. Raises :class:`Failed` for a volume that is none."""
+    group, name = volume_to_convert(context.args.positionals[0])
+    found = require_group(context.session, group)
+    lv = find_volume(found, name)
+    kind = "thinpool" if lv.thin_pool is not None else lv.kind
+    if kind in ("linear", "striped", "thin", "thinpool"):
+        full = f"{group}/{name}"
+        said = f"Command on LV {full} does not accept LV type {kind}."
+        raise Failed(f"{said}\nCommand not permitted on LV {full}.")
 
 
 def _swap(context: Context) -> None:

@@ -91,7 +91,7 @@ def disks_there(context: Context, paths: list[str]) -> list[str]:
         raise Failed("\n".join(faults.values()))
     for fault in faults.values():
         context.console.fail(fault)
-    _scan_also(context, usable)
+    scan_also(context, usable)
     return usable
 
 
@@ -102,7 +102,7 @@ def require_disks(context: Context, paths: list[str]) -> None:
         if len(faults) < len(set(paths)) or not lines[0].startswith("No device"):
             lines.append("Command requires all devices to be found.")
         raise Failed("\n".join(lines))
-    _scan_also(context, paths)
+    scan_also(context, paths)
 
 
 def _disk_faults(context: Context, paths: list[str]) -> dict[str, str]:
@@ -120,7 +120,7 @@ def _disk_faults(context: Context, paths: list[str]) -> dict[str, str]:
     return faults
 
 
-def _scan_also(context: Context, paths: list[str]) -> None:
+def scan_also(context: Context, paths: list[str]) -> None:
     context.extra_devices += [path for path in paths if path not in context.extra_devices]
 
 

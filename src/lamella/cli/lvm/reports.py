@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.processing import log_reported
 from lamella.cli.lvm.settings import report_format
-from lamella.cli.lvm.targets import choose_groups, choose_volumes, disk_tags, in_foreign_group, shown_volumes
+from lamella.cli.lvm.targets import (
+    choose_groups,
+    choose_volumes,
+    disk_tags,
+    in_foreign_group,
+    reads_all,
+    shown_volumes,
+)
 from lamella.errors import UsageError
 from lamella.lvm.report import report as reporting
 from lamella.lvm.report.fields import field_list
@@ -184,10 +191,14 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
 
     scan = context.session.scan
     tags = disk_tags(arguments)
-    wanted = _wanted_disks(context, arguments)
+    wanted, gone = _wanted_disks(context, arguments)
     every = not arguments
+    groups = context.groups(foreign_said=reads_all(context, arguments, wanted, gone))
+    for path in gone:  # after what is said about the groups
+        with context.processing("pv", "", status=False):
+            context.console.fail(f'Failed to find physical volume "{path}".')
     views = []
-    for found in context.groups():
+    for found in groups:
         view = context.view(found)
         if not every:
             group_tagged = bool(tags & set(found.group.tags))
@@ -211,8 +222,9 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
     return views, bare
 
 
-def _wanted_disks(context: Context, arguments: list[str]) -> list[Disk]:
-    found = []
+def _wanted_disks(context: Context, arguments: list[str]) -> tuple[list[Disk], list[str]]:
+    """The disks that are named, and the names of those that are no physical volumes."""
+    found, gone = [], []
     scan = context.session.scan
     for path in arguments:
         if path.startswith("@"):
@@ -222,7 +234,7 @@ def _wanted_disks(context: Context, arguments: list[str]) -> list[Disk]:
             with context.processing("pv", "", status=False):
                 context.console.fail(f"Cannot use {path}: {excluded}")
         elif disk is None or disk.label is None or scan.is_outdated(disk):
-            context.console.fail(f'Failed to find physical volume "{path}".')
+            gone.append(path)
         elif disk not in found and not in_foreign_group(context, disk):
             found.append(disk)
-    return found
+    return found, gone

@@ -284,10 +284,17 @@ def disk_tags(arguments: list[str]) -> set[str]:
     return set(tags)
 
 
-def choose_disks(context: Context, arguments: list[str], *, select: bool = False) -> list[ChosenDisk]:
-    """Physical volumes named (or tagged) by *arguments*, first those of groups; without any, all.
+def reads_all(context: Context, arguments: list[str], wanted: list[Disk], gone: list[str]) -> bool:
+    """Whether LVM2 reads every group: for tags, for all disks, or to look for one that is in no group."""
+    every = not arguments or bool(gone) or any(one.startswith("@") for one in arguments)
+    return every or any(context.session.scan.group_of(disk) is None for disk in wanted)
 
-    What is not found, or belongs to an exported group, is reported and counted as a failure.
+
+def choose_disks(context: Context, arguments: list[str], *, select: bool = False) -> list[ChosenDisk]:
+    """Physical volumes to change, named (or tagged) by *arguments*, first those of groups; without any, all.
+
+    What is not found, or belongs to an exported group, is reported and counted as a failure. So is every
+    group that lacks disks, whether one of its disks would be chosen or not: LVM2 reads all to be written.
     """
     selector = Selector(context, "pv") if select else None
     if selector is not None:
@@ -307,8 +314,13 @@ def choose_disks(context: Context, arguments: list[str], *, select: bool = False
         elif not in_foreign_group(context, disk):
             wanted.append(disk)
     chosen = []
-    groups = context.groups()
-    for path in gone:  # after what is said about the groups
+    groups = []
+    for found in context.groups(foreign_said=reads_all(context, arguments, wanted, gone)):
+        if _lacks_disks(context, found):
+            gone += [path for path in arguments if scan.disk(path) in found.disks.values()]
+        else:
+            groups.append(found)
+    for path in sorted(gone, key=arguments.index):  # after what is said about the groups
         context.console.fail(f'Failed to find physical volume "{path}".')
     for found in groups:
         view = context.view(found)

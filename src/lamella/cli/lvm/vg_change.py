@@ -53,7 +53,7 @@ def vgrename(context: Context) -> None:
     with context.session.all_locked():
         name = require_group(context.session, old).group.name
         if context.session.scan.named(new):
-            raise Failed(f'New volume group "{new}" already exists')
+            raise Failed(f'New VG name "{new}" already exists')
         with context.editing(old, exported_ok=True) as found:
             rename_group(context.session, found, new)
     context.console.print(f'Volume group "{name}" successfully renamed to "{new}"')

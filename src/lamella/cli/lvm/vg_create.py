@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
+from lamella.block.opening import is_remote
 from lamella.cli.lvm.disks_to_scan import remember_files
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.lv_options import policy
 from lamella.cli.lvm.names import require_group, skip_dev
-from lamella.cli.lvm.pv_options import pv_options, require_disks, setting_up
+from lamella.cli.lvm.pv_options import pv_options, require_disks, scan_also, setting_up
 from lamella.cli.lvm.vg_options import metadata_copies, metadata_profile, new_system_id
 from lamella.lvm.format.names import is_valid_name
 from lamella.lvm.report.units import human
@@ -18,6 +20,7 @@ from lamella.lvm.session.system_id import UNSAFE
 
 if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
+    from lamella.lvm.disks.scan import FoundGroup
 
 EMPTY = "Name is zero length."
 DOTS = "Name starts with . or .. and has no following character(s)."
@@ -99,29 +102,43 @@ def _refuse_shared(context: Context) -> None:
 
 def vgextend(context: Context) -> None:
     """Add disks to a group, or with ``--restoremissing`` use missing ones again."""
-    from lamella.lvm.operations.missing_pvs import restore_missing
     from lamella.lvm.operations.volume_groups import extend_group
 
     args = context.args
     name = skip_dev(args.positionals[0])
     disks = args.positionals[1:]
     options = pv_options(context)
-    require_disks(context, disks)
     restoring = args.has("restoremissing")
+    if restoring:
+        scan_also(context, [path for path in disks if is_remote(path) or os.path.isfile(path)])
+    else:
+        require_disks(context, disks)
     with context.session.all_locked():
         require_group(context.session, name)
         with context.editing(name, missing_ok=True) as found:
             if restoring:
-                for path in disks:
-                    disk = context.session.scan.disk(path)
-                    pv = found.group.pv_by_device(disk.path) if disk is not None else None
-                    if pv is None or pv not in found.reappeared:
-                        state = "not found in" if pv is None else "was not missing in"
-                        raise Failed(f"WARNING: PV {path} {state} VG {name}\nNo PV has been restored.")
-                    restore_missing(context.session, found, pv)
+                _restore_missing(context, found, disks)
             else:
                 with setting_up():
                     extend_group(context.session, found, disks, options, confirm=context.console.ask)
     context.console.print(f'Volume group "{name}" successfully extended')
     if not context.test:
         remember_files(args, disks)
+
+
+def _restore_missing(context: Context, found: FoundGroup, paths: list[str]) -> None:
+    """Use those of the disks again that were missing. Raises :class:`Failed` if none of them was."""
+    from lamella.lvm.operations.missing_pvs import restore_missing
+
+    back = []
+    for path in paths:
+        disk = context.session.scan.disk(path)
+        pv = found.group.pv_by_device(disk.path) if disk is not None else None
+        if pv is not None and pv in found.reappeared:
+            back.append(pv)
+            continue
+        state = "not found in" if pv is None else "was not missing in"
+        context.console.warn(f"WARNING: PV {path} {state} VG {found.group.name}")
+    if not back:
+        raise Failed("No PV has been restored.")
+    restore_missing(context.session, found, back)

@@ -34,9 +34,13 @@ def vgreduce(context: Context) -> None:
         except ForeignGroupError as error:
             gone = [f"Cannot use PV {path} in foreign VG {name}." for path in args.positionals[1:]]
             raise Failed("\n".join((error.message, *gone))) from error
-        except Unusable as error:
-            gone = [f'Failed to find physical volume "{path}".' for path in args.positionals[1:]]
-            raise Failed("\n".join((error.message, *gone))) from error
+        except (Unusable, Failed) as error:
+            paths = [path for path in args.positionals[1:] if not path.startswith("@")]
+            lost = [f"Cannot use {path}: {why}" for path in paths if (why := context.exclusion(path))]
+            gone = [
+                f'Failed to find physical volume "{path}".' for path in paths if not context.exclusion(path)
+            ]
+            raise Failed("\n".join((*lost, error.message, *gone))) from error
 
 
 def _remove_missing(context: Context, found: FoundGroup) -> None:

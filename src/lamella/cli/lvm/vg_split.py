@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lamella.cli.lvm.console import error_lines
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.lv_options import clinging
-from lamella.cli.lvm.names import group_name, named_volume, skip_dev
+from lamella.cli.lvm.names import named_volume, skip_dev
 from lamella.cli.lvm.vg_options import metadata_copies
 from lamella.errors import LamellaError
 from lamella.lvm.format.names import is_valid_name
@@ -31,7 +31,7 @@ def vgsplit(context: Context) -> None:
     from lamella.lvm.operations.volume_groups import GroupOptions
 
     args = context.args
-    source_name, name = group_name(args.positionals[0]), skip_dev(args.positionals[1])
+    source_name, name = skip_dev(args.positionals[0]), skip_dev(args.positionals[1])
     if not is_valid_name(name):
         raise Failed(f"Invalid vg name {name}.")
     if name == source_name:
@@ -74,11 +74,18 @@ def _locked(
             held.enter_context(context.session.creating(name))
             continue
         try:
-            found[name] = held.enter_context(context.session.editing(name))
+            found[name] = _edited(context, held, name)
         except LamellaError as error:
             lines = [*error_lines(error), f"Failed to read VG {target}."]
             raise Failed("\n".join(lines)) from error
     return found[source], found.get(target)
+
+
+def _edited(context: Context, held: ExitStack, name: str) -> FoundGroup:
+    """A group, locked to be changed. Raises :class:`Failed` for a name that no group can have."""
+    if not is_valid_name(name):
+        raise Failed(f'Volume group name "{name}" has invalid characters.')
+    return held.enter_context(context.session.editing(name))
 
 
 def _moved(context: Context, source: FoundGroup, arguments: Sequence[str]) -> list[PhysicalVolume]:
@@ -112,17 +119,12 @@ def vgmerge(context: Context) -> None:
 
     args = context.args
     target_name, source_name = (skip_dev(text) for text in args.positionals)
-    for name in (target_name, source_name):
-        if not is_valid_name(name):
-            raise Failed(f'Volume group name "{name}" has invalid characters.')
     if target_name == source_name:
         raise Failed(f'Duplicate volume group name "{target_name}"')
     session = context.session
     with ExitStack() as held:
         held.enter_context(session.all_locked())
-        found = {}
-        for name in sorted((target_name, source_name)):
-            found[name] = held.enter_context(session.editing(name))
+        found = {name: _edited(context, held, name) for name in sorted((target_name, source_name))}
         merge_groups(session, found[target_name], found[source_name])
     context.console.print(f'Volume group "{source_name}" successfully merged into "{target_name}"')
     if args.has("list"):

@@ -15,6 +15,8 @@ from lamella.lvm.operations.thin_messages import unqueue_or_delete
 from lamella.lvm.operations.volume_groups import detach_pv
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lamella.lvm.disks.scan import FoundGroup
     from lamella.lvm.format.physical_volume import PhysicalVolume
     from lamella.lvm.session.session import Session
@@ -105,9 +107,10 @@ def _all_lost(group: VolumeGroup, partial: set[str]) -> list[str]:
     return [name for name in group.lvs if name in lost]
 
 
-def restore_missing(session: Session, found: FoundGroup, pv: PhysicalVolume) -> None:
-    """Use a disk again that was missing (vgextend --restoremissing)."""
-    pv.flags = [flag for flag in pv.flags if flag != MISSING]
-    pv.status = [flag for flag in pv.status if flag != MISSING]
-    found.reappeared = [other for other in found.reappeared if other is not pv]
+def restore_missing(session: Session, found: FoundGroup, pvs: Sequence[PhysicalVolume]) -> None:
+    """Use disks again that were missing (vgextend --restoremissing)."""
+    for pv in pvs:
+        pv.flags = [flag for flag in pv.flags if flag != MISSING]
+        pv.status = [flag for flag in pv.status if flag != MISSING]
+    found.reappeared = [other for other in found.reappeared if other not in pvs]
     session.commit(found)

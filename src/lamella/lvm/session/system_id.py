@@ -40,9 +40,12 @@ def local_system_id(config: Config) -> tuple[str, list[str]]:
     """This host's system ID, "" for none, and LVM2's warnings about the settings."""
     source = config.text("global/system_id_source")
     warnings: list[str] = []
+    if source != "lvmlocal" and config.text("local/system_id"):
+        should = 'so should global/system_id_source be "lvmlocal"'
+        warnings.append(f'WARNING: local/system_id is set, {should} not "{source}"?')
     match source:
         case "none":
-            return "", []
+            return "", warnings
         case "lvmlocal":
             text = config.text("local/system_id")
         case "uname":
