@@ -16,7 +16,7 @@ from tests.lvm.oracle import Answer, ours, real
 from tests.lvm.real import agree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.lvm.real import RealLvm
@@ -84,8 +84,10 @@ class Group:
 
 
 @pytest.fixture
-def group(real_lvm: Callable[[int, int], RealLvm], tmp_path: Path) -> Group:
-    return Group(real_lvm(2, 64 << 20), tmp_path)
+def group(real_lvm: Callable[[int, int], RealLvm], tmp_path: Path) -> Iterator[Group]:
+    made = Group(real_lvm(2, 64 << 20), tmp_path)
+    yield made
+    made.lvm.devices = made.disks  # all of them are to be detached
 
 
 def test_lvm2_reads_the_group_and_we_write_it_alike(group: Group, tmp_path: Path) -> None:
