@@ -28,7 +28,7 @@ from lamella.fs.tar.read import read_tar
 from lamella.fs.tar.write import TarWriter
 from tests.conftest import missing
 from tests.fs.ext4.differences import differences, write_layer_tar, write_tree_tar
-from tests.fs.ext4.tools import debugfs
+from tests.fs.ext4.tools import debugfs, unmount
 from tests.fs.layers import Given, apply_layer
 from tests.fs.trees import ROOT, by_path, host_entries, make_rich_tree, plain
 
@@ -410,7 +410,7 @@ def test_what_a_kernel_did(tmp_path: Path, base: MemoryDevice, tool: Callable[[s
             sparse.seek(3 << 20)
             sparse.write(b"filled in")
     finally:
-        subprocess.run(["umount", str(point)], check=True)
+        unmount(point, image)
     upper = MemoryDevice(content=image.read_bytes(), name="upper")
     changes = {str(change) for change in assert_difference_is_right(base, upper)}
     assert changes >= {"C /a/x", "A /bin/moved", "D /marked", "D /many", "A /fifth", "D /zz-third-name"}

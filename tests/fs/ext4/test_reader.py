@@ -14,7 +14,7 @@ from lamella.errors import LamellaError, NotFoundError, UsageError
 from lamella.fs.entry import Kind
 from lamella.fs.ext4.reader import Reader
 from tests.conftest import missing
-from tests.fs.ext4.tools import debugfs
+from tests.fs.ext4.tools import debugfs, unmount
 from tests.fs.trees import ROOT, by_path, host_entries, make_ext4, make_rich_tree, plain
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def mounted(tmp_path: Path, tool: Callable[[str], str]) -> Iterator[Callable[[Pa
     if not ROOT:
         pytest.skip("mounting needs root")
     tool("mount")
-    points: list[Path] = []
+    points: list[tuple[Path, Path]] = []
 
     def mount(image: Path) -> Path:
         point = tmp_path / f"mounted{len(points)}"
@@ -128,12 +128,12 @@ def mounted(tmp_path: Path, tool: Callable[[str], str]) -> Iterator[Callable[[Pa
         done = subprocess.run(["mount", "-o", "loop", str(image), str(point)], capture_output=True, text=True)
         if done.returncode:
             missing(f"a kernel that mounts ext4 through a loop device ({done.stderr.strip()})")
-        points.append(point)
+        points.append((point, image))
         return point
 
     yield mount
-    for point in points:
-        subprocess.run(["umount", str(point)], check=True)
+    for point, image in points:
+        unmount(point, image)
 
 
 @pytest.mark.parametrize("kind", ["ext4", "ext3", "ext2"])

@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,19 @@ def mounted(image: Path, *, read_only: bool = True) -> Iterator[Path]:
     try:
         yield where
     finally:
-        subprocess.run(["umount", str(where)], check=True)
+        unmount(where, image)
+
+
+def unmount(where: Path, image: Path) -> None:
+    """Unmount a loop mount, and wait until the kernel has let go of the image, which it writes until then.
+
+    A namespace that another test made meanwhile keeps a mount of its own until it ends.
+    """
+    subprocess.run(["umount", str(where)], check=True)
+    end = time.monotonic() + 60
+    while subprocess.run(["losetup", "-j", str(image)], capture_output=True, check=True).stdout:
+        assert time.monotonic() < end, f"{image} is still mounted somewhere"
+        time.sleep(0.02)
 
 
 @dataclass(frozen=True)
