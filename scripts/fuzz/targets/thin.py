@@ -14,7 +14,7 @@ from tests.support.failing import NowhereDevice
 
 from lamella.block import MemoryDevice
 from lamella.errors import LamellaError
-from lamella.thin.engine.pool import Pool
+from lamella.thin.engine.pool import Pool, PoolOptions
 from lamella.thin.format import superblock
 from lamella.thin.format.checksum import BITMAP_XOR, BLOCK_SIZE, INDEX_XOR, NODE_XOR, SUPERBLOCK_XOR, seal
 from lamella.thin.metadata.reader import Metadata
@@ -317,7 +317,8 @@ def _engine(data: bytes) -> object:
             except LamellaError as error:
                 ends.append(type(error).__name__)
     try:
-        with Pool.open(metadata, blank) as pool:
+        # Otherwise a write without room waits a minute for the pool to grow.
+        with Pool.open(metadata, blank, options=PoolOptions(error_if_no_space=True)) as pool:
             dev_id = min(pool.devices(), default=0)
             with pool.open_volume(dev_id, 1 << 30) as volume:
                 volume.write_many([(place * 7 * CHUNK, b"z") for place in range(40)])
