@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-KILLS = {"loop-lvm": 100, "direct-lvm": 60}
+KILLS = {"loop-lvm": 60, "direct-lvm": 60}
 PER_STORE = 20
 """Rounds after which a fresh store begins, so that not all of them see an old one."""
 

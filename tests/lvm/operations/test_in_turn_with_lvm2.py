@@ -283,7 +283,7 @@ def test_in_turn_with_lvm2(tmp_path: Path) -> None:
         run_state_machine_as_test(  # type: ignore[no-untyped-call] # hypothesis leaves it untyped
             Machine,
             settings=settings(
-                max_examples=6, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+                max_examples=4, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
             ),
         )
     finally:
