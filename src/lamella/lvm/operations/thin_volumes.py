@@ -274,7 +274,7 @@ def _release_origins(session: Session, found: FoundGroup, removed: Sequence[Logi
     origins = {lv.thin.external_origin for lv in removed if lv.thin is not None} - {""}
     idle = [
         name
-        for name in sorted(origins)
+        for name in sorted(origins & found.group.lvs.keys())  # an origin may go with them
         if all(role != "external_origin" for _user, _segment, role in users.get(name, ()))
         and session.is_active(found, name)
     ]
