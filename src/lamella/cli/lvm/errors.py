@@ -25,6 +25,13 @@ class Unusable(Failed):
     """A group cannot be used, or not be changed. LVM2 then has no physical volumes of it either."""
 
 
+def other_kind(full: str, kind: str) -> Failed:
+    """The error for a command that does not take volumes of this *kind*; *full* is ``VG/LV``."""
+    return Failed(
+        f"Command on LV {full} does not accept LV type {kind}.\nCommand not permitted on LV {full}."
+    )
+
+
 class BadFiles(Failed):
     """``lvm.conf`` cannot be used. Exit code 4."""
 

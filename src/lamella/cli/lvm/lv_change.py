@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.errors import Failed
+from lamella.cli.lvm.errors import Failed, other_kind
 from lamella.cli.lvm.lv_options import device_number, policy, read_ahead
 from lamella.cli.lvm.processing import each_chosen, each_volume
 from lamella.cli.lvm.syntax.parse import ArgumentFault
@@ -102,7 +102,7 @@ def _check(context: Context, full: str, group: VolumeGroup, lv: LogicalVolume) -
     if needed := _other_kind(context, lv):
         raise Failed(f"Command on LV {full} uses options that require LV types {needed} .\n{refused}")
     if any(args.has(name) for name in UNSUPPORTED if name not in OF_VDO):
-        raise Failed(f"Command on LV {full} does not accept LV type {lv.kind}.\n{refused}")
+        raise other_kind(full, lv.kind)
     if args.has("permission") and lv.thin_pool is not None:
         raise Failed(f"Command on LV {full} uses options invalid with LV type thinpool.\n{refused}")
     if args.has("permission") and any(

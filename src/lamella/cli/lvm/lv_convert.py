@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.errors import Failed
+from lamella.cli.lvm.errors import other_kind
 from lamella.cli.lvm.lv_merge import merge
 from lamella.cli.lvm.lv_options import clinging
 from lamella.cli.lvm.lv_to_pool import find_volume, metadata_name, swap_in, to_pool
@@ -57,9 +57,7 @@ def _wait(context: Context) -> None:
     lv = find_volume(found, name)
     kind = "thinpool" if lv.thin_pool is not None else lv.kind
     if kind in ("linear", "striped", "thin", "thinpool"):
-        full = f"{group}/{name}"
-        said = f"Command on LV {full} does not accept LV type {kind}."
-        raise Failed(f"{said}\nCommand not permitted on LV {full}.")
+        raise other_kind(f"{group}/{name}", kind)
 
 
 def _swap(context: Context) -> None:
@@ -77,10 +75,7 @@ def _repair(context: Context) -> None:
         lv = find_volume(found, name)
         full = f"{group}/{name}"
         if lv.thin_pool is None:
-            raise Failed(
-                f"Command on LV {full} does not accept LV type {lv.kind}.\n"
-                f"Command not permitted on LV {full}."
-            )
+            raise other_kind(full, lv.kind)
         repairer = _repairer(context, found.group, lv, lv.thin_pool)
         repair_pool(context.session, found, lv, repairer, clinging(context))
 

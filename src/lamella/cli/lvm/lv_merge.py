@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.errors import Failed
+from lamella.cli.lvm.errors import Failed, other_kind
 from lamella.cli.lvm.names import volume_to_convert
 from lamella.cli.lvm.processing import each_chosen
 from lamella.cli.lvm.targets import choose_volumes, volumes_of
@@ -42,9 +42,7 @@ def _merge_one(context: Context, found: FoundGroup, lv: LogicalVolume) -> None:
     try:
         if lv.thin_pool is not None or (lv.thin is None and context.args.has("mergethin")):
             kind = "thinpool" if lv.thin_pool is not None else "linear"
-            raise Failed(
-                f"Command on LV {full} does not accept LV type {kind}.\nCommand not permitted on LV {full}."
-            )
+            raise other_kind(full, kind)
         if lv.thin is None:
             raise Failed(f"{full} cannot be merged because --trackchanges was not used.")
         why: list[str] = []

@@ -58,9 +58,7 @@ def pvresize(context: Context) -> None:
         try:
             disks = choose_disks(context, context.args.positionals)
         except LamellaError:
-            context.console.print(
-                "0 physical volume(s) resized or updated / 0 physical volume(s) not resized"
-            )
+            _print_resized(context, 0, 0)
             raise
         for chosen in each_disk(context, disks):
             try:
@@ -146,7 +144,7 @@ def pvchange(context: Context) -> None:
         try:
             disks = choose_disks(context, arguments, select=True)
         except LamellaError:
-            context.console.print("0 physical volumes changed / 0 physical volumes not changed")
+            _print_changed(context, 0, 0)
             raise
         for chosen in each_disk(context, disks):
             try:
@@ -165,6 +163,10 @@ def pvchange(context: Context) -> None:
             else:
                 failed += 1
                 context.console.print(f"Physical volume {chosen.disk.path} not changed")
+    _print_changed(context, done, failed)
+
+
+def _print_changed(context: Context, done: int, failed: int) -> None:
     context.console.print(
         f"{done} physical volume{'' if done == 1 else 's'} changed / "
         f"{failed} physical volume{'' if failed == 1 else 's'} not changed"

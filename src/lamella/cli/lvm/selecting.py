@@ -35,7 +35,7 @@ class Selector:
     def check(self) -> None:
         """Raise the error of a selection that cannot be understood, before anything is looked at."""
         if self.text is not None:
-            self._selection  # noqa: B018
+            _ = self._selection
 
     @cached_property
     def _selection(self) -> Selection:

@@ -35,11 +35,11 @@ def vgreduce(context: Context) -> None:
             gone = [f"Cannot use PV {path} in foreign VG {name}." for path in args.positionals[1:]]
             raise Failed("\n".join((error.message, *gone))) from error
         except (Unusable, Failed) as error:
-            paths = [path for path in args.positionals[1:] if not path.startswith("@")]
-            lost = [f"Cannot use {path}: {why}" for path in paths if (why := context.exclusion(path))]
-            gone = [
-                f'Failed to find physical volume "{path}".' for path in paths if not context.exclusion(path)
+            excluded = [
+                (path, context.exclusion(path)) for path in args.positionals[1:] if not path.startswith("@")
             ]
+            lost = [f"Cannot use {path}: {why}" for path, why in excluded if why]
+            gone = [f'Failed to find physical volume "{path}".' for path, why in excluded if not why]
             raise Failed("\n".join((*lost, error.message, *gone))) from error
 
 

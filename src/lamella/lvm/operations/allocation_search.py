@@ -53,7 +53,6 @@ class Search:
     metadata: Run | None = None
     allocated: int = 0
     choices: list[_Choice] = field(default_factory=list)
-    positional_count: int = 0
     avoided: Sequence[PhysicalVolume] = ()
     # What the policy that is being tried asks for.
     policy: str = ""
@@ -180,9 +179,6 @@ class Search:
         self.choices = [_Choice() for _ in range(len(self.spaces) + self.stripes + 1)]
         for space in self.spaces:
             self._unreserve(space)
-        self.positional_count = 0
-        if self.positional:
-            self.positional_count = self.stripes
         places = self._look(wanted)
         if places is None:
             return
@@ -308,7 +304,7 @@ class Search:
         """Record a match with the area *index* of the volume; False if it has one or is not asked for."""
         if not self.positional:
             return True
-        if index >= self.positional_count or self.choices[index].hole is not None:
+        if index >= self.stripes or self.choices[index].hole is not None:
             return False
         self._reserve(index, hole, hole.count)
         return True

@@ -99,7 +99,7 @@ def check_new_name(group: VolumeGroup, name: str, *, old: str = "historical") ->
             f'Logical Volume "{name}" already exists in volume group "{group.name}"',
             hint="choose another name",
         )
-    if any(old.name == name for old in group.historical):
+    if any(record.name == name for record in group.historical):
         raise ExistsError(
             f'{old} Logical Volume "{name}" already exists in volume group "{group.name}"',
             hint="choose another name",

@@ -270,11 +270,14 @@ def _release_origins(session: Session, found: FoundGroup, removed: Sequence[Logi
     It is reloaded with this commit, without the hidden layer that they read through. LVM2 2.03.16
     likewise writes the group no more often than that when it removes a pool with its volumes.
     """
+    # An origin may have gone with them.
+    origins = {lv.thin.external_origin for lv in removed if lv.thin is not None} & found.group.lvs.keys()
+    if not origins:
+        return
     users = found.group.users()
-    origins = {lv.thin.external_origin for lv in removed if lv.thin is not None} - {""}
     idle = [
         name
-        for name in sorted(origins & found.group.lvs.keys())  # an origin may go with them
+        for name in sorted(origins)
         if all(role != "external_origin" for _user, _segment, role in users.get(name, ()))
         and session.is_active(found, name)
     ]
