@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -283,6 +284,8 @@ def test_a_waiting_merge_is_completed(twins: Twins, begun: bool) -> None:
     assert not any("[s]" in line for line in said.lines)
 
 
+steps_judged = partial(judged, numbered=False, reports=False)
+
 KEPT = "with metadata {record_lvs_history=1}"
 FAMILY = "lvs -H -o lv_name,lv_attr,lv_full_ancestors,lv_full_descendants,lv_ancestors,lv_descendants,origin"
 
@@ -297,7 +300,7 @@ def family(*pairs: str) -> tuple[str, ...]:
 
 
 def test_removed_volumes_are_remembered(twins: Twins) -> None:
-    judged(
+    steps_judged(
         twins,
         [
             KEPT,
@@ -327,13 +330,11 @@ def test_removed_volumes_are_remembered(twins: Twins) -> None:
             "lvremove -y vg/pool",
             FAMILY,
         ],
-        numbered=False,
-        reports=False,
     )
 
 
 def test_a_group_of_remembered_volumes_is_emptied(twins: Twins) -> None:
-    judged(
+    steps_judged(
         twins,
         [
             KEPT,
@@ -348,14 +349,12 @@ def test_a_group_of_remembered_volumes_is_emptied(twins: Twins) -> None:
             "lvremove -y vg/a",
             "vgremove -y vg",
         ],
-        numbered=False,
-        reports=False,
     )
 
 
 @pytest.mark.parametrize("kept", [0, 1])
 def test_a_merge_of_remembered_volumes(twins: Twins, kept: int) -> None:
-    judged(
+    steps_judged(
         twins,
         [
             KEPT,
@@ -367,13 +366,11 @@ def test_a_merge_of_remembered_volumes(twins: Twins, kept: int) -> None:
             FAMILY,
             "lvremove -y vg/pool",
         ],
-        numbered=False,
-        reports=False,
     )
 
 
 def test_external_origins_are_not_remembered(twins: Twins) -> None:
-    judged(
+    steps_judged(
         twins,
         [
             KEPT,
@@ -384,8 +381,6 @@ def test_external_origins_are_not_remembered(twins: Twins) -> None:
             FAMILY,
             "lvremove -y vg/eo",
         ],
-        numbered=False,
-        reports=False,
     )
 
 
@@ -403,7 +398,7 @@ def test_external_origins_are_not_remembered(twins: Twins) -> None:
     ],
 )
 def test_thin_features_that_are_disabled(twins: Twins, feature: str) -> None:
-    judged(
+    steps_judged(
         twins,
         [
             f'with global {{thin_disabled_features=["{feature}"]}}',
@@ -424,8 +419,6 @@ def test_thin_features_that_are_disabled(twins: Twins, feature: str) -> None:
             "lvcreate -y -L12m -n data vg",
             "lvconvert -y --type thin-pool -c 192k vg/data",
         ],
-        numbered=False,
-        reports=False,
     )
 
 
