@@ -34,8 +34,13 @@ def sha(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+def unread(_: object) -> Any:
+    """Opens a layer's blob, which a download does not do."""
+    raise AssertionError
+
+
 def layer(data: bytes = BLOB, *, size: int | None = None, urls: tuple[str, ...] = ()) -> LayerBlob:
-    return LayerBlob(sha(data), len(data) if size is None else size, "tar", sha(data), lambda _: None, urls)  # type: ignore[arg-type, return-value]
+    return LayerBlob(sha(data), len(data) if size is None else size, "tar", sha(data), unread, urls)
 
 
 class Response:
@@ -117,9 +122,9 @@ class Try:
     def __init__(
         self, folder: Path, *answers: Response, there: bytes = b"", of: LayerBlob | None = None
     ) -> None:
-        self.client = Client(*answers)
+        self.client: Any = Client(*answers)
         self.sleeps: list[float] = []
-        self.owner = Downloader(self.client, folder, sleep=self.sleeps.append)  # type: ignore[arg-type]
+        self.owner = Downloader(self.client, folder, sleep=self.sleeps.append)
         self.job = _Job(of or layer())
         self.path = folder / "file"
         self.path.write_bytes(there)
@@ -164,7 +169,8 @@ def _even(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_where_the_bytes_of_an_answer_begin(status: int, place: str | None, start: int | None) -> None:
-    assert _start(Response(status, place=place)) == start  # type: ignore[arg-type]
+    answer: Any = Response(status, place=place)
+    assert _start(answer) == start
 
 
 # -- one blob --------------------------------------------------------------------------------------
@@ -239,7 +245,7 @@ def test_a_layer_of_no_bytes(tmp_path: Path, size: int) -> None:
         one.run()
     assert one.client.asked == []
     empty = "sha512:" + hashlib.sha512(b"").hexdigest()
-    assert Try(tmp_path, of=LayerBlob(empty, 0, "", "", lambda _: None)).run() == b""  # type: ignore[arg-type, return-value]
+    assert Try(tmp_path, of=LayerBlob(empty, 0, "", "", unread)).run() == b""
 
 
 def test_more_bytes_than_the_manifest_says(tmp_path: Path) -> None:
@@ -304,7 +310,9 @@ def test_progress_begins_the_count_again(
 
 def test_a_server_that_stays_silent(tmp_path: Path) -> None:
     one = Try(tmp_path, whole(BROKEN))
-    one.client.patience = lambda say: setattr(patience := Patience(say), "expired", True) or patience  # type: ignore[func-returns-value, method-assign]
+    silent = Patience(None)
+    silent.expired = True
+    one.client.patience = lambda say: silent
     with pytest.raises(NetworkError, match=f"the download of the layer {sha(BLOB)}: no progress"):
         one.run()
     assert one.sleeps == []
@@ -425,9 +433,9 @@ class Told:
         self.said.append("done")
 
 
-def downloader(folder: Path, *answers: Response, parallel: int = 1) -> tuple[Client, Downloader]:
-    client = Client(*answers)
-    return client, Downloader(client, folder, parallel=parallel, sleep=lambda _: None)  # type: ignore[arg-type]
+def downloader(folder: Path, *answers: Response, parallel: int = 1) -> tuple[Client, Any]:
+    client: Any = Client(*answers)
+    return client, Downloader(client, folder, parallel=parallel, sleep=lambda _: None)
 
 
 def names(folder: Path) -> list[str]:
@@ -439,8 +447,8 @@ def file_of(data: bytes) -> str:
 
 
 def test_a_downloader_and_a_job_begin_with_nothing(tmp_path: Path) -> None:
-    client = Client()
-    owner = Downloader(client, tmp_path)  # type: ignore[arg-type]
+    client: Any = Client()
+    owner = Downloader(client, tmp_path)
     assert (owner._parallel, owner._jobs, owner._threads, owner._progress) == (3, {}, [], QUIET)
     assert (owner._client, owner._folder) == (client, tmp_path)
     assert owner._sleep == owner._stop.wait, "who waits is woken by close"
@@ -472,7 +480,7 @@ def test_layers_are_fetched_in_order_and_each_once(tmp_path: Path) -> None:
 def test_as_many_threads_as_are_of_use(tmp_path: Path, parallel: int, layers: int, threads: int) -> None:
     _, owner = downloader(tmp_path, parallel=parallel)
     gate = threading.Event()
-    owner._download = lambda job: gate.wait(20)  # type: ignore[assignment, method-assign, return-value]
+    owner._download = lambda job: gate.wait(20)
     owner.start([layer(bytes([number])) for number in range(layers)])
     assert [thread.name for thread in owner._threads] == ["lamella-download"] * threads
     assert all(thread.daemon for thread in owner._threads)
@@ -511,7 +519,7 @@ def test_a_closed_downloader_downloads_nothing_more(tmp_path: Path) -> None:
 def test_closing_does_not_wait_for_a_dead_server(tmp_path: Path) -> None:
     _, owner = downloader(tmp_path)
     waited: list[float] = []
-    owner._threads.append(SimpleNamespace(join=waited.append))  # type: ignore[arg-type]
+    owner._threads.append(SimpleNamespace(join=waited.append))
     owner.close()
     assert waited == [2.0]
 
@@ -602,7 +610,7 @@ def test_progress_is_told_where_it_is_waited_for(tmp_path: Path) -> None:
     assert owner._progress is told
     owner.start([])
     assert owner._progress is told, "until another one is given"
-    job = _Job(layer())
+    job: Any = _Job(layer())
     job.received = 10
 
     def step(received: int, waiting: str) -> Any:
@@ -612,14 +620,14 @@ def test_progress_is_told_where_it_is_waited_for(tmp_path: Path) -> None:
         return do
 
     steps = Steps([step(10, ""), step(15, "for it"), step(15, "for it"), step(15, ""), step(40, "")])
-    job.done = steps  # type: ignore[assignment]
+    job.done = steps
     owner._wait(job)
     label = f"layer {sha(BLOB)[7:19]}: downloading"
     assert told.said == [(label, 1024, 10), 0, 5, 0, "for it", 0, 25, "done"]
     assert steps.waited == [0.1] * 5
     told.said.clear()
     owner._jobs[sha(BLOB)] = job
-    job.done = Steps([step(40, "")])  # type: ignore[assignment]
+    job.done = Steps([step(40, "")])
     owner.fetch(layer())
     assert told.said[0] == (label, 1024, 40)
     job.done = threading.Event()

@@ -87,7 +87,8 @@ def provide(live: Any, dev_id: int, chunks: Iterable[int], *, discard: bool = Fa
     live.remap(
         device, wanted, blocks.astype(np.uint64) << np.uint64(24) | np.uint64(live.time), discard=discard
     )
-    return blocks.tolist()  # type: ignore[no-any-return]
+    taken: list[int] = blocks.tolist()
+    return taken
 
 
 def take_away(live: Any, dev_id: int, chunks: Iterable[int], *, discard: bool = True) -> None:

@@ -138,7 +138,8 @@ def core(
 ) -> tuple[Live, Any]:
     live = live or Live()
     chosen = options or PoolOptions(error_if_no_space=True)
-    pool: Any = PoolCore(live, Data(live.done), chosen, read_only=read_only)  # type: ignore[arg-type]
+    metadata: Any = live
+    pool: Any = PoolCore(metadata, Data(live.done), chosen, read_only=read_only)
     pool.lock.acquire()  # as its callers do
     return live, pool
 

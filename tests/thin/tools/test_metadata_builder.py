@@ -91,7 +91,8 @@ def mappings(device: BlockDevice, dev_id: int) -> dict[int, int]:
 
 
 def data_counts(made: Any, first: int, last: int) -> list[int]:
-    return made._data.counts(first, last).tolist()  # type: ignore[no-any-return]
+    counts: list[int] = made._data.counts(first, last).tolist()
+    return counts
 
 
 # -- the beginning ---------------------------------------------------------------------------------
