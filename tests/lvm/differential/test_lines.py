@@ -479,6 +479,11 @@ vgs --commandprofile thin-generic ;; vgs --commandprofile a/b
 vgcreate --metadataprofile nosuch x {3} ;; vgcreate --metadataprofile a/b x {3}
 vgcreate --profile command_profile_template x {3}
 vgs --config nosuch=1 ;; vgs --config nosuch/x=1 ;; vgs --config 'global{{units'
+vgs --config 'global/units="foo"' ;; vgs --units m --config 'global/units="k4"'
+pvck --config 'global/units="0"'
+vgchange --addtag x --config 'global/units="4"' vg ;; tags --config 'global/units=""'
+vgs --config 'global/units="4m"'
+lvmconfig --config 'global/units="-1"' global/activation ;; vgs --config 'global/units="-1"' --units k
 """,
     ),
     "options that are accepted everywhere": (

@@ -97,7 +97,7 @@ def test_nesting_is_bounded() -> None:
 )
 def test_quick_and_full_reader_agree(lines: str) -> None:
     quick = text._parse_lines(lines)
-    assert quick is None or quick == text._Parser(lines, False).file()
+    assert quick is None or quick == text._Parser(lines, False, []).file()
 
 
 plain = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12)
@@ -114,7 +114,7 @@ sections = st.recursive(
 def test_what_is_written_is_read_again(section: text.Section) -> None:
     written = "\n".join(write_nodes(section)) + "\n"
     assert parse(written) == section
-    assert text._Parser(written, True).file() == section
+    assert text._Parser(written, True, []).file() == section
 
 
 @given(plain)

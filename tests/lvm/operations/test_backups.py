@@ -61,9 +61,19 @@ def test_a_backup_that_cannot_be_read(tmp_path: Path) -> None:
         read_backup(tmp_path / "broken")
 
 
-@pytest.mark.parametrize(("written", "shown"), [("-5", 4294967291), ("99999999999", 1215752191), ('"x"', 0)])
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("-5", 4294967291),
+        ("99999999999", 1215752191),
+        ('"x"', 0),
+        ("9223372036854775808", 1527120000),
+        ("-9223372036854775809", 1527120000),
+        ("-9223372036854775808", 0),
+    ],
+)
 def test_odd_times_of_archives(written: str, shown: int, tmp_path: Path) -> None:
-    """As LVM2 2.03.16 lists them: the low 32 bits of a number, else 0."""
+    """As LVM2 2.03.16 lists them: the low 32 bits of a number, else 0; 2018-05-24 for one past 64 bits."""
     disks = memory_disks()
     around = environment(tmp_path)
     with Session([], around, given=disks) as session, session.creating("vg"):
@@ -73,4 +83,25 @@ def test_odd_times_of_archives(written: str, shown: int, tmp_path: Path) -> None
     time = f"\ncreation_time = {around.now()}"
     assert time in text
     backup.write_text(text.replace(time, f"\ncreation_time = {written}", 1))
-    assert read_backup(backup).creation_time == shown
+    read = read_backup(backup)
+    assert read.creation_time == shown
+    assert len(read.remarks) == (shown == 1527120000)
+
+
+def test_a_time_past_64_bits_on_a_disk() -> None:
+    """As LVM2 2.03.16 reads it: warned about once for each, and replaced by what is written next."""
+    disks = memory_disks(1)
+    with Session([], environment(), given=disks) as session, session.creating("vg"):
+        create_group(session, "vg", ["disk0"], GroupOptions(extent_size=128 << 10))
+    with Session([], environment(), given=disks) as session, session.editing("vg") as found:
+        create_lv(session, found, LvRequest(1, "a")).creation_time = 1 << 63
+        create_lv(session, found, LvRequest(1, "b"))
+    said = "WARNING: Invalid creation_time found in metadata (repaired with next metadata update)."
+    with Session([], environment(), given=disks) as session, session.editing("vg") as found:
+        assert [[str(notice) for notice in disk.notices] for disk in found.disks.values()] == [[said]]
+        assert found.group.lvs["a"].creation_time == 1527120000
+        create_lv(session, found, LvRequest(1, "c"))
+    with Session([], environment(), given=disks) as session:
+        found = session.find("vg")
+        assert [disk.notices for disk in found.disks.values()] == [[]]
+        assert found.group.lvs["a"].creation_time == 1527120000

@@ -28,6 +28,7 @@ PROFILE_IS_ATTACHED = ("vgchange", "lvchange", "lvcreate", "vgcreate")
 SHOWING = ("lvmconfig", "config", "dumpconfig")
 """Commands that show the settings, and load a ``--profile`` themselves."""
 ACTIVATION_DISABLED = "WARNING: Activation disabled. No device-mapper interaction will be attempted."
+UPDATE_INVALID = "Updated config file invalid. Aborting."
 COMMAND_PROFILE = "LVM_COMMAND_PROFILE"
 """Environment variable with the name of a command profile, for want of ``--commandprofile``."""
 
@@ -49,6 +50,8 @@ def read_and_report() -> Files:
     _say(faults, config)
     if faults and config.flag("config/abort_on_errors"):
         raise BadFiles("LVM_ configuration invalid.")
+    if unknown := _unknown_units(config):
+        raise BadFiles(unknown)
     if not config.flag("global/activation"):
         _say([ACTIVATION_DISABLED], config)
     return Files(layers, config, faults)
@@ -69,7 +72,9 @@ def load_config(args: Arguments) -> tuple[Config, list[str]]:
         faults = setting_faults(override) or again
         _say(faults, config)
         if faults and config.flag("config/abort_on_errors"):
-            raise Failed("LVM_ configuration invalid.\nUpdated config file invalid. Aborting.")
+            raise Failed(f"LVM_ configuration invalid.\n{UPDATE_INVALID}")
+    if override and (unknown := _unknown_units(config)):
+        raise Failed(f"{unknown}\n{UPDATE_INVALID}")
     if files.config.flag("global/activation") and not config.flag("global/activation"):
         _say([ACTIVATION_DISABLED], config)
     for name, kind, failed in _profiles(args):
@@ -77,6 +82,16 @@ def load_config(args: Arguments) -> tuple[Config, list[str]]:
         layer = load_profile_of(name, kind, failed, profile_folders(args, config), checks=checks)
         config = config.with_layer(layer, profile=kind)
     return config, again
+
+
+def _unknown_units(config: Config) -> str:
+    """What LVM2 says of units that it does not know; with them it runs no command. "" for known ones."""
+    units = config.text("global/units")
+    try:
+        parse_units(units)
+    except UsageError:
+        return f"Unrecognised configuration setting for global/units: {units}"
+    return ""
 
 
 def _say(lines: list[str], config: Config) -> None:

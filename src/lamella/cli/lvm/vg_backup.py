@@ -79,7 +79,7 @@ def vgcfgrestore(context: Context) -> None:
     if not path:
         place = context.environment.backup_dir or Path(context.config.text("backup/backup_dir"))
         path = str(place / name)
-    backup = _read(name, path)
+    backup = _read(context, name, path)
     from lamella.lvm.operations.group_restore import restore_group
     from lamella.lvm.session.locks import group_lock
 
@@ -101,7 +101,7 @@ def _valid_group_name(text: str) -> str:
     return name
 
 
-def _read(name: str, path: str) -> VolumeGroup:
+def _read(context: Context, name: str, path: str) -> VolumeGroup:
     from lamella.lvm.session.backup import read_backup
 
     failed = f"{UNREADABLE}\nFailed to read VG {name} from {path}\nRestore failed."
@@ -113,9 +113,15 @@ def _read(name: str, path: str) -> VolumeGroup:
         backup = read_backup(path)
     except LamellaError as error:
         raise Failed(f"{_reason(path, error)}\n{failed}") from error
+    _warn(context, backup)
     if backup.name != name:
         raise Failed(f"'{path}' does not contain volume group '{name}'.\nRestore failed.")
     return backup
+
+
+def _warn(context: Context, group: VolumeGroup) -> None:
+    for line in group.remarks:
+        context.console.warn(line)
 
 
 def _reason(path: str, error: LamellaError) -> str:
@@ -135,6 +141,7 @@ def _list(context: Context) -> None:
         except LamellaError as error:
             said = f"{_reason(path, error)}\n{UNREADABLE}\nUnable to read archive file."
             raise Failed(said) from error
+        _warn(context, group)
         found = [ArchiveFile(Path(path), -1, group.name, group.description, group.creation_time)]
     else:
         found = list_backups(_valid_group_name(args.positionals[0]), _folders(context))

@@ -323,6 +323,9 @@ def _read_groups(result: Scan) -> None:
                     parsed = read_group(copy.text.rstrip(b"\0").decode("utf-8", "surrogateescape"))
                 except CorruptError as error:
                     parsed = error
+                else:
+                    for line in parsed.remarks:
+                        disk.note("metadata", line, disk.path)
                 known[copy.text] = parsed
             if isinstance(parsed, CorruptError):
                 disk.bad_text(copy, [parsed.message.removeprefix(READ_PREFIX)])

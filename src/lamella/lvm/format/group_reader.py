@@ -79,11 +79,15 @@ def read_group(text: str, *, source: str = "") -> VolumeGroup:
     try:
         taken = take_plain(text)
         if taken is not None:
-            group = _group(parse(taken[0]), taken[1])
+            remarks: list[str] = []
+            group = _group(parse(taken[0], warn=remarks), taken[1])
             if group is not None:
+                group.remarks = remarks
                 return group
-        group = _group(parse(text))
+        remarks = []
+        group = _group(parse(text, warn=remarks))
         assert group is not None
+        group.remarks = remarks
         return group
     except CorruptError as error:
         where = f"{source}: " if source else ""

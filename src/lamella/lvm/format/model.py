@@ -123,6 +123,8 @@ class VolumeGroup:
     description: str = ""
     creation_host: str = ""
     creation_time: int = 0
+    remarks: list[str] = field(default_factory=list)
+    """LVM2's warnings about values in the text that were replaced."""
 
     @property
     def extent_size(self) -> int:

@@ -45,11 +45,12 @@ _ITEM = re.compile(r'"([^"\\]*)"|(\d+)')
 _AREA_LINE = re.compile(r'(?:"[^"\\]*"|\d{1,18})(?:, (?:"[^"\\]*"|\d{1,18}))*,?')
 
 
-def parse(text: str, *, merge: bool = False) -> Section:
+def parse(text: str, *, merge: bool = False, warn: list[str] | None = None) -> Section:
     """Read *text*; ``merge`` joins sections that occur twice and lets a later value win (``lvm.conf``).
 
-    Without it the first of two equal keys wins, as when LVM looks up volume group metadata. Raises
-    :class:`CorruptError` with LVM's message and the line number where the grammar is broken.
+    Without it the first of two equal keys wins, as when LVM looks up volume group metadata. LVM's warnings
+    about what was read are added to *warn*. Raises :class:`CorruptError` with LVM's message and the line
+    number where the grammar is broken.
     """
     end = text.find("\0")
     if end >= 0:
@@ -58,7 +59,7 @@ def parse(text: str, *, merge: bool = False) -> Section:
         quick = _parse_lines(text)
         if quick is not None:
             return quick
-    return _Parser(text, merge).file()
+    return _Parser(text, merge, [] if warn is None else warn).file()
 
 
 def _parse_lines(text: str) -> Section | None:
@@ -135,9 +136,10 @@ def _simple_value(rest: str) -> Value | None:
 class _Parser:
     """Recursive descent without recursion: sections are kept on a stack."""
 
-    def __init__(self, text: str, merge: bool) -> None:
+    def __init__(self, text: str, merge: bool, warn: list[str]) -> None:
         self.text = text
         self.merge = merge
+        self.warn = warn
         self.at = 0
 
     def fail(self, expected: str) -> CorruptError:
@@ -174,7 +176,7 @@ class _Parser:
             elif following == "=":
                 self.at += 1
                 target = self.open(stack[-1], path[:-1]) if len(path) > 1 else stack[-1]
-                value = self.value()
+                value = self.value(path[-1])
                 if self.merge or path[-1] not in target:
                     target[path[-1]] = value
             else:
@@ -219,24 +221,24 @@ class _Parser:
         inner = found[0][1:-1]
         return _ESCAPE.sub(r"\1", inner) if found[0][0] == '"' and "\\" in inner else inner
 
-    def value(self) -> Value:
+    def value(self, key: str) -> Value:
         if self.skip() != "[":
-            return self.scalar(words=True)
+            return self.scalar(key, words=True)
         self.at += 1
         items: list[Scalar] = []
         words = True
         while (following := self.skip()) != "]":
             if not following:
                 raise self.fail("expected a value")
-            items.append(self.scalar(words=words))
+            items.append(self.scalar(key, words=words))
             words = self.skip() == ","
             if words:
                 self.at += 1
         self.at += 1
         return items
 
-    def scalar(self, *, words: bool) -> Scalar:
-        """One value; numbers and bare words stand only after "=", "[" or "," (*words*)."""
+    def scalar(self, key: str, *, words: bool) -> Scalar:
+        """One value of *key*; numbers and bare words stand only after "=", "[" or "," (*words*)."""
         following = self.skip()
         if following and following in "\"'":
             return self.string()
@@ -247,7 +249,7 @@ class _Parser:
             if not found:
                 raise self.fail("expected a value")
             self.at = found.end()
-            return self.number(found[0])
+            return self.number(key, found[0])
         found = _WORD.match(self.text, self.at)
         if not found:
             raise self.fail("expected a value")
@@ -260,7 +262,7 @@ class _Parser:
             raise self.fail("Failed to read float token.")
         return value
 
-    def number(self, digits: str) -> Scalar:
+    def number(self, key: str, digits: str) -> Scalar:
         try:
             if "." in digits:
                 return self.real(digits)
@@ -271,8 +273,17 @@ class _Parser:
             raise self.fail("expected a value") from None
         value = -value if digits[0] == "-" else value
         if not -(1 << 63) <= value < 1 << 63:
+            if key == "creation_time":
+                self.warn.append(INVALID_TIME)
+                return REPLACED_TIME
             raise self.fail("Failed to read int token.")
         return value
+
+
+INVALID_TIME = "WARNING: Invalid creation_time found in metadata (repaired with next metadata update)."
+REPLACED_TIME = 1527120000
+"""What LVM2 takes for a ``creation_time`` that does not fit into 64 bits, which LVM2 of 32 bits could write
+before 2.02.169: 2018-05-24."""
 
 
 def quote(text: str) -> str:
