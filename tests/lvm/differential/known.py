@@ -91,6 +91,18 @@ KNOWN = (
         parts=("out",),
     ),
     Known("an internal error of its own", real=r"Failed to properly detect layout", parts=("err",)),
+    Known(
+        "an empty command log where no group matches a tag",
+        words="^[pv][gv](s|display) .*--logonly.* @",
+        parts=("out",),
+    ),
+    Known(
+        "that was away is cleared", words="^vgremove ", real="updating old metadata", parts=("files", "text")
+    ),
+    Known("that was away is archived", words="^vgreduce ", real="reappeared PV", parts=("files",)),
+    Known("`vgimportclone` of a disk without", real="Aborting vg_write: No metadata areas", parts=("err",)),
+    Known("", words="(-a|--activate) .*--monitor|--monitor .*(-a|--activate)", real="is not active"),
+    Known("", words="^lvdisplay .*--driverloaded", parts=("out",)),
     Known("", real=r"without using device-mapper kernel driver"),
     Known("", real=r"requires? activation|Device-mapper is not|Cannot activate|compiled without activation"),
 )

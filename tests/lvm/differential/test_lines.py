@@ -411,6 +411,11 @@ lvs -Ho name,lv_full_ancestors --config metadata/lvs_history_retention_time=1000
 lvcreate -l1 vg ;; lvcreate -l1 -n h1 vg ;; lvrename vg lin h1 ;; lvrename vg lin -h1 ;; lvchange -an vg/-h1
 lvrename vg lin lvol7 ;; lvrename vg lin x ;; lvcreate -l1 vg ;; lvextend -l+1 vg/-h1
 vgrename vg new ;; lvs -H
+lvrename vg -- -h1 lin ;; lvrename vg -- -h1 h2 ;; lvrename vg -- -h1 h1 ;; lvrename vg -- -h1 snapshot0
+lvrename vg -- -h1 x ;; lvs -H -o+lv_full_ancestors,lv_descendants ;; lvrename vg -- -x y ;; lvs -H
+lvrename vg -- -h1 lvol7 ;; lvrename vg -- lin -x ;; lvrename vg -- lin - ;; lvrename vg -- - x
+lvrename -t vg -- -h1 x ;; lvrename nosuch -- -h1 x ;; lvrename vg -- -nosuch -x ;; lvrename vg -- -h1 ""
+lvrename vg/-h1 vg/x ;; lvs -H ;; lvrename vg/- vg/x ;; lvrename vg -- -h3 a_tmeta ;; lvrename vg -- -h3 a%b
 vgcfgbackup vg ;; lvremove vg/-h1 ;; vgcfgrestore --force vg ;; lvs -H ;; vgck vg ;; vgchange --addtag t vg
 """,
     ),

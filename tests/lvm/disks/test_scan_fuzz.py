@@ -55,7 +55,7 @@ def look_at_everything(found: Scan) -> None:
         each.partial_lvs()
         each.group.users()
         each.group.free_extents()
-        assert each.mda_free >= 0
+        assert 0 <= each.mda_used_count <= each.mda_count
         for name in each.group.lvs:
             with suppress(LamellaError):
                 open_lv(each, name, read_only=True).read(0, 512)

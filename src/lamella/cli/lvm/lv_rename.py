@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lamella.cli.lvm.errors import BadCommand, Failed
 from lamella.cli.lvm.names import skip_dev
+from lamella.lvm.format.history import PREFIX
 from lamella.lvm.format.names import is_valid_name, longest_volume_name, reserved_reason
 
 if TYPE_CHECKING:
@@ -16,11 +17,20 @@ NO_GROUP = "Please provide a valid volume group name"
 
 
 def lvrename(context: Context) -> None:
-    """Rename a volume: ``lvrename VG OLD NEW`` or ``lvrename VG/OLD VG/NEW``."""
-    from lamella.lvm.operations.logical_volumes import rename_lv
+    """Rename a volume, or the record of a removed one: ``VG OLD NEW`` or ``VG/OLD VG/NEW``."""
+    from lamella.lvm.operations.logical_volumes import rename_lv, rename_record
 
     group, old, new = _names(context)
     with context.editing(group) as found:
+        if old.startswith(PREFIX):
+            known = {record.name: record for record in found.group.historical}
+            record = known.get(old.removeprefix(PREFIX))
+            if record is None:
+                said = f'Existing historical logical volume "{old.removeprefix(PREFIX)}" not found'
+                raise Failed(f'{said} in volume group "{group}"')
+            rename_record(context.session, found, record, new)
+            context.console.print(f'Renamed "{old}" to "{PREFIX}{new}" in volume group "{group}"')
+            return
         if new in found.group.lvs:
             raise Failed(f'Logical Volume "{new}" already exists in volume group "{group}"')
         lv = found.group.lvs.get(old)
@@ -31,7 +41,10 @@ def lvrename(context: Context) -> None:
 
 
 def _names(context: Context) -> tuple[str, str, str]:
-    """(group, old, new). Raises :class:`BadCommand` where they do not go together, in LVM2's order."""
+    """(group, old, new); *old* with a hyphen before the name of a record, *new* without it.
+
+    Raises :class:`BadCommand` where they do not go together, in LVM2's order.
+    """
     places = context.args.positionals
     group = _group(places[0]) if len(places) > 2 else ""
     old = skip_dev(places[-2])
@@ -54,8 +67,12 @@ def _names(context: Context) -> tuple[str, str, str]:
         new = vg
     elif vg != group:
         raise BadCommand(f'Logical volume names must have the same volume group ("{group}" or "{vg}")')
+    if new.startswith(PREFIX):
+        if not old.startswith(PREFIX):
+            raise BadCommand("Old name references live LV while new name is for historical LV.")
+        new = new.removeprefix(PREFIX)
     _check_new(group, new)
-    if old == new:
+    if old.removeprefix(PREFIX) == new:
         raise BadCommand("Old and new logical volume names must differ")
     return group, old, new
 

@@ -29,10 +29,13 @@ def pvremove(context: Context) -> None:
     removed = []
     context.extra_devices += [path for path in args.positionals if os.path.isfile(path) or is_remote(path)]
     with context.session.all_locked():
-        for path in dict.fromkeys(args.positionals):
-            if excluded := context.exclusion(path):
-                said = f"Cannot use {path}: {excluded}"
-                context.console.fail(f"No device found for {path}." if "not found" in excluded else said)
+        paths = dict.fromkeys(args.positionals)
+        refused = {path: excluded for path in paths if (excluded := context.exclusion(path))}
+        for path, excluded in refused.items():
+            said = f"Cannot use {path}: {excluded}"
+            context.console.fail(f"No device found for {path}." if "not found" in excluded else said)
+        for path in paths:
+            if path in refused:
                 continue
             disk = context.session.scan.disk(path)
             if disk is not None and disk.label is None and not args.has("force"):

@@ -213,7 +213,9 @@ def lvmdiskscan(context: Context) -> None:
     only = context.args.has("lvmpartition")
     if only:
         context.console.warn("WARNING: only considering LVM devices")
-    disks = [disk for disk in context.session.scan.disks if not only or disk.label is not None]
+    session = context.session
+    session.unsaid = frozenset({"duplicate"})  # each is listed anyway
+    disks = [disk for disk in session.scan.disks if not only or disk.label is not None]
     widest = max((len(disk.path) for disk in disks), default=0)
     counts = [0, 0, 0, 0]
     for disk in disks:

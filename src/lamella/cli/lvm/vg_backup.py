@@ -47,6 +47,7 @@ def vgcfgbackup(context: Context) -> None:
             context.console.fail(f"No folder for the backup of {name}: name a file with -f.")
             continue
         description = "" if template else f"Created *after* executing '{context.command_line}'"
+        context.session.identify_devices(found)
         try:
             if not template:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

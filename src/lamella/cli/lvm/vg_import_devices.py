@@ -26,6 +26,7 @@ def vgimportdevices(context: Context) -> None:
     if listed is None:
         raise Failed(NOT_ENABLED)
     listed.find(context.environment.sys_block)
+    session.device_id = listed.device_id
     everything = context.args.has("all") or context.args.has("select")
     with session.all_locked():
         groups = choose_groups(context, context.args.positionals, required=not everything)
@@ -45,8 +46,6 @@ def vgimportdevices(context: Context) -> None:
             if session.is_foreign(group):
                 continue  # another host's, which is only read
             with session.editing(group.name, uuid=group.uuid, exported_ok=True, active_ok=True) as mine:
-                for pv in mine.group.pvs:
-                    pv.device_id_type, pv.device_id = listed.device_id(mine.disks[pv.uuid].path)
                 session.commit(mine, ())
         context.extra_devices += paths
         context.console.print(f"Added {len(paths)} devices to devices file.")

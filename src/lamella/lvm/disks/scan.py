@@ -85,19 +85,6 @@ class FoundGroup(Noting):
     def mda_used_count(self) -> int:
         return sum(not copy.problem and not copy.ignored for copy in self.copies)
 
-    @property
-    def mda_size(self) -> int:
-        """Bytes of the smallest area in use; 0 without any."""
-        return min((copy.size for copy in self._used()), default=0)
-
-    @property
-    def mda_free(self) -> int:
-        """Bytes by which the text may grow in the fullest area."""
-        return min((copy.header.free for copy in self._used() if copy.header), default=0)
-
-    def _used(self) -> list[MetadataCopy]:
-        return [copy for copy in self.copies if not copy.problem and not copy.ignored]
-
     def partial_lvs(self) -> set[str]:
         """Names of the volumes that use, at any depth, a disk that is missing or came back."""
         bad = {pv.uuid for pv in (*self.missing, *self.reappeared)}

@@ -61,8 +61,6 @@ def import_clone(session: Session, found: FoundGroup, name: str) -> None:
         disk = found.disks[pv.uuid]
         pv.uuid = new_uuid()
         pv.status = [word for word in pv.status if word != EXPORTED]
-        if session.device_id is not None and is_block_device(disk.path):
-            pv.device_id_type, pv.device_id = session.device_id(disk.path)
         disks[pv.uuid] = disk
         if not session.test and disk.label is not None:
             disk.label.uuid = pv.uuid

@@ -37,6 +37,10 @@ def restore_group(
             f"another volume group called {backup.name} exists (its UUID differs from the backup's)",
             hint="vgrename one of them first",
         )
+    disks = {disk.label.uuid for disk in scan.disks if disk.label is not None}
+    for pv in backup.pvs:
+        if pv.uuid not in disks:
+            session.note("missing", f"WARNING: Couldn't find device with uuid {pv.uuid}.")
     if any(lv.thin_pool is not None for lv in backup.lvs.values()):
         if not force:
             session.note(
@@ -92,8 +96,6 @@ def _on_its_disks(session: Session, backup: VolumeGroup) -> FoundGroup:
         pv.missing = disk is None
         if disk is None:
             missing += 1
-            said = f"Couldn't find device with uuid {pv.uuid}."
-            session.note("missing", said, level="warn")
             continue
         owner = scan.group_of(disk)
         if owner is not None and owner.group.uuid != backup.uuid:

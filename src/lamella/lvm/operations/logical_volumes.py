@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.errors import BusyError, ExistsError, LamellaError, NoSpaceError, UnsupportedError, UsageError
+from lamella.lvm.format import history
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import READ, VISIBLE, WRITE, LogicalVolume, VolumeGroup
 from lamella.lvm.format.names import length_problem, name_problem, reserved_reason
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lamella.lvm.disks.scan import FoundGroup
+    from lamella.lvm.format.history import HistoricalVolume
     from lamella.lvm.operations.extent_ranges import PvRanges
     from lamella.lvm.session.session import Session
 
@@ -309,6 +311,15 @@ def rename_lv(session: Session, found: FoundGroup, lv: LogicalVolume, new: str) 
         group.rename_lv(part, new + part.name[len(old) :])
     group.rename_lv(lv, new)
     session.commit(found, users_of_pool(group, lv))
+
+
+def rename_record(session: Session, found: FoundGroup, record: HistoricalVolume, new: str) -> None:
+    """Give the record of a removed volume another name, also where other records name it."""
+    group = found.group
+    check_new_name(group, new, old="Historical")
+    history.rename(group.historical, history.PREFIX + record.name, history.PREFIX + new)
+    record.name = new
+    session.commit(found, ())
 
 
 def _hidden_parts(group: VolumeGroup, lv: LogicalVolume) -> list[LogicalVolume]:

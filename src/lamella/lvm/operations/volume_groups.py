@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from lamella.block.device import SECTOR
 from lamella.errors import BusyError, CorruptError, ExistsError, NoSpaceError, UsageError
-from lamella.lvm.disks.disk import is_block_device
 from lamella.lvm.disks.scan import FoundGroup
 from lamella.lvm.format.ids import new_uuid
 from lamella.lvm.format.model import RESIZEABLE, VolumeGroup
@@ -151,8 +150,6 @@ def _add_disks(
                 f"{disk.path} is too small to hold even one extent of volume group {group.name}",
                 hint="use a larger disk or a smaller extent size",
             )
-        if session.device_id is not None and is_block_device(disk.path):
-            pv.device_id_type, pv.device_id = session.device_id(disk.path)
         group.pvs.append(pv)
         found.disks[pv.uuid] = disk
         found.copies += disk.copies

@@ -98,8 +98,8 @@ def numbers(path: str) -> tuple[int, int]:
 
 
 def free_room(copy: MetadataCopy) -> int:
-    """Bytes that the area's text may grow by, in whole sectors as LVM2 counts them."""
-    if copy.header is None:
+    """Bytes that the area's text may grow by, in whole sectors as LVM2 counts them; 0 for an ignored area."""
+    if copy.header is None or copy.ignored:
         return 0
     return max(copy.header.max_text - copy.header.committed.size, 0) // SECTOR * SECTOR
 

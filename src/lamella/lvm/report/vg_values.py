@@ -41,7 +41,7 @@ def _free_extents(view: GroupView) -> int:
 
 
 def _smallest(view: GroupView, name: str) -> int:
-    return min((getattr(device, name) for device in _mdas(view) if device.mda_count), default=0)
+    return min((getattr(device, name) for device in _mdas(view) if device.mda_used), default=0)
 
 
 def of_group(value: Callable[[GroupView], Any], otherwise: Any) -> Callable[[Row], Any]:

@@ -266,6 +266,7 @@ class Session(Closing):
             self._check_change(found, missing_ok, read_only_ok, unknown_ok)
             if not active_ok and self.kernel(found) is None:
                 refuse_active(found.group.name, found.group.uuid, self.environment.sys_block)
+            self.identify_devices(found)
             if self.environment.archive_dir is not None and not self.test:
                 self._before[found.group.uuid] = (
                     found.group.name,
@@ -347,6 +348,7 @@ class Session(Closing):
             said = f"Automatically removing historical logical volume {group.name}/-{name}."
             self.note("history", said, level="print")
         self._archive(found)
+        self.identify_devices(found)
         count = self._writes.get(group.uuid, 0) + 1
         self._writes[group.uuid] = count
         numbered = "" if count == 1 else f"[{count}]"
@@ -354,6 +356,17 @@ class Session(Closing):
         kernel = self.kernel(found) if changed is None or changed else None
         commit_group(found, header, self.say, kernel.changing(found, changed) if kernel is not None else None)
         self._changed[group.uuid] = group
+
+    def identify_devices(self, found: FoundGroup) -> None:
+        """Record how each disk is recognised where there is a devices file, as LVM2 does in each text, backup
+        and archive that it writes; without one, and for a missing disk, nothing.
+        """
+        for pv in found.group.pvs:
+            disk = found.disks.get(pv.uuid)
+            if self.device_id is not None and disk is not None and is_block_device(disk.path):
+                pv.device_id_type, pv.device_id = self.device_id(disk.path)
+            else:
+                pv.device_id_type, pv.device_id = "", ""
 
     # -- what the kernel has ------------------------------------------------------------------------
 
