@@ -18,6 +18,8 @@ from scripts.guest.apt import AptError, mirror
 from scripts.guest.cache import made_once, recipe
 from scripts.guest.folders import temporary_folder
 
+STDERR = 2
+"""The process's own: a test may have put something without a descriptor in the place of ``sys.stderr``."""
 STUB = Path(__file__).with_name("stub.sh")
 SYSTEM = (
     *("linux-image-amd64", "udev", "kmod", "busybox-static", "procps", "iproute2", "util-linux", "mount"),
@@ -108,7 +110,7 @@ def _make(name: str, found: Recipe, target: Path) -> None:
              "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
              f"--customize-hook={keep}", f"--customize-hook={pack}",
              "--format=null", found.suite, "-", *_mirror()],
-            check=False, stdout=sys.stderr, env=os.environ | {"PATH": path, "INITRD": "No"},
+            check=False, stdout=STDERR, env=os.environ | {"PATH": path, "INITRD": "No"},
         )  # fmt: skip
         if done.returncode:
             _failed[name] = f"mmdebstrap cannot make the guest's root {name} (exit code {done.returncode})"
