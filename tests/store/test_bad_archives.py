@@ -161,7 +161,7 @@ print(next(int(line.split()[1]) >> 10 for line in open("/proc/self/status") if l
     header = tarfile.TarInfo("d/0000000").tobuf(tarfile.USTAR_FORMAT)
     blocks = bytearray()
     # A process of some hundred MiB is slow in User-mode Linux, whose pages are mappings of the machine's.
-    for number in range(100_000 if KERNEL else 700_000):
+    for number in range(100_000 if KERNEL else 400_000):
         name = b"%07d" % number
         block = bytearray(header)
         block[2:9] = name

@@ -27,7 +27,7 @@ def test_power_cuts(tmp_path: Path, mode: str) -> None:
     store.set_up()
     for name, action in every_command(tmp_path, mode):
         store.step(name, action)
-    cuts = store.look(random.Random(7), every=8)
+    cuts = store.look(random.Random(7), every=12)
     store.close()
     # Each state was found but for those of which nothing is left to do once they are decided: removals.
     assert len(cuts.found) > cuts.steps - 4
