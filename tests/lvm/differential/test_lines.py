@@ -207,6 +207,10 @@ vgck vg ;; vgck --updatemetadata vg ;; vgck vg
 vgchange --addtag t vg ;; vgextend --restoremissing vg {1} ;; vgextend --restoremissing vg {1}
 lvremove -y vg ;; vgs
 vgreduce --removemissing vg
+lvchange --alloc cling vg/a ;; lvchange --addtag x --alloc cling vg ;; lvchange --zero n vg/a ;; lvchange -C y vg/a
+lvchange --cachemode writeback vg/a ;; lvchange --discards ignore vg ;; lvchange --permission r --zero n vg/a
+lvchange --refresh vg/a ;; vgchange --refresh vg ;; lvchange --refresh -P vg/a ;; lvchange --refresh @nosuch
+lvchange --refresh vg --config activation/activation_mode='"partial"' ;; lvchange --refresh -t vg/a
 """,
     ),
     "groups to split and to merge": (

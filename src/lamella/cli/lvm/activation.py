@@ -206,10 +206,19 @@ def monitor(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> No
 
 def refresh(context: Context, found: FoundGroup, lvs: list[LogicalVolume]) -> None:
     """``--refresh``: reload the tables of active volumes from the metadata."""
+    from lamella.cli.lvm.kernel import accepts_partial
+
+    partial = frozenset() if accepts_partial(context.args, context.config) else found.partial_lvs()
+    names = []
+    for lv in lvs:
+        if lv.name in partial:
+            said = f"Refusing refresh of partial LV {found.group.name}/{lv.name}."
+            context.console.fail(f"{said} Use '--activationmode partial' to override.")
+        else:
+            names.append(lv.name)
     activator = context.activator
     if activator is None or context.test:
         return
-    names = [lv.name for lv in lvs]
     with locked(context, found) as fresh:
         for name in names:
             if name not in fresh.group.lvs:

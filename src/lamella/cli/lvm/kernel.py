@@ -35,6 +35,12 @@ def open_device_mapper() -> DeviceMapper:
         raise MissingError(f"{why}\n{NO_DRIVER}") from error
 
 
+def accepts_partial(args: Arguments, config: Config) -> bool:
+    """Whether volumes of which disks are missing may be activated: ``--partial``, or an activation mode."""
+    mode = args.text("activationmode") or config.text("activation/activation_mode")
+    return args.has("partial") or mode == "partial"
+
+
 def make_activator(config: Config, args: Arguments, console: Console) -> KernelActivator | None:
     """The activator, set up as LVM2's settings say.
 
@@ -59,8 +65,6 @@ def make_activator(config: Config, args: Arguments, console: Console) -> KernelA
 
         return auto_extend(config, lv.profile or group.profile, profile_folders(args, config)).threshold
 
-    mode = args.text("activationmode") or config.text("activation/activation_mode")
-    partial = args.has("partial") or mode == "partial"
     said: set[str] = set()
 
     def warn_once(text: str) -> None:
@@ -70,7 +74,7 @@ def make_activator(config: Config, args: Arguments, console: Console) -> KernelA
 
     settings = Settings(
         threshold,
-        partial=partial,
+        partial=accepts_partial(args, config),
         read_only=args.has("readonly"),
         disabled=frozenset(config.strings("global/thin_disabled_features")),
         warn=warn_once,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lamella.cli.lvm.context import Context
     from lamella.cli.lvm.targets import ChosenGroup
     from lamella.lvm.disks.scan import FoundGroup
-    from lamella.lvm.format.model import LogicalVolume, VolumeGroup
+    from lamella.lvm.format.model import LogicalVolume
     from lamella.lvm.operations.lv_changes import LvChanges
 
 CHANGES = (
@@ -40,6 +40,8 @@ REQUIRED = {
     **dict.fromkeys(("writemostly", "writebehind"), "raid1"),
 }
 """The kinds of volumes that options are for, in LVM2's words."""
+NOT_PARTIAL = ("alloc", "zero", "discards", "cachemode", "cachepolicy", "cachesettings")
+"""Options that are not for volumes of which a disk is missing."""
 OF_VDO = ("compression", "deduplication")
 OF_KERNEL = ("monitor", "poll")
 EXCLUSIVE = (("contiguous", "alloc"), ("profile", "detachprofile"), ("metadataprofile", "detachprofile"))
@@ -88,19 +90,19 @@ def _by_name(context: Context, chosen: ChosenGroup) -> bool:
 
 def _passed_over(context: Context, found: FoundGroup, lv: LogicalVolume, named: bool) -> bool:
     """Whether an option is not for this kind of volume, which nobody named; says so."""
-    needed = "" if named else _other_kind(context, lv)
-    if needed:
-        full = f"{found.group.name}/{lv.name}"
-        context.console.warn(f"Command on LV {full} uses options that require LV types {needed} .")
-    return bool(needed)
+    faults = [] if named else _misplaced_options(context, found, lv)
+    for fault in faults:
+        context.console.warn(fault)
+    return bool(faults)
 
 
-def _check(context: Context, full: str, group: VolumeGroup, lv: LogicalVolume) -> None:
+def _check(context: Context, found: FoundGroup, lv: LogicalVolume) -> None:
     """Raise for options that are not for this kind of volume, and for hidden volumes."""
-    args = context.args
+    args, group = context.args, found.group
+    full = f"{group.name}/{lv.name}"
     refused = f"Command not permitted on LV {full}."
-    if needed := _other_kind(context, lv):
-        raise Failed(f"Command on LV {full} uses options that require LV types {needed} .\n{refused}")
+    if faults := _misplaced_options(context, found, lv):
+        raise Failed("\n".join((*faults, refused)))
     if any(args.has(name) for name in UNSUPPORTED if name not in OF_VDO):
         raise other_kind(full, lv.kind)
     if args.has("permission") and lv.thin_pool is not None:
@@ -115,12 +117,17 @@ def _check(context: Context, full: str, group: VolumeGroup, lv: LogicalVolume) -
         raise Failed(f"Operation not permitted on hidden LV {full}.")
 
 
-def _other_kind(context: Context, lv: LogicalVolume) -> str:
-    """The kinds of volumes that an option is for, if this is none of them; "" otherwise."""
+def _misplaced_options(context: Context, found: FoundGroup, lv: LogicalVolume) -> list[str]:
+    """What LVM2 says of options that are for other kinds of volumes, or not for one that lacks a disk."""
+    command = f"Command on LV {found.group.name}/{lv.name} uses options that"
+    said = []
     for name, kinds in REQUIRED.items():
         if context.args.has(name) and (kinds != "thinpool" or lv.thin_pool is None):
-            return kinds
-    return ""
+            said.append(f"{command} require LV types {kinds} .")
+            break
+    if any(context.args.has(name) for name in NOT_PARTIAL) and lv.name in found.partial_lvs():
+        said.append(f"{command} are invalid with LV properties: lv_is_partial .")
+    return said
 
 
 def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str | None, named: bool) -> None:
@@ -138,7 +145,7 @@ def _change(context: Context, found: FoundGroup, lv: LogicalVolume, profile: str
     if _passed_over(context, found, lv, named):
         return
     try:
-        _check(context, full, found.group, lv)
+        _check(context, found, lv)
         for name in OF_VDO:
             if args.has(name):  # the other changes are made all the same
                 context.console.fail(f"Unable to change {name} for non VDO volume {full}.")
