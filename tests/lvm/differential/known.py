@@ -93,7 +93,7 @@ KNOWN = (
     Known("an internal error of its own", real=r"Failed to properly detect layout", parts=("err",)),
     Known(
         "an empty command log where no group matches a tag",
-        words="^[pv][gv](s|display) .*--logonly.* @",
+        words="^[pv][gv](s|display|ck) .*(--logonly|json).* @",
         parts=("out",),
     ),
     Known(
@@ -103,6 +103,12 @@ KNOWN = (
     Known("`vgimportclone` of a disk without", real="Aborting vg_write: No metadata areas", parts=("err",)),
     Known("", words="(-a|--activate) .*--monitor|--monitor .*(-a|--activate)", real="is not active"),
     Known("", words="^lvdisplay .*--driverloaded", parts=("out",)),
+    Known("", words="^lv(extend|resize|reduce) ", ours="_t(data|meta) (successfully resized|changed)"),
+    Known("a name that other groups have twice", words="^vgcreate ", ours="already exists"),
+    Known("on fields of two kinds", real="Selection failed for VG", ours="fields at the same time"),
+    Known(
+        "warnings about disks belong to no group", words="--logonly|report_command_log", real="Seq LogType"
+    ),
     Known("", real=r"without using device-mapper kernel driver"),
     Known("", real=r"requires? activation|Device-mapper is not|Cannot activate|compiled without activation"),
 )

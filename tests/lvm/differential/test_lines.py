@@ -82,6 +82,10 @@ vgextend --restoremissing vg {1} {3} ;; pvs ;; vgextend --restoremissing vg {1}
         """\
 pvchange --deltag t -S lv_active=unknown ;; pvchange --addtag t -S pv_name=no ;; pvchange --addtag t -a
 pvresize /dev/null ;; pvresize {3} {0} /dev/null ;; pvresize {0} {2} ;; pvchange --addtag t {2} {0} {3}
+pvmove --abort {0} ;; pvmove --abort {2} ;; pvmove --abort {3} ;; pvmove --abort {4}
+vgs g3 g3 ;; vgchange --addtag t g3 g3 ;; pvs nosuch nosuch ;; pvs {4} {4} ;; pvresize {4} {4}
+pvmove --abort /dev/nosuch ;; pvmove --abort ;; pvmove --abort {0} -t
+pvdisplay -c ;; pvdisplay -c {0} -P
 pvchange --addtag t @t1 {3} ;; pvcreate {4} ;; pvresize {3} {4} {2} ;; pvchange -u {4} {2} ;; vgmerge vg/ vg
 pvs -o+pv_major,pv_minor ;; fullreport --rows
 """,
@@ -207,7 +211,8 @@ vgck vg ;; vgck --updatemetadata vg ;; vgck vg
 vgchange --addtag t vg ;; vgextend --restoremissing vg {1} ;; vgextend --restoremissing vg {1}
 lvremove -y vg ;; vgs
 vgreduce --removemissing vg
-lvchange --alloc cling vg/a ;; lvchange --addtag x --alloc cling vg ;; lvchange --zero n vg/a ;; lvchange -C y vg/a
+lvchange --alloc cling vg/a ;; lvchange --addtag x --alloc cling vg ;; lvchange --zero n vg/a
+lvchange -C y vg/a ;; pvs @t1 ;; pvs -a {0} @t1 ;; pvdisplay @t1 ;; pvdisplay -c
 lvchange --cachemode writeback vg/a ;; lvchange --discards ignore vg ;; lvchange --permission r --zero n vg/a
 lvchange --refresh vg/a ;; vgchange --refresh vg ;; lvchange --refresh -P vg/a ;; lvchange --refresh @nosuch
 lvchange --refresh vg --config activation/activation_mode='"partial"' ;; lvchange --refresh -t vg/a
@@ -492,6 +497,11 @@ vgs --config 'global/units="foo"' ;; vgs --units m --config 'global/units="k4"'
 pvck --config 'global/units="0"'
 vgchange --addtag x --config 'global/units="4"' vg ;; tags --config 'global/units=""'
 vgs --config 'global/units="4m"'
+lvs --config report/prefixes=1 ;; vgs --aligned --config report/prefixes=1
+fullreport --config report/prefixes=1
+lvs --config 'report/prefixes=1 report/quoted=0' ;; lvs --config 'report/prefixes=1 report/aligned=0'
+lvs --separator x --config report/prefixes=1 ;; pvs --rows --config report/prefixes=1
+vgs --profile a --commandprofile b ;; vgs --profile nosuch --commandprofile a/b
 lvmconfig --config 'global/units="-1"' global/activation ;; vgs --config 'global/units="-1"' --units k
 """,
     ),

@@ -34,12 +34,12 @@ UNSUPPORTED = (
 
 
 REQUIRED = {
-    **dict.fromkeys(("zero", "discards", "errorwhenfull"), "thinpool"),
-    **dict.fromkeys(("cachemode", "cachepolicy", "cachesettings"), "cache cachepool writecache"),
-    **dict.fromkeys(("minrecoveryrate", "maxrecoveryrate"), "raid"),
-    **dict.fromkeys(("writemostly", "writebehind"), "raid1"),
+    "raid": ("minrecoveryrate", "maxrecoveryrate"),
+    "raid1": ("writemostly", "writebehind"),
+    "cache cachepool writecache": ("cachemode", "cachepolicy", "cachesettings"),
+    "thinpool": ("zero", "discards", "errorwhenfull"),
 }
-"""The kinds of volumes that options are for, in LVM2's words."""
+"""The kinds of volumes that options are for, in LVM2's words and order, and these options."""
 NOT_PARTIAL = ("alloc", "zero", "discards", "cachemode", "cachepolicy", "cachesettings")
 """Options that are not for volumes of which a disk is missing."""
 OF_VDO = ("compression", "deduplication")
@@ -120,11 +120,11 @@ def _check(context: Context, found: FoundGroup, lv: LogicalVolume) -> None:
 def _misplaced_options(context: Context, found: FoundGroup, lv: LogicalVolume) -> list[str]:
     """What LVM2 says of options that are for other kinds of volumes, or not for one that lacks a disk."""
     command = f"Command on LV {found.group.name}/{lv.name} uses options that"
-    said = []
-    for name, kinds in REQUIRED.items():
-        if context.args.has(name) and (kinds != "thinpool" or lv.thin_pool is None):
-            said.append(f"{command} require LV types {kinds} .")
-            break
+    said = [
+        f"{command} require LV types {kinds} ."
+        for kinds, names in REQUIRED.items()
+        if any(map(context.args.has, names)) and (kinds != "thinpool" or lv.thin_pool is None)
+    ]
     if any(context.args.has(name) for name in NOT_PARTIAL) and lv.name in found.partial_lvs():
         said.append(f"{command} are invalid with LV properties: lv_is_partial .")
     return said

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from lamella.lvm.format.physical_volume import PhysicalVolume
     from lamella.lvm.report.view import GroupView
 
+MISSING_PV = 0x800000
+"""In the status that ``--colon`` shows: it is missing. Authority: lib/metadata/metadata-exported.h."""
+
 
 def pvdisplay(context: Context) -> None:
     """Show physical volumes; ``-C`` as a table, ``-c`` for programs, ``-s`` only their free space."""
@@ -98,9 +101,11 @@ def _colon(context: Context, view: GroupView, pv: PhysicalVolume) -> None:
     group = view.vg
     free = _free(view, pv) if group is not None else 0
     used = view.used.get(pv.uuid, 0)
-    parts: list[object] = [pv.device, group.name if group else "", pv.dev_sectors, -1]
+    parts: list[object] = [pv.path, group.name if group else "", pv.dev_sectors, -1]
     allocatable = 8 if group and pv.allocatable else 0
-    parts += [allocatable | (2 if group and group.exported else 0), allocatable, -1]
+    exported = 2 if group and group.exported else 0
+    missing = MISSING_PV if pv in view.missing else 0
+    parts += [allocatable | exported | missing, allocatable, -1]
     parts += [group.extent_sectors // 2 if group else 0, pv.pe_count if group else 0, free, used, pv.uuid]
     context.console.print(":".join(str(part) for part in parts))
 

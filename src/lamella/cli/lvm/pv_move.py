@@ -148,8 +148,11 @@ def _begun(context: Context, text: str) -> None:
     """``pvmove`` alone and ``pvmove --abort``: our own moves leave nothing that could be continued."""
     from lamella.lvm.operations.pv_move import pvmove_volumes
 
-    _report_incomplete(context, text)
-    group, path = _find_source(context, text) if text else ("", "")
+    group, path = "", ""
+    if text:
+        group, path = _find_aborted(context, text)
+    else:
+        _report_incomplete(context, "")
     for found in context.groups():
         if group and found.group.name != group:
             continue
@@ -165,3 +168,18 @@ def _begun(context: Context, text: str) -> None:
 
 def _shown(pv: PhysicalVolume | None) -> str:
     return pv.device if pv is not None else "unknown device"
+
+
+def _find_aborted(context: Context, text: str) -> tuple[str, str]:
+    """(group's name, path) of the disk whose move is aborted; the group may lack disks."""
+    candidates = _candidates(text)
+    if not any(is_remote(each) or os.path.exists(each) for each in candidates):
+        context.console.fail(f"Cannot use {candidates[-1]}: device not found")
+        context.groups()  # says which lack disks
+        raise Failed
+    try:
+        found, path = _find_source(context, text)
+    except BadCommand as error:
+        context.groups()
+        raise Failed(error.message) from error
+    return found.group.name, path

@@ -56,7 +56,7 @@ def bare_request(context: Context, kind: str, suffix: str = "") -> Request:
     given = args.has("separator")
     prefixes = args.has("nameprefixes") or config.flag("report/prefixes")
     aligned = config.flag("report/aligned")
-    if given or prefixes:
+    if given or args.has("nameprefixes"):
         aligned = args.has("aligned") and not prefixes
     layout = Layout(
         separator,
@@ -201,11 +201,8 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
     for found in groups:
         view = context.view(found)
         if not every:
-            group_tagged = bool(tags & set(found.group.tags))
             keep = {
-                pv.uuid
-                for pv in found.group.pvs
-                if group_tagged or tags & set(pv.tags) or found.disks.get(pv.uuid) in wanted
+                pv.uuid for pv in found.group.pvs if tags & set(pv.tags) or found.disks.get(pv.uuid) in wanted
             }
             if not keep:
                 continue
@@ -226,7 +223,7 @@ def _wanted_disks(context: Context, arguments: list[str]) -> tuple[list[Disk], l
     """The disks that are named, and the names of those that are no physical volumes."""
     found, gone = [], []
     scan = context.session.scan
-    for path in arguments:
+    for path in dict.fromkeys(arguments):
         if path.startswith("@"):
             continue
         disk = scan.disk(path)

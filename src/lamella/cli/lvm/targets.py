@@ -76,7 +76,7 @@ def choose_groups(
         every = [one for one in context.groups() if missing_ok or not _lacks_disks(context, one)]
     if not arguments:
         chosen = [one for one in every if exported_ok or not one.group.exported]
-    for name in wanted:
+    for name in dict.fromkeys(wanted):
         found = _usable_group(context, name, exported_ok=exported_ok)
         if found is not None and found not in chosen:
             chosen.append(found)
@@ -303,7 +303,7 @@ def choose_disks(context: Context, arguments: list[str], *, select: bool = False
     tags = disk_tags(arguments)
     wanted = []
     gone = []
-    for path in arguments:
+    for path in dict.fromkeys(arguments):
         if path.startswith("@"):
             continue
         disk = scan.disk(path)

@@ -55,7 +55,7 @@ def text_report(
         return ""
     if layout.rows:
         return _transposed(fields, table, layout)
-    if layout.prefixes or not layout.aligned:
+    if not layout.aligned:
         return _unaligned(fields, table, layout)
     columns = []
     for index, field in enumerate(fields):
@@ -63,7 +63,7 @@ def text_report(
         distinct = set(cells)
         width = max(field.width or len(field.heading), max(map(len, distinct), default=0))
         pad = str.rjust if field.right else str.ljust
-        padded = {cell: pad(cell, width) for cell in distinct}
+        padded = {cell: _cell(field, pad(cell, width), layout) for cell in distinct}
         shown = [padded[cell] for cell in cells]
         if layout.headings:
             shown.insert(0, field.heading[:width].ljust(width))
