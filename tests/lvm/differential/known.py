@@ -107,7 +107,10 @@ KNOWN = (
     Known("a name that other groups have twice", words="^vgcreate ", ours="already exists"),
     Known("on fields of two kinds", real="Selection failed for VG", ours="fields at the same time"),
     Known(
-        "warnings about disks belong to no group", words="--logonly|report_command_log", real="Seq LogType"
+        "warnings about disks belong to no group",
+        words="--logonly|report_command_log",
+        ours="Seq LogType",
+        parts=("out", "err"),
     ),
     Known("", real=r"without using device-mapper kernel driver"),
     Known("", real=r"requires? activation|Device-mapper is not|Cannot activate|compiled without activation"),
