@@ -104,7 +104,7 @@ def _colon(context: Context, view: GroupView, pv: PhysicalVolume) -> None:
     parts: list[object] = [pv.path, group.name if group else "", pv.dev_sectors, -1]
     allocatable = 8 if group and pv.allocatable else 0
     exported = 2 if group and group.exported else 0
-    missing = MISSING_PV if pv in view.missing else 0
+    missing = MISSING_PV if group and pv in view.missing else 0
     parts += [allocatable | exported | missing, allocatable, -1]
     parts += [group.extent_sectors // 2 if group else 0, pv.pe_count if group else 0, free, used, pv.uuid]
     context.console.print(":".join(str(part) for part in parts))
