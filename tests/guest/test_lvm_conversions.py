@@ -385,23 +385,20 @@ def test_external_origins_are_not_remembered(twins: Twins) -> None:
 
 
 @pytest.mark.parametrize(
-    "feature",
-    [
-        "discards",
-        "external_origin",
-        "external_origin_extend",
-        "error_if_no_space",
-        "block_size",
-        "discards_non_power_2",
-        "metadata_resize",
-        "nonsense",
+    "features",
+    [  # those of one set do not hide one another
+        ["discards", "external_origin_extend", "error_if_no_space"],
+        ["external_origin", "discards_non_power_2"],
+        ["block_size", "metadata_resize", "nonsense"],
     ],
+    ids=" ".join,
 )
-def test_thin_features_that_are_disabled(twins: Twins, feature: str) -> None:
+def test_thin_features_that_are_disabled(twins: Twins, features: list[str]) -> None:
+    listed = ", ".join(f'"{feature}"' for feature in features)
     steps_judged(
         twins,
         [
-            f'with global {{thin_disabled_features=["{feature}"]}}',
+            f"with global {{thin_disabled_features=[{listed}]}}",
             *family("t", "u<t"),
             "lvchange --errorwhenfull y vg/pool",
             "lvchange --discards nopassdown vg/pool",
