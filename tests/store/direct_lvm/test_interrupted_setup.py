@@ -118,8 +118,8 @@ def test_power_cuts_in_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             for path in disks_of(root):
                 path.unlink()
         # `make crash-cuts` tries each.
-        at += 3 if at < 70 else 17
-    assert cuts > (20 if KERNEL else 40)
+        at += 5 if KERNEL else 3 if at < 70 else 17
+    assert cuts > (12 if KERNEL else 40)
 
 
 @pytest.mark.slow
