@@ -83,7 +83,11 @@ KNOWN = (
         "a name that two groups have beside a tag", words="^lv(s|display|scan) .*@", ours="Multiple VGs found"
     ),
     Known("too small for one extent", ours="too small to hold even one extent"),
-    Known("", words="(-a|--activate) .*--poll|--poll .*(-a|--activate)", real="is not active"),
+    Known(
+        "",
+        words="(-a|--activate) .*--(poll|monitor)|--(poll|monitor) .*(-a|--activate)",
+        real="is not active",
+    ),
     Known("archives of `vgsplit` and `vgmerge`", words="^vg(split|merge) ", parts=("files",)),
     Known(
         "`pvdisplay` prints one command log",
@@ -101,7 +105,6 @@ KNOWN = (
     ),
     Known("that was away is archived", words="^vgreduce ", real="reappeared PV", parts=("files",)),
     Known("`vgimportclone` of a disk without", real="Aborting vg_write: No metadata areas", parts=("err",)),
-    Known("", words="(-a|--activate) .*--monitor|--monitor .*(-a|--activate)", real="is not active"),
     Known("", words="^lvdisplay .*--driverloaded", parts=("out",)),
     Known("", words="^lv(extend|resize|reduce) ", ours="_t(data|meta) (successfully resized|changed)"),
     Known("a name that other groups have twice", words="^vgcreate ", ours="already exists"),

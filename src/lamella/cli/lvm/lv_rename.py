@@ -23,11 +23,12 @@ def lvrename(context: Context) -> None:
     group, old, new = _names(context)
     with context.editing(group) as found:
         if old.startswith(PREFIX):
-            known = {record.name: record for record in found.group.historical}
-            record = known.get(old.removeprefix(PREFIX))
+            name = old.removeprefix(PREFIX)
+            record = next((one for one in found.group.historical if one.name == name), None)
             if record is None:
-                said = f'Existing historical logical volume "{old.removeprefix(PREFIX)}" not found'
-                raise Failed(f'{said} in volume group "{group}"')
+                raise Failed(
+                    f'Existing historical logical volume "{name}" not found in volume group "{group}"'
+                )
             rename_record(context.session, found, record, new)
             context.console.print(f'Renamed "{old}" to "{PREFIX}{new}" in volume group "{group}"')
             return

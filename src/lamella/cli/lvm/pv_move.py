@@ -91,6 +91,13 @@ def _candidates(text: str) -> list[str]:
     return [each.replace("\0", ":") for each in found]
 
 
+def _not_there(candidates: list[str]) -> str:
+    """What LVM2 says where none of the paths exists; "" if one does."""
+    if any(is_remote(each) or os.path.exists(each) for each in candidates):
+        return ""
+    return f"Cannot use {candidates[-1]}: device not found"
+
+
 def _find_source(context: Context, text: str) -> tuple[FoundGroup, str]:
     """(group, path as LVM knows it) of the disk in ``path:ranges``. Raises :class:`BadCommand`."""
     scan = context.session.scan
@@ -130,9 +137,9 @@ def _report_incomplete(context: Context, text: str) -> None:
     and does not find those of such a group.
     """
     candidates = _candidates(text)
-    lost = text and not any(is_remote(each) or os.path.exists(each) for each in candidates)
+    lost = _not_there(candidates) if text else ""
     if lost:
-        context.console.warn(f"Cannot use {candidates[-1]}: device not found")
+        context.console.warn(lost)
     lacking = [found for found in context.groups() if found.partial]
     for found in lacking:
         name = found.group.name
@@ -172,9 +179,8 @@ def _shown(pv: PhysicalVolume | None) -> str:
 
 def _find_aborted(context: Context, text: str) -> tuple[str, str]:
     """(group's name, path) of the disk whose move is aborted; the group may lack disks."""
-    candidates = _candidates(text)
-    if not any(is_remote(each) or os.path.exists(each) for each in candidates):
-        context.console.fail(f"Cannot use {candidates[-1]}: device not found")
+    if lost := _not_there(_candidates(text)):
+        context.console.fail(lost)
         context.groups()  # says which lack disks
         raise Failed
     try:

@@ -13,7 +13,7 @@ from lamella.cli.lvm.targets import (
     choose_groups,
     choose_volumes,
     disk_tags,
-    in_foreign_group,
+    named_disks,
     reads_all,
     shown_volumes,
 )
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lamella.cli.lvm.context import Context
-    from lamella.lvm.disks.disk import Disk
     from lamella.lvm.report.view import DeviceInfo, GroupView
 
 
@@ -191,12 +190,16 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
 
     scan = context.session.scan
     tags = disk_tags(arguments)
-    wanted, gone = _wanted_disks(context, arguments)
+
+    def refuse(text: str) -> None:
+        with context.processing("pv", "", status=False):
+            context.console.fail(text)
+
+    wanted, gone = named_disks(context, arguments, refuse)
     every = not arguments
     groups = context.groups(foreign_said=reads_all(context, arguments, wanted, gone))
     for path in gone:  # after what is said about the groups
-        with context.processing("pv", "", status=False):
-            context.console.fail(f'Failed to find physical volume "{path}".')
+        refuse(f'Failed to find physical volume "{path}".')
     views = []
     for found in groups:
         view = context.view(found)
@@ -217,21 +220,3 @@ def disks_to_report(context: Context, arguments: list[str]) -> tuple[list[GroupV
     if context.args.has("all"):
         bare = [device_info(disk) for disk in scan.disks if disk.label is None and (every or disk in wanted)]
     return views, bare
-
-
-def _wanted_disks(context: Context, arguments: list[str]) -> tuple[list[Disk], list[str]]:
-    """The disks that are named, and the names of those that are no physical volumes."""
-    found, gone = [], []
-    scan = context.session.scan
-    for path in dict.fromkeys(arguments):
-        if path.startswith("@"):
-            continue
-        disk = scan.disk(path)
-        if excluded := context.exclusion(path):
-            with context.processing("pv", "", status=False):
-                context.console.fail(f"Cannot use {path}: {excluded}")
-        elif disk is None or disk.label is None or scan.is_outdated(disk):
-            gone.append(path)
-        elif disk not in found and not in_foreign_group(context, disk):
-            found.append(disk)
-    return found, gone

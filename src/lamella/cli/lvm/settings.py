@@ -136,7 +136,8 @@ def _profiles(args: Arguments) -> list[tuple[str, str, str]]:
     """The profiles to load for the command, in LVM2's order: name, kind, and what is said of a failure."""
     command = args.command.name
     found = []
-    if args.has("profile") and args.has("commandprofile") and command not in (*PROFILE_IS_ATTACHED, *SHOWING):
+    applied = args.has("profile") and command not in (*PROFILE_IS_ATTACHED, *SHOWING)
+    if applied and args.has("commandprofile"):
         raise Failed("Only one of --profile or --commandprofile allowed.")
     if command in SHOWING and args.has("profile"):
         found.append((args.text("profile"), "command", "Failed to load profile"))
@@ -146,7 +147,7 @@ def _profiles(args: Arguments) -> list[tuple[str, str, str]]:
         found.append((os.environ[COMMAND_PROFILE], "command", "Failed to apply command profile"))
     if command in SHOWING and args.has("metadataprofile"):
         found.append((args.text("metadataprofile"), "metadata", "Failed to apply metadata profile"))
-    elif args.has("profile") and command not in (*PROFILE_IS_ATTACHED, *SHOWING):
+    elif applied:
         found.append((args.text("profile"), "command", "Failed to apply command profile"))
     return found
 

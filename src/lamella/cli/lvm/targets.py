@@ -15,6 +15,8 @@ from lamella.lvm.format.names import is_valid_tag
 from lamella.lvm.session.session import SameNameError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lamella.cli.lvm.context import Context
     from lamella.lvm.disks.disk import Disk
     from lamella.lvm.disks.scan import FoundGroup
@@ -290,6 +292,29 @@ def reads_all(context: Context, arguments: list[str], wanted: list[Disk], gone: 
     return every or any(context.session.scan.group_of(disk) is None for disk in wanted)
 
 
+def named_disks(
+    context: Context, arguments: list[str], refuse: Callable[[str], object]
+) -> tuple[list[Disk], list[str]]:
+    """The disks that are named, and the names of those that are no physical volumes.
+
+    *refuse* is told of those that may not be used at all; :func:`in_foreign_group` of those of other hosts.
+    """
+    wanted: list[Disk] = []
+    gone = []
+    scan = context.session.scan
+    for path in dict.fromkeys(arguments):
+        if path.startswith("@"):
+            continue
+        disk = scan.disk(path)
+        if excluded := context.exclusion(path):
+            refuse(f"Cannot use {path}: {excluded}")
+        elif disk is None or disk.label is None or scan.is_outdated(disk):
+            gone.append(path)
+        elif disk not in wanted and not in_foreign_group(context, disk):
+            wanted.append(disk)
+    return wanted, gone
+
+
 def choose_disks(context: Context, arguments: list[str], *, select: bool = False) -> list[ChosenDisk]:
     """Physical volumes to change, named (or tagged) by *arguments*, first those of groups; without any, all.
 
@@ -301,18 +326,7 @@ def choose_disks(context: Context, arguments: list[str], *, select: bool = False
         selector.check()
     scan = context.session.scan
     tags = disk_tags(arguments)
-    wanted = []
-    gone = []
-    for path in dict.fromkeys(arguments):
-        if path.startswith("@"):
-            continue
-        disk = scan.disk(path)
-        if excluded := context.exclusion(path):
-            context.console.fail(f"Cannot use {path}: {excluded}")
-        elif disk is None or disk.label is None or scan.is_outdated(disk):
-            gone.append(path)
-        elif not in_foreign_group(context, disk):
-            wanted.append(disk)
+    wanted, gone = named_disks(context, arguments, context.console.fail)
     chosen = []
     groups = []
     for found in context.groups(foreign_said=reads_all(context, arguments, wanted, gone)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.cli.lvm.errors import Failed, Unusable
+from lamella.cli.lvm.errors import Failed
 from lamella.cli.lvm.names import require_group, skip_dev
 from lamella.cli.lvm.processing import each_group, each_pv
 from lamella.cli.lvm.targets import choose_groups, disk_tags
@@ -34,7 +34,7 @@ def vgreduce(context: Context) -> None:
         except ForeignGroupError as error:
             gone = [f"Cannot use PV {path} in foreign VG {name}." for path in args.positionals[1:]]
             raise Failed("\n".join((error.message, *gone))) from error
-        except (Unusable, Failed) as error:
+        except Failed as error:
             excluded = [
                 (path, context.exclusion(path)) for path in args.positionals[1:] if not path.startswith("@")
             ]

@@ -77,16 +77,13 @@ def read_group(text: str, *, source: str = "") -> VolumeGroup:
     collecting = gc.isenabled()
     gc.disable()
     try:
+        remarks: list[str] = []
         taken = take_plain(text)
-        if taken is not None:
-            remarks: list[str] = []
-            group = _group(parse(taken[0], warn=remarks), taken[1])
-            if group is not None:
-                group.remarks = remarks
-                return group
-        remarks = []
-        group = _group(parse(text, warn=remarks))
-        assert group is not None
+        group = None if taken is None else _group(parse(taken[0], warn=remarks), taken[1])
+        if group is None:
+            remarks = []
+            group = _group(parse(text, warn=remarks))
+            assert group is not None
         group.remarks = remarks
         return group
     except CorruptError as error:

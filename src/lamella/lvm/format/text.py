@@ -44,6 +44,11 @@ _SIMPLE = re.compile(r'(?:(-?[1-9]\d{0,17}|0)|"([^"\\]*)"|\[((?:"[^"\\]*"(?:, )?
 _ITEM = re.compile(r'"([^"\\]*)"|(\d+)')
 _AREA_LINE = re.compile(r'(?:"[^"\\]*"|\d{1,18})(?:, (?:"[^"\\]*"|\d{1,18}))*,?')
 
+INVALID_TIME = "WARNING: Invalid creation_time found in metadata (repaired with next metadata update)."
+REPLACED_TIME = 1527120000
+"""What LVM2 takes for a ``creation_time`` that does not fit into 64 bits, which LVM2 of 32 bits could write
+before 2.02.169: 2018-05-24."""
+
 
 def parse(text: str, *, merge: bool = False, warn: list[str] | None = None) -> Section:
     """Read *text*; ``merge`` joins sections that occur twice and lets a later value win (``lvm.conf``).
@@ -278,12 +283,6 @@ class _Parser:
                 return REPLACED_TIME
             raise self.fail("Failed to read int token.")
         return value
-
-
-INVALID_TIME = "WARNING: Invalid creation_time found in metadata (repaired with next metadata update)."
-REPLACED_TIME = 1527120000
-"""What LVM2 takes for a ``creation_time`` that does not fit into 64 bits, which LVM2 of 32 bits could write
-before 2.02.169: 2018-05-24."""
 
 
 def quote(text: str) -> str:

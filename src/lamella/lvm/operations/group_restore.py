@@ -18,7 +18,10 @@ from lamella.lvm.operations.physical_volumes import Confirm, never
 from lamella.lvm.operations.volume_groups import announce_outdated
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lamella.lvm.disks.disk import Disk
+    from lamella.lvm.disks.scan import Scan
     from lamella.lvm.format.model import VolumeGroup
     from lamella.lvm.session.session import Session
 
@@ -37,9 +40,9 @@ def restore_group(
             f"another volume group called {backup.name} exists (its UUID differs from the backup's)",
             hint="vgrename one of them first",
         )
-    disks = {disk.label.uuid for disk in scan.disks if disk.label is not None}
+    by_uuid = {disk.label.uuid: disk for disk in scan.disks if disk.label is not None}
     for pv in backup.pvs:
-        if pv.uuid not in disks:
+        if pv.uuid not in by_uuid:
             session.note("missing", f"WARNING: Couldn't find device with uuid {pv.uuid}.")
     if any(lv.thin_pool is not None for lv in backup.lvs.values()):
         if not force:
@@ -49,7 +52,7 @@ def restore_group(
             )
             raise UsageError("Restore failed.", hint="thin pools may have moved on since the backup: --force")
         session.note("thin", f"WARNING: Forced restore of Volume Group {backup.name} with thin volumes.")
-    found = _on_its_disks(session, backup)
+    found = _on_its_disks(scan, backup, by_uuid)
     left_out: list[Disk] = []
     for other in existing:
         _confirm_active(session, other, confirm)
@@ -85,10 +88,8 @@ def _confirm_active(session: Session, found: FoundGroup, confirm: Confirm) -> No
         raise BusyError("Restore aborted.", hint=f"vgchange -an {name}")
 
 
-def _on_its_disks(session: Session, backup: VolumeGroup) -> FoundGroup:
+def _on_its_disks(scan: Scan, backup: VolumeGroup, by_uuid: Mapping[str, Disk]) -> FoundGroup:
     """The group on the disks that have its physical volumes' UUIDs; raises where one cannot hold it."""
-    scan = session.scan
-    by_uuid = {disk.label.uuid: disk for disk in scan.disks if disk.label is not None}
     found = FoundGroup(backup)
     missing = 0
     for pv in backup.pvs:
