@@ -78,6 +78,7 @@ zsh zsh
 fish fish
 mandoc mandoc
 systemd-analyze systemd
+promtool prometheus
 EOF
     [ -e /bin/busybox ] || [ -e /usr/bin/busybox ] || wanted="$wanted busybox-static"
     have_library libblkid.so.1 || wanted="$wanted libblkid1t64|libblkid1"

@@ -233,6 +233,10 @@ class PoolBackend(ABC):
         """Bytes that the host can still give to the pool's files, or None where they are reserved."""
         return None
 
+    def group_free(self, devices: PoolDevices) -> int | None:
+        """Bytes in free extents of the open pool's volume group, or None where it is in none."""
+        return None
+
     @abstractmethod
     def warnings(self) -> list[str]:
         """What a user should know about this kind of pool."""

@@ -99,6 +99,7 @@ class Store(OpenStore):
     info = of_pool.info
     health = of_pool.health
     df = of_pool.df
+    gauges = of_pool.gauges
     map = of_pool.storage_map
     check = of_pool.check
     remove_unknown_devices = of_pool.remove_unknown_devices

@@ -433,6 +433,11 @@ class DirectLvm(PoolBackend):
         except LamellaError:  # the kernel has the pool, and nothing below it can be read any more
             return list(record.disks), True
 
+    def group_free(self, devices: PoolDevices) -> int | None:
+        with contextlib.suppress(LamellaError), self._group_below(devices, self._existing()) as found:
+            return found.group.free_extents() * found.group.extent_size
+        return None  # a disk is missing, and nobody can tell
+
     def structure(self, devices: PoolDevices, status: PoolStatus) -> tuple[list[Node], list[Node]]:
         record = self._existing()
         with self._group_below(devices, record) as found:

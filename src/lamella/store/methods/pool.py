@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from lamella.driver.stack_node import Node
     from lamella.progress import Progress
+    from lamella.store.gauges import Gauges
     from lamella.store.grow import Growth
     from lamella.store.open_store import OpenStore
     from lamella.store.repair_report import Repair
@@ -140,6 +141,13 @@ def df(self: OpenStore) -> list[Usage]:
     from lamella.store.df import usage
 
     return usage(self._root.path, self._catalog, self.devices)
+
+
+def gauges(self: OpenStore) -> Gauges:
+    """The numbers of the pool and the store at this moment, for what watches them."""
+    from lamella.store.gauges import gauges
+
+    return gauges(self._root.path, self._catalog, self.devices)
 
 
 def storage_map(self: OpenStore) -> list[Node]:
