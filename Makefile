@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 PYTEST_ARGS ?=
 
 .PHONY: help quickstart test-tools test coverage mutants guest test-guest fixtures power-cuts crash-cuts fuzz \
-	lvm-sessions guest-shell lint types check lock dist docs benchmarks benchmarks-guest clean
+	lvm-sessions guest-shell lint types check protos lock dist docs benchmarks benchmarks-guest clean
 
 help:
 	@echo "make quickstart   set up, then unpack an image into a thin pool and show copy-on-write"
@@ -23,6 +23,7 @@ help:
 	@echo "make check        lint, types, layers, unused code"
 	@echo "make docs         build the documentation site"
 	@echo "make dist         build and check the source distribution and the wheel"
+	@echo "make protos       make the modules for containerd's service again from their .proto files"
 	@echo "make lock         write requirements/*.txt again (needs uv)"
 	@echo "make benchmarks   run each benchmark beside the program it replaces"
 	@echo "make benchmarks-guest  those that need a real kernel, beside Docker and containerd"
@@ -123,6 +124,10 @@ docs:
 	@sh scripts/make-venv.sh $(VENV)-docs docs
 	$(VENV)-docs/bin/sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
 
+protos:
+	@sh scripts/make-venv.sh $(VENV)-protos protos
+	@sh scripts/protos.sh $(VENV)-protos
+
 lock:
 	sh scripts/lock.sh
 
@@ -134,4 +139,4 @@ dist:
 	$(VENV)-release/bin/twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) $(VENV)-docs $(VENV)-mutation $(VENV)-release build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf $(VENV) $(VENV)-docs $(VENV)-mutation $(VENV)-protos $(VENV)-release build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info

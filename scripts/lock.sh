@@ -16,5 +16,6 @@ lock run pyproject.toml
 lock dev --group pyproject.toml:dev pyproject.toml
 lock mutation --group pyproject.toml:mutation pyproject.toml
 lock docs --group pyproject.toml:docs pyproject.toml
+lock protos --group pyproject.toml:protos pyproject.toml
 lock release --group pyproject.toml:release pyproject.toml
 echo "setuptools>=77" | lock build -

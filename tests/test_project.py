@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-LOCKS = {"run": [], "dev": ["dev"], "docs": ["docs"], "release": ["release"]}
+LOCKS = {"run": [], "dev": ["dev"], "docs": ["docs"], "protos": ["protos"], "release": ["release"]}
 """Each file in requirements/ and the dependency groups that it holds, besides what Lamella needs."""
 
 
