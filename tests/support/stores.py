@@ -256,10 +256,13 @@ def assert_sound(root: Path, *, but: str = "the pool is sound") -> None:
         devices = {row[0] for row in database.execute("SELECT device_id FROM devices")}
         used = {
             row[0]
-            for row in database.execute("SELECT device FROM layers UNION SELECT device FROM containers")
+            for row in database.execute(
+                "SELECT device FROM layers UNION SELECT device FROM containers "
+                "UNION SELECT device FROM snapshots"
+            )
         }
         known = {row[0] for row in database.execute("SELECT hash FROM devices")}
-    assert known == used | {"base"}
+    assert known == used | {"base"}, known ^ used
     with pool_devices(root, read_only=True) as pool:
         report = check_metadata(pool.metadata)
         assert report.problems == []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -55,7 +56,14 @@ class DeviceEngine(ABC):
     """Whether :meth:`writing` changes the device itself. Else a snapshot takes its place, and the device that
     was there is marked as deleted."""
 
+    shared = False
+    """Whether other threads use the pool meanwhile. Work that takes long is then done on a device that is
+    marked as deleted until it is complete, outside of any transaction, and two short ones are around it
+    (``docs/decisions/155-long-work-outside-of-transactions.md``)."""
+
     def __init__(self, state: State, options: Options, pool: ThinPool, pool_devices: PoolDevices) -> None:
+        self.open_names: Counter[str] = Counter()
+        """How often each device is open in this process, by name."""
         self.state = state
         self.options = options
         self.pool = pool
@@ -103,17 +111,65 @@ class DeviceEngine(ABC):
         *record* adds rows to ``state.db`` that appear together with the device. If anything fails, the pool
         and ``state.db`` are as they were, and the error is raised.
         """
+        if self.shared and fill:
+            with self.making(device, origin, record) as (made, volume):
+                fill(volume)
+            return made
         if origin is not None and not fill:
             device = replace(device, mapped=origin.mapped)
-        with self.creating(device, record) as made:
-            if origin is None:
-                self.pool.create_thin(device.device_id)
-            else:
-                self.pool.create_snap(device.device_id, origin.device_id)
+        with self.state.lock, self.creating(device, record) as made:
+            self._create_in_pool(device, origin)
             if fill:
                 with self._filling(device) as volume:
                     fill(volume)
         return made
+
+    def _create_in_pool(self, device: Device, origin: Device | None) -> None:
+        if origin is None:
+            self.pool.create_thin(device.device_id)
+        else:
+            self.pool.create_snap(device.device_id, origin.device_id)
+
+    @contextmanager
+    def making(
+        self, device: Device, origin: Device | None, record: Record | None = None
+    ) -> Iterator[tuple[Device, ThinVolume]]:
+        """Create *device* beside other threads' work: the block fills its volume.
+
+        Until the block has ended, the device is recorded under a name of its own, as deleted: so it is
+        removed if the block fails, and if the process dies. Gives it as it will be recorded.
+        """
+        draft = replace(device, hash=secrets.token_hex(32), deleted=True, mapped=0)
+        self.hold_open(draft.hash)  # so that nobody deletes it yet
+        try:
+            with self.state.lock:
+                draft = replace(draft, device_id=self.free_device_id())
+                with self.creating(draft) as draft:
+                    self._create_in_pool(draft, origin)
+            made = replace(
+                device, device_id=draft.device_id, transaction_id=draft.transaction_id, mapped=None
+            )
+            with self._filling(made) as volume:
+                yield made, volume
+            with self.state.lock:
+                self._publish(draft, made, record)
+        finally:
+            self.let_go(draft.hash)
+
+    def _publish(self, draft: Device, made: Device, record: Record | None) -> None:
+        """Give *draft*, which is complete, its name."""
+        mapped = self.pool.mapped_chunks(made.device_id)
+        with self.state.transaction() as connection:
+            self.state.drop_device(draft.hash)
+            old = self.state.device(made.hash)
+            if old is not None and old.deleted:
+                raise NotFoundError(
+                    f"device {made.hash} was removed while its successor was being written",
+                    hint="see what there is: lamella ps, lamella images",
+                )
+            self.state.put_device(replace(made, mapped=mapped))
+            if record:
+                record(connection, made)
 
     def creating(self, device: Device, record: Record | None = None) -> AbstractContextManager[Device]:
         """The transaction in which the block creates *device*; see :func:`transactions.creating`."""
@@ -145,6 +201,18 @@ class DeviceEngine(ABC):
         return lambda _, __: self.state.put_device(retired)
 
     # -- opening ---------------------------------------------------------------------------------
+
+    def hold_open(self, name: str) -> None:
+        """Record that device *name* is in use in this process, until :meth:`let_go`: it is not deleted."""
+        with self.state.lock:
+            self.open_names[name] += 1
+
+    def let_go(self, name: str) -> None:
+        """End one use of device *name*."""
+        with self.state.lock:
+            self.open_names[name] -= 1
+            if not self.open_names[name]:
+                del self.open_names[name]
 
     @abstractmethod
     def reading(self, device: Device) -> AbstractContextManager[ThinVolume]:

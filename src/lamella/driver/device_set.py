@@ -60,16 +60,18 @@ class DeviceSet(OpenDevices):
         *,
         read_only: bool = False,
         grow: bool = False,
+        shared: bool = False,
     ) -> DeviceSet:
         """Open the pool, verify that it is this store's, and finish an interrupted transaction.
 
         *grow* makes the pool as large as the options ask for, before anything else is written to it. With
         the kernel's engine the pool is activated if it is not yet, and stays so. With *read_only* it is left
-        as it is, and read by this process, where this process can read the file systems in it.
+        as it is, and read by this process, where this process can read the file systems in it. A *shared*
+        one is used by several threads.
         Raises :class:`CorruptError` where the base device's UUID or the transaction id belong to a
         different pool, with nothing changed.
         """
-        engine = engines.open_pool(state, backend, options, read_only=read_only)
+        engine = engines.open_pool(state, backend, options, read_only=read_only, shared=shared)
         made = cls(state, backend, options, engine)
         with on_error(engine.abandon):
             made.verify_base()
@@ -145,8 +147,7 @@ class DeviceSet(OpenDevices):
         self.check_free_space()
         self.keep_damage(name)
         old = self.get(name)
-
-        with self.engine.replacing(old, size) as volume:
+        with self.deleting_drafts(), self.engine.replacing(old, size) as volume:
             self.filesystem.grow(volume)
         self.retry_deletions()
 
@@ -167,6 +168,39 @@ class DeviceSet(OpenDevices):
         changes the new volume; *record* adds rows to ``state.db`` that appear together with the
         device. If anything fails, the pool and ``state.db`` are as they were, and the error goes on.
         """
+        with self.state.lock:
+            origin = self._usable_origin(name, parent)
+            size = origin.size if size is None else size
+            if size < origin.size:
+                raise UsageError(
+                    f"devmapper: Container size cannot be smaller than {human_size(origin.size)}",
+                    hint="leave the size out to get the image's own",
+                )
+            if size % 512:
+                raise UsageError(f"a size of {size} bytes is not a multiple of 512", hint="round it up")
+            self.check_free_space()
+            device = Device(name, self.engine.free_device_id(), size, 0)
+            log.info(
+                "device %s (id %d): a snapshot of %s (id %d)",
+                name,
+                device.device_id,
+                parent,
+                origin.device_id,
+            )
+            if size == origin.size and not fill:
+                return self.engine.create(device, origin, None, record)
+
+        def grow_and_fill(volume: ThinVolume) -> None:
+            if size > origin.size:
+                self.filesystem.grow(volume)
+            if fill:
+                fill(volume)
+
+        with self.deleting_drafts():
+            return self.engine.create(device, origin, grow_and_fill, record)
+
+    def _usable_origin(self, name: str, parent: str) -> Device:
+        """The device *parent*, of which *name* is to be a snapshot."""
         origin = self.get(parent)
         damage = self.damage(parent)
         if damage:
@@ -176,29 +210,7 @@ class DeviceSet(OpenDevices):
             )
         if self.state.device(name) is not None:
             raise ExistsError(f"devmapper: device {name} already exists", hint="choose another name")
-        size = origin.size if size is None else size
-        if size < origin.size:
-            raise UsageError(
-                f"devmapper: Container size cannot be smaller than {human_size(origin.size)}",
-                hint="leave the size out to get the image's own",
-            )
-        if size % 512:
-            raise UsageError(f"a size of {size} bytes is not a multiple of 512", hint="round it up")
-        self.check_free_space()
-
-        def grow_and_fill(volume: ThinVolume) -> None:
-            if size > origin.size:
-                self.filesystem.grow(volume)
-            if fill:
-                fill(volume)
-
-        device = Device(name, self.engine.free_device_id(), size, 0)
-        log.info(
-            "device %s (id %d): a snapshot of %s (id %d)", name, device.device_id, parent, origin.device_id
-        )
-        return self.engine.create(
-            device, origin, grow_and_fill if fill or size > origin.size else None, record
-        )
+        return origin
 
     # -- in the kernel ---------------------------------------------------------------------------
 

@@ -77,9 +77,9 @@ def format_pool(state: State, backend: PoolBackend, options: Options) -> DeviceE
 
 
 def open_pool(
-    state: State, backend: PoolBackend, options: Options, *, read_only: bool = False
+    state: State, backend: PoolBackend, options: Options, *, read_only: bool = False, shared: bool = False
 ) -> DeviceEngine:
-    """Open the pool with the backend's engine; the kernel's activates it if need be.
+    """Open the pool with the backend's engine, *shared* by threads; the kernel's activates it if need be.
 
     Who only reads changes nothing: neither the pool, which an activation repairs first, nor what the kernel
     has. A pool that is not active is then read by this process, if it can read the file systems in it.
@@ -87,7 +87,7 @@ def open_pool(
     from lamella.driver.user_engine import InactivePoolReader, UserEngine
 
     if backend.engine == "user":
-        return UserEngine.open(state, backend, options, read_only=read_only)
+        return UserEngine.open(state, backend, options, read_only=read_only, shared=shared)
 
     from lamella.devicemapper.client import DeviceMapper
     from lamella.driver.kernel_engine import KernelEngine
@@ -99,7 +99,9 @@ def open_pool(
             reader = InactivePoolReader.open(state, backend, options)
             dm.close()
             return reader
-        return KernelEngine.open(dm, active, state, backend, options, read_only=read_only)
+        engine = KernelEngine.open(dm, active, state, backend, options, read_only=read_only)
+        engine.shared = shared
+        return engine
 
 
 def _read_here(state: State, options: Options) -> bool:

@@ -19,6 +19,7 @@ from lamella.driver.kernel_devices import KernelDevices
 from lamella.errors import BusyError
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
@@ -118,11 +119,22 @@ class KernelEngine(DeviceEngine):
         was_active = self.kernel.is_active(device)
         self.refuse_used(device, f"write to device {device.hash}")
         fresh = self._replacement(device, size)
-        with self.creating(fresh, self.retire(device)):
-            with self._filling_snapshot(fresh, device) as volume:
+        if self.shared:
+
+            def exchange(connection: sqlite3.Connection, made: Device) -> None:
+                if was_active:
+                    self.kernel.deactivate(device)  # raises if somebody has opened it meanwhile
+                self.retire(device)(connection, made)
+
+            with self.making(fresh, device, exchange) as (fresh, volume):
+                self._replay_journal(volume)
                 yield volume
-            if was_active:
-                self.kernel.deactivate(device)
+        else:
+            with self.creating(fresh, self.retire(device)):
+                with self._filling_snapshot(fresh, device) as volume:
+                    yield volume
+                if was_active:
+                    self.kernel.deactivate(device)
         if was_active:
             with self.state.transaction():
                 self.state.set_mapped({device.hash: None})  # whoever uses it may discard

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from lamella.block.ranges import merged
@@ -47,7 +47,6 @@ class OpenDevices:
         self.pool = engine.pool
         self.devices = engine.pool_devices
         self.warnings: list[str] = []
-        self._open_volumes: dict[str, int] = {}
 
     def get(self, name: str) -> Device:
         """The device called *name*, unless it is being deleted. Raises :class:`NotFoundError`."""
@@ -111,19 +110,32 @@ class OpenDevices:
         takes the device's place at the end; a reader of a device that is mounted reads a snapshot of this
         moment. A writer of a device that somebody has open gets a :class:`BusyError`.
         """
-        if not read_only:
-            self.keep_damage(name)
-        device = self.get(name)
-        self._open_volumes[name] = self._open_volumes.get(name, 0) + 1
+        with self.state.lock:
+            if not read_only:
+                self.keep_damage(name)
+            device = self.get(name)
+            self.engine.hold_open(name)
         try:
-            with self.engine.reading(device) if read_only else self.engine.writing(device) as volume:
+            with (
+                self.deleting_drafts(),
+                self.engine.reading(device) if read_only else self.engine.writing(device) as volume,
+            ):
                 yield volume
         finally:
-            self._open_volumes[name] -= 1
-            if not self._open_volumes[name]:
-                del self._open_volumes[name]
+            self.engine.let_go(name)
         if not read_only and not self.engine.writes_in_place:
             self.retry_deletions()
+
+    @contextmanager
+    def deleting_drafts(self) -> Iterator[None]:
+        """If the block fails, delete the device that it was making beside other threads; else, later."""
+        try:
+            yield
+        except BaseException:
+            if self.engine.shared:
+                with suppress(LamellaError):
+                    self.retry_deletions()
+            raise
 
     def differing_ranges(self, lower: ThinVolume, upper: ThinVolume) -> list[tuple[int, int]]:
         """(offset, length) in bytes of what two open volumes do not share, in order, in whole chunks."""
@@ -150,7 +162,7 @@ class OpenDevices:
         close it. A device that is open then is deleted later, when it is not (deferred deletion); without
         ``dm.use_deferred_deletion`` that is a :class:`BusyError` and nothing is changed.
         """
-        with self._alone_in_kernel():
+        with self.state.lock, self._alone_in_kernel():
             self._delete(list(names), record, when_open)
 
     def _alone_in_kernel(self) -> AbstractContextManager[object]:
@@ -186,9 +198,10 @@ class OpenDevices:
 
     def retry_deletions(self) -> None:
         """Delete in the pool what is marked as deleted and not open; what cannot be now waits."""
-        if self.state.devices(deleted=True):
-            with self._alone_in_kernel():
-                self._delete_marked()
+        with self.state.lock:
+            if self.state.devices(deleted=True):
+                with self._alone_in_kernel():
+                    self._delete_marked()
 
     def _delete_marked(
         self, decide: Callable[[sqlite3.Connection], None] | None = None, free: Sequence[NamedUse] = ()
@@ -215,7 +228,7 @@ class OpenDevices:
             if doomed:
                 note = transactions.note_deletion(self.pool, self.state, doomed)
         for device in marked:
-            if device not in doomed and device.hash not in self._open_volumes:
+            if device not in doomed and device.hash not in self.engine.open_names:
                 self.engine.remove_later(device)
         if note is None:
             return
@@ -233,10 +246,11 @@ class OpenDevices:
     def delete_unnamed(self, devices: Sequence[Device]) -> set[int]:
         """Delete thin devices that have no row, in one transaction; gives the ids of those that are open."""
         discard = self.options.discard_on_delete
-        transactions.finish_interrupted(self.pool, self.state, discard=discard)
-        with self.state.transaction():
-            note = transactions.note_deletion(self.pool, self.state, devices)
-        left = transactions.delete(self.pool, self.state, note, discard=discard)
+        with self.state.lock:
+            transactions.finish_interrupted(self.pool, self.state, discard=discard)
+            with self.state.transaction():
+                note = transactions.note_deletion(self.pool, self.state, devices)
+            left = transactions.delete(self.pool, self.state, note, discard=discard)
         return {device.device_id for device in devices if device.hash in left}
 
     def _put_off(self, devices: Sequence[Device], error: LamellaError) -> None:
@@ -246,7 +260,7 @@ class OpenDevices:
     def _use_of(self, name: str) -> NamedUse:
         device = self.state.device(name)
         info, is_open, may_be_open = self.engine.use_of(device)
-        here = name in self._open_volumes
+        here = name in self.engine.open_names
         return NamedUse(name, device, info, here or is_open, here or may_be_open)
 
     def unknown_devices(self) -> tuple[list[int], list[Device]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -107,6 +108,9 @@ class State(Closing):
         self.read_only = read_only
         self.alone: Callable[[], AbstractContextManager[object]] = nullcontext
         """Keeps readers out while the block runs: for each commit, of this file and of the pool."""
+        self.lock = threading.RLock()
+        """Held for each statement and for each whole transaction, where threads share the file; and by who
+        has to find what it has just read still true."""
 
     @classmethod
     def create(cls, path: Path, *schemas: Schema) -> State:
@@ -137,11 +141,14 @@ class State(Closing):
         *schemas: Schema,
         read_only: bool = False,
         has_writer: Callable[[], bool] | None = None,
+        shared: bool = False,
     ) -> State:
         """Open an existing file and bring older tables, the driver's and those of *schemas*, up to date.
 
         With *read_only* that is done in a copy in memory, and the file stays as it is; *has_writer* says
-        whether a writer has it open at this moment, whose journal is not one that it left.
+        whether a writer has it open at this moment, whose journal is not one that it left. A *shared* one
+        may be used by several threads, and has a write-ahead log from the start, so that other connections
+        of this process read while it writes.
         Raises :class:`NotFoundError`, :class:`CorruptError` (not ours, truncated, damaged) or
         :class:`UnsupportedError` (made by a newer Lamella).
         """
@@ -151,11 +158,15 @@ class State(Closing):
             # A writer died. Recovering its journal needs to write, which a read-only folder may refuse.
             with suppress(ReadOnlyError, PermissionDeniedError):
                 cls._open(path, schemas, read_only=False).close()
-        return cls._open(path, schemas, read_only=read_only)
+        state = cls._open(path, schemas, read_only=read_only, shared=shared)
+        if shared and not read_only:
+            state._set_journal("WAL")
+            state._count = WAL_THRESHOLD
+        return state
 
     @classmethod
-    def _open(cls, path: Path, schemas: Sequence[Schema], *, read_only: bool) -> State:
-        connection = _connect(path, read_only=read_only)
+    def _open(cls, path: Path, schemas: Sequence[Schema], *, read_only: bool, shared: bool = False) -> State:
+        connection = _connect(path, read_only=read_only, shared=shared)
         state = cls(path, connection, read_only=read_only)
         with on_error(lambda: state.connection.close()), state._explained("open"):
             state._check_versions([schema, *schemas])
@@ -222,11 +233,20 @@ class State(Closing):
 
     def close(self) -> None:
         """Close the file, with the last lazy transaction written. Closing twice is harmless."""
-        try:
+        with self.lock:
+            self._close()
+
+    def commit_lazy(self) -> None:
+        """Make the last lazy transaction durable, and visible to other connections."""
+        with self.lock:
             if self._lazy and self.connection.in_transaction:
                 self._lazy = False
                 with self._explained("write"), self.alone():
                     self.connection.execute("COMMIT")
+
+    def _close(self) -> None:
+        try:
+            self.commit_lazy()
             if self._count >= WAL_THRESHOLD:
                 self._set_journal("DELETE")
         finally:
@@ -249,7 +269,7 @@ class State(Closing):
         if self.read_only:
             raise ReadOnlyError(f"{self.path} is open for reading only", hint="open the store for writing")
         execute = self.connection.execute
-        with self._explained("write"):
+        with self.lock, self._explained("write"):
             joins = self._lazy and self.connection.in_transaction
             execute("SAVEPOINT step" if joins else "BEGIN IMMEDIATE")
             log.debug("SQL transaction begun in %s", self.path)
@@ -272,15 +292,22 @@ class State(Closing):
                 if not done:
                     log.debug("SQL transaction rolled back")
                 self._lazy = self.connection.in_transaction
-        if not lazy:
-            self._count += 1
-            if self._count == WAL_THRESHOLD:
-                with self.alone():
-                    self._set_journal("WAL")
+            if not lazy:
+                self._count += 1
+                if self._count == WAL_THRESHOLD:
+                    with self.alone():
+                        self._set_journal("WAL")
+
+    def begin_reading(self) -> None:
+        """See what is committed now from here on, whatever is committed later; for a read-only connection
+        beside one that writes with a write-ahead log."""
+        with self._explained("read"):
+            self.connection.execute("BEGIN")
+            self.connection.execute("SELECT count(*) FROM pool").fetchone()
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """The rows that a SELECT finds."""
-        with self._explained("read"):
+        with self.lock, self._explained("read"):
             return self.connection.execute(query, parameters).fetchall()
 
     def texts(self, query: str, parameters: Sequence[Any] = ()) -> list[str]:
@@ -293,7 +320,7 @@ class State(Closing):
 
     def row(self, query: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
         """The first row that a SELECT finds."""
-        with self._explained("read"):
+        with self.lock, self._explained("read"):
             found: sqlite3.Row | None = self.connection.execute(query, parameters).fetchone()
             return found
 
@@ -309,7 +336,8 @@ class State(Closing):
     def integrity_problems(self) -> list[str]:
         """The findings of SQLite's ``integrity_check`` and ``foreign_key_check``."""
         try:
-            found = [row[0] for row in self.connection.execute("PRAGMA integrity_check")]
+            with self.lock:
+                found = [row[0] for row in self.connection.execute("PRAGMA integrity_check")]
             problems = [f"{self.path}: {text}" for text in found if text != "ok"]
             problems += [f"{self.path}: {text}" for text in self.dangling_rows()]
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
@@ -470,10 +498,12 @@ def _check_header(path: Path) -> None:
         raise CorruptError(f"{path} is empty", hint=RESTORE)
 
 
-def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def _connect(path: Path, *, read_only: bool, shared: bool = False) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
     try:
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
+        connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, timeout=5.0, check_same_thread=not shared
+        )
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA trusted_schema = OFF")

@@ -26,6 +26,19 @@ the parts of a fresh chunk that are not written. And nobody can add space while 
 the pool, so a full pool is an error at once instead of after a wait."""
 
 
+class SharedPool(Pool):
+    """A pool that several threads change at a time. None can roll back what the others have done meanwhile,
+    so a transaction is no more than its steps, as in the kernel: each is durable with the next commit."""
+
+    can_abort = False
+
+    def begin(self, *, discard: bool = False) -> None:
+        """Nothing: commits go on meanwhile."""
+
+    def abort(self) -> None:
+        """Nothing: what was done is undone by its opposite."""
+
+
 class UserEngine(DeviceEngine):
     """The thin devices of a pool that is open in this process. Use :meth:`create` or :meth:`open`."""
 
@@ -42,18 +55,31 @@ class UserEngine(DeviceEngine):
         return cls(state, options, pool, devices)
 
     @classmethod
-    def open(cls, state: State, backend: PoolBackend, options: Options, *, read_only: bool) -> Self:
+    def open(
+        cls, state: State, backend: PoolBackend, options: Options, *, read_only: bool, shared: bool = False
+    ) -> Self:
         """Open the pool on the backend's devices."""
-        return cls._open(backend.open(read_only=read_only), state, backend, options, read_only=read_only)
+        devices = backend.open(read_only=read_only)
+        return cls._open(devices, state, backend, options, read_only=read_only, shared=shared)
 
     @classmethod
     def _open(
-        cls, devices: PoolDevices, state: State, backend: PoolBackend, options: Options, *, read_only: bool
+        cls,
+        devices: PoolDevices,
+        state: State,
+        backend: PoolBackend,
+        options: Options,
+        *,
+        read_only: bool,
+        shared: bool = False,
     ) -> Self:
+        kind = SharedPool if shared else Pool
         with on_error(devices.close):
             refuse_unformatted(devices, state, backend)
-            pool = Pool.open(devices.metadata, devices.data, options=POOL_OPTIONS, read_only=read_only)
-        return cls(state, options, pool, devices)
+            pool = kind.open(devices.metadata, devices.data, options=POOL_OPTIONS, read_only=read_only)
+        made = cls(state, options, pool, devices)
+        made.shared, made.writes_in_place = shared, not shared
+        return made
 
     def description(self) -> str:
         return "user engine"
@@ -73,6 +99,10 @@ class UserEngine(DeviceEngine):
 
     @contextmanager
     def writing(self, device: Device) -> Iterator[ThinVolume]:
+        if self.shared:
+            with self.replacing(device, device.size) as volume:
+                yield volume
+            return
         discard = self.options.discard_on_delete
         self.pool.begin(discard=discard)
         try:
@@ -102,6 +132,11 @@ class UserEngine(DeviceEngine):
     @contextmanager
     def replacing(self, device: Device, size: int) -> Iterator[ThinVolume]:
         fresh = self._replacement(device, size)
+        if self.shared:
+            with self.making(fresh, device, self.retire(device)) as (_, volume):
+                self._replay_journal(volume)
+                yield volume
+            return
         with self.creating(fresh, self.retire(device)), self._filling_snapshot(fresh, device) as volume:
             yield volume
 
@@ -114,9 +149,18 @@ class InactivePoolReader(UserEngine):
     """A pool of the kernel's engine that is not active, read in this process without activating it."""
 
     @classmethod
-    def open(cls, state: State, backend: PoolBackend, options: Options, *, read_only: bool = True) -> Self:
+    def open(
+        cls,
+        state: State,
+        backend: PoolBackend,
+        options: Options,
+        *,
+        read_only: bool = True,
+        shared: bool = False,
+    ) -> Self:
         """Open the pool on the backend's devices, for reading only."""
-        return cls._open(backend.open_inactive(), state, backend, options, read_only=True)
+        devices = backend.open_inactive()
+        return cls._open(devices, state, backend, options, read_only=True, shared=shared)
 
     def description(self) -> str:
         return "kernel engine, the pool is not active"

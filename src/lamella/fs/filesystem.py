@@ -32,6 +32,8 @@ class Condition:
     """A kernel, or a check, has found damage in it."""
     needs_recovery: bool
     """It was not unmounted: what was done last is in its journal alone."""
+    used_inodes: int
+    """How many inodes were in use when the superblock was last written, at the latest when unmounted."""
 
 
 class FileSystem(ABC):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lamella import clock
@@ -12,9 +13,11 @@ from lamella.errors import CorruptError, NotFoundError, UsageError
 from lamella.images.reference import Reference
 from lamella.store.arguments import text
 from lamella.store.names import bare_id, is_hexadecimal, match_id
+from lamella.store.snapshot_catalog import SnapshotCatalog
 
 if TYPE_CHECKING:
     from lamella.driver.state import State
+    from lamella.store.claims import Claims
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,24 @@ class Catalog:
     The classes above have their table's columns, in its order.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, claims: Claims | None = None) -> None:
         self._state = state
+        self._claims = claims
+
+    @cached_property
+    def snapshots(self) -> SnapshotCatalog:
+        """containerd's snapshots."""
+        return SnapshotCatalog(self._state)
+
+    def _is_pinned(self, chain: str) -> bool:
+        return self._claims is not None and self._claims.is_pinned(chain)
 
     def require_whole(self) -> None:
         """Raise :class:`CorruptError` where a row refers to one that is not there.
 
         What seems unused then may be all that an image has.
         """
-        for problem in self._state.dangling_rows("layers", "images", "containers"):
+        for problem in self._state.dangling_rows("layers", "images", "containers", "snapshots"):
             raise CorruptError(f"state.db is damaged: {problem}", hint=RESTORE)
 
     # -- layers ----------------------------------------------------------------------------------
@@ -123,12 +135,13 @@ class Catalog:
         return found
 
     def unused_tops(self) -> list[str]:
-        """Chain ids of layers that no image, no container and no other layer uses."""
-        return self._state.texts(
+        """Chain ids of layers that no image, no container and no other layer uses, and no thread needs."""
+        found = self._state.texts(
             "SELECT chain_id FROM layers AS l WHERE NOT EXISTS (SELECT 1 FROM images WHERE top = l.chain_id) "
             "AND NOT EXISTS (SELECT 1 FROM containers WHERE top = l.chain_id) "
             "AND NOT EXISTS (SELECT 1 FROM layers WHERE parent = l.chain_id)"
         )
+        return [chain for chain in found if not self._is_pinned(chain)]
 
     def add_layer(self, layer: Layer) -> None:
         """Add one. Its device and its parent must exist."""
@@ -154,7 +167,7 @@ class Catalog:
                 (top,),
             ).fetchone()[0]
             layer = self.layer(top)
-            if used or layer is None:
+            if used or layer is None or self._is_pinned(top):
                 break
             connection.execute("DELETE FROM layers WHERE chain_id = ?", (top,))
             dropped.append(layer)

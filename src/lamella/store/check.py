@@ -136,7 +136,11 @@ def _check_record(state: State, catalog: Catalog, devices: DeviceSet, found: Sto
         found.looked_at.append(("unused", f"{len(unused)} layers; the next command that writes removes them"))
     images, containers = len(catalog.images()), len(catalog.containers())
     layers = len(catalog.layers())
-    found.looked_at.append(("contents", f"{images} images, {layers} layers, {containers} containers"))
+    contents = f"{images} images, {layers} layers, {containers} containers"
+    snapshots = len(catalog.snapshots.rows())
+    if snapshots:
+        contents += f", {snapshots} snapshots"
+    found.looked_at.append(("contents", contents))
 
 
 def _check_file_systems(

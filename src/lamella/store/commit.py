@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from lamella import clock
@@ -61,18 +61,21 @@ def commit(
     if reference is not None and reference.digest:
         raise UsageError("refusing to create a tag with a digest reference", hint="name it as NAME:TAG")
     config = apply_changes(_without_container(run_config(container)), changes)
-    layer = _layer(catalog, layers, devices, scratch, container, progress)
+    below = [each.chain_id for each in catalog.chain(container.top)]
     try:
-        body = json.dumps(_document(catalog, container, config, layer, message, author)).encode()
-        chain = catalog.chain(layer.chain_id if layer else container.top)
-        size = sum(one.size for one in chain)
-        created = json.loads(body)["created"]
-        top = chain[-1].chain_id if chain else None
-        image = Image(digest_of(body), body, top, created, size, len(chain), now())
-        with state.transaction():
-            catalog.add_image(image)
-            if reference is not None:
-                catalog.set_reference(reference, image.id)
+        with ExitStack() as pins:
+            pins.enter_context(layers.claims.pinned(below))
+            layer = _layer(catalog, layers, devices, scratch, container, progress, pins)
+            body = json.dumps(_document(catalog, container, config, layer, message, author)).encode()
+            chain = catalog.chain(layer.chain_id if layer else container.top)
+            size = sum(one.size for one in chain)
+            created = json.loads(body)["created"]
+            top = chain[-1].chain_id if chain else None
+            image = Image(digest_of(body), body, top, created, size, len(chain), now())
+            with state.transaction():
+                catalog.add_image(image)
+                if reference is not None:
+                    catalog.set_reference(reference, image.id)
     except BaseException:
         # Raise the original error; what cannot be undone now, the next opening undoes.
         with suppress(LamellaError):
@@ -88,8 +91,9 @@ def _layer(
     scratch: Path,
     container: Container,
     progress: Progress,
+    pins: ExitStack,
 ) -> Layer | None:
-    """The layer of the container's changes; None if there are none."""
+    """The layer of the container's changes, pinned until *pins* are closed; None if there are none."""
     with _spool(scratch) as spool:
         progress.start("changes", None)
         hashing = _Hashing(spool, scratch, progress.advance)
@@ -99,6 +103,7 @@ def _layer(
         progress.done()
         if diff_id == EMPTY_LAYER:
             return None
+        pins.enter_context(layers.claims.pinned([chain_id(container.top, diff_id)]))
         known = catalog.layer(chain_id(container.top, diff_id))
         if known is not None:
             return known

@@ -31,6 +31,8 @@ def users_of(catalog: Catalog) -> dict[str, list[str]]:
         for layer in catalog.chain(container.top):
             if layer.device not in of_image:  # the image was removed by force
                 users.setdefault(layer.device, []).append(f"a layer of container {container.name}")
+    for row in catalog.snapshots.devices():
+        users.setdefault(row.device, []).append(f"snapshot {row.key}")
     return users
 
 
@@ -69,6 +71,8 @@ def _cure(catalog: Catalog, device: str) -> str:
         return "; it is made anew with the next lowest layer that is unpacked"
     if any(container.device == device for container in catalog.containers()):
         return "; copy out what is left of it, and remove it"
+    if any(row.device == device for row in catalog.snapshots.devices()):
+        return "; remove it with all that was made upon it, and have containerd unpack the image again"
     return "; load or pull the image again, which unpacks this layer anew"
 
 

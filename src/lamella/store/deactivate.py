@@ -11,7 +11,7 @@ from lamella.driver.active_devices import present
 from lamella.errors import BusyError
 from lamella.store import mount_points, umount
 from lamella.store.config import Config
-from lamella.store.lock import Lock
+from lamella.store.lock import Lock, refuse_hosted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,8 @@ def deactivate(root: Root, names: Sequence[str], *, unmount: bool, wait: float) 
     """
     config = Config.load(root.config)
     backend = backends.backend(config.mode, root.path)
+    if not names:
+        refuse_hosted(root, "deactivate it")
     with Lock(root.lock, exclusive=True, wait=wait) as lock, lock.briefly():
         if names:
             wanted = [umount.device_called(root, name) for name in names]

@@ -110,6 +110,13 @@ def _rows(catalog: Catalog, devices: DeviceSet, in_pool: set[int]) -> list[_Row]
         own = ids[container.device]
         gone = [own, *(ids[layer.device] for layer in dropped.by(container.top))]
         rows.append(_Row("container", container.name, [own], device_of(container.top), gone))
+    snapshots = catalog.snapshots.devices()  # a parent before its children, which are newer
+    parents = {row.parent for row in catalog.snapshots.rows()}
+    numbers: dict[int | None, int] = {row.id: ids[row.device] for row in snapshots} | {None: ids[BASE]}
+    for snapshot in snapshots:
+        number = numbers[snapshot.id]
+        removed = [number] if snapshot.id not in parents else None
+        rows.append(_Row("snapshot", snapshot.key, [number], numbers[snapshot.parent], removed))
     deleted = [device.device_id for device in known if device.deleted]
     if deleted:
         rows.append(_Row("deleted", f"{len(deleted)} devices", deleted, removed=deleted))

@@ -12,7 +12,7 @@ from lamella.fs.tar.split import TarSplitWriter, reassemble
 from lamella.images.chain import chain_id
 from lamella.store.catalog import Layer
 from lamella.store.names import new_id
-from lamella.store.tar_split_rows import SplitReader, SplitWriter
+from lamella.store.tar_split_rows import SplitPieces, SplitReader
 
 if TYPE_CHECKING:
     import sqlite3
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lamella.driver.device_set import DeviceSet
     from lamella.driver.state import Device, State
     from lamella.store.catalog import Catalog
+    from lamella.store.claims import Claims
     from lamella.thin.interface import ThinVolume
 
     class TarStream(Protocol):
@@ -51,13 +52,22 @@ class _Counted:
         return count
 
 
+def read_to_end(stream: TarStream) -> None:
+    """Read what is left of *stream*, which verifies its digest."""
+    buffer = memoryview(bytearray(1 << 16))
+    while stream.readinto(buffer):
+        pass
+
+
 class Layers:
     """Unpacks and packs the layers of one open store."""
 
-    def __init__(self, state: State, catalog: Catalog, devices: DeviceSet) -> None:
+    def __init__(self, state: State, catalog: Catalog, devices: DeviceSet, claims: Claims) -> None:
         self._state = state
         self._catalog = catalog
         self._devices = devices
+        self.claims = claims
+        """What other threads are making and need."""
 
     def unpack(
         self,
@@ -76,6 +86,22 @@ class Layers:
         the pool and ``state.db`` are unchanged. A layer that is there, damaged, gets the new device.
         """
         chain = chain_id(parent, diff_id)
+        with self.claims.claimed(chain):
+            there = self._catalog.layer(chain)
+            if there is not None and self.is_whole(chain):
+                read_to_end(stream)  # another thread has unpacked it; this one's digest counts all the same
+                return there
+            return self._unpack(chain, parent, diff_id, stream, report, size)
+
+    def _unpack(
+        self,
+        chain: str,
+        parent: str | None,
+        diff_id: str,
+        stream: TarStream,
+        report: Callable[[int], None],
+        size: int | None,
+    ) -> Layer:
         damaged = self._catalog.layer(chain)
         if damaged is not None:
             size = self._size_of(damaged.device, parent)
@@ -84,24 +110,23 @@ class Layers:
         name = new_id()
         counted = _Counted(stream)
         content = 0
+        rows = SplitPieces()
         log.info("unpacking layer %s on %s", diff_id, parent or "the base device")
 
         def fill(volume: ThinVolume) -> None:
             nonlocal content
-            if damaged is not None:
-                self._state.connection.execute("DELETE FROM tar_split WHERE chain_id = ?", (chain,))
-            with io.BufferedWriter(SplitWriter(self._state, chain)) as rows, TarSplitWriter(rows) as split:
+            with io.BufferedWriter(rows) as buffer, TarSplitWriter(buffer) as split:
                 stats = self._devices.filesystem.apply_layer(volume, counted, recorder=split, progress=report)
-                while counted.readinto(memoryview(bytearray(1 << 16))):
-                    pass
+                read_to_end(counted)
             content = stats.bytes_written
 
-        def record(_: sqlite3.Connection, device: Device) -> None:
+        def record(connection: sqlite3.Connection, device: Device) -> None:
             made = Layer(chain, diff_id, parent, device.hash, content, counted.position)
             if damaged is None:
                 self._catalog.add_layer(made)
             else:
                 self._state.mark_deleted(self._catalog.move_layer(made))
+            rows.insert(connection, chain)
 
         self._devices.add(name, self._catalog.device_of(parent), size=size, fill=fill, record=record)
         if damaged is not None:
@@ -119,13 +144,12 @@ class Layers:
         return layer is not None and not self._devices.damage(layer.device)
 
     def drop_unused(self) -> None:
-        """Remove layers that no image and no container uses, as an interrupted load leaves them."""
-        tops = self._catalog.unused_tops()
-        if not tops:
+        """Remove layers that nothing uses, as an interrupted load leaves them."""
+        if not self._catalog.unused_tops():
             return
 
         def record(_: object) -> None:
-            for top in tops:
+            for top in self._catalog.unused_tops():
                 for layer in self._catalog.drop_unused_layers(top):
                     self._state.mark_deleted(layer.device)
 

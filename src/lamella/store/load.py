@@ -43,25 +43,35 @@ class Loader:
         offered = source.images()
         for image in offered:
             _check_config(image)
+        try:
+            with self._layers.claims.pinned(chain for image in offered for chain in image.chain_ids):
+                return self._load(source, offered, progress, also)
+        except BaseException:
+            # Raise the original error; what cannot be undone now, the next opening undoes.
+            with suppress(LamellaError):
+                self._layers.drop_unused()
+            raise
+
+    def _load(
+        self,
+        source: ImageSource,
+        offered: Sequence[SourceImage],
+        progress: Progress,
+        also: Sequence[Reference],
+    ) -> list[Image]:
         wanted = {
             chain: layer
             for image in offered
             for chain, layer in zip(image.chain_ids, image.layers, strict=True)
             if not self._layers.is_whole(chain)
         }
-        try:
-            source.prefetch(list(wanted.values()), progress)
-            images = [self._unpack(source, image, progress) for image in offered]
-            with self._state.transaction():
-                for image, made in zip(offered, images, strict=True):
-                    self._catalog.add_image(made)
-                    for reference in (*image.references, *also):
-                        self._catalog.set_reference(reference, made.id)
-        except BaseException:
-            # Raise the original error; what cannot be undone now, the next opening undoes.
-            with suppress(LamellaError):
-                self._layers.drop_unused()
-            raise
+        source.prefetch(list(wanted.values()), progress)
+        images = [self._unpack(source, image, progress) for image in offered]
+        with self._state.transaction():
+            for image, made in zip(offered, images, strict=True):
+                self._catalog.add_image(made)
+                for reference in (*image.references, *also):
+                    self._catalog.set_reference(reference, made.id)
         return images
 
     def _unpack(self, source: ImageSource, image: SourceImage, progress: Progress) -> Image:

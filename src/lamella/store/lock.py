@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lamella import logs
 from lamella.block.held_locks import held_locks
@@ -27,6 +27,9 @@ from lamella.errors import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from lamella.store.root import Root
 
 log = logs.logger(__name__)
 
@@ -47,20 +50,62 @@ _PATIENCE = 1.0
 """Seconds after which a writer that waits for readers says so."""
 
 
+class Host(Protocol):
+    """Who has a store open for the threads of this process, each of which may then use it.
+
+    The host holds the lock itself. What would lock the store in this process takes its turn with it instead.
+    """
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Keep the other threads from changing the store while the block runs."""
+
+    def closed(self) -> AbstractContextManager[object]:
+        """Close the pool and ``state.db`` while the block runs; :class:`BusyError` if they are used."""
+
+    def opened(self, *, read_only: bool, engine: str) -> Any:
+        """The store as one thread uses it, a :class:`lamella.store.opening.Opened`."""
+
+
+hosts: dict[str, Host] = {}
+"""The hosts of this process, by the real path of their store's lock."""
+
+
+def host_of(path: Path) -> Host | None:
+    """The host in this process of the store whose lock is at *path*."""
+    return hosts.get(os.path.realpath(path)) if hosts else None
+
+
+def refuse_hosted(root: Root, doing: str) -> None:
+    """Raise :class:`BusyError` where this process serves the store, which ends when that ends."""
+    if host_of(root.lock) is not None:
+        raise BusyError(
+            f"cannot {doing}: the store {root.path} is being served by process {os.getpid()}",
+            hint=f"stop that first: systemctl stop lamella, or kill {os.getpid()}",
+        )
+
+
 class Lock(Closing):
     """The lock, held from construction to :meth:`close`.
 
     Raises :class:`BusyError`, naming the holder, if it is not free within *wait* seconds. A reader waits for
     a writer's commit, and what else is short, for as long as that takes.
+
+    In a process that hosts the store it is a turn with the host; *closing* says that the caller opens the
+    pool itself, so that the host closes it meanwhile.
     """
 
-    def __init__(self, path: Path, *, exclusive: bool, wait: float = 0.0) -> None:
+    def __init__(self, path: Path, *, exclusive: bool, wait: float = 0.0, closing: bool = False) -> None:
         self.path = path
+        self._turn = contextlib.ExitStack()
         self.tell: Callable[[str], object] = log.info
         """Called with what a writer waits for in the middle of its work, if that takes long."""
         self._beside = self._brief = 0
         self._alone = exclusive
         self._descriptor = self._writer = -1
+        host = host_of(path)
+        if host is not None:
+            self._turn.enter_context(host.closed() if closing else host.turn())
+            return
         end = time.monotonic() + wait
         with on_error(self.close):
             if exclusive:
@@ -209,6 +254,45 @@ class Lock(Closing):
             if descriptor >= 0:
                 os.close(descriptor)
         self._descriptor = self._writer = -1
+        self._turn.close()
+
+
+class HostedLock(Lock):
+    """What a thread has in the lock's place whose store the process hosts: nobody else is to be kept out.
+
+    What is short by nature, and may read first what it then changes, has its turn alone.
+    """
+
+    def __init__(self, path: Path, host: Host) -> None:
+        self.path = path
+        self.tell = log.info
+        self._host = host
+
+    @contextlib.contextmanager
+    def briefly(self) -> Iterator[None]:
+        with self._host.turn():
+            yield
+
+    @contextlib.contextmanager
+    def waited_for(self) -> Iterator[None]:
+        yield
+
+    def let_readers_wait(self) -> None:
+        """Nothing: no reader waits."""
+
+    @contextlib.contextmanager
+    def beside_readers(self) -> Iterator[None]:
+        yield
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        yield
+
+    def has_writer(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Nothing: the host keeps it."""
 
 
 def writer_path(path: Path) -> Path:

@@ -12,12 +12,14 @@ from lamella.closing import on_error
 from lamella.driver import backends, engines, options, transactions
 from lamella.errors import CorruptError
 from lamella.store.catalog import Catalog
+from lamella.store.claims import Claims
 from lamella.store.config import Config
-from lamella.store.lock import Lock
+from lamella.store.lock import Lock, host_of
 from lamella.store.set_up_state import open_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from lamella.driver.backend import Engine, PoolBackend
     from lamella.driver.device_set import DeviceSet
@@ -44,12 +46,14 @@ class Opened:
         engine: str = "auto",
         devices: DeviceSet | None = None,
         warnings: Sequence[str] = (),
+        claims: Claims | None = None,
     ) -> None:
         self.root = root
         self.lock = lock
         self.state = state
         self.backend = backend
-        self.catalog = Catalog(state)
+        self.claims = claims or Claims()
+        self.catalog = Catalog(state, self.claims)
         if not read_only:
             state.alone = lock.alone
         self.read_only = read_only
@@ -61,6 +65,10 @@ class Opened:
     @classmethod
     def open(cls, root: Root, *, read_only: bool = False, wait: float = 0.0, engine: str = "auto") -> Opened:
         """Open the store at *root*, and clean up in it unless *read_only*; see :meth:`Store.open`."""
+        host = host_of(root.lock)
+        if host is not None:
+            shared: Opened = host.opened(read_only=read_only, engine=engine)
+            return shared
         config = Config.load(root.config)
         lock = Lock(root.lock, exclusive=not read_only, wait=wait)
         with on_error(lock.close), lock.briefly():
@@ -118,7 +126,7 @@ class Opened:
         """The layers on the pool."""
         from lamella.store.layers import Layers
 
-        return Layers(self.state, self.catalog, self.devices)
+        return Layers(self.state, self.catalog, self.devices, self.claims)
 
     @cached_property
     def mismatch(self) -> CorruptError | None:
@@ -140,6 +148,10 @@ class Opened:
                     return error
                 return None
         return None
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Keep the other threads of this process from changing the store while the block runs."""
+        return self.state.lock
 
     @contextmanager
     def beside_readers(self) -> Iterator[None]:

@@ -49,7 +49,7 @@ def make_pool(
     backend.release_unfinished()
     backend.preflight(wanted)
     place.make()
-    with Lock(place.lock, exclusive=True, wait=wait):
+    with Lock(place.lock, exclusive=True, wait=wait, closing=True):
         if is_complete(place):  # by the previous holder of the lock
             raise store
         require_no_remains(place, backend)

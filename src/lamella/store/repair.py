@@ -57,7 +57,7 @@ def repair(
     """
     config = Config.load(place.config)
     with (
-        Lock(place.lock, exclusive=True, wait=wait) as lock,
+        Lock(place.lock, exclusive=True, wait=wait, closing=True) as lock,
         open_state(place, config, read_only=True) as state,
         lock.beside_readers(),
     ):

@@ -97,11 +97,12 @@ def removal_as_dict(lines: list[str]) -> dict[str, Any]:
 class Usage:
     """The space of one entry in the pool, in bytes of whole chunks.
 
-    *kind*: "pool", "base", "layer", "image", "container", "deleted", "other" (thin devices that ``state.db``
-    does not have), "shared" (of devices whose common origin is gone) or "leaked". *mapped*: what it maps,
-    shared or not; *exclusive*: what nothing else maps; *space*: what is counted here alone, so that all rows
-    below the pool's add up to it (an image has 0: its layers have rows of their own); *frees*: what is free
-    when it has been removed, with the layers that nothing else uses; None where it cannot be removed.
+    *kind*: "pool", "base", "layer", "image", "container", "snapshot" (of containerd's), "deleted", "other"
+    (thin devices that ``state.db`` does not have), "shared" (of devices whose common origin is gone) or
+    "leaked". *mapped*: what it maps, shared or not; *exclusive*: what nothing else maps; *space*: what is
+    counted here alone, so that all rows below the pool's add up to it (an image has 0: its layers have rows
+    of their own); *frees*: what is free when it has been removed, with the layers that nothing else uses;
+    None where it cannot be removed.
     """
 
     kind: str

@@ -15,9 +15,27 @@ if TYPE_CHECKING:
 
 OWNER = "store"
 POSITION = 1
-VERSION = 1
+VERSION = 2
 
-TABLES = """
+SNAPSHOTS = """
+CREATE TABLE snapshots (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    parent INTEGER REFERENCES snapshots (id),
+    kind INTEGER NOT NULL CHECK (kind IN (1, 2, 3)),
+    device TEXT NOT NULL REFERENCES devices (hash),
+    created INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    labels TEXT NOT NULL,
+    size INTEGER,
+    inodes INTEGER
+);
+CREATE INDEX snapshots_parent ON snapshots (parent);
+CREATE INDEX snapshots_device ON snapshots (device);
+"""
+
+TABLES = (
+    """
 CREATE TABLE layers (
     chain_id TEXT PRIMARY KEY,
     diff_id TEXT NOT NULL,
@@ -65,5 +83,13 @@ CREATE TABLE containers (
 CREATE INDEX containers_image ON containers (image);
 CREATE INDEX containers_top ON containers (top);
 """
+    + SNAPSHOTS
+)
 
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
+
+def _add_snapshots(connection: sqlite3.Connection) -> None:
+    for statement in SNAPSHOTS.split(";"):
+        connection.execute(statement)
+
+
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _add_snapshots}

@@ -62,11 +62,16 @@ def is_complete(place: Root) -> bool:
 
 
 def open_state(
-    place: Root, config: Config, *, read_only: bool, has_writer: Callable[[], bool] | None = None
+    place: Root,
+    config: Config,
+    *,
+    read_only: bool,
+    has_writer: Callable[[], bool] | None = None,
+    shared: bool = False,
 ) -> State:
     """``state.db`` of a store whose set-up is complete. Raises where it is not, or where the file is lost.
 
-    *has_writer* is as for :meth:`lamella.driver.state.State.open`.
+    *has_writer* and *shared* are as for :meth:`lamella.driver.state.State.open`.
     """
     require_no_remains(place, backends.backend(config.mode, place.path))
     unfinished = NotFoundError(
@@ -75,7 +80,7 @@ def open_state(
     )
     if not place.state.exists():
         raise unfinished
-    state = State.open(place.state, schema, read_only=read_only, has_writer=has_writer)
+    state = State.open(place.state, schema, read_only=read_only, has_writer=has_writer, shared=shared)
     if not state.pool().base_uuid:
         state.close()
         raise unfinished

@@ -40,7 +40,8 @@ def set_up(
     known = Config.load(place.config).engine if place.config.exists() else ""
     asked = engines.asked_for(engine, known)
     if not there and backend.begun() and engines.kernel_can():
-        with Lock(place.lock, exclusive=True, wait=wait):  # one that is still running is waited for
+        # One that is still running is waited for.
+        with Lock(place.lock, exclusive=True, wait=wait, closing=True):
             there = seems_complete(place)
             if not there:
                 remove_kernel_devices(backend, place)
@@ -50,7 +51,7 @@ def set_up(
         backend.release_unfinished()
         backend.preflight(wanted)
     place.make()
-    lock = Lock(place.lock, exclusive=True, wait=wait)
+    lock = Lock(place.lock, exclusive=True, wait=wait, closing=True)
     with on_error(lock.close):
         if is_complete(place):
             with lock.briefly():
@@ -154,7 +155,7 @@ def abandon(place: Root, *, wait: float) -> list[str] | None:
     """Undo an unfinished set-up; returns what could not be removed, or None if there is no such set-up."""
     if not place.config.exists() or seems_complete(place):
         return None
-    with Lock(place.lock, exclusive=True, wait=wait):
+    with Lock(place.lock, exclusive=True, wait=wait, closing=True):
         config = Config.load(place.config)
         if is_complete(place):
             return None

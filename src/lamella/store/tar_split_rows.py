@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from lamella.errors import CorruptError
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from typing_extensions import Buffer
 
     from lamella.driver.state import State
@@ -17,55 +19,39 @@ PIECE = 256 << 10
 """Bytes in every row but the last."""
 
 
-class SplitWriter(io.RawIOBase):
-    """Writes rows inside the open transaction. :meth:`close` writes the last one.
+class SplitPieces(io.RawIOBase):
+    """Collects a tar split, which is compressed, until :meth:`insert` writes its rows.
 
-    The first failure is raised. What is written after it is discarded, as the transaction will be rolled
-    back: buffers above flush once more when they are closed, by then without a database.
+    It is complete long after its first byte comes, and meanwhile no transaction need be open.
     """
 
-    def __init__(self, state: State, chain_id: str) -> None:
-        self._connection = state.connection
-        self._chain_id = chain_id
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
         self._pending = bytearray()
-        self._piece = 0
-        self._failed = False
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Buffer, /) -> int:
         view = memoryview(data).cast("B")
-        if self._failed:
-            return len(view)
         self._pending += view
         while len(self._pending) >= PIECE:
-            self._put(bytes(self._pending[:PIECE]))
+            self._pieces.append(bytes(self._pending[:PIECE]))
             del self._pending[:PIECE]
         return len(view)
 
-    def _put(self, piece: bytes) -> None:
-        try:
-            self._connection.execute(
-                "INSERT INTO tar_split VALUES (?, ?, ?)", (self._chain_id, self._piece, piece)
-            )
-        except BaseException:
-            self._failed = True
-            raise
-        self._piece += 1
-
-    def close(self) -> None:
-        rest = b"" if self.closed or self._failed else bytes(self._pending)
-        self._pending.clear()
-        try:
-            if rest:
-                self._put(rest)
-        finally:
-            super().close()  # else the collector closes it once more
+    def insert(self, connection: sqlite3.Connection, chain_id: str) -> None:
+        """Write the rows of the layer *chain_id* inside a transaction, in place of those it has."""
+        connection.execute("DELETE FROM tar_split WHERE chain_id = ?", (chain_id,))
+        pieces = [*self._pieces, bytes(self._pending)] if self._pending else self._pieces
+        connection.executemany(
+            "INSERT INTO tar_split VALUES (?, ?, ?)",
+            [(chain_id, number, piece) for number, piece in enumerate(pieces)],
+        )
 
 
 class SplitReader(io.RawIOBase):
-    """Reads what :class:`SplitWriter` wrote; wrap it in ``io.BufferedReader``."""
+    """Reads what :class:`SplitPieces` wrote; wrap it in ``io.BufferedReader``."""
 
     def __init__(self, state: State, chain_id: str) -> None:
         self._state = state

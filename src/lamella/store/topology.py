@@ -56,5 +56,9 @@ def _thin_devices(catalog: Catalog, devices: DeviceSet) -> list[Node]:
         layers[layer.parent].children.append(layers[layer.chain_id])
     for container in catalog.containers():
         layers[container.top].children.append(node("container", container.name, known[container.device]))
+    snapshots: dict[int | None, Node] = {None: base}
+    for row in catalog.snapshots.devices():
+        snapshots[row.id] = node("snapshot", row.key, known[row.device])
+        snapshots[row.parent].children.append(snapshots[row.id])
     deleted = [node("deleted", device.hash[:12], device) for device in known.values() if device.deleted]
     return [base, *deleted]

@@ -70,8 +70,15 @@ def remove_unknown(devices: DeviceSet, agree: Callable[[Sequence[UnknownDevice]]
     ]
     if not found or not agree(found):
         return UnknownDevices(found, [], 0)
+    with devices.state.lock:
+        still = set(devices.unknown_devices()[0])  # other threads may have made or removed some meanwhile
+        return _remove(devices, [each for each in found if each.device_id in still])
+
+
+def _remove(devices: DeviceSet, found: Sequence[UnknownDevice]) -> UnknownDevices:
+    pool = devices.pool
     before = pool.status().used_data
     # Under names of their own for the note, by which an interrupted removal is completed.
     left = devices.delete_unnamed([Device(secrets.token_hex(32), each.device_id, 0, 0) for each in found])
     freed = max(0, before - pool.status().used_data) * pool.chunk_size
-    return UnknownDevices(found, [number for number in numbers if number not in left], freed)
+    return UnknownDevices(found, [each.device_id for each in found if each.device_id not in left], freed)

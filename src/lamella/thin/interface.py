@@ -118,6 +118,9 @@ class ThinPool(Protocol):
     def differing_ranges(self, dev_a: int, dev_b: int) -> Iterator[tuple[int, int]]:
         """(first chunk, length) of the chunks that two devices map differently, in order."""
 
+    def chunks_beyond(self, origin: int, dev: int) -> int:
+        """How many chunks *dev* maps that are not *origin*'s: what a snapshot takes beyond its origin."""
+
     def begin(self, *, discard: bool = False) -> None:
         """Begin a transaction, which ends with :meth:`commit` or :meth:`abort`.
 

@@ -24,8 +24,9 @@ example:
   lamella df
 """
 JSON = """\
-[].kind       "pool", "base", "layer", "image", "container", "deleted", "other", "shared" or "leaked"
-[].name       the first name of an image, the beginning of a layer's diff id, or the name of another thing
+[].kind       "pool", "base", "layer", "image", "container", "snapshot", "deleted", "other", "shared" or
+              "leaked"
+[].name       the first name of an image, the beginning of a layer's diff id, or another thing's name or key
 [].mapped     bytes of the chunks that it refers to, shared or not
 [].exclusive  bytes of the chunks that nothing else refers to
 [].space      bytes that are counted in this row only; those of all others add up to the pool's

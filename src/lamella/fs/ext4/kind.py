@@ -38,7 +38,7 @@ class Ext4(FileSystem):
         from lamella.fs.ext4.superblock import check_superblock
 
         found = check_superblock(device)
-        return Condition(found.uuid, found.errors, found.needs_recovery)
+        return Condition(found.uuid, found.errors, found.needs_recovery, found.used_inodes)
 
     def recover(self, device: BlockDevice) -> None:
         from lamella.fs.ext4.journal import recover_journal

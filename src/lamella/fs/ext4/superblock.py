@@ -278,6 +278,8 @@ class SuperblockState:
     """Its journal holds changes that must be replayed first: a mount was cut off."""
     size: int
     """Bytes that the file system takes of its device."""
+    used_inodes: int
+    """As counted when the superblock was last written; the reserved ones are among them."""
 
 
 def probe(device: BlockDevice) -> str:
@@ -374,6 +376,7 @@ def check_superblock(device: BlockDevice) -> SuperblockState:
         errors=errors,
         needs_recovery=recovery,
         size=block.blocks_count * block.block_size,
+        used_inodes=max(0, int(block.inodes_count) - int(block.free_inodes_count)),
     )
 
 

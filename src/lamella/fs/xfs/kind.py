@@ -87,7 +87,7 @@ class Xfs(FileSystem):
 
     def condition(self, device: BlockDevice) -> Condition:
         found = read_superblock(device)
-        return Condition(found.uuid, found.needs_repair, not is_clean(device, found))
+        return Condition(found.uuid, found.needs_repair, not is_clean(device, found), found.used_inodes)
 
     def uuid(self, device: BlockDevice) -> str:
         return read_superblock(device).uuid

@@ -24,6 +24,8 @@ _HEAD: Final = Struct(">4sIQQQ16sQ")
 _SHAPE: Final = Struct(">IIIIIHH")
 """From byte 80: realtime extent size, blocks in an allocation group, groups, (one more), log blocks,
 version, sector size."""
+_INODES: Final = Struct(">QQ")
+"""From byte 128: allocated inodes, and how many of these are free."""
 _AG_BLOCK_LOG: Final = 124
 _CHECKSUM: Final = slice(224, 228)
 _INCOMPAT: Final = 216
@@ -43,6 +45,8 @@ class SuperBlock:
     """Offset of the log on the device; 0 if it is on another one."""
     log_size: int
     needs_repair: bool
+    used_inodes: int
+    """As counted when the log was last empty."""
 
     @property
     def size(self) -> int:
@@ -70,6 +74,7 @@ def read_superblock(device: BlockDevice) -> SuperBlock:
         if stored != wanted:
             raise _damaged(device, f"its checksum is {stored:#010x}, not {wanted:#010x}")
         repair = bool(int.from_bytes(raw[_INCOMPAT : _INCOMPAT + 4], "big") & _NEEDS_REPAIR)
+    allocated, free = _INODES.unpack_from(raw, 128)
     group, within = divmod(log_start, 1 << raw[_AG_BLOCK_LOG])
     return SuperBlock(
         str(uuids.UUID(bytes=uuid)),
@@ -78,6 +83,7 @@ def read_superblock(device: BlockDevice) -> SuperBlock:
         (group * group_blocks + within) * block_size,
         log_blocks * block_size,
         repair,
+        max(0, allocated - free),
     )
 
 

@@ -34,7 +34,7 @@ def create(
         arguments.text(name, "a container's name")
     if size is not None:
         arguments.whole(size, "the size")
-    with self._opened.beside_readers():
+    with self._opened.beside_readers(), self._opened.turn():
         if activate:
             self.devices.activate_pool()  # raises with the user engine, before anything is created
         found = self._catalog.find_image(image)
@@ -89,7 +89,7 @@ def remove_container(self: OpenStore, name: str, force: bool = False) -> list[st
     from lamella.store.rm import remove_container
 
     self._writable()
-    with self._opened.beside_readers():
+    with self._opened.beside_readers(), self._opened.turn():
         return remove_container(self._root, self.devices, self._catalog, name, force=force)
 
 
@@ -100,7 +100,7 @@ def resize(self: OpenStore, name: str, size: int, *, more: bool = False) -> int:
     self._writable()
     arguments.whole(size, "the size")
     container = self._catalog.find_container(name)
-    with self._opened.beside_readers():
+    with self._opened.beside_readers(), self._opened.turn():
         if more:
             size += self.devices.get(container.device).size
         resize(self.root, self.devices, container.device, size, name=name)

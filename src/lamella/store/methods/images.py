@@ -200,10 +200,15 @@ def tag(self: OpenStore, source: str, target: str) -> None:
 
 def remove_image(self: OpenStore, name: str, force: bool = False) -> list[str]:
     """Remove a name or a whole image, by Docker's rules; returns the lines that Docker prints."""
+    self._writable()
+    with self._opened.turn():
+        return _remove_image(self, name, force)
+
+
+def _remove_image(self: OpenStore, name: str, force: bool) -> list[str]:
     from lamella.store import umount
     from lamella.store.rmi import Removal
 
-    self._writable()
     removal = Removal(self._catalog, name, force=force)
     if removal.image is None:
         with self._opened.lock.briefly(), self._state.transaction():

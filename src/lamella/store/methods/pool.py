@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lamella.errors import BusyError
 from lamella.progress import QUIET
+from lamella.store.lock import refuse_hosted
 from lamella.store.opening import remove_kernel_devices
 from lamella.store.root import Root
 
@@ -97,11 +98,14 @@ def teardown(self: OpenStore, force: bool = False) -> list[str]:
     changed, if the store has images or containers, unless *force*; and if one of its devices is in use
     (with *force*, what is mounted in the store's folder is unmounted first).
     """
+    refuse_hosted(self._root, "remove it")
     self._writable(matching=False)
     images, containers = len(self._catalog.images()), len(self._catalog.containers())
-    if (images or containers) and not force:
+    snapshots = len(self._catalog.snapshots.rows())
+    if (images or containers or snapshots) and not force:
+        also = f", and {snapshots} snapshots of containerd's" if snapshots else ""
         raise BusyError(
-            f"the store in {self.root} holds {images} images and {containers} containers",
+            f"the store in {self.root} holds {images} images and {containers} containers{also}",
             hint="remove them first, or all at once with: lamella teardown --force",
         )
     with self._opened.lock.briefly():

@@ -23,7 +23,7 @@ from lamella.thin.engine.volume import Volume
 from lamella.thin.format.checksum import BLOCK_SIZE
 from lamella.thin.format.details import DeviceDetails
 from lamella.thin.format.limits import MAX_CHUNK, MIN_CHUNK
-from lamella.thin.format.mappings import ranges_that_differ
+from lamella.thin.format.mappings import count_beyond, ranges_that_differ
 from lamella.thin.format.space_map import MAX_METADATA_BLOCKS
 from lamella.thin.interface import MetadataView
 from lamella.thin.status import PoolMode, PoolOptions, PoolStatus, metadata_low_water
@@ -210,6 +210,13 @@ class Pool(PoolCore):
             roots = self.mapping_root(dev_a), self.mapping_root(dev_b)
             found = unshared(self.live.maps, *roots)
         yield from ranges_that_differ(*found)
+
+    def chunks_beyond(self, origin: int, dev: int) -> int:
+        """How many chunks *dev* maps that are not *origin*'s. Raises :class:`NotFoundError`."""
+        with self.lock:
+            roots = self.mapping_root(origin), self.mapping_root(dev)
+            found = unshared(self.live.maps, *roots)
+        return count_beyond(*found)
 
     def status(self) -> PoolStatus:
         """The pool's state now, uncommitted changes included."""

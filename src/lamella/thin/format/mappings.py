@@ -58,6 +58,16 @@ def merge(keys: Uint64s, values: Uint64s, breaks: Int64s | None = None) -> Runs:
     return Runs(keys[starts], data_blocks(first), np.diff(edges).astype(np.uint64), times(first))
 
 
+def count_beyond(keys_a: Uint64s, values_a: Uint64s, keys_b: Uint64s, values_b: Uint64s) -> int:
+    """How many chunks the second set of mappings (chunks ascending, raw values) maps to data chunks to which
+    the first does not map them."""
+    if not len(keys_a) or not len(keys_b):
+        return len(keys_b)
+    at = np.minimum(np.searchsorted(keys_a, keys_b), len(keys_a) - 1)
+    alike = (keys_a[at] == keys_b) & (data_blocks(values_a[at]) == data_blocks(values_b))
+    return int(len(keys_b) - np.count_nonzero(alike))
+
+
 def ranges_that_differ(
     keys_a: Uint64s, values_a: Uint64s, keys_b: Uint64s, values_b: Uint64s
 ) -> Iterator[tuple[int, int]]:

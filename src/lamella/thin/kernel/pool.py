@@ -25,7 +25,7 @@ from lamella.errors import (
     ReadOnlyError,
     UsageError,
 )
-from lamella.thin.format.mappings import ranges_that_differ
+from lamella.thin.format.mappings import count_beyond, ranges_that_differ
 from lamella.thin.health import diagnose
 from lamella.thin.kernel.active_pool import ActivePool
 from lamella.thin.kernel.quick_removal import quick_remove
@@ -161,6 +161,15 @@ class KernelPool(ActivePool):
             return list(ranges_that_differ(*metadata.mappings(dev_a), *metadata.mappings(dev_b)))
 
         return iter(self.committed(both))
+
+    def chunks_beyond(self, origin: int, dev: int) -> int:
+        """How many chunks *dev* maps that are not *origin*'s, as last committed."""
+
+        def count(metadata: Metadata) -> int:
+            metadata.load({origin, dev})
+            return count_beyond(*metadata.mappings(origin), *metadata.mappings(dev))
+
+        return self.committed(count)
 
     # -- devices ---------------------------------------------------------------------------------
 

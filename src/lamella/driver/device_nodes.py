@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The block devices through which others mount a store's devices, whichever engine maps these."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from lamella.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lamella.driver.device_set import DeviceSet
+
+
+class DeviceNodes(Protocol):
+    """Gives named devices block devices, and takes them away again. Any thread may call its methods."""
+
+    def attach(self, name: str, *, read_only: bool) -> Path:
+        """The path of the block device of *name*, which is made if it is not there."""
+
+    def detach(self, name: str) -> bool:
+        """Remove it, at once or when its last user closes it; whether it is gone."""
+
+    def is_open(self, name: str) -> bool:
+        """Whether somebody has it open: a mount, a program."""
+
+    def detach_unused(self) -> None:
+        """Remove those that nobody has open."""
+
+    def close(self) -> None:
+        """Remove all, those that are open when they are closed. Closing twice is harmless."""
+
+
+class KernelNodes:
+    """Those of device-mapper, which are the devices themselves."""
+
+    def __init__(self, devices: DeviceSet) -> None:
+        self._devices = devices
+
+    def attach(self, name: str, *, read_only: bool) -> Path:
+        with self._devices.state.lock:
+            return self._devices.activate(name, frozen=read_only)
+
+    def detach(self, name: str) -> bool:
+        with self._devices.state.lock:
+            return self._devices.deactivate(name, deferred=True)
+
+    def is_open(self, name: str) -> bool:
+        return self._devices.engine.use_of(self._devices.state.device(name)).is_open
+
+    def detach_unused(self) -> None:
+        """Nothing: what is active stays so."""
+
+    def close(self) -> None:
+        """Nothing, likewise."""
+
+
+class NoNodes:
+    """None: neither device-mapper nor FUSE can be used here."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def attach(self, name: str, *, read_only: bool) -> Path:
+        raise UsageError(
+            f"device {name} cannot be mounted: {self._why}", hint="use the kernel's engine, or run it as root"
+        )
+
+    def detach(self, name: str) -> bool:
+        return True
+
+    def is_open(self, name: str) -> bool:
+        return False
+
+    def detach_unused(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
