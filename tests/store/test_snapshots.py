@@ -141,8 +141,8 @@ def test_what_it_refuses(root: Path) -> None:
             made.commit("done", "child", {})
         with pytest.raises(NotFoundError, match="nobody does not exist"):
             made.remove("nobody")
+        made.prepare("free", "", {})
         with pytest.raises(UnsupportedError, match="cannot be moved upon done"):
-            made.prepare("free", "", {})
             made.commit("moved", "free", {}, parent="done")
         made.commit("same", "child", {}, parent="done")
         assert {each.key for each in made.walk()} == {"done", "same", "free"}
