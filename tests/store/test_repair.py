@@ -16,7 +16,7 @@ from lamella.devicemapper.client import DeviceMapper
 from lamella.driver import backends
 from lamella.driver.state import State
 from lamella.errors import BusyError, CorruptError, DeviceIOError, ExistsError, LamellaError
-from lamella.store import Store
+from lamella.store import Store, schema
 from lamella.store.config import Config
 from lamella.thin.engine.pool import Pool, PoolOptions
 from lamella.thin.format import superblock
@@ -159,7 +159,10 @@ def test_damage_that_loses_nothing(
 
 
 def test_what_is_lost_is_reported_by_name(boxed: Path) -> None:
-    with closing(State.open(boxed / "state.db", read_only=True)) as state, pool_devices(boxed) as devices:
+    with (
+        closing(State.open(boxed / "state.db", schema, read_only=True)) as state,
+        pool_devices(boxed) as devices,
+    ):
         row = state.row("SELECT device_id FROM devices JOIN containers ON containers.device = devices.hash")
         assert row is not None
         metadata = Metadata.open(devices.metadata)
