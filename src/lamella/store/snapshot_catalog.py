@@ -155,10 +155,12 @@ class SnapshotCatalog:
 
 
 def merged_labels(snapshot: Snapshot, labels: Mapping[str, str], paths: Sequence[str]) -> dict[str, str]:
-    """The labels of *snapshot* after an update by the field mask *paths*; without one all are replaced."""
-    if not paths:
-        return dict(labels)
-    changed = dict(snapshot.labels)
+    """The labels of *snapshot* after an update by the field mask *paths*; without one all are replaced.
+
+    One whose value is empty, or that *labels* do not have, is none (containerd v2.4.2,
+    ``core/metadata/boltutil/helpers.go``, ``writeMap``).
+    """
+    changed = dict(snapshot.labels) if paths else dict(labels)
     for path in paths:
         if path == "labels":
             changed = dict(labels)
@@ -170,7 +172,7 @@ def merged_labels(snapshot: Snapshot, labels: Mapping[str, str], paths: Sequence
                 f"cannot update the field {path!r} of snapshot {snapshot.key}",
                 hint="only labels can be changed",
             )
-    return changed
+    return {name: value for name, value in changed.items() if value}
 
 
 def _text(labels: Mapping[str, str]) -> str:
