@@ -51,6 +51,8 @@ if [ "$1" = guest ] || [ "$1" = test ]; then
     have_program mmdebstrap || wanted="$wanted mmdebstrap"
     have_program mkfs.ext4 || wanted="$wanted e2fsprogs"
     have_program newuidmap || wanted="$wanted uidmap"
+    # Programs of containerd's code: tests/conformance.
+    have_program go || [ -x /usr/local/go/bin/go ] || wanted="$wanted golang-go"
     ls /usr/share/keyrings/debian-archive-keyring.* >/dev/null 2>&1 || wanted="$wanted debian-archive-keyring"
 fi
 if [ "$1" = qemu ]; then
