@@ -43,4 +43,5 @@ class Hosted(Protocol):
     def root(self) -> Path: ...
 
     @property
-    def snapshots(self) -> Backend: ...
+    def snapshots(self) -> Backend:
+        """To be asked for anew for each call: a store may be opened again."""

@@ -52,7 +52,7 @@ class SnapshotService:
         self, hosted: Hosted, address: Path | None = None, observe: Observe = lambda *_: None
     ) -> None:
         self.address = hosted.root / "run" / "containerd.sock" if address is None else address
-        self._servicer = Servicer(hosted.snapshots, observe)
+        self._servicer = Servicer(hosted, observe)
         self._server: grpc.Server | None = None
         self._listening: Listening | None = None
 

@@ -36,7 +36,7 @@ from lamella.services.containerd.protos.snapshots_pb2_grpc import SnapshotsServi
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lamella.services.containerd.backend import Backend
+    from lamella.services.containerd.backend import Hosted
 
     Observe = Callable[[str, float, str], None]
     """Told of each call: its method, how many seconds it took, and the name of the code of its answer."""
@@ -45,10 +45,10 @@ log = logs.logger(__name__)
 
 
 class Servicer(SnapshotsServicer):
-    """Answers calls out of *backend*, in several threads."""
+    """Answers calls out of the snapshots of *hosted*, in several threads."""
 
-    def __init__(self, backend: Backend, observe: Observe) -> None:
-        self._backend = backend
+    def __init__(self, hosted: Hosted, observe: Observe) -> None:
+        self._hosted = hosted
         self._observe = observe
         self._changed = threading.Condition()
         self._running = 0
@@ -62,25 +62,31 @@ class Servicer(SnapshotsServicer):
         self, request: messages.PrepareSnapshotRequest, context: grpc.ServicerContext
     ) -> messages.PrepareSnapshotResponse:
         with self._call("Prepare", context, request.key):
-            mounts = self._backend.prepare(named(request.key), request.parent, checked_labels(request.labels))
+            mounts = self._hosted.snapshots.prepare(
+                named(request.key), request.parent, checked_labels(request.labels)
+            )
             return messages.PrepareSnapshotResponse(mounts=mount_messages(mounts))
 
     def View(
         self, request: messages.ViewSnapshotRequest, context: grpc.ServicerContext
     ) -> messages.ViewSnapshotResponse:
         with self._call("View", context, request.key):
-            mounts = self._backend.view(named(request.key), request.parent, checked_labels(request.labels))
+            mounts = self._hosted.snapshots.view(
+                named(request.key), request.parent, checked_labels(request.labels)
+            )
             return messages.ViewSnapshotResponse(mounts=mount_messages(mounts))
 
     def Mounts(
         self, request: messages.MountsRequest, context: grpc.ServicerContext
     ) -> messages.MountsResponse:
         with self._call("Mounts", context, request.key):
-            return messages.MountsResponse(mounts=mount_messages(self._backend.mounts(named(request.key))))
+            return messages.MountsResponse(
+                mounts=mount_messages(self._hosted.snapshots.mounts(named(request.key)))
+            )
 
     def Commit(self, request: messages.CommitSnapshotRequest, context: grpc.ServicerContext) -> Empty:
         with self._call("Commit", context, request.key):
-            self._backend.commit(
+            self._hosted.snapshots.commit(
                 named(request.name, "name"),
                 named(request.key),
                 checked_labels(request.labels),
@@ -90,14 +96,16 @@ class Servicer(SnapshotsServicer):
 
     def Remove(self, request: messages.RemoveSnapshotRequest, context: grpc.ServicerContext) -> Empty:
         with self._call("Remove", context, request.key):
-            self._backend.remove(named(request.key))
+            self._hosted.snapshots.remove(named(request.key))
             return Empty()
 
     def Stat(
         self, request: messages.StatSnapshotRequest, context: grpc.ServicerContext
     ) -> messages.StatSnapshotResponse:
         with self._call("Stat", context, request.key):
-            return messages.StatSnapshotResponse(info=info_message(self._backend.stat(named(request.key))))
+            return messages.StatSnapshotResponse(
+                info=info_message(self._hosted.snapshots.stat(named(request.key)))
+            )
 
     def Update(
         self, request: messages.UpdateSnapshotRequest, context: grpc.ServicerContext
@@ -107,7 +115,7 @@ class Servicer(SnapshotsServicer):
             labels = checked_labels(request.info.labels)
             paths = checked_paths(named(key), request.update_mask.paths)
             return messages.UpdateSnapshotResponse(
-                info=info_message(self._backend.update(key, labels, paths))
+                info=info_message(self._hosted.snapshots.update(key, labels, paths))
             )
 
     def List(
@@ -115,16 +123,16 @@ class Servicer(SnapshotsServicer):
     ) -> Iterator[messages.ListSnapshotsResponse]:
         with self._call("List", context, ",".join(request.filters[:3])):
             matches = filters.parse(request.filters)
-            yield from batches(snapshot for snapshot in self._backend.walk() if matches(snapshot))
+            yield from batches(snapshot for snapshot in self._hosted.snapshots.walk() if matches(snapshot))
 
     def Usage(self, request: messages.UsageRequest, context: grpc.ServicerContext) -> messages.UsageResponse:
         with self._call("Usage", context, request.key):
-            usage = self._backend.usage(named(request.key))
+            usage = self._hosted.snapshots.usage(named(request.key))
             return messages.UsageResponse(size=usage.size, inodes=usage.inodes)
 
     def Cleanup(self, request: messages.CleanupRequest, context: grpc.ServicerContext) -> Empty:
         with self._call("Cleanup", context, ""):
-            self._backend.clean_up()
+            self._hosted.snapshots.clean_up()
             return Empty()
 
     @contextmanager
