@@ -14,13 +14,24 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from lamella.errors import BusyError, CorruptError, ExistsError, NotFoundError, UnsupportedError, UsageError
+from lamella.errors import (
+    BadInputError,
+    BusyError,
+    CorruptError,
+    ExistsError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+)
 from lamella.fs.entry import Entry
 from lamella.fs.entry import Kind as FileKind
+from lamella.images.content import PathPiece
+from lamella.images.stream import LayerStream
 from lamella.store import Store
 from lamella.store.hosting import HostedStore
 from lamella.store.snapshot_model import Kind, Usage
 from lamella.store.snapshots import SIZE_LABELS
+from tests.support.images import COMPRESSIONS, SAMPLE_LAYERS, compress, sha256
 from tests.support.stores import KERNEL, assert_sound, set_up
 
 if TYPE_CHECKING:
@@ -49,8 +60,17 @@ class Nodes:
     def is_open(self, name: str) -> bool:
         return name in self.open
 
+    def name_of(self, path: str) -> str | None:
+        return path.rpartition("/")[2] if path.startswith("/dev/rw/") else None
+
+    def forget_cached(self, name: str) -> None:
+        assert name in self.attached
+
     def detach_unused(self) -> None:
         self.attached &= self.open
+
+    def finish_detaching(self) -> None:
+        pass
 
     def close(self) -> None:
         self.attached.clear()
@@ -109,8 +129,8 @@ def test_life(root: Path) -> None:
         for key in ("two", "look", "one"):
             made.remove(key)
         assert made.walk() == []
-    with Store.open(root) as store:
-        assert [row.kind for row in store.df()] == ["pool", "base"]
+    with Store.open(root, read_only=True) as store:
+        assert [row.name for row in store.df()][1:] == ["base", "snapshot-base"]
     assert_sound(root)
 
 
@@ -218,6 +238,85 @@ def test_content_and_usage(root: Path) -> None:
             assert "3 snapshots" in str(store.check().looked_at)
 
 
+def layer_of(folder: Path, blob: bytes, digest: str | None = None) -> LayerStream:
+    path = folder / "blob"
+    path.write_bytes(blob)
+    return LayerStream(PathPiece(str(path)), digest=digest or sha256(blob), size=len(blob))
+
+
+@pytest.mark.user_engine
+@pytest.mark.parametrize("how", COMPRESSIONS)
+def test_layers_are_unpacked_into_it(root: Path, tmp_path: Path, how: str) -> None:
+    with hosted(root) as host:
+        made = host.snapshots
+        parent = ""
+        for number, tar in enumerate(SAMPLE_LAYERS):
+            (mount,) = made.prepare(f"work {number}", parent, {})
+            with layer_of(tmp_path, compress(tar, how)) as layer:
+                made.apply(mount.source, layer)
+            assert layer.diff_id == sha256(tar)
+            made.commit(f"layer {number}", f"work {number}", {})
+            parent = f"layer {number}"
+        assert names(host, "layer 1") == {b"etc", b"bin", b"old", b"new"}
+        assert names(host, "layer 2") == {b"etc", b"bin", b"new"}
+    assert_sound(root)
+
+
+@pytest.mark.user_engine
+def test_what_is_not_unpacked(root: Path, tmp_path: Path) -> None:
+    blob = compress(SAMPLE_LAYERS[0], "gzip")
+    with hosted(root) as host:
+        made, nodes = host.snapshots, host.nodes
+        assert isinstance(nodes, Nodes)
+        (mount,) = made.prepare("work", "", {})
+        (view,) = made.view("look", "", {})
+        for source in (view.source, "/dev/rw/elsewhere", "overlay"):
+            layer = layer_of(tmp_path, blob)
+            with pytest.raises(UnsupportedError, match="not the block device of an active"):
+                made.apply(source, layer)
+            layer.close()
+        nodes.open.add(made._catalog.get("work").device)
+        layer = layer_of(tmp_path, blob)
+        with pytest.raises(UnsupportedError, match="is mounted"):
+            made.apply(mount.source, layer)
+        layer.close()
+        nodes.open.clear()
+        layer = layer_of(tmp_path, blob, digest=sha256(b"another"))
+        with pytest.raises(BadInputError, match="does not have the digest"):
+            made.apply(mount.source, layer)
+        layer.close()
+        made.remove("work")
+        made.remove("look")
+    assert_sound(root)
+
+
+@pytest.mark.user_engine
+def test_the_base(root: Path) -> None:
+    """One for all, without lost+found; a larger one is made when the store's has grown."""
+    with hosted(root) as host:
+        made = host.snapshots
+        made.prepare("a", "", {})
+        assert names(host, "a") == set()
+        first = host.devices.state.device("snapshot-base")
+        made.prepare("b", "", {})
+        assert host.devices.state.device("snapshot-base") == first
+        made.view("v", "", {})
+        assert names(host, "v") == set()
+        assert made.usage("a") == Usage(0, 0)
+    Store.setup(root, storage_options=["dm.basesize=96M"]).close()
+    with hosted(root) as host:
+        host.snapshots.prepare("c", "", {})
+        second = host.devices.state.device("snapshot-base")
+        assert first is not None
+        assert second is not None
+        assert (first.size, second.size) == (64 << 20, 96 << 20)
+        assert first.device_id != second.device_id
+        host.snapshots.commit("A", "a", {})
+        assert names(host, "A") == set()
+        host.snapshots.remove("v")
+    assert_sound(root)
+
+
 @pytest.mark.user_engine
 def test_a_commit_of_a_mounted_snapshot_is_a_copy(root: Path) -> None:
     with hosted(root) as host:
@@ -316,8 +415,8 @@ def test_threads(root: Path) -> None:
             stop.set()
         assert watching.result()
         assert host.snapshots.walk() == []
-    with Store.open(root) as store:
-        assert [row.kind for row in store.df()] == ["pool", "base"]
+    with Store.open(root, read_only=True) as store:
+        assert [row.name for row in store.df()][1:] == ["base", "snapshot-base"]
     assert_sound(root)
 
 
@@ -404,7 +503,7 @@ class SnapshotMachine(RuleBasedStateMachine):
         assert found == self.model
         attached = self.host.nodes.attached  # type: ignore[attr-defined]
         catalog = self.host.snapshots._catalog
-        uncommitted = {
+        uncommitted = {"snapshot-base"} | {
             catalog.get(key).device for key, each in self.model.items() if each[0] is not Kind.COMMITTED
         }
         assert attached <= uncommitted

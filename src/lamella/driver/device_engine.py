@@ -117,10 +117,11 @@ class DeviceEngine(ABC):
             return made
         if origin is not None and not fill:
             device = replace(device, mapped=origin.mapped)
-        with self.state.lock, self.creating(device, record) as made:
+        # An unfilled snapshot maps what its origin does, even if that is not known: it may be written to.
+        with self.state.lock, self.creating(device, record, count=fill is not None) as made:
             self._create_in_pool(device, origin)
             if fill:
-                with self._filling(device) as volume:
+                with self.filling(device) as volume:
                     fill(volume)
         return made
 
@@ -149,7 +150,7 @@ class DeviceEngine(ABC):
             made = replace(
                 device, device_id=draft.device_id, transaction_id=draft.transaction_id, mapped=None
             )
-            with self._filling(made) as volume:
+            with self.filling(made) as volume:
                 yield made, volume
             with self.state.lock:
                 self._publish(draft, made, record)
@@ -171,14 +172,16 @@ class DeviceEngine(ABC):
             if record:
                 record(connection, made)
 
-    def creating(self, device: Device, record: Record | None = None) -> AbstractContextManager[Device]:
+    def creating(
+        self, device: Device, record: Record | None = None, *, count: bool = True
+    ) -> AbstractContextManager[Device]:
         """The transaction in which the block creates *device*; see :func:`transactions.creating`."""
         return transactions.creating(
-            self.pool, self.state, device, record, discard=self.options.discard_on_delete
+            self.pool, self.state, device, record, discard=self.options.discard_on_delete, count=count
         )
 
     @contextmanager
-    def _filling(self, device: Device) -> Iterator[ThinVolume]:
+    def filling(self, device: Device) -> Iterator[ThinVolume]:
         """A volume that the open transaction has created, opened for writing."""
         with self.pool.open_volume(
             device.device_id, device.size, zero_fresh=self.filesystem.written_here
@@ -191,7 +194,7 @@ class DeviceEngine(ABC):
     def _filling_snapshot(self, device: Device, origin: Device) -> Iterator[ThinVolume]:
         """A snapshot of *origin*, with its journal replayed, for the block to change."""
         self.pool.create_snap(device.device_id, origin.device_id)
-        with self._filling(device) as volume:
+        with self.filling(device) as volume:
             self._replay_journal(volume)
             yield volume
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from lamella.driver.device_names import device_prefix
 from lamella.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +26,17 @@ class DeviceNodes(Protocol):
     def is_open(self, name: str) -> bool:
         """Whether somebody has it open: a mount, a program."""
 
+    def name_of(self, path: str) -> str | None:
+        """The device whose block device is at *path*, if it is one of these."""
+
+    def forget_cached(self, name: str) -> None:
+        """Have the kernel read the block device of *name* anew, which was written to past it."""
+
     def detach_unused(self) -> None:
         """Remove those that nobody has open."""
+
+    def finish_detaching(self) -> None:
+        """Let go of those that were detached while they were open, and have been closed since."""
 
     def close(self) -> None:
         """Remove all, those that are open when they are closed. Closing twice is harmless."""
@@ -49,8 +59,22 @@ class KernelNodes:
     def is_open(self, name: str) -> bool:
         return self._devices.engine.use_of(self._devices.state.device(name)).is_open
 
+    def name_of(self, path: str) -> str | None:
+        folder, _, found = path.rpartition("/")
+        prefix = f"{device_prefix(self._devices.state.path.parent)}-"
+        name = found.removeprefix(prefix)
+        if folder != "/dev/mapper" or name == found or self._devices.state.device(name) is None:
+            return None
+        return name
+
+    def forget_cached(self, name: str) -> None:
+        """Nothing: who writes to a device here does so through the same block device."""
+
     def detach_unused(self) -> None:
         """Nothing: what is active stays so."""
+
+    def finish_detaching(self) -> None:
+        """Nothing: the kernel does it."""
 
     def close(self) -> None:
         """Nothing, likewise."""
@@ -73,7 +97,16 @@ class NoNodes:
     def is_open(self, name: str) -> bool:
         return False
 
+    def name_of(self, path: str) -> str | None:
+        return None
+
+    def forget_cached(self, name: str) -> None:
+        """Nothing."""
+
     def detach_unused(self) -> None:
+        """Nothing."""
+
+    def finish_detaching(self) -> None:
         """Nothing."""
 
     def close(self) -> None:

@@ -75,8 +75,10 @@ class KernelEngine(DeviceEngine):
         return backend.grow_active(self.kernel.dm, self.options)
 
     @contextmanager
-    def creating(self, device: Device, record: Record | None = None) -> Iterator[Device]:
-        with self.kernel.naming(device), super().creating(device, record) as made:
+    def creating(
+        self, device: Device, record: Record | None = None, *, count: bool = True
+    ) -> Iterator[Device]:
+        with self.kernel.naming(device), super().creating(device, record, count=count) as made:
             yield made
 
     # -- opening ---------------------------------------------------------------------------------

@@ -66,10 +66,10 @@ class OpenDevices:
             return "it is not in state.db"
         if device.damage:
             return device.damage
-        mapped = self.pool.mapped_chunks(device.device_id)
-        if mapped is None:
+        if not self.pool.has_device(device.device_id):
             return f"thin device {device.device_id} is not in the pool"
-        if device.mapped is None or mapped >= device.mapped:
+        mapped = self.pool.mapped_chunks(device.device_id) if device.mapped is not None else None
+        if mapped is None or device.mapped is None or mapped >= device.mapped:
             return ""
         return (
             f"thin device {device.device_id} maps {mapped} chunks, of the {device.mapped} that it had: the "

@@ -47,7 +47,9 @@ log = logs.logger(__name__)
 _Record = TypeVar("_Record")
 
 BASE = "base"
-"""The name of the base device; every other device is named by 64 hexadecimal digits."""
+"""The name of the base device; all devices but this and the next are named by 64 hexadecimal digits."""
+SNAPSHOT_BASE = "snapshot-base"
+"""The name of the device of which containerd's snapshots without a parent are snapshots."""
 
 RESTORE = "restore state.db from a backup; the layers and containers in the pool are untouched"
 """What to do when the file is damaged; a hint."""
@@ -425,6 +427,13 @@ class State(Closing):
                 device.mapped,
             ),
         )
+
+    def exchange(self, one: str, two: str) -> None:
+        """Give two devices each other's names, inside a transaction."""
+        execute = self.connection.execute
+        execute("PRAGMA defer_foreign_keys = ON")
+        for old, new in ((one, ""), (two, one), ("", two)):
+            execute("UPDATE devices SET hash = ? WHERE hash = ?", (new, old))
 
     def mark_deleted(self, name: str) -> None:
         """Mark a device for deletion, inside a transaction."""

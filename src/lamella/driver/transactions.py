@@ -114,13 +114,14 @@ def creating(
     record: Callable[[sqlite3.Connection, Device], None] | None = None,
     *,
     discard: bool = False,
+    count: bool = True,
 ) -> Iterator[Device]:
     """Make *device* in the block, which changes the pool but does not commit it.
 
     Gives the device as it will be recorded. What the block writes to ``state.db``, and what *record*
     adds once the device is there, appear together with it. A failing block leaves both as they were;
-    *discard* also discards the space that it wrote to. Where the device replaces one of the same name,
-    *record* has to keep that one's id.
+    *discard* also discards the space that it wrote to. *count*: record how many chunks the device maps,
+    unless it has that already. Where it replaces one of the same name, *record* has to keep that one's id.
     """
     finish_interrupted(pool, state, discard=discard)
     old = pool.transaction_id
@@ -138,8 +139,9 @@ def creating(
             yield made
             alone.enter_context(state.alone())  # until state.db has it, too
             pool.commit()
-            mapped = pool.mapped_chunks(made.device_id) if made.mapped is None else made.mapped
-            state.put_device(replace(made, mapped=mapped))
+            if count and made.mapped is None:
+                made = replace(made, mapped=pool.mapped_chunks(made.device_id))
+            state.put_device(made)
             state.set_pool(transaction_id=note.transaction_id, next_device_id=device.device_id)
             state.clear_note()
             if record:

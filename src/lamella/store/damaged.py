@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lamella.driver.state import BASE
+from lamella.driver.state import BASE, SNAPSHOT_BASE
 from lamella.errors import CorruptError
 from lamella.store.names import bare_id
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def users_of(catalog: Catalog) -> dict[str, list[str]]:
     """What uses each device, by its name: the base device, images, containers, and what these are made of."""
-    users: dict[str, list[str]] = {BASE: ["the base device"]}
+    users: dict[str, list[str]] = {BASE: ["the base device"], SNAPSHOT_BASE: ["the base device of snapshots"]}
     of_image = set()
     for image in catalog.images():
         for layer in catalog.chain(image.top):
@@ -69,6 +69,8 @@ def _cure(catalog: Catalog, device: str) -> str:
     """What is to be done about a damaged device."""
     if device == BASE:
         return "; it is made anew with the next lowest layer that is unpacked"
+    if device == SNAPSHOT_BASE:
+        return "; it is made anew with the next snapshot without a parent"
     if any(container.device == device for container in catalog.containers()):
         return "; copy out what is left of it, and remove it"
     if any(row.device == device for row in catalog.snapshots.devices()):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lamella.driver.state import BASE
+from lamella.driver.state import BASE, SNAPSHOT_BASE
 from lamella.store.damaged import shown_name
 from lamella.store.results import Usage
 from lamella.thin.format.mappings import data_blocks
@@ -112,7 +112,10 @@ def _rows(catalog: Catalog, devices: DeviceSet, in_pool: set[int]) -> list[_Row]
         rows.append(_Row("container", container.name, [own], device_of(container.top), gone))
     snapshots = catalog.snapshots.devices()  # a parent before its children, which are newer
     parents = {row.parent for row in catalog.snapshots.rows()}
-    numbers: dict[int | None, int] = {row.id: ids[row.device] for row in snapshots} | {None: ids[BASE]}
+    numbers: dict[int | None, int] = {row.id: ids[row.device] for row in snapshots}
+    numbers[None] = ids.get(SNAPSHOT_BASE, ids[BASE])
+    if SNAPSHOT_BASE in ids:
+        rows.append(_Row("base", SNAPSHOT_BASE, [ids[SNAPSHOT_BASE]], ids[BASE]))
     for snapshot in snapshots:
         number = numbers[snapshot.id]
         removed = [number] if snapshot.id not in parents else None

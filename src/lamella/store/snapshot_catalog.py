@@ -80,6 +80,11 @@ class SnapshotCatalog:
         """All of them, the oldest first."""
         return [typed(Row, row) for row in self._state.rows(f"{_QUERY} ORDER BY s.id")]
 
+    def of_device(self, device: str) -> Row | None:
+        """The snapshot that is active on *device*, or None."""
+        row = self._state.row(f"{_QUERY} WHERE s.device = ? AND s.kind = ?", (device, Kind.ACTIVE.value))
+        return typed(Row, row) if row else None
+
     def devices(self) -> list[Row]:
         """Those that have a device of their own: all but views."""
         return [row for row in self.rows() if row.kind != Kind.VIEW.value]

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from lamella import logs
 from lamella.block import SECTOR
 from lamella.driver.options import BASE_MAX
-from lamella.driver.state import BASE
+from lamella.driver.state import BASE, SNAPSHOT_BASE
 from lamella.errors import BusyError, LamellaError, UnsupportedError, UsageError
+from lamella.store.layers import read_to_end
 from lamella.store.mount import READ_ONLY_OPTIONS, REQUIRED_OPTIONS
 from lamella.store.names import new_id
 from lamella.store.snapshot_catalog import SnapshotCatalog, merged_labels
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
     from lamella.driver.device_nodes import DeviceNodes
     from lamella.driver.device_set import DeviceSet
+    from lamella.images.stream import LayerStream
     from lamella.store.claims import Claims
     from lamella.store.snapshot_catalog import Row
+    from lamella.thin.interface import ThinVolume
 
 log = logs.logger(__name__)
 
@@ -74,22 +77,53 @@ class Snapshots:
             self._catalog.refuse_existing(key)
             below = self._catalog.parent(parent)
             device = new_id()
-            self._devices.add(
-                device,
-                below.device if below else BASE,
-                size=self._size(labels),
-                record=lambda _, __: self._catalog.add(key, parent, Kind.ACTIVE, device, labels),
-            )
+
+            def record(*_: object) -> None:
+                self._catalog.add(key, parent, Kind.ACTIVE, device, labels)
+                self._state.set_mapped({device: None})  # whoever mounts it may discard
+
+            upon = below.device if below else self.base()
+            self._devices.add(device, upon, size=self._size(labels), record=record)
             return self._attached(key, device, Kind.ACTIVE)
 
     def view(self, key: str, parent: str, labels: Mapping[str, str]) -> list[Mount]:
         """Make the view *key* of the committed *parent*; raises as :meth:`prepare`."""
         with self._claimed(key):
+            base = "" if parent else self.base()
             with self._state.transaction():
                 below = self._catalog.parent(parent)
-                device = below.device if below else BASE
+                device = below.device if below else base
                 self._catalog.add(key, parent, Kind.VIEW, device, labels)
             return self._attached(key, device, Kind.VIEW)
+
+    def base(self) -> str:
+        """The device of which a snapshot without a parent is one: the base device without ``lost+found``.
+
+        It is made when it is missing or damaged, or when the base device has become larger. No image expects
+        the folder, which e2fsck makes when it needs it.
+        """
+        devices = self._devices
+        with self._claims.claimed("base of snapshots"):
+            old = self._state.device(SNAPSHOT_BASE)
+            size = devices.get(BASE).size
+            if old is not None and old.size >= size and not devices.damage(SNAPSHOT_BASE):
+                return SNAPSHOT_BASE
+            name = SNAPSHOT_BASE if old is None else new_id()
+
+            def record(*_: object) -> None:
+                if old is not None:
+                    self._state.exchange(SNAPSHOT_BASE, name)
+                    self._state.mark_deleted(name)
+
+            devices.add(name, BASE, fill=self._remove_lost_and_found, record=record)
+            if old is not None:
+                devices.retry_deletions()
+            return SNAPSHOT_BASE
+
+    def _remove_lost_and_found(self, volume: ThinVolume) -> None:
+        with self._devices.filesystem.tree(volume) as tree:
+            if tree.kind_of(b"lost+found") is not None:
+                tree.remove(b"lost+found", recursive=True)
 
     def _attached(self, key: str, device: str, kind: Kind) -> list[Mount]:
         try:
@@ -131,6 +165,34 @@ class Snapshots:
             options += ["ro", *READ_ONLY_OPTIONS.get(filesystem, ())]
         path = self.nodes.attach(device, read_only=read_only)
         return Mount(filesystem, str(path), tuple(options))
+
+    # -- unpacking -------------------------------------------------------------------------------
+
+    def apply(self, source: str, layer: LayerStream) -> None:
+        """Unpack *layer* into the active snapshot whose block device is *source*, which nobody has mounted.
+
+        Its digest is verified at the end; where that, or anything else, fails, what is in the snapshot is of
+        no use, and whoever prepared it removes it. Raises :class:`UnsupportedError`, with nothing changed,
+        where this cannot do it.
+        """
+        name = self.nodes.name_of(source)
+        row = self._catalog.of_device(name) if name is not None else None
+        if row is None:
+            raise UnsupportedError(
+                f"{source} is not the block device of an active snapshot", hint="let another differ do it"
+            )
+        with self._claimed(row.key):
+            row = self._catalog.of_device(row.device)
+            if row is None or self.nodes.is_open(row.device) or self._needs_recovery(row.device):
+                raise UnsupportedError(
+                    f"the snapshot at {source} is mounted, or was written to", hint="let another differ do it"
+                )
+            self._devices.check_free_space()
+            log.info("unpacking %s into snapshot %s", layer.name, row.key)
+            with self._devices.engine.filling(self._devices.get(row.device)) as volume:
+                self._devices.filesystem.apply_layer(volume, layer)
+                read_to_end(layer)
+            self.nodes.forget_cached(row.device)
 
     # -- committing ------------------------------------------------------------------------------
 
@@ -226,6 +288,7 @@ class Snapshots:
     def clean_up(self) -> None:
         """Delete what is marked as deleted and not in use any more."""
         with self._use():
+            self.nodes.finish_detaching()
             self._devices.retry_deletions()
 
     # -- looking ---------------------------------------------------------------------------------
@@ -268,7 +331,7 @@ class Snapshots:
     def _measured(self, row: Row) -> Usage:
         devices = self._devices
         below = self._catalog.find(row.parent_key) if row.parent_key else None
-        one, two = devices.get(below.device if below else BASE), devices.get(row.device)
+        one, two = devices.get(below.device if below else self.base()), devices.get(row.device)
         chunks = devices.pool.chunks_beyond(one.device_id, two.device_id)
         inodes = []
         for each in (one, two):

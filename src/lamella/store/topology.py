@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lamella.driver.stack_node import Node
-from lamella.driver.state import BASE
+from lamella.driver.state import BASE, SNAPSHOT_BASE
 from lamella.store.names import bare_id
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ def _thin_devices(catalog: Catalog, devices: DeviceSet) -> list[Node]:
     for container in catalog.containers():
         layers[container.top].children.append(node("container", container.name, known[container.device]))
     snapshots: dict[int | None, Node] = {None: base}
+    if SNAPSHOT_BASE in known:
+        snapshots[None] = node("base", SNAPSHOT_BASE, known[SNAPSHOT_BASE])
+        base.children.append(snapshots[None])
     for row in catalog.snapshots.devices():
         snapshots[row.id] = node("snapshot", row.key, known[row.device])
         snapshots[row.parent].children.append(snapshots[row.id])
