@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Block devices as regular files, which the kernel's loop driver, QEMU and others can open.
+
+Calls of this process that reach its own files must release the interpreter's lock while they wait, since
+the threads that serve them need it. open(2), stat(2), flock(2), close(2), mount(2) and ioctl(2) with at
+most 1024 bytes do so in Python; page faults in mapped files do not. And where a process is killed while a
+thread of it waits for its own file, the kernel waits for an answer that never comes. So a process that serves
+files attaches and mounts them, and leaves all else that is done with them to other processes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella import logs
+from lamella.block import MemoryDevice, loop
+from lamella.block.system import explaining
+from lamella.closing import Closing
+from lamella.errors import BusyError, NotFoundError, UsageError
+from lamella.services.fuse import protocol
+from lamella.services.fuse.connection import Connection
+from lamella.services.fuse.file_table import FileTable
+from lamella.services.fuse.operations import Operations
+from lamella.services.fuse.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from lamella.block import BlockDevice
+
+log = logs.logger(__name__)
+
+_THREADS = 4
+_CLOSE_TIMEOUT = 1.0
+"""Seconds that the kernel may need to tell that a file was closed."""
+_END_TIMEOUT = 5.0
+"""Seconds in which threads end once the file system is unmounted, unless a device does not answer."""
+_PROBE = ".probe"
+
+
+class FuseServer(Closing):
+    """One FUSE file system mounted at *mountpoint*, served by *threads* threads of this process.
+
+    The folder is made if it is missing; what a killed server left mounted there is detached. Raises
+    :class:`lamella.errors.MissingError` without FUSE, :class:`lamella.errors.PermissionDeniedError` without
+    root, and :class:`BusyError` where another process serves it. Methods may be called from any thread.
+    """
+
+    def __init__(self, mountpoint: Path, *, threads: int = _THREADS) -> None:
+        path = Path(os.path.abspath(mountpoint))
+        self.mountpoint = Path(os.path.realpath(path.parent)) / path.name
+        self._files = FileTable()
+        self._closing = threading.Lock()
+        self._closed = False
+        self._connection = Connection(self.mountpoint)
+        self._workers: list[Worker] = []
+        try:
+            operations = Operations(self._files)
+            max_write = self._connection.agreed.max_write
+            for number in range(threads):
+                descriptor = self._connection.clone()
+                self._workers.append(Worker(number, descriptor, max_write, self._files, operations))
+            for worker in self._workers:
+                worker.start()
+            self._teach_that_close_does_not_wait()
+        except BaseException:
+            self.close()
+            raise
+
+    def _teach_that_close_does_not_wait(self) -> None:
+        """Let the kernel ask for FLUSH once, while nothing can go wrong; it is told that there is none."""
+        path = self.add(_PROBE, MemoryDevice(protocol.PAGE), read_only=True)
+        with explaining("open", str(path)):
+            os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        self.remove(_PROBE)
+
+    def add(self, name: str, device: BlockDevice, *, read_only: bool = False) -> Path:
+        """Serve *device* as the file *name*, and give its path.
+
+        The device is used by several threads at once, until it is removed, and is not closed here. Raises
+        :class:`lamella.errors.ExistsError`, and :class:`BusyError` where it is not mounted now.
+        """
+        self._check_open()
+        file = self._files.add(name, device, read_only=read_only)
+        log.debug("serve %s as %s", device.name, self.mountpoint / file.name)
+        return self.mountpoint / file.name
+
+    def remove(self, name: str) -> None:
+        """Serve the file no longer. When this returns, nothing uses its device.
+
+        Raises :class:`BusyError` naming who has it open, and :class:`NotFoundError`.
+        """
+        openers = self._files.remove(name, timeout=_CLOSE_TIMEOUT)
+        if openers:
+            raise _busy(self.mountpoint / name, openers)
+        log.debug("serve %s no longer", self.mountpoint / name)
+
+    def resized(self, name: str) -> None:
+        """Let the kernel read the file's size, which is its device's, again. A loop device over it has to be
+        told by itself. Raises :class:`NotFoundError`."""
+        self._check_open()
+        file = self._files.named(name)
+        self._connection.notify(protocol.forget_attributes(file.node))
+        path = self.mountpoint / name
+        with explaining("look at", str(path)):
+            os.stat(path)  # which makes the kernel ask
+
+    def close(self) -> None:
+        """Unmount, and end the threads. Who still has a file open gets errors from then on.
+
+        Takes a few seconds at most; a thread whose device does not answer is then left to itself.
+        """
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        for file in self._files.wait_closed(_CLOSE_TIMEOUT):
+            log.info("%s is cut off while it is open", self.mountpoint / file.name)
+        self._connection.abort()
+        end = time.monotonic() + _END_TIMEOUT
+        started = [worker for worker in self._workers if worker.ident is not None]
+        for worker in started:
+            worker.join(max(end - time.monotonic(), 0))
+        stuck = [worker.name for worker in started if worker.is_alive()]
+        if stuck:  # a number that is closed could become another file's
+            log.info("threads of %s have not ended: %s", self.mountpoint, ", ".join(stuck))
+        else:
+            self._connection.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"the server of {self.mountpoint} is closed", hint="start another one")
+        if not any(worker.is_alive() for worker in self._workers):
+            raise BusyError(
+                f"{self.mountpoint} was unmounted by another program", hint="restart what serves it"
+            )
+
+
+def _busy(path: Path, processes: Collection[int]) -> BusyError:
+    """Names the loop devices over the file; if none, the processes that opened it."""
+    try:
+        loops = [info.path for info in loop.find(path)]
+    except NotFoundError:
+        loops = []
+    if loops:
+        return BusyError(
+            f"{path} is attached to {', '.join(loops)}", hint=f"detach it: losetup -d {' '.join(loops)}"
+        )
+    named = ", ".join(f"{process} ({_command(process)})" for process in processes)
+    return BusyError(f"{path} is open in process {named}", hint="end that, or let it close the file")
+
+
+def _command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return "which has ended, and has given it to another"
