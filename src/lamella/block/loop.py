@@ -67,6 +67,8 @@ UDEV_TIMEOUT = 10.0
 """Seconds to wait for udev, which opens every device that has changed."""
 _ATTACH_TIMEOUT = 10.0
 """Seconds to wait for another process that attaches; beyond that, something else holds the lock."""
+_SERVER_GONE = (errno.ENOTCONN, errno.ECONNABORTED)
+"""The kernel asks the file for its status, and this is a FUSE file system's answer without a server."""
 _RELEASE_TIMEOUT = 2.0
 """Seconds that the kernel may need to release a file whose device was detached."""
 
@@ -87,7 +89,7 @@ class LoopInfo:
     autoclear: bool
     direct_io: bool
     deleted: bool
-    """The file has no name any more."""
+    """The file has no name any more, or is on a FUSE file system that was unmounted or whose server ended."""
 
 
 @dataclass(slots=True)
@@ -204,6 +206,8 @@ def look(number: int) -> LoopInfo | None:
     except OSError as error:
         if error.errno == errno.ENXIO:  # detached in the meantime
             return None
+        if error.errno in _SERVER_GONE:
+            return _info_from_sysfs(number, folder, path, backing, deleted=True)
         raise explain(error, "look at", path) from error
     finally:
         os.close(descriptor)
@@ -233,8 +237,7 @@ def detach(loop: LoopInfo) -> bool:
     except NotFoundError:
         return True
     try:
-        fields = _status(descriptor)
-        if (_kernels_device(fields[0]), fields[1]) != (loop.device, loop.inode):
+        if not _is_still(loop, descriptor):
             return True
         fcntl.ioctl(descriptor, LOOP_CLR_FD)
     except OSError as error:
@@ -246,6 +249,17 @@ def detach(loop: LoopInfo) -> bool:
     log.debug("detached %s from %s", loop.backing, loop.path)
     now = look(loop.number)
     return now is None or (now.device, now.inode) != (loop.device, loop.inode)
+
+
+def _is_still(loop: LoopInfo, descriptor: int) -> bool:
+    """Whether the open device is attached to the file that it was attached to. Raises ``OSError``."""
+    try:
+        fields = _status(descriptor)
+    except OSError as error:
+        if error.errno not in _SERVER_GONE:
+            raise
+        return attribute(SYS_BLOCK / f"loop{loop.number}" / "loop", "backing_file") == loop.backing
+    return (_kernels_device(fields[0]), fields[1]) == (loop.device, loop.inode)
 
 
 def wait_until_free(*paths: str | os.PathLike[str], timeout: float = UDEV_TIMEOUT) -> bool:

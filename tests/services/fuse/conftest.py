@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,6 +60,26 @@ class Kernel:
         self._ours.close()
         self._worker.join()
         self._theirs.close()
+
+
+_SERVE = """
+import sys, pathlib, time
+from lamella.block import MemoryDevice
+from lamella.services.fuse import FuseServer
+server = FuseServer(pathlib.Path(sys.argv[1]))
+server.add("disk", MemoryDevice(1 << 20))
+print("ready", flush=True)
+time.sleep(3600)
+"""
+
+
+def serve_elsewhere(mountpoint: Path) -> subprocess.Popen[bytes]:
+    """A process that serves the file "disk" until it is killed."""
+    process = subprocess.Popen([sys.executable, "-c", _SERVE, mountpoint], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.stdout.close()
+    return process
 
 
 @pytest.fixture

@@ -6,10 +6,8 @@ from __future__ import annotations
 import errno
 import os
 import random
-import signal
 import stat
 import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -29,6 +27,7 @@ from lamella.errors import (
 from lamella.fs.mounted import mount
 from lamella.services.fuse import FuseServer, connection
 from tests.conftest import missing
+from tests.services.fuse.conftest import serve_elsewhere
 from tests.support.failing import FailingDevice
 
 if TYPE_CHECKING:
@@ -366,28 +365,14 @@ def test_a_live_server_is_left_alone(server: FuseServer) -> None:
     assert os.listdir(server.mountpoint) == ["disk"]
 
 
-_SERVE = """
-import sys, pathlib, time
-from lamella.block import MemoryDevice
-from lamella.services.fuse import FuseServer
-server = FuseServer(pathlib.Path(sys.argv[1]))
-server.add("disk", MemoryDevice(1 << 20))
-print("ready", flush=True)
-time.sleep(3600)
-"""
-
-
 def test_what_a_killed_server_left_is_detached(server: FuseServer) -> None:
     folder = server.mountpoint
     server.close()
-    process = subprocess.Popen([sys.executable, "-c", _SERVE, folder], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
+    process = serve_elsewhere(folder)
     descriptor = os.open(folder / "disk", os.O_RDWR)
     assert os.pwrite(descriptor, b"x", 0) == 1
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
-    process.stdout.close()
     assert error_of(lambda: os.pread(descriptor, 1, 0)) in (errno.ENOTCONN, errno.ECONNABORTED)
     assert error_of(lambda: os.stat(folder)) == errno.ENOTCONN
     with FuseServer(folder) as again:

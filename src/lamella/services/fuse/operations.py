@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from lamella import clock
 from lamella.services.fuse import protocol
 from lamella.services.fuse.failures import Refused
-from lamella.services.fuse.protocol import Opcode, SetAttribute
+from lamella.services.fuse.protocol import Opcode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,8 +87,8 @@ class Operations:
     def _set_attributes(self, request: Request) -> bytes:
         """Times are accepted, and not kept."""
         now = self._attributes(request.node)
-        changes, size = protocol.set_attributes(request)
-        if changes & ~SetAttribute.SIZE or (changes & SetAttribute.SIZE and size != now.size):
+        owned, size = protocol.set_attributes(request)
+        if owned or (size is not None and size != now.size):
             raise Refused(errno.EPERM)
         return protocol.attributes_answer(now)
 

@@ -82,15 +82,17 @@ class InitFlag(IntFlag):
     """Setuid bits are ours to clear. No file has any; so the kernel asks nothing before each write."""
 
 
-class SetAttribute(IntFlag):
-    """``FATTR_*``: what a SETATTR sets."""
+_WANTED = (
+    InitFlag.ASYNC_READ
+    | InitFlag.BIG_WRITES
+    | InitFlag.ASYNC_DIO
+    | InitFlag.PARALLEL_DIROPS
+    | InitFlag.MAX_PAGES
+    | InitFlag.HANDLE_KILLPRIV_V2
+)
 
-    MODE = 1 << 0
-    UID = 1 << 1
-    GID = 1 << 2
-    SIZE = 1 << 3
-
-
+_FATTR_MODE_AND_OWNERS = 0b111
+_FATTR_SIZE = 1 << 3
 FOPEN_DIRECT_IO = 1 << 0
 FOPEN_PARALLEL_DIRECT_WRITES = 1 << 6
 NOTIFY_INVAL_INODE = 2
@@ -184,7 +186,7 @@ def agree(request: Request, background: int) -> tuple[Agreed | None, bytes]:
         raise UnsupportedError(
             f"the kernel's FUSE protocol {major}.{minor} is too old", hint="use Linux 5.10 or later"
         )
-    flags = InitFlag(offered & sum(InitFlag))
+    flags = InitFlag(offered) & _WANTED
     pages = MAX_PAGES if InitFlag.MAX_PAGES in flags else _DEFAULT_PAGES
     agreed = Agreed(min(minor, MINOR), flags, pages * PAGE)
     return agreed, _INIT_OUT.pack(
@@ -239,10 +241,10 @@ def released_handle(request: Request) -> int:
     return request.fields(_RELEASE_IN)[0]
 
 
-def set_attributes(request: Request) -> tuple[SetAttribute, int]:
-    """What a SETATTR sets, and the size that it asks for."""
+def set_attributes(request: Request) -> tuple[bool, int | None]:
+    """Of a SETATTR whether it sets the mode or an owner, and the size that it sets."""
     valid, _, _, size = request.fields(_SETATTR_IN)
-    return SetAttribute(valid & sum(SetAttribute)), size
+    return bool(valid & _FATTR_MODE_AND_OWNERS), size if valid & _FATTR_SIZE else None
 
 
 def fallocate(request: Request) -> tuple[int, int, int]:
