@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
+    from lamella.services.metrics.sources import Hosted
+
 
 class Answer(NamedTuple):
     """Of the server."""
@@ -46,20 +48,22 @@ class Snapshots:
 class Readers:
     """Stands for the hosted store: each thread has a store of its own, one after the other.
 
-    ``before`` is called before each is opened; a test makes it wait, or raise.
+    ``before`` is called before each is opened; a test makes it wait, or raise. Unlike the real one's, a pool
+    that is opened for reading is read-only, so they are opened for writing where ``alone``.
     """
 
-    read_only = False
+    alone = True
 
     def __init__(self, root: Path, *kinds: Kind) -> None:
         self.root = root
         self.snapshots = Snapshots(*kinds)
         self.before: Callable[[], object] = lambda: None
 
-    def store(self) -> Store:
+    def store(self, *, read_only: bool = False) -> Store:
         """A store for one thread."""
+        assert read_only
         self.before()
-        return Store.open(self.root, read_only=self.read_only, engine="user", wait=60)
+        return Store.open(self.root, read_only=not self.alone, engine="user", wait=60)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -103,7 +107,7 @@ def values(text: str, name: str) -> dict[str, float]:
 
 
 @contextmanager
-def serving(hosted: Readers, address: str = "127.0.0.1:0") -> Iterator[MetricsService]:
+def serving(hosted: Hosted, address: str = "127.0.0.1:0") -> Iterator[MetricsService]:
     """The service, until the block ends."""
     service = MetricsService(hosted, address)
     service.start()

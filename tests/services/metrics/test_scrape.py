@@ -13,13 +13,15 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from lamella._version import __version__
 from lamella.errors import CorruptError, NoSpaceError
-from lamella.services.metrics.operations import ERRORS
+from lamella.services.containerd.codes import CODES as containerd_codes
+from lamella.services.metrics.operations import CODES, ERRORS
 from lamella.services.metrics.table import SNAPSHOT_KINDS, STATES, TABLE, USAGE_KINDS
 from lamella.store import Store
 from lamella.store.gauges import KINDS
 from lamella.store.names import AmbiguousNameError
 from lamella.store.snapshot_model import Kind
 from tests.services.metrics.conftest import Readers, families, fetch, serving, values
+from tests.store.test_snapshots import hosted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +42,7 @@ def scrape(service: MetricsService) -> str:
 @pytest.mark.parametrize("mode", ["loop-lvm", "direct-lvm"])
 def test_a_scrape_has_every_metric_of_the_table(store_in: Callable[[str], Path], mode: str) -> None:
     with serving(Readers(store_in(mode), Kind.ACTIVE)) as service:
-        service.operations.observe("prepare", 0.02, "ok")
+        service.operations.observe("Prepare", 0.02, "ok")
         service.operations.observe_command("pull", 2.0, "NetworkError")
         text = scrape(service)
     found = families(text)
@@ -130,25 +132,32 @@ def test_openmetrics_is_given_to_who_asks_for_it(root: Path) -> None:
 
 def test_operations_are_counted_by_result_and_failures_by_class(root: Path) -> None:
     with serving(Readers(root)) as service:
-        for result in ("ok", "ok", NoSpaceError.__name__, AmbiguousNameError.__name__, "KeyError"):
-            service.operations.observe("prepare", 0.004, result)
+        for result in (
+            "ok",
+            "OK",
+            NoSpaceError.__name__,
+            AmbiguousNameError.__name__,
+            "RESOURCE_EXHAUSTED",
+            "KeyError",
+        ):
+            service.operations.observe("Prepare", 0.004, result)
         service.operations.observe_command("ps", 0.5, "ok")
         service.operations.observe_command("rm", 0.5, "BusyError")
         text = fetch(service.address).text
-    assert values(text, "lamella_operations_total") == {"prepare,ok": 2, "prepare,error": 3}
+    assert values(text, "lamella_operations_total") == {"Prepare,ok": 2, "Prepare,error": 4}
     assert values(text, "lamella_control_commands_total") == {"ps,ok": 1, "rm,error": 1}
     counted = values(text, "lamella_errors_total")
     assert set(counted) == set(ERRORS)
     assert {name: value for name, value in counted.items() if value} == {
-        "NoSpaceError": 1,
+        "NoSpaceError": 2,
         "UsageError": 1,  # a name that is ambiguous is one
         "Exception": 1,
         "BusyError": 1,
     }
     buckets = values(text, "lamella_operation_duration_seconds_bucket")
-    assert buckets["0.0025,prepare"] == 0
-    assert buckets["0.005,prepare"] == 5
-    assert values(text, "lamella_operation_duration_seconds_count") == {"prepare": 5}
+    assert buckets["0.0025,Prepare"] == 0
+    assert buckets["0.005,Prepare"] == 6
+    assert values(text, "lamella_operation_duration_seconds_count") == {"Prepare": 6}
 
 
 def test_a_scrape_is_answered_while_the_store_answers_nobody(root: Path) -> None:
@@ -172,7 +181,7 @@ def test_a_scrape_is_answered_while_the_store_answers_nobody(root: Path) -> None
 
 def test_a_scrape_works_beside_a_writer(root: Path) -> None:
     hosted = Readers(root)
-    hosted.read_only = True
+    hosted.alone = False
     with Store.open(root) as writer, writer._opened.beside_readers(), serving(hosted) as service:
         assert values(scrape(service), "lamella_store_up") == {"": 1}
 
@@ -211,3 +220,37 @@ def test_the_states_are_those_of_the_reference() -> None:
     # These are of pools that are not open: activating them is refused.
     named -= {"error-table", "wrong-chunk-size", "data-device-smaller", "metadata-device-smaller"}
     assert named == set(STATES)
+
+
+def test_codes_stand_for_the_classes_that_the_snapshotter_answers_with_them() -> None:
+    answered = {code.name: error.__name__ for error, code in reversed(containerd_codes.items())}
+    internal = {name for name in answered if name in ("INTERNAL",)}
+    assert {name: answered[name] for name in CODES} == CODES
+    assert set(answered) == {*CODES, *internal}
+
+
+def test_a_hosted_store_is_read(root: Path) -> None:
+    with hosted(root) as host, serving(host) as service:
+        host.snapshots.prepare("one", "", {})
+        service._collector.sample._next = 0.0
+        service._collector.usage.get(60)
+        service._collector.usage._next = 0.0
+        text = scrape(service)
+        well = service.health()
+    assert values(text, "lamella_devices")["snapshot"] == 1
+    assert values(text, "lamella_snapshots")["active"] == 1
+    space = [sum(values(text, f"lamella_usage_{kind}_bytes").values()) for kind in ("exclusive", "shared")]
+    assert [sum(space)] == list(values(text, "lamella_pool_data_used_bytes").values())
+    assert [mode for mode, value in values(text, "lamella_pool_mode").items() if value] == ["write"]
+    assert well == (True, "fine")
+
+
+def test_a_hosted_store_is_read_while_another_thread_writes(root: Path) -> None:
+    """The writer holds the turn for as long as this test likes."""
+    with hosted(root) as host, serving(host) as service:
+        scrape(service)
+        with host.turn():
+            service._collector.sample._next = 0.0
+            held = fetch(service.address)
+        assert held.status == 200
+        assert values(held.text, "lamella_store_up") == {"": 1}

@@ -39,14 +39,29 @@ ERRORS = (
 )
 """The classes of errors. A class outside ``lamella.errors`` is counted as the one that it is derived from."""
 
+CODES = {
+    "NOT_FOUND": "NotFoundError",
+    "ALREADY_EXISTS": "ExistsError",
+    "INVALID_ARGUMENT": "UsageError",
+    "FAILED_PRECONDITION": "BusyError",
+    "RESOURCE_EXHAUSTED": "NoSpaceError",
+    "UNIMPLEMENTED": "UnsupportedError",
+    "DATA_LOSS": "CorruptError",
+    "PERMISSION_DENIED": "PermissionDeniedError",
+    "UNAVAILABLE": "MissingError",
+}
+"""What the snapshotter's answers with gRPC's codes are counted as: the most frequent class of each."""
+
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """Seconds. A snapshot takes milliseconds, a command over the control socket up to minutes."""
 
 
 def error_name(name: str) -> str:
-    """The one of :data:`ERRORS` that errors of the class called *name* are counted as."""
+    """The one of :data:`ERRORS` for *name*, which is that of a class or of gRPC's code."""
     if name in ERRORS:
         return name
+    if name in CODES:
+        return CODES[name]
     kinds = [errors.LamellaError]
     for kind in kinds:
         kinds += kind.__subclasses__()
@@ -77,10 +92,10 @@ class Operations:
             self._errors.labels(error)
 
     def observe(self, operation: str, seconds: float, result: str) -> None:
-        """Count one *operation*, such as "prepare", that took *seconds*.
+        """Count one *operation*, such as "Prepare", that took *seconds*.
 
-        *result* is "ok", or the name of the error's class. Operations come from a service's own table, never
-        from a request, as each one is a series for ever.
+        *result* is "ok", or the name of the error's class, or gRPC's name of the code of the answer.
+        Operations come from a service's own table, never from a request, as each one is a series for ever.
         """
         self._operation_times.labels(operation).observe(seconds)
         self._count(self._operations, operation, result)
@@ -91,6 +106,7 @@ class Operations:
         self._count(self._commands, command, result)
 
     def _count(self, counter: Counter, name: str, result: str) -> None:
-        counter.labels(name, OK if result == OK else "error").inc()
-        if result != OK:
+        well = result.lower() == OK
+        counter.labels(name, OK if well else "error").inc()
+        if not well:
             self._errors.labels(error_name(result)).inc()

@@ -27,7 +27,7 @@ class Walkable(Protocol):
 class Hosted(Protocol):
     """A store that this process keeps open, as far as it is needed here: it is only read."""
 
-    def store(self) -> Store:
+    def store(self, *, read_only: bool = False) -> Store:
         """A store for one thread, which closes it."""
 
     @property
@@ -54,7 +54,7 @@ class Space:
 
 def read_sample(hosted: Hosted) -> Sample:
     """The numbers now."""
-    with hosted.store() as store:
+    with hosted.store(read_only=True) as store:
         gauges = store.gauges()
     counted = Counter(dict.fromkeys(SNAPSHOT_KINDS, 0))
     counted.update(snapshot.kind.name.lower() for snapshot in hosted.snapshots.walk())
@@ -64,7 +64,7 @@ def read_sample(hosted: Hosted) -> Sample:
 def read_usage(hosted: Hosted) -> dict[str, Space]:
     """What ``lamella df`` shows, by kind; of images nothing, as their space is that of their layers."""
     found = dict.fromkeys(USAGE_KINDS, Space())
-    with hosted.store() as store:
+    with hosted.store(read_only=True) as store:
         rows = store.df()
     for row in rows:
         if row.kind in ("pool", "image"):
