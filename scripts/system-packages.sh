@@ -81,6 +81,7 @@ fish fish
 mandoc mandoc
 systemd-analyze systemd
 promtool prometheus
+containerd containerd
 EOF
     [ -e /bin/busybox ] || [ -e /usr/bin/busybox ] || wanted="$wanted busybox-static"
     have_library libblkid.so.1 || wanted="$wanted libblkid1t64|libblkid1"
