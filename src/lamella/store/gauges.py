@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lamella.driver.state import BASE
+from lamella.driver.state import BASE, SNAPSHOT_BASE
 from lamella.store.pool_health import facts
 from lamella.thin.health import diagnose
 
@@ -71,7 +71,7 @@ def _kinds(devices: DeviceSet) -> dict[str, int]:
     for device in known:
         if device.deleted:
             counted["deleted"] += 1
-        elif device.hash == BASE:
+        elif device.hash in (BASE, SNAPSHOT_BASE):
             counted["base"] += 1
         elif device.hash in layers:
             counted["layer"] += 1

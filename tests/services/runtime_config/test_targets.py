@@ -98,6 +98,7 @@ def test_containerd_gets_the_plugin_and_keeps_the_rest(
     made = plan(FILE, facts, reader({FILE: text} if text is not None else {}))
     (file,) = made.files
     assert file.changed
+    assert "lamella serve --containerd" in made.next_steps[0]
     assert at(content(made), "proxy_plugins", "lamella") == PLUGIN
     for line in (text or "").splitlines():
         if "#" in line:
