@@ -16,7 +16,7 @@ done
 PATH="$bin:$PATH" "$bin/python" -m grpc_tools.protoc -I "$work/in" \
     --python_out="$work/out" --mypy_out="quiet:$work/out" "$work/in/$folder"/*.proto
 PATH="$bin:$PATH" "$bin/python" -m grpc_tools.protoc -I "$work/in" \
-    --grpc_python_out="$work/out" --mypy_grpc_out="quiet:$work/out" "$work/in/$folder/snapshots.proto"
+    --grpc_python_out="$work/out" --mypy_grpc_out="quiet:$work/out" $(grep -l "^service" "$work/in/$folder"/*.proto)
 rm -f src/$folder/*_pb2*
 for made in "$work/out/$folder"/*; do
     { echo "# SPDX-License-Identifier: Apache-2.0" && cat "$made"; } >"src/$folder/$(basename "$made")"

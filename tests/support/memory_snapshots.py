@@ -11,12 +11,14 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from lamella.errors import BusyError, ExistsError, NotFoundError, UsageError
+from lamella.errors import BusyError, ExistsError, NotFoundError, UnsupportedError, UsageError
 from lamella.store.snapshot_model import Kind, Mount, Snapshot, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from lamella.images.stream import LayerStream
 
 
 class MemorySnapshots:
@@ -91,6 +93,9 @@ class MemorySnapshots:
 
     def clean_up(self) -> None:
         self.cleaned += 1
+
+    def apply(self, source: str, layer: LayerStream) -> None:
+        raise UnsupportedError(f"{source} is in memory only", hint="mount it")
 
     def _add(self, kind: Kind, key: str, parent: str, labels: Mapping[str, str]) -> list[Mount]:
         with self._lock:

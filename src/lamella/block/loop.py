@@ -165,6 +165,28 @@ def attach(
         os.close(backing)
 
 
+def attach_new(
+    path: str | os.PathLike[str], *, read_only: bool = False, direct_io: bool = False
+) -> LoopDevice:
+    """An autoclear loop device over a file that only the caller attaches, and that cannot be locked.
+
+    Raises as :func:`attach` does.
+    """
+    name = os.fspath(path)
+    backing = _open_backing(name, read_only=read_only)
+    try:
+        control = _open_control()
+        try:
+            _lock_control(control)
+            flags = LO_FLAGS_AUTOCLEAR | (LO_FLAGS_READ_ONLY if read_only else 0)
+            flags |= LO_FLAGS_DIRECT_IO if direct_io else 0
+            return _attach_new(control, name, backing, flags, 0)
+        finally:
+            os.close(control)
+    finally:
+        os.close(backing)
+
+
 def find(path: str | os.PathLike[str]) -> list[LoopInfo]:
     """The loop devices over a file; also over one of that name that was deleted since."""
     name = os.fspath(path)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from lamella.images.stream import LayerStream
     from lamella.store.snapshot_model import Mount, Snapshot, Usage
 
 
@@ -34,6 +35,8 @@ class Backend(Protocol):
     def usage(self, key: str) -> Usage: ...
 
     def clean_up(self) -> None: ...
+
+    def apply(self, source: str, layer: LayerStream) -> None: ...
 
 
 class Hosted(Protocol):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server of containerd's snapshots service, on a unix socket."""
+"""The server of containerd's snapshots and diff services, on a unix socket."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ import grpc
 
 from lamella import logs
 from lamella.errors import DeviceIOError
+from lamella.services.containerd.calls import Calls
+from lamella.services.containerd.content import Content
+from lamella.services.containerd.differ import Differ
 from lamella.services.containerd.listening import Listening
 from lamella.services.containerd.messages import LARGEST_MESSAGE
+from lamella.services.containerd.protos.diff_pb2_grpc import add_DiffServicer_to_server
 from lamella.services.containerd.protos.snapshots_pb2_grpc import add_SnapshotsServicer_to_server
 from lamella.services.containerd.servicer import Servicer
 
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lamella.services.containerd.backend import Hosted
-    from lamella.services.containerd.servicer import Observe
+    from lamella.services.containerd.calls import Observe
 
 log = logs.logger(__name__)
 
@@ -43,16 +47,24 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 class SnapshotService:
     """Serves the snapshots of *hosted* at *address* (default: ``run/containerd.sock`` in the store's folder).
 
-    *observe* is told of each call: the method, its seconds, and the name of its code.
+    *observe* is told of each call: the method, its seconds, and the name of its code. Layers are unpacked
+    from the blobs in *content*.
     """
 
     name = "containerd"
 
     def __init__(
-        self, hosted: Hosted, address: Path | None = None, observe: Observe = lambda *_: None
+        self,
+        hosted: Hosted,
+        address: Path | None = None,
+        observe: Observe = lambda *_: None,
+        *,
+        content: Content | None = None,
     ) -> None:
         self.address = hosted.root / "run" / "containerd.sock" if address is None else address
-        self._servicer = Servicer(hosted, observe)
+        self._calls = Calls(observe)
+        self._hosted = hosted
+        self._content = content or Content()
         self._server: grpc.Server | None = None
         self._listening: Listening | None = None
 
@@ -60,7 +72,8 @@ class SnapshotService:
         """Begin to serve. Raises :class:`BusyError` if somebody listens at the address."""
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix=self.name)
         server = grpc.server(threads, options=OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
-        add_SnapshotsServicer_to_server(self._servicer, server)
+        add_SnapshotsServicer_to_server(Servicer(self._hosted, self._calls), server)
+        add_DiffServicer_to_server(Differ(self._hosted, self._content, self._calls), server)
 
         def bind(path: str) -> None:
             try:
@@ -88,7 +101,7 @@ class SnapshotService:
         self._listening.remove()
         self._server.stop(STOP_SECONDS).wait()
         # A call whose client is gone is over for gRPC, but not for the store.
-        if not self._servicer.wait(max(0.0, deadline - time.monotonic())):
+        if not self._calls.wait(max(0.0, deadline - time.monotonic())):
             log.info("containerd: calls are still in progress after %.0f s", STOP_SECONDS)
         self._listening.close()
         self._server = self._listening = None

@@ -10,18 +10,11 @@ they are given, by Commit too; which of them a child inherits is for the client 
 
 from __future__ import annotations
 
-import threading
-import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import grpc
 from google.protobuf.empty_pb2 import Empty
 
-from lamella import logs
-from lamella.printable import printable
 from lamella.services.containerd import filters
-from lamella.services.containerd.codes import answer
 from lamella.services.containerd.messages import (
     batches,
     checked_labels,
@@ -34,29 +27,20 @@ from lamella.services.containerd.protos import snapshots_pb2 as messages
 from lamella.services.containerd.protos.snapshots_pb2_grpc import SnapshotsServicer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    import grpc
 
     from lamella.services.containerd.backend import Hosted
-
-    Observe = Callable[[str, float, str], None]
-    """Told of each call: its method, how many seconds it took, and the name of the code of its answer."""
-
-log = logs.logger(__name__)
+    from lamella.services.containerd.calls import Calls
 
 
 class Servicer(SnapshotsServicer):
-    """Answers calls out of the snapshots of *hosted*, in several threads."""
+    """Answers calls out of *hosted*'s snapshots, in several threads."""
 
-    def __init__(self, hosted: Hosted, observe: Observe) -> None:
+    def __init__(self, hosted: Hosted, calls: Calls) -> None:
         self._hosted = hosted
-        self._observe = observe
-        self._changed = threading.Condition()
-        self._running = 0
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until no call is in progress, and say whether that came within *seconds*."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._running, seconds)
+        self._call = calls.call
 
     def Prepare(
         self, request: messages.PrepareSnapshotRequest, context: grpc.ServicerContext
@@ -134,24 +118,3 @@ class Servicer(SnapshotsServicer):
         with self._call("Cleanup", context, ""):
             self._hosted.snapshots.clean_up()
             return Empty()
-
-    @contextmanager
-    def _call(self, method: str, context: grpc.ServicerContext, about: str) -> Iterator[None]:
-        """One call: an error becomes its answer; and the call is logged, observed and waited for."""
-        begun = time.monotonic()
-        code = grpc.StatusCode.CANCELLED  # of a list that the client does not read to its end
-        with self._changed:
-            self._running += 1
-        try:
-            yield
-            code = grpc.StatusCode.OK
-        except Exception as error:
-            code, details = answer(error)
-            context.abort(code, details)
-        finally:
-            seconds = time.monotonic() - begun
-            log.debug("%s %s: %s in %.1f ms", method, printable(about[:200]), code.name, seconds * 1000)
-            self._observe(method, seconds, code.name)
-            with self._changed:
-                self._running -= 1
-                self._changed.notify_all()
