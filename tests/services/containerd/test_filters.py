@@ -207,6 +207,17 @@ def test_many_and_long_filters_are_refused() -> None:
         parse(["name"] * MOST_BYTES)
 
 
+def test_an_error_shows_a_part_of_a_long_filter() -> None:
+    long = "a" * 1000
+    assert outcome([f"{long}=={long}("], CORPUS) == ([], "")
+    for text, shown in (
+        (f"{long}={long}", f"...{'a' * 500} >|=|< {'a' * 500}..."),
+        (f"{long},", "a" * 1000 + "..."),
+    ):
+        refused = outcome([text], CORPUS)[1]
+        assert refused.startswith(f"filters: parse error: [{shown}]: ")
+
+
 def test_without_re2_other_filters_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "re2", None)
     assert parse(["name==foo"])(CORPUS[0])

@@ -32,6 +32,8 @@ log = logs.logger(__name__)
 
 MOST_BYTES = 1 << 16
 """How long the filters of one request may be together. containerd has no such limit but that of a message."""
+_SHOWN = 500
+"""Bytes of a filter that an error shows before and after the place; containerd shows all of it."""
 _HINT = "a filter is FIELD==VALUE, FIELD!=VALUE, FIELD~=EXPRESSION or FIELD, several with commas between"
 
 
@@ -110,6 +112,10 @@ def _compiled(expression: bytes) -> _Expression | None:
     return compiled
 
 
+def _shown_start(text: bytes, most: int) -> bytes:
+    return text if len(text) <= most else text[:most] + b"..."
+
+
 class _Parser:
     def __init__(self, text: bytes) -> None:
         self._text = text
@@ -171,12 +177,12 @@ class _Parser:
         return self._error(position, self._scanner.error if token is Token.ILLEGAL else expected)
 
     def _error(self, position: int, message: str) -> UsageError:
-        where = self._text
+        where = _shown_start(self._text, 2 * _SHOWN)
         if position < len(self._text):
-            where = b"%b >|%b|< %b" % (
-                self._text[:position],
-                self._text[position : position + 1],
-                self._text[position + 1 :],
-            )
+            before, after = self._text[:position], self._text[position + 1 :]
+            if len(before) > _SHOWN:
+                before = b"..." + before[-_SHOWN:]
+            at = self._text[position : position + 1]
+            where = b"%b >|%b|< %b" % (before, at, _shown_start(after, _SHOWN))
         shown = where.decode(errors="replace")
         return UsageError(f"filters: parse error: [{shown}]: {message}", hint=_HINT)
