@@ -148,6 +148,16 @@ def test_images_are_unpacked_for_the_default_snapshotter_too() -> None:
     assert [entry["snapshotter"] for entry in added] == ["overlayfs", "lamella"]
 
 
+def test_its_differ_is_asked_first_where_all_images_are_for_it() -> None:
+    text = VERSION_3 + "[plugins.'io.containerd.service.v1.diff-service']\n  default = ['erofs', 'walking']\n"
+    made = content(for_containerd(FILE, FACTS, reader({FILE: text})))
+    assert made["proxy_plugins"]["lamella-diff"] == {"type": "diff", "address": PLUGIN["address"]}
+    service = made["plugins"]["io.containerd.service.v1.diff-service"]
+    assert service["default"] == ["lamella-diff", "erofs", "walking"]
+    for plan, text in ((for_kata, VERSION_3), (for_containerd, VERSION_2), (for_firecracker, VERSION_2)):
+        assert "lamella-diff" not in content(plan(FILE, FACTS, reader({FILE: text})))["proxy_plugins"]
+
+
 def test_only_katas_runtimes_use_it() -> None:
     cri = ("plugins", "io.containerd.grpc.v1.cri", "containerd")
     made = at(content(for_kata(FILE, FACTS, reader({FILE: VERSION_2}))), *cri)
@@ -235,7 +245,6 @@ def test_a_file_that_has_all_is_left_as_it_is_written() -> None:
         ("[]", "no JSON object"),
         ('{"features": 1}', "no object"),
         ('{"a": 1, "a": 2}', "twice"),
-        ('{"userns-remap": "default"}', "userns-remap"),
         ("[" * 100000, "no valid JSON"),
     ],
 )
@@ -244,9 +253,10 @@ def test_a_daemon_json_that_cannot_be_merged_is_refused(text: str, says: str) ->
         for_docker(DAEMON, FACTS, reader({DAEMON: text}))
 
 
-def test_options_of_the_storage_driver_before_are_told() -> None:
-    text = '{"storage-opts": ["overlay2.size=1G"]}'
-    assert "storage-opts" in for_docker(DAEMON, FACTS, reader({DAEMON: text})).warnings[1]
+@pytest.mark.parametrize("setting", ['"storage-opts": ["overlay2.size=1G"]', '"userns-remap": "default"'])
+def test_settings_that_may_not_go_with_it_are_told(setting: str) -> None:
+    name = json.loads(f"{{{setting}}}").popitem()[0]
+    assert name in for_docker(DAEMON, FACTS, reader({DAEMON: f"{{{setting}}}"})).warnings[1]
 
 
 # -- k3s -----------------------------------------------------------------------------------------
@@ -363,6 +373,10 @@ def test_containerd_reads_it(
         used = plan is for_containerd and text != VERSION_1
         assert cri["snapshotter"] == ("lamella" if used else "overlayfs")
         assert cri["disable_snapshot_annotations"] is not used
+    if plan is for_containerd and text in (None, VERSION_3) and not old:
+        service = understood["plugins"]["io.containerd.service.v1.diff-service"]
+        assert service["default"] == ["lamella-diff", "walking"]
+        assert understood["proxy_plugins"]["lamella-diff"]["type"] == "diff"
     if not old:
         assert plugin["capabilities"] == ["rebase"]
         assert plugin["exports"]["root"] == "/var/lib/lamella"

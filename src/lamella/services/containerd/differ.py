@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lamella.services.containerd.calls import Calls
     from lamella.services.containerd.content import Content
 
-_OTHER = 'let another differ do it: default = ["lamella", "walking"] of containerd\'s diff-service'
+_OTHER = 'let another differ do it: default = ["lamella-diff", "walking"] of containerd\'s diff-service'
 
 
 class Differ(DiffServicer):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lamella.services.runtime_config.model import SNAPSHOTTER, Facts, File, Plan, refuse
+from lamella.services.runtime_config.model import DIFFER, SNAPSHOTTER, Facts, File, Plan, refuse
 from lamella.services.runtime_config.toml_text import Settings, merge, parse
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ CRI_2 = ("plugins", "io.containerd.grpc.v1.cri", "containerd")
 CRI_3_IMAGES = ("plugins", "io.containerd.cri.v1.images")
 CRI_3_RUNTIME = ("plugins", "io.containerd.cri.v1.runtime", "containerd")
 TRANSFER = ("plugins", "io.containerd.transfer.v1.local", "unpack_config")
+
+DIFF_SERVICE = ("plugins", "io.containerd.service.v1.diff-service")
 
 KATA_TYPE = "io.containerd.kata"
 """What the types of Kata's runtimes begin with."""
@@ -54,6 +56,20 @@ def proxy_plugin(facts: Facts) -> dict[Place, Values]:
             "capabilities": ["rebase"],
         },
         ("proxy_plugins", SNAPSHOTTER, "exports"): {"root": str(facts.root)},
+    }
+
+
+def differ(facts: Facts, parsed: Mapping[str, Any]) -> dict[Place, Values]:
+    """Its own writer of layers, which containerd asks first, and then the differs that it asked before.
+
+    It leaves to those what is not for it, but while it does not answer nothing can be unpacked: this is for
+    where all images are unpacked into the store. containerd 1 does not know all of it.
+    """
+    known = _at(parsed, (*DIFF_SERVICE, "default"))
+    before = known if isinstance(known, list) else ["walking"]
+    return {
+        ("proxy_plugins", DIFFER): {"type": "diff", "address": str(facts.socket)},
+        DIFF_SERVICE: {"default": [DIFFER, *(name for name in before if name != DIFFER)]},
     }
 
 
@@ -120,6 +136,8 @@ def _file(path: Path, facts: Facts, read: Reader, what: str) -> tuple[File, dict
         parsed = parse(path, start)
     version = version_of(path, parsed)
     tables = proxy_plugin(facts)
+    if what != "kata" and version > 2:
+        tables |= differ(facts, parsed)
     if what == "kubernetes" and version > 1:
         tables |= _kubernetes(version)
     elif what == "kata":

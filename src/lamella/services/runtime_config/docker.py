@@ -26,8 +26,6 @@ def for_docker(path: Path, facts: Facts, read: Reader, containerd: Path = CONTAI
     """dockerd's own file, and the plugin in that of its containerd."""
     before = read(path)
     found = _parsed(path, before) if before is not None and before.strip() else {}
-    if found.get("userns-remap"):
-        raise refuse(path, "it has userns-remap, which Docker does not support with snapshotters")
     features = found.get("features", {})
     if not isinstance(features, dict):
         raise refuse(path, '"features" is no object in it')
@@ -75,4 +73,8 @@ def _warnings(path: Path, found: dict[str, Any]) -> tuple[str, ...]:
         )
     if found.get("storage-opts"):
         warnings.append(f"{path} has storage-opts, which are for the storage driver before: remove them")
+    if found.get("userns-remap"):
+        warnings.append(
+            f"{path} has userns-remap, which Docker supports with snapshotters from version 29 on"
+        )
     return tuple(warnings)

@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lamella.services.runtime_config.containerd import START, proxy_plugin, unpacking
+from lamella.services.runtime_config.containerd import START, differ, proxy_plugin, unpacking
 from lamella.services.runtime_config.model import SNAPSHOTTER, Facts, File, Plan, refuse
 from lamella.services.runtime_config.toml_text import Settings, merge, parse
 
@@ -45,7 +45,9 @@ def for_k3s(path: Path, facts: Facts, read: Reader, config: Path = CONFIG) -> Pl
 
     start = before if before is not None and before.strip() else BASE
     without = _ACTION.sub(keep, start)
-    settings = Settings(proxy_plugin(facts), unpacking(parse(template, without)))
+    parsed = parse(template, without)
+    tables = proxy_plugin(facts) | (differ(facts, parsed) if template.name == NEW else {})
+    settings = Settings(tables, unpacking(parsed))
     merged = merge(template, without, settings)
     after = re.sub(rf"{_MARK}(\d+)", lambda found: kept[int(found[1])], merged)
     text = read(config)

@@ -12,6 +12,9 @@ from lamella.errors import BadInputError
 SNAPSHOTTER = "lamella"
 """The name under which containerd, Docker and Kubernetes know it."""
 
+DIFFER = "lamella-diff"
+"""The name under which containerd knows its diff service: each proxy plugin has a name of its own."""
+
 Reader = Callable[[Path], str | None]
 """Gives a file's text, None where there is none."""
 
