@@ -28,7 +28,6 @@ FILE, TEMPLATES = Path("/etc/containerd/config.toml"), Path("/t")
 PLUGIN = {
     "type": "snapshot",
     "address": "/var/lib/lamella/run/containerd.sock",
-    "capabilities": ["rebase"],
     "exports": {"root": "/var/lib/lamella"},
 }
 DOCKERS = 'disabled_plugins = ["cri"]\n\n#root = "/var/lib/containerd"\n#[grpc]\n#  uid = 0\n'
@@ -378,7 +377,7 @@ def test_containerd_reads_it(
         assert service["default"] == ["lamella-diff", "walking"]
         assert understood["proxy_plugins"]["lamella-diff"]["type"] == "diff"
     if not old:
-        assert plugin["capabilities"] == ["rebase"]
+        assert plugin["capabilities"] == []
         assert plugin["exports"]["root"] == "/var/lib/lamella"
     if plan is for_kata and not old:
         runtimes = at(understood, "plugins", "io.containerd.cri.v1.runtime", "containerd", "runtimes")

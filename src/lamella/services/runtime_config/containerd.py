@@ -47,14 +47,10 @@ def proxy_plugin(facts: Facts) -> dict[Place, Values]:
     """The snapshotter itself, in a file of any version.
 
     Without ``exports.root`` kubelet does not know which file system images are on, and neither evicts pods
-    nor removes images when it is full. The capability lets containerd unpack layers in parallel.
+    nor removes images when it is full. It has no capability: layers are unpacked one upon the other.
     """
     return {
-        ("proxy_plugins", SNAPSHOTTER): {
-            "type": "snapshot",
-            "address": str(facts.socket),
-            "capabilities": ["rebase"],
-        },
+        ("proxy_plugins", SNAPSHOTTER): {"type": "snapshot", "address": str(facts.socket)},
         ("proxy_plugins", SNAPSHOTTER, "exports"): {"root": str(facts.root)},
     }
 
