@@ -4,12 +4,13 @@
 
     python benchmarks/fuse.py [--folder /var/tmp] [--seconds 3] [--size 256] [--threads 4] [--only NAME]
 
-Random reads and writes of 4 KiB, one and 32 at a time, and sequential ones of 1 MiB, on a loop device with
-direct I/O over a file of --size megabytes that is written before, so that the page cache has all of it: what
-is measured is the way, not the disk. Another process makes the load, by the kernel's asynchronous I/O
-with O_DIRECT. Each figure with its ratio to the plain file's.
+Random reads and writes of 4 KiB, one and 32 at a time, and sequential ones of 1 MiB, on a loop device over a
+file of --size megabytes that is written before, so that the page cache has all of it: what is measured is the
+way, not the disk. Another process makes the load, by the kernel's asynchronous I/O with O_DIRECT. Each figure
+with its ratio to the plain file's.
 
- - plain file: a file of --folder below the loop device
+ - plain file: a file of --folder below the loop device, through the page cache
+ - plain file, direct I/O: past the page cache, and so limited by the disk
  - FUSE over file: the same file, through the server
  - FUSE over thin volume: a volume of the user engine whose pool is in files of --folder
  - qemu-storage-daemon: the same file, through its FUSE export, where it is installed
@@ -195,19 +196,21 @@ def qemu(folder: Path, size: int, _threads: int) -> Iterator[Path]:
 
 
 WAYS = {
-    "plain file": plain,
-    "FUSE over file": fuse_over_file,
-    "FUSE over thin volume": fuse_over_thin,
-    "qemu-storage-daemon": qemu,
+    "plain file": (plain, False),
+    "plain file, direct I/O": (plain, True),
+    "FUSE over file": (fuse_over_file, True),
+    "FUSE over thin volume": (fuse_over_thin, True),
+    "FUSE over thin volume, loop without direct I/O": (fuse_over_thin, False),
+    "qemu-storage-daemon": (qemu, True),
 }
 
 
-def measure(path: Path, seconds: float) -> list[float]:
+def measure(path: Path, seconds: float, *, direct_io: bool) -> list[float]:
     rates = []
-    with loop.attach(path, direct_io=True) as device:
+    with loop.attach(path, direct_io=direct_io) as device:
         info = loop.look(device.number)
-        if info is None or not info.direct_io:
-            print(f"  (without direct I/O: {path})")
+        if info is None or info.direct_io != direct_io:
+            raise SystemExit(f"the loop device does not do direct I/O as asked: {path}")
         for _, how, block, depth in CASES:
             done = subprocess.run(
                 [sys.executable, __file__, "--load", device.path, how, str(block), str(depth), str(seconds)],
@@ -233,7 +236,7 @@ def main() -> None:
         print(json.dumps(load(path, how, int(block), int(depth), float(seconds))))
         return
     floor: list[float] = []
-    for name, way in WAYS.items():
+    for name, (way, direct_io) in WAYS.items():
         if options.only not in (None, "plain file", name) and name != "plain file":
             continue
         if name == "qemu-storage-daemon" and shutil.which(name) is None:
@@ -241,9 +244,8 @@ def main() -> None:
             continue
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder)))
-            rates = measure(
-                stack.enter_context(way(folder, options.size << 20, options.threads)), options.seconds
-            )
+            path = stack.enter_context(way(folder, options.size << 20, options.threads))
+            rates = measure(path, options.seconds, direct_io=direct_io)
         floor = floor or rates
         print(name)
         for (what, _, block, _), rate, best in zip(CASES, rates, floor, strict=True):

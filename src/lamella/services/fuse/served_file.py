@@ -18,7 +18,7 @@ from lamella.thin.interface import ThinVolume
 if TYPE_CHECKING:
     from lamella.block import BlockDevice
 
-_SMALL = 64 << 10
+_SMALL = 16 << 10
 """Bytes up to which a read that makes its own buffer costs less than one into ours: devices have a short
 way for it."""
 
