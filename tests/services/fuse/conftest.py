@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -98,5 +100,13 @@ def server(tmp_path: Path) -> Iterator[FuseServer]:
     except LamellaError as error:
         missing(f"a FUSE mount ({error})")
         raise
-    with found:
-        yield found
+    # Should a test hang in a request of its own, it could not even be killed before that is answered.
+    watchdog = subprocess.Popen(
+        ["sh", "-c", 'sleep 240; umount -f -l "$0"', found.mountpoint], start_new_session=True
+    )
+    try:
+        with found:
+            yield found
+    finally:
+        os.killpg(watchdog.pid, signal.SIGKILL)
+        watchdog.wait()

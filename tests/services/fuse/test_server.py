@@ -255,7 +255,7 @@ def test_an_open_file_is_not_removed(server: FuseServer) -> None:
     path = server.add("disk", MemoryDevice(SIZE))
     descriptor = os.open(path, os.O_RDONLY)
     with pytest.raises(BusyError, match=rf"{path} is open in process {os.getpid()} \("):
-        server.remove("disk")
+        server.remove("disk", timeout=0)
     assert os.pread(descriptor, 4, 0) == bytes(4)
     os.close(descriptor)
     server.remove("disk")
@@ -270,7 +270,7 @@ def test_a_file_below_a_loop_device_is_not_removed(server: FuseServer) -> None:
     path = server.add("disk", MemoryDevice(MIB))
     with loop.attach(path) as device:
         with pytest.raises(BusyError, match=f"attached to {device.path}") as caught:
-            server.remove("disk")
+            server.remove("disk", timeout=0)
         assert caught.value.hint == f"detach it: losetup -d {device.path}"
     server.remove("disk")
 
