@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from lamella.errors import BusyError, ExistsError, NotFoundError, UsageError
-from lamella.services.containerd.listening import LONGEST_NAME
+from lamella.errors import BusyError, DeviceIOError, ExistsError, NotFoundError, UsageError
+from lamella.services.containerd import service as service_module
+from lamella.services.containerd.listening import LONGEST_NAME, Listening
 from lamella.services.containerd.protos.snapshots_pb2 import PrepareSnapshotRequest
 from lamella.services.containerd.protos.snapshots_pb2_grpc import SnapshotsStub
 from lamella.services.containerd.service import SnapshotService
 from tests.support.memory_snapshots import MemoryHosted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -162,6 +163,21 @@ def test_a_folder_that_cannot_be_made(hosted: MemoryHosted, tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises((NotFoundError, ExistsError), match="cannot listen on"):
         SnapshotService(hosted, tmp_path / "file" / "c.sock").start()
+
+
+def test_what_fails_leaves_nothing(
+    hosted: MemoryHosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        Listening(tmp_path / "c.sock", lambda _: None if 1 // 0 else None)
+
+    def elsewhere(address: Path, bind: Callable[[str], None]) -> Listening:
+        return Listening(address, lambda _: bind("/nowhere/s"))
+
+    monkeypatch.setattr(service_module, "Listening", elsewhere)
+    with pytest.raises(DeviceIOError, match="cannot listen on"):
+        SnapshotService(hosted, tmp_path / "c.sock").start()
+    assert os.listdir(tmp_path) == []
 
 
 def test_another_ones_socket_is_not_removed(hosted: MemoryHosted, service: SnapshotService) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -27,36 +26,14 @@ from lamella.services.containerd.protos.snapshots_pb2 import (
 from lamella.services.containerd.protos.snapshots_pb2_grpc import SnapshotsStub
 from lamella.services.containerd.service import SnapshotService
 from lamella.store.hosting import HostedStore
+from tests.support.nodes import Nodes
 from tests.support.stores import KERNEL, assert_sound, set_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from lamella.driver.device_set import DeviceSet
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(KERNEL, reason="test_conformance.py does this with the kernel's engine")
-
-
-class Nodes:
-    """Stands for the block devices of the user engine."""
-
-    def __init__(self, _: DeviceSet) -> None:
-        pass
-
-    def attach(self, name: str, *, read_only: bool) -> Path:
-        return Path("/dev") / name
-
-    def detach(self, name: str) -> bool:
-        return True
-
-    def is_open(self, name: str) -> bool:
-        return False
-
-    def detach_unused(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture
