@@ -119,6 +119,12 @@ NETWORK = {
     "lamella quickstart debian:12",
 }
 """What needs a registry; tests/images and the walkthrough have it. Here the arguments are parsed only."""
+CONTAINERD = {
+    "lamella snapshots ls",
+    "lamella snapshots inspect k8s.io/12/web",
+    "lamella snapshots rm k8s.io/12/web",
+}
+"""What needs containerd's snapshots; tests/cli has them. Here the arguments are parsed only."""
 PRINTED = {
     "lamella images": r"debian +12 +[0-9a-f]{12} ",
     "lamella create --name web debian:12": r"[0-9a-f]{64}\n",
@@ -148,11 +154,11 @@ def typed(example: str) -> str:
 def test_each_example_is_run_or_parsed() -> None:
     written = {line for page in PAGES.values() if page.family != LVM for line in page.example if line}
     run = {*FILES, *(line for steps in OTHERS for line in steps)}
-    assert written == (run & written) | KERNEL | NETWORK
+    assert written == (run & written) | KERNEL | NETWORK | CONTAINERD
     assert not run - written - {"lamella check"}
 
 
-@pytest.mark.parametrize("example", sorted(KERNEL | NETWORK))
+@pytest.mark.parametrize("example", sorted(KERNEL | NETWORK | CONTAINERD))
 def test_arguments_are_those_of_the_command(example: str) -> None:
     assert parse(*split_command(example.split()[1:])).run
 
@@ -282,8 +288,9 @@ JSON_COMMANDS = {
     "rm": ["more"], "rmi": ["mine:1"], "prune": ["--force"], "deactivate": [], "teardown": ["--force"],
 }  # fmt: skip
 """In an order in which each finds what it needs."""
-ELSEWHERE = {"activate", "mount", "pull", "umount"}
-"""What needs the kernel's engine or a registry: their values are those of other commands, or one field."""
+ELSEWHERE = {"activate", "mount", "pull", "snapshots", "umount"}
+"""What needs the kernel's engine, a registry or containerd's snapshots: their values are those of other
+commands, or one field, or are looked at in tests/cli."""
 NOT_SEEN = {
     "check": {"problems", "harmless", "advice"},
     "inspect": {"[].Variant"},

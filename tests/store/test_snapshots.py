@@ -383,7 +383,6 @@ def test_threads(root: Path) -> None:
     assert_sound(root)
 
 
-@pytest.mark.skipif(KERNEL, reason="the engine makes no difference to the rules")
 class SnapshotMachine(RuleBasedStateMachine):
     """Against a model: what exists, and what the rules of containerd allow."""
 
@@ -464,7 +463,9 @@ class SnapshotMachine(RuleBasedStateMachine):
     def agrees(self) -> None:
         found = {each.key: (each.kind, each.parent, each.labels) for each in self.host.snapshots.walk()}
         assert found == self.model
-        attached = self.host.nodes.attached  # type: ignore[attr-defined]
+        if not isinstance(self.host.nodes, Nodes):  # with the kernel's engine
+            return
+        attached = self.host.nodes.attached
         catalog = self.host.snapshots._catalog
         uncommitted = {"snapshot-base"} | {
             catalog.get(key).device for key, each in self.model.items() if each[0] is not Kind.COMMITTED
@@ -478,4 +479,4 @@ class SnapshotMachine(RuleBasedStateMachine):
 
 
 TestSnapshotMachine = SnapshotMachine.TestCase
-TestSnapshotMachine.settings = settings(max_examples=12, stateful_step_count=30)
+TestSnapshotMachine.settings = settings(max_examples=4 if KERNEL else 12, stateful_step_count=30)

@@ -23,6 +23,7 @@ class Command(NamedTuple):
 
 STORE = "store"
 IMAGES = "images and containers"
+SERVICES = "services"
 LVM = "LVM (flags and output as LVM2's)"
 DM = "device-mapper (as dmsetup)"
 THIN_TOOLS = "thin tools (as thin-provisioning-tools')"
@@ -61,6 +62,7 @@ COMMANDS: dict[str, Command] = {
     "diff": Command(IMAGES, "changes of a container since its image", "diff"),
     "commit": Command(IMAGES, "create an image from a container's changes", "commit"),
     "export": Command(IMAGES, "write a container's file system as a tar archive", "export"),
+    "snapshots": Command(SERVICES, "list, inspect and remove containerd's snapshots", "snapshots"),
     "completion": Command(STORE, "print the completion script of bash, zsh or fish", "completion"),
 }
 

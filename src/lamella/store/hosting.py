@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lamella import logs
@@ -270,6 +271,12 @@ class Session(Opened):
             devices=devices,
             claims=host._claims,
         )
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """containerd's snapshots, as they are served."""
+        assert self._host is not None
+        return self._host.snapshots
 
     def close_devices(self) -> None:
         """Nothing: they are shared."""

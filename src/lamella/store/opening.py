@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lamella.driver.state import State
     from lamella.store.layers import Layers
     from lamella.store.root import Root
+    from lamella.store.snapshots import Snapshots
 
 
 class Opened:
@@ -127,6 +128,16 @@ class Opened:
         from lamella.store.layers import Layers
 
         return Layers(self.state, self.catalog, self.devices, self.claims)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """containerd's snapshots, none of which is mounted by this process."""
+        from lamella.driver.device_nodes import KernelNodes, NoNodes
+        from lamella.store.snapshots import Snapshots
+
+        kernel = self.devices.in_kernel
+        nodes = KernelNodes(self.devices) if kernel else NoNodes("no process serves it: lamella serve")
+        return Snapshots(self.devices, self.claims, nodes)
 
     @cached_property
     def mismatch(self) -> CorruptError | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lamella.units import human_size
@@ -69,6 +69,27 @@ class HistoryStep:
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON; times as RFC 3339 text in UTC, null where unknown."""
         return asdict(self) | {"created": time_text(self.created) if self.created else None}
+
+
+@dataclass(frozen=True)
+class SnapshotSummary:
+    """A snapshot of containerd's. *kind*: "active", "committed" or "view". Sizes in bytes: *size* of its file
+    system, *exclusive* of what nothing else in the pool maps, *shared* of what others map too."""
+
+    key: str
+    namespace: str
+    kind: str
+    parent: str
+    created: datetime
+    updated: datetime
+    size: int
+    exclusive: int
+    shared: int
+    labels: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON; times as RFC 3339 text in UTC."""
+        return asdict(self) | {"created": time_text(self.created), "updated": time_text(self.updated)}
 
 
 @dataclass(frozen=True)
@@ -212,6 +233,11 @@ def parse_time(text: str) -> datetime:
     except ValueError:
         return datetime(1970, 1, 1, tzinfo=UTC)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def parse_time_ns(since_1970: int) -> datetime:
+    """Nanoseconds since 1970 as a time, to the microsecond."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=since_1970 // 1000)
 
 
 def time_text(moment: datetime) -> str:

@@ -15,6 +15,7 @@ from lamella.store.methods import files as of_files
 from lamella.store.methods import images as of_images
 from lamella.store.methods import kernel as in_kernel
 from lamella.store.methods import pool as of_pool
+from lamella.store.methods import snapshots as of_containerd
 from lamella.store.open_store import OpenStore
 from lamella.store.opening import Opened
 from lamella.store.root import Root
@@ -125,6 +126,11 @@ class Store(OpenStore):
     resize = of_containers.resize
     diff = of_containers.diff
     commit = of_containers.commit
+
+    # containerd's snapshots
+    snapshots = of_containerd.snapshots
+    inspect_snapshot = of_containerd.inspect_snapshot
+    remove_snapshot = of_containerd.remove_snapshot
 
     # files in containers and images
     tree = of_files.tree

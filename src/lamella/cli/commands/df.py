@@ -24,8 +24,7 @@ example:
   lamella df
 """
 JSON = """\
-[].kind       "pool", "base", "layer", "image", "container", "snapshot", "deleted", "other", "shared" or
-              "leaked"
+[].kind       pool, base, layer, image, container, snapshot, deleted, other, shared or leaked
 [].name       the first name of an image, the beginning of a layer's diff id, or another thing's name or key
 [].mapped     bytes of the chunks that it refers to, shared or not
 [].exclusive  bytes of the chunks that nothing else refers to
