@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from lamella._version import __version__
-from lamella.errors import CorruptError, NoSpaceError
+from lamella.errors import BusyError, CorruptError, NetworkError, NoSpaceError
 from lamella.services.containerd.codes import CODES as containerd_codes
 from lamella.services.metrics.operations import CODES, ERRORS
 from lamella.services.metrics.table import SNAPSHOT_KINDS, STATES, TABLE, USAGE_KINDS
@@ -43,7 +43,7 @@ def scrape(service: MetricsService) -> str:
 def test_a_scrape_has_every_metric_of_the_table(store_in: Callable[[str], Path], mode: str) -> None:
     with serving(Readers(store_in(mode), Kind.ACTIVE)) as service:
         service.operations.observe("Prepare", 0.02, "ok")
-        service.operations.observe_command("pull", 2.0, "NetworkError")
+        service.operations.observe_command("pull", 2.0, NetworkError.exit_code)
         text = scrape(service)
     found = families(text)
     absent = {"loop-lvm": "lamella_group_free_bytes", "direct-lvm": "lamella_host_free_bytes"}[mode]
@@ -141,17 +141,18 @@ def test_operations_are_counted_by_result_and_failures_by_class(root: Path) -> N
             "KeyError",
         ):
             service.operations.observe("Prepare", 0.004, result)
-        service.operations.observe_command("ps", 0.5, "ok")
-        service.operations.observe_command("rm", 0.5, "BusyError")
+        service.operations.observe_command("ps", 0.5, 0)
+        service.operations.observe_command("rm", 0.5, BusyError.exit_code)
+        service.operations.observe_command("rm", 0.5, 130)
         text = fetch(service.address).text
     assert values(text, "lamella_operations_total") == {"Prepare,ok": 2, "Prepare,error": 4}
-    assert values(text, "lamella_control_commands_total") == {"ps,ok": 1, "rm,error": 1}
+    assert values(text, "lamella_control_commands_total") == {"ps,ok": 1, "rm,error": 2}
     counted = values(text, "lamella_errors_total")
     assert set(counted) == set(ERRORS)
     assert {name: value for name, value in counted.items() if value} == {
         "NoSpaceError": 2,
         "UsageError": 1,  # a name that is ambiguous is one
-        "Exception": 1,
+        "Exception": 2,
         "BusyError": 1,
     }
     buckets = values(text, "lamella_operation_duration_seconds_bucket")

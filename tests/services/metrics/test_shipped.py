@@ -66,7 +66,7 @@ def series(_stores: Callable[[str], Path]) -> set[str]:
             patch.setenv("LAMELLA_ENGINE", "user")
             with serving(Readers(_stores(mode))) as service:
                 service.operations.observe("prepare", 0.02, "ok")
-                service.operations.observe_command("pull", 2.0, "ok")
+                service.operations.observe_command("pull", 2.0, 0)
                 service._collector.usage.get(60)
                 text = fetch(service.address).text
         found |= {sample.name for family in families(text).values() for sample in family.samples}

@@ -52,6 +52,11 @@ CODES = {
 }
 """What the snapshotter's answers with gRPC's codes are counted as: the most frequent class of each."""
 
+EXIT_CODES = {0: OK} | {
+    value.exit_code: name for name, value in vars(errors).items() if name in ERRORS and name != OTHER
+}
+"""What commands' exit codes are counted as; others are of what is none of our errors."""
+
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """Seconds. A snapshot takes milliseconds, a command over the control socket up to minutes."""
 
@@ -100,10 +105,13 @@ class Operations:
         self._operation_times.labels(operation).observe(seconds)
         self._count(self._operations, operation, result)
 
-    def observe_command(self, command: str, seconds: float, result: str) -> None:
-        """Count one *command* that was carried out for another process, as :meth:`observe` does."""
+    def observe_command(self, command: str, seconds: float, code: int) -> None:
+        """Count one *command* that was carried out for another process, and ended with the exit *code*.
+
+        As with operations, *command* is one of a table, never just what somebody sent.
+        """
         self._command_times.labels(command).observe(seconds)
-        self._count(self._commands, command, result)
+        self._count(self._commands, command, EXIT_CODES.get(code, OTHER))
 
     def _count(self, counter: Counter, name: str, result: str) -> None:
         well = result.lower() == OK
