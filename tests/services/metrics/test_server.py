@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import http.client
+import re
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -88,6 +89,25 @@ def test_before_the_first_reading_it_is_not_healthy(root: Path) -> None:
     service = MetricsService(Readers(root), "127.0.0.1:0")
     service._collector.sample.stop(0)
     assert service.health() == (False, "the store has not been read yet")
+
+
+def test_a_store_that_does_not_answer_is_not_healthy(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosted = Readers(root)
+    let_go = threading.Event()
+    with serving(hosted) as service:
+        assert service.health()[0]
+        hosted.before = let_go.wait
+        service._collector.sample._next = 0.0
+        try:
+            assert service.health()[0]  # it may be busy for a while
+            monkeypatch.setattr("lamella.services.metrics.service.STUCK", 0.0)
+            assert re.fullmatch(r"the store has not answered for \d+ s", service.health()[1])
+            assert fetch(service.address, "/healthz").status == 503
+            assert fetch(service.address).status == 200
+        finally:
+            let_go.set()
+        service._collector.sample.get(60)  # it answers again
+        assert service.health() == (True, "fine")
 
 
 def test_a_failed_pool_has_no_sizes(root: Path) -> None:

@@ -62,6 +62,7 @@ class Kept(Generic[T]):
         self._changed = threading.Condition()
         self._last: Reading[T] = Reading()
         self._next = 0.0
+        self._begun: float | None = None
         self._wanted = self._stopped = False
         self._thread: threading.Thread | None = None
 
@@ -93,13 +94,18 @@ class Kept(Generic[T]):
             )
             return self._last
 
+    def reading_for(self) -> float:
+        """Seconds that a read has been in progress; 0 without one."""
+        begun = self._begun
+        return 0.0 if begun is None else time.monotonic() - begun
+
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._wanted or self._stopped)
                 if self._stopped:
                     return
-            begun = time.monotonic()
+            self._begun = begun = time.monotonic()
             error: Exception | None = None
             value: T | None = None
             try:
@@ -117,4 +123,5 @@ class Kept(Generic[T]):
                     self._last = Reading(last.value, last.begun, last.duration, error, last.reads + 1)
                 self._next = ended + max(self._fresh, self._rest * (ended - begun))
                 self._wanted = False
+                self._begun = None
                 self._changed.notify_all()

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 log = logs.logger(__name__)
 
 
+STUCK = 60.0
+"""Seconds after which a store that does not answer is not healthy: what is read takes milliseconds."""
+
+
 class MetricsService:
     """Serves the metrics of *hosted* on *address*, as :class:`Address` has it. A service of the daemon.
 
@@ -60,6 +64,9 @@ class MetricsService:
     def health(self) -> tuple[bool, str]:
         """Whether the pool can be written to, and its state in words."""
         found = self._collector.sample.get(PATIENCE)
+        waited = self._collector.sample.reading_for()
+        if waited > STUCK:
+            return False, f"the store has not answered for {waited:.0f} s"
         if found.error is not None:
             reason = found.error.message if isinstance(found.error, LamellaError) else str(found.error)
             return False, f"the store cannot be read: {reason}"
