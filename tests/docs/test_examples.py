@@ -125,6 +125,8 @@ CONTAINERD = {
     "lamella snapshots rm k8s.io/12/web",
 }
 """What needs containerd's snapshots; tests/cli has them. Here the arguments are parsed only."""
+SERVED = {"lamella serve", "lamella serve --containerd --metrics 127.0.0.1:9110"}
+"""What does not end by itself; tests/services has it. Here the arguments are parsed only."""
 PRINTED = {
     "lamella images": r"debian +12 +[0-9a-f]{12} ",
     "lamella create --name web debian:12": r"[0-9a-f]{64}\n",
@@ -154,11 +156,11 @@ def typed(example: str) -> str:
 def test_each_example_is_run_or_parsed() -> None:
     written = {line for page in PAGES.values() if page.family != LVM for line in page.example if line}
     run = {*FILES, *(line for steps in OTHERS for line in steps)}
-    assert written == (run & written) | KERNEL | NETWORK | CONTAINERD
+    assert written == (run & written) | KERNEL | NETWORK | CONTAINERD | SERVED
     assert not run - written - {"lamella check"}
 
 
-@pytest.mark.parametrize("example", sorted(KERNEL | NETWORK | CONTAINERD))
+@pytest.mark.parametrize("example", sorted(KERNEL | NETWORK | CONTAINERD | SERVED))
 def test_arguments_are_those_of_the_command(example: str) -> None:
     assert parse(*split_command(example.split()[1:])).run
 

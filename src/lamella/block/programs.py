@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,11 @@ def run(words: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any
     be among its arguments, which every user of the machine can read anyway.
     """
     log.debug("run: %s", shlex.join(words))
+    # The environment of the command that asks, also in a daemon, whose own the program would get otherwise;
+    # and nobody's input but what is meant for it.
+    options.setdefault("env", os.environ.copy())
+    if "input" not in options:
+        options.setdefault("stdin", subprocess.DEVNULL)
     try:
         done = subprocess.run(words, check=False, **options)
     except (OSError, subprocess.SubprocessError) as error:

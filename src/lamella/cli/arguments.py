@@ -98,6 +98,9 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"option {name} takes no value, and {value!r} was given")
             action(self, values, [], name)
             return
+        if value is None and action.nargs == "?":
+            setattr(values, action.dest, action.const)  # it has a value only behind an equals sign
+            return
         if value is None:
             if not waiting:
                 self.error(f"option {name} needs a value: {name} {_value_name(action)}")

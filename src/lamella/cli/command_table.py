@@ -63,6 +63,7 @@ COMMANDS: dict[str, Command] = {
     "commit": Command(IMAGES, "create an image from a container's changes", "commit"),
     "export": Command(IMAGES, "write a container's file system as a tar archive", "export"),
     "snapshots": Command(SERVICES, "list, inspect and remove containerd's snapshots", "snapshots"),
+    "serve": Command(SERVICES, "keep the store open and run commands for other processes", "serve"),
     "completion": Command(STORE, "print the completion script of bash, zsh or fish", "completion"),
 }
 

@@ -11,12 +11,19 @@ import logging
 import os
 import re
 import sys
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from lamella import logs
 from lamella._version import __version__
 from lamella.block.system import explain
+from lamella.cli.process import program
 from lamella.errors import UsageError
 from lamella.printable import printable
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 log = logs.logger(__name__)
 
@@ -33,11 +40,23 @@ _FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s: %(message
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
-def configure(*, verbose: bool = False, debug: bool = False, debug_file: bool = False) -> None:
+SCOPE: ContextVar[object | None] = ContextVar("SCOPE", default=None)
+"""What a command in the daemon sets, so that what it configures shows its own records and no others."""
+
+
+def configure(
+    *,
+    verbose: bool = False,
+    debug: bool = False,
+    debug_file: bool = False,
+    formatter: logging.Formatter | None = None,
+    stream: TextIO | None = None,
+) -> None:
     """Send records where ``LAMELLA_LOG`` says; with *verbose* or *debug*, to standard error as well.
 
     *debug_file* raises the level of the file that ``LAMELLA_LOG`` names to debug; without a file it does
-    nothing. A later call replaces what an earlier one has set. Raises :class:`UsageError` for a value of
+    nothing. A later call replaces what an earlier one has set. *formatter* words what goes to standard error,
+    which *stream* is if it is given. Raises :class:`UsageError` for a value of
     ``LAMELLA_LOG`` that is not understood, and others where the file cannot be opened.
     """
     levels, path = _parse(os.environ.get(ENVIRONMENT, ""))
@@ -49,19 +68,37 @@ def configure(*, verbose: bool = False, debug: bool = False, debug_file: bool = 
         least = logging.DEBUG if debug else logging.INFO
         wanted = {name: min(level, least) for name, level in ({ROOT: least} | wanted).items()}
     if wanted:
-        handlers.append(_handler(_StandardError(), wanted))
+        handlers.append(_handler(_StandardError(stream), wanted, formatter))
     _install(handlers)
-    log.info("Lamella %s: %s", __version__, os.path.basename(sys.argv[0]))
+    log.info("Lamella %s: %s", __version__, os.path.basename(program()))
+
+
+def end_of_command() -> None:
+    """Take back what this command of the daemon has configured."""
+    _install([])
+
+
+_lock = threading.Lock()
+_scopes: dict[logging.Handler, object | None] = {}
+"""The handlers that :func:`configure` has made, and which command each belongs to."""
 
 
 def _install(handlers: list[logging.Handler]) -> None:
-    logger = logging.getLogger(ROOT)
-    for old in [each for each in logger.handlers if isinstance(each.formatter, _Formatter)]:
-        logger.removeHandler(old)
-        old.close()
-    for handler in handlers:
-        logger.addHandler(handler)
-    logger.setLevel(min((handler.level for handler in handlers), default=logging.NOTSET))
+    """Have *handlers* in place of those of this command, beside those of others."""
+    logger, scope = logging.getLogger(ROOT), SCOPE.get()
+    if not handlers and scope is not None and scope not in _scopes.values():
+        return
+    with _lock:
+        for old in [each for each, owner in _scopes.items() if owner is scope]:
+            logger.removeHandler(old)
+            del _scopes[old]
+            old.close()
+        for handler in handlers:
+            _scopes[handler] = scope
+            if scope is not None:
+                handler.addFilter(lambda _: SCOPE.get() is scope)
+            logger.addHandler(handler)
+        logger.setLevel(min((handler.level for handler in _scopes), default=logging.NOTSET))
     logging.raiseExceptions = False  # a log that cannot be written, as on a full disk, stops no command
 
 
@@ -92,8 +129,10 @@ def _file(path: str) -> logging.Handler:
     return _FileHandler(os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace"))
 
 
-def _handler(handler: logging.Handler, levels: dict[str, int]) -> logging.Handler:
-    handler.setFormatter(_Formatter(_FORMAT, "%Y-%m-%d %H:%M:%S"))
+def _handler(
+    handler: logging.Handler, levels: dict[str, int], formatter: logging.Formatter | None = None
+) -> logging.Handler:
+    handler.setFormatter(formatter or _Formatter(_FORMAT, "%Y-%m-%d %H:%M:%S"))
     handler.setLevel(min(levels.values()))
     handler.addFilter(lambda record: record.levelno >= _level(levels, record.name))
     return handler
@@ -107,10 +146,14 @@ def _level(levels: dict[str, int], name: str) -> int:
 
 
 class _StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # not generic at run time
-    """Writes to what is standard error at that moment."""
+    """Writes to *always*, or else to what is standard error at that moment."""
+
+    def __init__(self, always: TextIO | None) -> None:
+        super().__init__(always)
+        self._always = always
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr
+        self.stream = self._always or sys.stderr
         super().emit(record)
 
 
@@ -124,4 +167,9 @@ class _Formatter(logging.Formatter):
     """One line for each record. A record steers no terminal, and no URL in it shows a password."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return _CREDENTIALS.sub("***@", printable(super().formatMessage(record)))
+        return plain(super().formatMessage(record))
+
+
+def plain(text: str) -> str:
+    """*text* on one line, in which nothing steers a terminal and no URL shows a password."""
+    return _CREDENTIALS.sub("***@", printable(text))

@@ -54,43 +54,46 @@ def main(argv: list[str] | None = None) -> int:
             sys.stderr.flush()
             os._exit(code)
         return code
-    except LamellaError as error:
+    except BaseException as error:
+        return report(error)
+
+
+def report(error: BaseException) -> int:
+    """Say on standard error what went wrong; the exit code. Raises *error* again if it is none to report."""
+    if isinstance(error, LamellaError):
         _explain(error)
         return error.exit_code
-    except KeyboardInterrupt as error:
+    if isinstance(error, KeyboardInterrupt):
         number = error.number if isinstance(error, Terminated) else signal.SIGINT
         what = "terminated" if isinstance(error, Terminated) else "interrupted"
         _say(f"lamella: {what}; the interrupted operation was rolled back")
         return 128 + number
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         discard_output()
         return BROKEN_PIPE
-    except OSError as error:
+    if isinstance(error, OSError):
         from lamella.block.system import explain
 
         explained = explain(error, "use", str(error.filename or "an open file"))
         _explain(explained)
         return explained.exit_code
-    except MemoryError:
+    if isinstance(error, MemoryError):
         _explain(LamellaError("there is not enough memory", hint="free some, or raise the limit (ulimit -v)"))
         return LamellaError.exit_code
-    except ImportError as error:
-        if os.environ.get("LAMELLA_DEBUG"):
-            raise
+    if not isinstance(error, Exception) or os.environ.get("LAMELLA_DEBUG"):
+        raise error
+    if isinstance(error, ImportError):
         missing = MissingError(
             f"a part of Lamella cannot be loaded: {error}",
             hint="reinstall Lamella with its dependencies; `ulimit -v` may also leave too little memory",
         )
         _explain(missing)
         return missing.exit_code
-    except Exception as error:
-        if os.environ.get("LAMELLA_DEBUG"):
-            raise
-        _say(
-            f"lamella: internal error: {type(error).__name__}: {error}\n"
-            "  This is a bug in Lamella. Run again with LAMELLA_DEBUG=1 and report the output."
-        )
-        return INTERNAL_ERROR
+    _say(
+        f"lamella: internal error: {type(error).__name__}: {error}\n"
+        "  This is a bug in Lamella. Run again with LAMELLA_DEBUG=1 and report the output."
+    )
+    return INTERNAL_ERROR
 
 
 def _dispatch(before: list[str], command: str, rest: list[str]) -> int:

@@ -75,7 +75,7 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--wait",
         metavar="SEC",
-        type=_seconds,
+        type=seconds,
         default=_default_wait(),
         help="wait that long for another command to finish with the store (default $LAMELLA_WAIT, else 0)",
     )
@@ -97,7 +97,7 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -111,7 +111,7 @@ def _default_wait() -> float:
     """``LAMELLA_WAIT`` in seconds, 0 where it is not set. Raises :class:`UsageError` if it is no number."""
     text = os.environ.get("LAMELLA_WAIT", "")
     try:
-        return _seconds(text) if text else 0.0
+        return seconds(text) if text else 0.0
     except argparse.ArgumentTypeError as error:
         raise UsageError(f"LAMELLA_WAIT: {error}", hint="set it to seconds, such as 60") from None
 

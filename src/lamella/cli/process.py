@@ -3,19 +3,28 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
 import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
+
+from lamella.services.control.streams import Output, output_text
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from typing_extensions import Buffer
-
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+PROGRAM: ContextVar[str | None] = ContextVar("PROGRAM", default=None)
+"""What a client of the daemon was started as, while its command runs."""
+
+
+def program() -> str:
+    """The name or path by which the command was started, which is not this process's in the daemon."""
+    return PROGRAM.get() or sys.argv[0]
 
 
 class Terminated(KeyboardInterrupt):
@@ -51,7 +60,9 @@ def discard_output() -> None:
         try:
             stream.flush()
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -74,29 +85,5 @@ def _open_standard_streams() -> None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - lives as long as the process
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - lives as long as the process
-    sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(_StandardOutput(1, "wb", closefd=False)),
-        encoding=sys.stdout.encoding if sys.stdout else "utf-8",
-        errors="backslashreplace",  # a name that the terminal cannot show must not fail
-        line_buffering=os.isatty(1),
-    )
-
-
-class _StandardOutput(io.FileIO):
-    """Descriptor 1. The first failure raises an error that says what failed; later writes are discarded."""
-
-    _failed = False
-
-    def write(self, data: Buffer, /) -> int:
-        if self._failed:
-            return memoryview(data).nbytes
-        try:
-            return super().write(data)
-        except BrokenPipeError:
-            self._failed = True
-            raise
-        except OSError as error:
-            self._failed = True
-            from lamella.block.system import explain
-
-            raise explain(error, "write to", "the standard output") from error
+    encoding = sys.stdout.encoding if sys.stdout else "utf-8"
+    sys.stdout = output_text(Output(1, "wb", closefd=False), encoding)

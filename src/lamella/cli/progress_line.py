@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections import deque
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from lamella.printable import printable
@@ -30,19 +31,17 @@ def progress(quiet: bool) -> Progress:
     """The line if standard error is a terminal, else no output."""
     if quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         return QUIET
-    return ProgressLine()
-
-
-_open = False
-"""Whether the cursor is behind an unfinished line."""
+    line = ProgressLine()
+    _LINE.set(line)
+    return line
 
 
 def leave() -> None:
     """Begin a new line if a task has not finished the present one, as where it failed."""
-    global _open
-    if _open:
+    line = _LINE.get()
+    if line is not None and line.unfinished:
         sys.stderr.write("\n")
-        _open = False
+        line.unfinished = False
 
 
 class ProgressLine:
@@ -53,6 +52,8 @@ class ProgressLine:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.unfinished = False
+        """Whether the cursor is behind it."""
         self._what = ""
         self._unit = BYTES
         self._total: int | None = None
@@ -124,13 +125,15 @@ class ProgressLine:
     def _amount(self, count: int) -> str:
         return human_size(count) if self._unit == BYTES else f"{count} {self._unit}"
 
-    @staticmethod
-    def _write(text: str, end: str) -> None:
+    def _write(self, text: str, end: str) -> None:
         width = shutil.get_terminal_size().columns
-        global _open
-        _open = not end
+        self.unfinished = not end
         sys.stderr.write(f"\r\x1b[K{text[: width - 1]}{end}")
         sys.stderr.flush()
+
+
+_LINE: ContextVar[ProgressLine | None] = ContextVar("_LINE", default=None)
+"""The line of the present command."""
 
 
 def _duration(seconds: float) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import threading
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -34,6 +33,7 @@ from lamella.errors import (
     UnsupportedError,
     UsageError,
 )
+from lamella.interruptible import make_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,7 +110,7 @@ class State(Closing):
         self.read_only = read_only
         self.alone: Callable[[], AbstractContextManager[object]] = nullcontext
         """Keeps readers out while the block runs: for each commit, of this file and of the pool."""
-        self.lock = threading.RLock()
+        self.lock = make_lock()
         """Held for each statement and for each whole transaction, where threads share the file; and by who
         has to find what it has just read still true."""
 
@@ -509,6 +509,7 @@ def _check_header(path: Path) -> None:
 
 def _connect(path: Path, *, read_only: bool, shared: bool = False) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+    connection: sqlite3.Connection | None = None
     try:
         connection = sqlite3.connect(
             uri, uri=True, isolation_level=None, timeout=5.0, check_same_thread=not shared
@@ -522,6 +523,8 @@ def _connect(path: Path, *, read_only: bool, shared: bool = False) -> sqlite3.Co
             # Else a long transaction locks readers out before its commit.
             connection.execute("PRAGMA cache_spill = OFF")
     except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
         raise _explain(error, "open", path) from error
     return connection
 

@@ -17,6 +17,7 @@ from lamella.images.oci_layout import Folder, layout_images
 from lamella.images.platform import Platform
 from lamella.images.spool import readable_anywhere
 from lamella.images.tar_index import TarIndex
+from lamella.interruptible import STANDARD_INPUT
 from lamella.progress import QUIET
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def open_archive(
     if isinstance(path, int):
         name = "standard input" if path == 0 else f"file descriptor {path}"
         with explaining("read", name):
-            descriptor = os.dup(path)
+            descriptor = os.dup(STANDARD_INPUT.get() if path == 0 else path)
     else:
         name = os.fspath(path)
         with explaining("open", name):

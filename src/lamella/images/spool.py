@@ -12,6 +12,7 @@ from lamella.block.system import explain, write_all
 from lamella.errors import LamellaError
 from lamella.images.content import READ_SIZE, OpenFile
 from lamella.images.decompress import MAGIC_SIZE, Output, bad_stream, decompressor, format_errors, sniff
+from lamella.interruptible import read
 from lamella.progress import Upward
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class _DescriptorInput:
             data, self._ahead = self._ahead[:size], self._ahead[size:]
         else:
             try:
-                data = os.read(self._descriptor, size)
+                data = read(self._descriptor, size)
             except OSError as error:
                 raise explain(error, "read", self._name) from error
         self.position += len(data)
@@ -80,7 +81,7 @@ def readable_anywhere(descriptor: int, name: str, folder: Path | None, progress:
 
 def _read_start(descriptor: int) -> bytes:
     start = b""
-    while len(start) < MAGIC_SIZE and (more := os.read(descriptor, MAGIC_SIZE - len(start))):
+    while len(start) < MAGIC_SIZE and (more := read(descriptor, MAGIC_SIZE - len(start))):
         start += more
     return start
 

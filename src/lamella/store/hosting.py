@@ -278,6 +278,11 @@ class Session(Opened):
         assert self._host is not None
         return self._host.snapshots
 
+    def __del__(self) -> None:
+        """Close what an interruption has lost between being opened and being closed."""
+        if getattr(self, "_host", None) is not None:
+            self.close()
+
     def close_devices(self) -> None:
         """Nothing: they are shared."""
 

@@ -38,11 +38,12 @@ def run(args: argparse.Namespace) -> int:
     if args.print_unit:
         import sys
 
+        from lamella.cli.process import program as started_as
         from lamella.store.root import Root
         from lamella.store.systemd_unit import unit
 
-        module = sys.argv[0].endswith("__main__.py")
-        program = [sys.executable, "-m", "lamella"] if module else [sys.argv[0]]
+        module = started_as().endswith("__main__.py")
+        program = [sys.executable, "-m", "lamella"] if module else [started_as()]
         print(unit(program, Root.at(args.root).path), end="")
         return 0
     with open_with_kernel_engine(args) as store:

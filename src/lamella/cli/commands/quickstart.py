@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import itertools
 import shutil
-import sys
 import tarfile
 import tempfile
 from contextlib import suppress
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from lamella import clock
 from lamella.cli.output import show_name
 from lamella.cli.parsing import open_or_set_up, short_id
+from lamella.cli.process import program as started_as
 from lamella.cli.progress_line import progress
 from lamella.errors import NotFoundError
 from lamella.units import human_size
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"   {second} {'has' if changes else 'is unchanged:'} {changes} changes.")
         _use(store)
 
-    program = sys.argv[0] if shutil.which("lamella") is None else "lamella"
+    program = started_as() if shutil.which("lamella") is None else "lamella"
     program += f" --root {args.root}" if args.root else ""
     print("\nWhat to try next:")
     for command, meaning in NEXT:

@@ -26,6 +26,7 @@ from lamella.errors import (
     UnsupportedError,
     UsageError,
 )
+from lamella.interruptible import make_lock
 from lamella.thin.engine.live_metadata import LEAF_UNITS
 from lamella.thin.engine.zeroing import ZeroedAhead
 from lamella.thin.format.runs import consecutive
@@ -87,8 +88,8 @@ class PoolCore:
         self._discard_replaced = False
         self.stopped = False
         """Closed, or what is written now would be lost: the open transaction was rolled back already."""
-        self.lock = threading.RLock()
-        self.changed_mode = threading.Condition(self.lock)
+        self.lock = make_lock()
+        self.changed_mode = threading.Condition(self.lock)  # type: ignore[arg-type]
         with self.lock:
             self.check_metadata_space()
 

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keep the store open and carry out the commands of other processes, until a signal ends it.
+
+While it runs, commands of the store run inside it through ROOT/run/control.sock, with the same output and
+exit codes; many may run at once. SIGTERM or Ctrl-C stops it: commands that run may end first. systemd is told
+when it is ready, and may pass the sockets. The log goes to standard error."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella import interruptible, logs
+from lamella.cli.command_table import COMMANDS
+from lamella.cli.hosted import COMMANDS as hosted_names
+from lamella.cli.hosted import command_of
+from lamella.cli.hosted_commands import HostedCommands
+from lamella.cli.log_output import configure as configure_log
+from lamella.cli.log_output import plain
+from lamella.cli.parsing import seconds
+from lamella.services.control.service import ControlService
+from lamella.services.daemon import activation, records
+from lamella.services.daemon.daemon import Daemon
+from lamella.services.daemon.notify import Notifier
+
+if TYPE_CHECKING:
+    import argparse
+
+    from lamella.services.control.protocol import Request
+    from lamella.services.daemon.daemon import Service
+    from lamella.services.metrics.operations import Operations
+
+log = logs.logger(__name__)
+
+EXAMPLE = """\
+example:
+  lamella serve
+  lamella serve --containerd --metrics 127.0.0.1:9110
+"""
+SOCKETS = ("control",)
+"""The names of sockets that the service manager may pass."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--containerd",
+        metavar="SOCKET",
+        nargs="?",
+        const="",
+        help="be containerd's snapshotter at SOCKET (default: ROOT/run/containerd.sock)",
+    )
+    parser.add_argument(
+        "--metrics",
+        metavar="ADDRESS",
+        help="serve metrics to Prometheus at HOST:PORT, :PORT, [IPv6]:PORT or unix:/path",
+    )
+    parser.add_argument(
+        "--stop-timeout",
+        metavar="SEC",
+        type=seconds,
+        default=30.0,
+        help="when stopping, wait that long for commands to end before they are rolled back (default 30)",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=records.FORMATS,
+        help="default: journal if standard error is systemd's journal, else text",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from lamella.store.hosting import HostedStore
+
+    name = args.log_format or records.default_format(os.environ.get("JOURNAL_STREAM", ""))
+    configure_log(verbose=True, debug=args.debug, formatter=records.formatter(name, plain), stream=sys.stderr)
+    # Taken out of the environment: no program that is started is to speak for this process.
+    notifier = Notifier(
+        os.environ.pop("NOTIFY_SOCKET", ""),
+        os.environ.pop("WATCHDOG_USEC", ""),
+        os.environ.pop("WATCHDOG_PID", ""),
+    )
+    sockets = activation.passed_sockets(
+        SOCKETS,
+        os.environ.pop("LISTEN_FDS", ""),
+        os.environ.pop("LISTEN_PID", ""),
+        os.environ.pop("LISTEN_FDNAMES", ""),
+    )
+    _leave_terminal()
+    interruptible.share_memory()
+    notifier.tell(STATUS="opening the store")
+    with HostedStore.open(args.root, engine=args.engine, wait=args.wait) as hosted:
+        services: list[Service] = []
+        operations: Operations | None = None
+        if args.metrics is not None:
+            from lamella.services.metrics import MetricsService
+
+            metrics = MetricsService(hosted, args.metrics)
+            operations = metrics.operations
+            services.append(metrics)
+        if args.containerd is not None:
+            from lamella.services.containerd.service import SnapshotService
+
+            address = Path(args.containerd).absolute() if args.containerd else None
+            services.append(SnapshotService(hosted, address, partial(_observe_call, operations)))
+        control = ControlService(
+            hosted.root / "run",
+            HostedCommands(),
+            listening=sockets.get("control"),
+            stop_timeout=args.stop_timeout,
+            observe=partial(_observe_command, operations),
+        )
+        services.append(control)
+
+        def answers() -> None:
+            with hosted.store(read_only=True) as store:
+                store.images()
+
+        Daemon(services, notifier, answers=answers, hurry=control.interrupt, ready=_import_commands).run()
+        if control.running:
+            # It waits for something that nothing ends, and the store for it. What it has not finished is
+            # rolled back when the store is next opened.
+            log.info("ending although commands have not ended")
+            os._exit(1)
+    return 0
+
+
+def _observe_call(operations: Operations | None, method: str, seconds: float, code: str) -> None:
+    if operations is not None:
+        operations.observe(method, seconds, "ok" if code == "OK" else code)
+
+
+def _observe_command(operations: Operations | None, request: Request, seconds: float, code: int) -> None:
+    name = command_of(request.arguments)
+    if operations is not None and name in hosted_names:
+        operations.observe_command(name, seconds, code)
+
+
+def _import_commands() -> None:
+    """Load what commands need, so that none has to wait for it; they are served meanwhile."""
+
+    def load() -> None:
+        for command in COMMANDS.values():
+            importlib.import_module(f"lamella.cli.commands.{command.module}")
+
+    threading.Thread(target=load, name="lamella-import", daemon=True).start()
+
+
+def _leave_terminal() -> None:
+    """Give up the terminal that this was started from: else the clients' input could stop the process.
+
+    The kernel stops a process in the background that reads from its own terminal, and not from another's.
+    Ctrl-C still reaches it there. The leader of a session cannot do without ending the others.
+    """
+    import fcntl
+    import termios
+
+    if os.getsid(0) == os.getpid():
+        return
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:  # there is none
+        return
+    try:
+        fcntl.ioctl(terminal, termios.TIOCNOTTY)
+    finally:
+        os.close(terminal)
