@@ -11,6 +11,8 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lamella.block import FileDevice, MemoryDevice
 from lamella.errors import NoSpaceError
@@ -247,3 +249,17 @@ def test_errors_of_the_device(kernel: Kernel, caplog: pytest.LogCaptureFixture) 
         "file disk over memory: a request is answered with EIO (Input/output error): "
         "cannot flush memory: Input/output error",
     ]
+
+
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 60), st.integers(0, 4), st.binary(max_size=300))
+def test_any_request_is_answered_once(kernel: Kernel, opcode: int, node: int, body: bytes) -> None:
+    if not kernel.files.nodes:
+        add(kernel, MemoryDevice(SIZE))
+    kernel.send(request_bytes(opcode, node, body, unique=8))
+    kernel.send(request_bytes(Opcode.ACCESS, ROOT, bytes(8), unique=9))
+    if opcode not in (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT):
+        unique, error, found = kernel.receive()
+        assert unique == 8
+        assert not (error and found)
+    assert kernel.receive() == (9, 0, b"")

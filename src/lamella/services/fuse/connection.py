@@ -101,8 +101,11 @@ class Connection(Closing):
         """Unmount it, whoever uses it: requests end with an error, and so does reading from descriptors."""
         found = _mounted_at(self.point)
         if found is not None and (self._number is None or (found.major, found.minor) == self._number):
-            with suppress(OSError):
+            try:
                 _umount(self.point, _MNT_FORCE | mount.MNT_DETACH)
+            except OSError as error:
+                log.info("cannot unmount %s: %s", self.point, error.strerror)
+            else:
                 log.info("unmounted %s", self.point)
         elif self._number is not None:
             # Something else has unmounted it. Where it was in use, the kernel still keeps it.

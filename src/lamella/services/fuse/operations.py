@@ -63,9 +63,9 @@ class Operations:
         if known is not None:
             return known(request)
         # For ENOSYS the kernel does without, and most operations it never asks for again. One of them is
-        # FLUSH, which close(2) waits for: a durable close is not what a file system promises, and waiting
-        # for it would stop a process that serves its own files. For example while it starts a program: by
-        # vfork the thread waits, with the interpreter's lock, until the child has closed what is open.
+        # FLUSH, which close(2) waits for: no file system promises a durable close, and waiting for it could
+        # stop a process that serves its own files. Where Python starts a program by vfork, the thread waits,
+        # with the interpreter's lock, until the child has closed what is open here.
         raise Refused(errno.EPERM if request.opcode in _NAMESPACE else errno.ENOSYS)
 
     def _attributes(self, node: int) -> protocol.Attributes:
