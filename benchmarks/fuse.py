@@ -205,15 +205,15 @@ def mfusepy_server(file: str, point: str) -> None:
         def __init__(self) -> None:
             self.file = os.open(file, os.O_RDWR)
 
-        def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
+        def getattr(self, path: str, *_: object) -> dict[str, int]:
             if path == "/":
                 return {"st_mode": 0o040700, "st_nlink": 2}
             return {"st_mode": 0o100600, "st_nlink": 1, "st_size": os.fstat(self.file).st_size}
 
-        def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        def read(self, path: str, size: int, offset: int, *_: object) -> bytes:
             return os.pread(self.file, size, offset)
 
-        def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
+        def write(self, path: str, data: bytes, offset: int, *_: object) -> int:
             return os.pwrite(self.file, data, offset)
 
     mfusepy.FUSE(Files(), point, foreground=True, nothreads=False)
