@@ -9,6 +9,7 @@ import random
 import stat
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -253,9 +254,10 @@ def test_a_program_can_be_started_while_a_file_is_open(server: FuseServer) -> No
 
 def test_an_open_file_is_not_removed(server: FuseServer) -> None:
     path = server.add("disk", MemoryDevice(SIZE))
-    descriptor = os.open(path, os.O_RDONLY)
-    with pytest.raises(BusyError, match=rf"{path} is open in process {os.getpid()} \("):
-        server.remove("disk", timeout=0)
+    with ThreadPoolExecutor(1) as another:  # still there, so that the number is not of an ended thread
+        descriptor = another.submit(os.open, path, os.O_RDONLY).result()
+        with pytest.raises(BusyError, match=rf"{path} is open in process {os.getpid()} \("):
+            server.remove("disk", timeout=0)
     assert os.pread(descriptor, 4, 0) == bytes(4)
     os.close(descriptor)
     server.remove("disk")

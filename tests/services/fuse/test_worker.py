@@ -251,6 +251,16 @@ def test_errors_of_the_device(kernel: Kernel, caplog: pytest.LogCaptureFixture) 
     ]
 
 
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV, errno.EINTR])
+def test_an_error_of_the_system_below_is_answered(kernel: Kernel, number: int) -> None:
+    class Gone(MemoryDevice):
+        def read(self, offset: int, length: int) -> bytes:
+            raise OSError(number, os.strerror(number))
+
+    node = add(kernel, Gone(SIZE))
+    assert kernel.ask(Opcode.READ, node, transfer(0, 3)) == (errno.EIO, b"")
+
+
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 60), st.integers(0, 4), st.binary(max_size=300))
 def test_any_request_is_answered_once(kernel: Kernel, opcode: int, node: int, body: bytes) -> None:

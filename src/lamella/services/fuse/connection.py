@@ -52,7 +52,8 @@ class Connection(Closing):
         try:
             _make_free(point)
             options = f"fd={self._descriptors[0]},rootmode=40000,user_id=0,group_id=0"
-            # With allow_other modes decide, as elsewhere; else not even root's could be handed down.
+            # Modes decide who may open a file, as elsewhere: root. Without allow_other a program that gives
+            # up being root could not even use the one that it has opened.
             options += ",default_permissions,allow_other,nosuid,nodev,noexec"
             mount.mount("lamella", point, FILESYSTEM, options=[options])
         except BaseException:
@@ -63,7 +64,8 @@ class Connection(Closing):
             found = _mounted_at(point)
             if found is not None:
                 self._number = found.major, found.minor
-            self.agreed = self._agree()
+            with explaining("serve", str(point)):
+                self.agreed = self._agree()
         except BaseException:
             self.abort()
             self._close_descriptors()

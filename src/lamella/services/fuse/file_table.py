@@ -46,7 +46,7 @@ class FileTable:
             return file
 
     def remove(self, name: str, *, timeout: float) -> Collection[int]:
-        """Remove the file; or if it is still open after *timeout* seconds, give the processes that opened it.
+        """Remove the file; or if it is still open after *timeout* seconds, give the threads that opened it.
 
         The kernel tells of a close when it has happened, but does not let who closes wait for that.
         """
@@ -91,12 +91,12 @@ class FileTable:
         with self._changed:
             return sorted(self.nodes.values(), key=lambda file: file.node)
 
-    def open(self, node: int, process: int) -> int:
+    def open(self, node: int, thread: int) -> int:
         """A new handle of the file. Raises :class:`Refused`."""
         with self._changed:
             file = self.node(node)
             handle = next(self._numbers)
-            file.openers[handle] = process
+            file.openers[handle] = thread
             self._handles[handle] = file
             return handle
 

@@ -130,7 +130,7 @@ _INVAL_INODE = struct.Struct("=Qqq")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request, and *body*: what follows its header."""
+    """A request of the thread *pid*, and *body*: what follows its header."""
 
     opcode: int
     unique: int

@@ -34,7 +34,7 @@ class ServedFile:
         self.failures = Failures(f"file {name} over {device.name}")
         self.changed = clock.now_ns()
         self.openers: dict[int, int] = {}
-        """The process that opened it, by open handle."""
+        """The thread that opened it, by open handle."""
 
     @property
     def attributes(self) -> protocol.Attributes:

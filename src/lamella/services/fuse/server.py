@@ -22,6 +22,7 @@ from lamella.block import MemoryDevice, loop
 from lamella.block.system import explaining
 from lamella.closing import Closing
 from lamella.errors import BusyError, NotFoundError, UsageError
+from lamella.printable import printable
 from lamella.services.fuse import protocol
 from lamella.services.fuse.connection import Connection
 from lamella.services.fuse.file_table import FileTable
@@ -150,8 +151,8 @@ class FuseServer(Closing):
             )
 
 
-def _busy(path: Path, processes: Collection[int]) -> BusyError:
-    """Names the loop devices over the file; if none, the processes that opened it."""
+def _busy(path: Path, threads: Collection[int]) -> BusyError:
+    """Names the loop devices over the file; if none, the processes whose *threads* opened it."""
     try:
         loops = [info.path for info in loop.find(path)]
     except NotFoundError:
@@ -160,12 +161,15 @@ def _busy(path: Path, processes: Collection[int]) -> BusyError:
         return BusyError(
             f"{path} is attached to {', '.join(loops)}", hint=f"detach it: losetup -d {' '.join(loops)}"
         )
-    named = ", ".join(f"{process} ({_command(process)})" for process in processes)
+    named = ", ".join(dict.fromkeys(_process(thread) for thread in threads))
     return BusyError(f"{path} is open in process {named}", hint="end that, or let it close the file")
 
 
-def _command(process: int) -> str:
+def _process(thread: int) -> str:
+    """The process of a thread, and what it runs."""
     try:
-        return Path(f"/proc/{process}/comm").read_text(errors="replace").strip()
+        text = Path(f"/proc/{thread}/status").read_text(errors="replace")
     except OSError:
-        return "which has ended, and has given it to another"
+        return f"{thread} (which has ended, and has given it to another)"
+    fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    return printable(f"{fields.get('Tgid', thread)} ({fields.get('Name', '')})")

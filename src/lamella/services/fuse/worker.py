@@ -20,7 +20,7 @@ from lamella.errors import BadInputError
 from lamella.services.fuse import protocol
 from lamella.services.fuse.connection import flush_without_throttling
 from lamella.services.fuse.failures import Failures, Refused
-from lamella.services.fuse.protocol import HEAD, IN_HEADER, OUT_HEADER, Opcode, Request
+from lamella.services.fuse.protocol import HEAD, IN_HEADER, OUT_HEADER, WRITE_OUT, Opcode, Request
 
 if TYPE_CHECKING:
     from lamella.services.fuse.file_table import FileTable
@@ -72,6 +72,7 @@ class Worker(threading.Thread):
         """Answer the request of *length* bytes that is in the buffers. Never raises."""
         said, opcode, unique, node, _, offset, size = protocol.TRANSFER.unpack_from(self._head)
         file = self._nodes.get(node)
+        answer: tuple[bytes | memoryview, ...]
         try:
             if said != length or length < IN_HEADER.size:
                 raise BadInputError(f"a FUSE request of {length} bytes says that it has {said}")
@@ -81,36 +82,29 @@ class Worker(threading.Thread):
                 if length != HEAD or size > len(self._data):
                     raise Refused(errno.EINVAL)
                 found = file.read(offset, size, self._data)
-                header = OUT_HEADER.pack(OUT_HEADER.size + len(found), 0, unique)
-                os.writev(self._descriptor, (header, found))
+                answer = OUT_HEADER.pack(OUT_HEADER.size + len(found), 0, unique), found
             elif opcode == _WRITE:
                 if file is None:
                     raise Refused(errno.ENOENT)
                 if length != HEAD + size:
                     raise Refused(errno.EINVAL)
                 written = file.write(offset, self._data[:size])
-                os.write(self._descriptor, protocol.WRITE_OUT.pack(24, 0, unique, written, 0))
-            elif opcode not in _UNANSWERED:
-                body = self._operations.answer(self._request(length))
-                self._send(protocol.answer(unique, body))
-        except Refused as refused:
-            self._send_error(unique, refused.number)
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in _GONE:
+                answer = (WRITE_OUT.pack(WRITE_OUT.size, 0, unique, written, 0),)
+            elif opcode in _UNANSWERED:
                 return
+            else:
+                answer = (protocol.answer(unique, self._operations.answer(self._request(length))),)
+        except Refused as refused:
+            answer = (protocol.answer(unique, error=refused.number),)
+        except Exception as error:
             failures = file.failures if file is not None else self._failures
-            self._send_error(unique, failures.answer(error))
+            answer = (protocol.answer(unique, error=failures.answer(error)),)
+        try:
+            os.writev(self._descriptor, answer)
+        except OSError as error:
+            if error.errno not in _GONE:
+                log.info("cannot answer a FUSE request: %s", error)
 
     def _request(self, length: int) -> Request:
         """The request in the buffers, as a whole."""
         return Request.parse(self._head[: min(length, HEAD)] + self._data[: max(length - HEAD, 0)])
-
-    def _send_error(self, unique: int, number: int) -> None:
-        self._send(protocol.answer(unique, error=number))
-
-    def _send(self, answer: bytes) -> None:
-        try:
-            os.write(self._descriptor, answer)
-        except OSError as error:
-            if error.errno not in _GONE:
-                log.info("cannot answer a FUSE request: %s", error)
