@@ -168,8 +168,11 @@ def test_a_folder_that_cannot_be_made(hosted: MemoryHosted, tmp_path: Path) -> N
 def test_what_fails_leaves_nothing(
     hosted: MemoryHosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fail(_: str) -> None:
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        Listening(tmp_path / "c.sock", lambda path: print(len(path) // 0))
+        Listening(tmp_path / "c.sock", fail)
 
     def elsewhere(address: Path, bind: Callable[[str], None]) -> Listening:
         return Listening(address, lambda _: bind("/nowhere/s"))
