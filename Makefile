@@ -71,6 +71,7 @@ guest: $(VENV)/.dev
 
 # Each test has a time limit of its own; this one is for a guest that hangs.
 test-guest: guest
+	$(PYTHON) -m scripts.conformance
 	$(PYTHON) -m scripts.guest run tests/guest/run.sh --timeout 20000 \
 		--each lvm store-rest store-direct store-loop kernel
 

@@ -14,10 +14,12 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 MODULE = PROJECT / "tests" / "conformance"
+SNAPSHOTTER = PROJECT / "build" / "conformance" / "snapshotter"
 _PLACES = f"{os.environ.get('PATH', '')}:/usr/local/go/bin"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _FETCHES_OTHERS = (1, 21)
@@ -37,6 +39,16 @@ class GoError(Exception):
 def build_filters(target: Path) -> Path:
     """The program that tells what containerd makes of filters."""
     return _build(target, ["build"], "./filters")
+
+
+def build_snapshotter(target: Path) -> Path:
+    """containerd's tests of snapshotters."""
+    return _build(target, ["test", "-c"], ".")
+
+
+def sources(module: str) -> Path:
+    """Where the sources of *module* are."""
+    return Path(_run([_go(), "list", "-m", "-f", "{{.Dir}}", module]).strip())
 
 
 def _build(target: Path, how: list[str], package: str) -> Path:
@@ -72,3 +84,10 @@ def _run(command: list[str], folder: Path = MODULE) -> str:
     if done.returncode:
         raise GoError(f"{' '.join(command[1:])}: {(done.stderr or done.stdout).strip()[-400:]}")
     return done.stdout
+
+
+if __name__ == "__main__":
+    try:
+        build_snapshotter(SNAPSHOTTER)
+    except GoError as error:
+        sys.exit(f"containerd's tests of snapshotters cannot be built: {error}")
