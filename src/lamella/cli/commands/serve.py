@@ -30,7 +30,10 @@ from lamella.services.daemon.notify import Notifier
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
+    from lamella.driver.device_nodes import DeviceNodes
+    from lamella.driver.device_set import DeviceSet
     from lamella.services.control.protocol import Request
     from lamella.services.daemon.daemon import Service
     from lamella.services.metrics.operations import Operations
@@ -53,6 +56,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         help="be containerd's snapshotter at SOCKET (default: ROOT/run/containerd.sock)",
+    )
+    parser.add_argument(
+        "--content",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        default=[],
+        help="a content store of containerd's to unpack layers from; may be repeated (default: those of "
+        "containerd, Docker, k3s and RKE2 in their usual places)",
     )
     parser.add_argument(
         "--metrics",
@@ -93,7 +105,8 @@ def run(args: argparse.Namespace) -> int:
     _leave_terminal()
     interruptible.share_memory()
     notifier.tell(STATUS="opening the store")
-    with HostedStore.open(args.root, engine=args.engine, wait=args.wait) as hosted:
+    make_nodes = _loop_devices(args.root) if args.containerd is not None else None
+    with HostedStore.open(args.root, engine=args.engine, wait=args.wait, make_nodes=make_nodes) as hosted:
         services: list[Service] = []
         operations: Operations | None = None
         if args.metrics is not None:
@@ -103,10 +116,12 @@ def run(args: argparse.Namespace) -> int:
             operations = metrics.operations
             services.append(metrics)
         if args.containerd is not None:
+            from lamella.services.containerd.content import Content
             from lamella.services.containerd.service import SnapshotService
 
             address = Path(args.containerd).absolute() if args.containerd else None
-            services.append(SnapshotService(hosted, address, partial(_observe_call, operations)))
+            observe = partial(_observe_call, operations)
+            services.append(SnapshotService(hosted, address, observe, content=Content(args.content)))
         control = ControlService(
             hosted.root / "run",
             HostedCommands(),
@@ -127,6 +142,15 @@ def run(args: argparse.Namespace) -> int:
             log.info("ending although commands have not ended")
             os._exit(1)
     return 0
+
+
+def _loop_devices(root: str | None) -> Callable[[DeviceSet], DeviceNodes]:
+    """How the user engine's snapshots become block devices, which containerd mounts."""
+    from lamella.services.fuse.loop_nodes import LoopNodes
+    from lamella.store.root import Root
+
+    folder = Root.at(root).run / "fuse"
+    return lambda devices: LoopNodes(devices, folder)
 
 
 def _observe_call(operations: Operations | None, method: str, seconds: float, code: str) -> None:
