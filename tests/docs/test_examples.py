@@ -97,6 +97,7 @@ OTHERS = (
         "lamella setup direct-lvm /dev/vdb",
         "lamella grow --disk /dev/vdc",
     ),
+    ("lamella setup --for containerd", "lamella setup --for containerd --write --yes --file config.toml"),
     (
         "lamella setup direct-lvm /dev/vdb --pool-only",
         "lamella setup direct-lvm --storage-opt dm.thinpooldev=/dev/mapper/docker-thinpool",
@@ -283,7 +284,8 @@ def covered(path: str, documented: set[str]) -> bool:
 
 
 JSON_COMMANDS = {
-    "setup": ["loop-lvm"], "load": ["-i", "debian.tar"], "create": ["--name", "more", "debian:12"],
+    "setup": ["loop-lvm", "--for", "kata"], "load": ["-i", "debian.tar"],
+    "create": ["--name", "more", "debian:12"],
     "commit": ["web", "mine:1"], "resize": ["web", "20G"], "history": ["debian:12"],
     "check": [], "df": [], "diff": ["web"], "grow": ["--data", "+20%"], "images": [], "info": [],
     "inspect": ["web", "debian:12"], "ls": ["web"], "map": [], "ps": [], "repair": [],

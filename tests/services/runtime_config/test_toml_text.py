@@ -46,6 +46,11 @@ def test_all_else_stays(text: str) -> None:
         assert (remark in text) == (remark in made)
 
 
+def test_an_entry_of_ones_own_is_left_as_it_is() -> None:
+    text = '[[a.t.list]]\nkind = "new"\nsize = 5\n'
+    assert merge(FILE, text, Settings(entries=SETTINGS.entries)) == text
+
+
 def test_lines_end_as_they_did() -> None:
     made = merge(FILE, "[a]\r\nx = 1 # one\r\n", Settings({("a",): {"y": "2"}}))
     assert made == '[a]\r\nx = 1 # one\r\ny = "2"\r\n'

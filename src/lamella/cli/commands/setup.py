@@ -4,7 +4,8 @@
 loop-lvm (the default) keeps the pool in two sparse files in the store's folder. direct-lvm creates a volume
 group on DEVICEs: plain files, disks, partitions, loop devices, NBD addresses; the plan is printed as the
 equivalent LVM commands. Running it again continues an unfinished set-up, extends what you ask to extend, or
-says what differs."""
+says what differs. With --for, the settings that a container runtime needs to use the store are printed, or
+written into its configuration file."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from lamella.cli.output import print_json
 from lamella.cli.parsing import add_json
 from lamella.cli.progress_line import progress
+from lamella.cli.runtime_files import add_options, check_options, show_or_write
 from lamella.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ example:
   lamella setup direct-lvm /dev/vdb
   lamella setup direct-lvm --storage-opt dm.thinpooldev=/dev/mapper/docker-thinpool
   lamella setup direct-lvm /dev/vdb --pool-only
+  lamella setup --for containerd
+  lamella setup --for containerd --write --yes --file config.toml
 """
 JSON = """\
 root         the store's folder
@@ -35,6 +39,15 @@ warnings[]   warnings
 found[]      with --plan: what there is, in words
 commands[]   with --plan: the equivalent commands of other tools
 pool         with --pool-only: the pool's name
+runtime                 with --for: what the runtime needs
+runtime.files[]         its configuration files
+runtime.files[].path    where the file is
+runtime.files[].content  the settings that it needs
+runtime.files[].changed  whether it lacks some of them
+runtime.files[].written  whether it was written just now
+runtime.files[].kept    the copy of what it was before; empty if there is none
+runtime.warnings[]      what to know before
+runtime.next[]          what to do next, in order
 """
 
 FLAGS = {
@@ -77,6 +90,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             f"--{name.replace('_', '-')}", dest=name, metavar=value, help=f"{text}; as {option}"
         )
+    add_options(parser)
     add_json(parser)
 
 
@@ -85,6 +99,12 @@ def run(args: argparse.Namespace) -> int:
     from lamella.store.root import Root
 
     options = _options(args)
+    check_options(args)
+    if args.runtime and not (args.mode or options):
+        runtime = show_or_write(args)
+        if args.json:
+            print_json({"runtime": runtime})
+        return 0
     if args.plan or (args.mode == "direct-lvm" and not Store.exists(args.root)):
         found, commands = Store.plan(args.root, mode=args.mode, storage_options=options, engine=args.engine)
         if not args.json:
@@ -114,19 +134,19 @@ def run(args: argparse.Namespace) -> int:
         progress=progress(args.quiet),
         wait=args.wait,
     ) as store:
-        if args.json:
-            print_json(
-                {
-                    "root": str(store.root),
-                    "mode": store.info().mode,
-                    "engine": store.engine,
-                    "warnings": store.warnings,
-                }
-            )
-            return 0
-        for warning in store.warnings:
+        made = {
+            "root": str(store.root),
+            "mode": store.info().mode,
+            "engine": store.engine,
+            "warnings": store.warnings,
+        }
+    if not args.json:
+        for warning in made["warnings"]:
             print(f"WARNING: {warning}")
-        print(f"The store is ready in {store.root}.")
+        print(f"The store is ready in {made['root']}.")
+    runtime = {"runtime": show_or_write(args)} if args.runtime else {}
+    if args.json:
+        print_json(made | runtime)
     return 0
 
 

@@ -95,7 +95,7 @@ class Address:
         if error.errno in (errno.EACCES, errno.EPERM):
             return PermissionDeniedError(
                 f"serving on {self} is not permitted",
-                hint="ports below 1024 are root's: choose a higher one, as 9813",
+                hint="ports below 1024 are root's: choose a higher one, as 9110",
             )
         if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             return UsageError(f"{self.host} is no address of this machine", hint="`ip address` lists them")

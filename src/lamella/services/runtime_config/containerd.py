@@ -75,16 +75,9 @@ def unpacking(parsed: Mapping[str, Any]) -> dict[Place, list[Values]]:
     A list takes the place of the default one, so that needs an entry too, unless there is a list already.
     """
     known = _at(parsed, TRANSFER)
-    names = [SNAPSHOTTER] if known else ["overlayfs", SNAPSHOTTER]
-    entries = known if isinstance(known, list) else []
-    have = {each.get("snapshotter") for each in entries if isinstance(each, dict)}
-    return {
-        TRANSFER: [
-            {"platform": "linux", "snapshotter": name, "differ": "walking"}
-            for name in names
-            if name not in have
-        ]
-    }
+    have = {each.get("snapshotter") for each in known or () if isinstance(each, dict)}
+    names = ["overlayfs", SNAPSHOTTER] if not known or "overlayfs" in have else [SNAPSHOTTER]
+    return {TRANSFER: [{"snapshotter": name, "platform": "linux", "differ": "walking"} for name in names]}
 
 
 def _at(parsed: Mapping[str, Any], place: Place) -> Any:

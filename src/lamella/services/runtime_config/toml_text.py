@@ -37,7 +37,8 @@ class Settings:
     tables: dict[Place, Values] = field(default_factory=dict)
     """For each table, the keys to set."""
     entries: dict[Place, list[Values]] = field(default_factory=dict)
-    """For each array of tables, the entries that it must have among its others."""
+    """For each array of tables, the entries that it must have among its others. The first key tells which
+    entry one is: another with the same value there is left as it is."""
 
     def text(self) -> str:
         """All of it as TOML."""
@@ -54,8 +55,13 @@ class Settings:
             array = _table_at(wanted, place[:-1]).setdefault(place[-1], [])
             if not isinstance(array, list):
                 raise TypeError
-            array += [dict(values) for values in all_ if values not in array]
+            array += [dict(values) for values in all_ if not _has(array, values)]
         return wanted
+
+
+def _has(array: Sequence[object], entry: Values) -> bool:
+    key, value = next(iter(entry.items()))
+    return any(isinstance(each, dict) and each.get(key) == value for each in array)
 
 
 def _table_at(parsed: dict[str, Any], place: Place) -> dict[str, Any]:
