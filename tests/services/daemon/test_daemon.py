@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
@@ -137,6 +139,23 @@ def test_sockets_of_the_manager(root: Path) -> None:
         daemon.wait()
         listener.close()
         os.close(folder)
+
+
+def test_what_else_it_serves(root: Path, tmp_path: Path) -> None:
+    with served(root, "--metrics", "127.0.0.1:0", "--containerd") as daemon:
+        assert daemon.lamella("ps", "-q").returncode == 0
+        assert daemon.lamella("cat", "none:/file").returncode == 3
+        address = re.search(r"serving metrics on (\S+)", daemon.logged())
+        assert address is not None
+        with urllib.request.urlopen(f"http://{address[1]}/metrics", timeout=LONG) as answer:
+            found = answer.read().decode()
+        assert 'lamella_control_commands_total{command="ps",result="ok"} 1.0' in found
+        assert 'lamella_control_commands_total{command="cat",result="error"} 1.0' in found
+        assert 'lamella_errors_total{error="NotFoundError"} 1.0' in found
+        assert (root / "run/containerd.sock").is_socket()
+    assert not (root / "run/containerd.sock").exists()
+    with served(root, f"--containerd={tmp_path}/other.sock"):
+        assert (tmp_path / "other.sock").is_socket()
 
 
 class Recorded:

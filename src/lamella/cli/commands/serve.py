@@ -67,6 +67,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "containerd, Docker, k3s and RKE2 in their usual places)",
     )
     parser.add_argument(
+        "--async-remove",
+        action="store_true",
+        help="remove containerd's snapshots when it cleans up, and not while it waits",
+    )
+    parser.add_argument(
         "--metrics",
         metavar="ADDRESS",
         help="serve metrics to Prometheus at HOST:PORT, :PORT, [IPv6]:PORT or unix:/path",
@@ -106,7 +111,9 @@ def run(args: argparse.Namespace) -> int:
     interruptible.share_memory()
     notifier.tell(STATUS="opening the store")
     make_nodes = _loop_devices(args.root) if args.containerd is not None else None
-    with HostedStore.open(args.root, engine=args.engine, wait=args.wait, make_nodes=make_nodes) as hosted:
+    with HostedStore.open(
+        args.root, engine=args.engine, wait=args.wait, make_nodes=make_nodes, async_remove=args.async_remove
+    ) as hosted:
         services: list[Service] = []
         operations: Operations | None = None
         if args.metrics is not None:
