@@ -330,6 +330,21 @@ def test_unmounted_by_another_program(server: FuseServer) -> None:
     server.close()
 
 
+def test_unmounted_lazily_by_another_program(server: FuseServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lamella.services.fuse.server._END_TIMEOUT", 0.1)
+    descriptor = os.open(server.add("disk", MemoryDevice(SIZE)), os.O_RDWR)
+    mount.unmount(server.mountpoint, lazy=True)
+    assert os.pread(descriptor, 4, 0) == bytes(4)
+    server.close()
+    # ENOENT from us, unless the kernel's own control files (fusectl) could end it.
+    expected = (errno.ENOENT, errno.ENOTCONN, errno.ECONNABORTED)
+    assert error_of(lambda: os.pread(descriptor, 4, 0)) in expected
+    os.close(descriptor)
+    for thread in threading.enumerate():
+        if thread.name.startswith("fuse-"):
+            thread.join()
+
+
 class Stuck(MemoryDevice):
     """Does not answer until it is told to go on."""
 

@@ -108,6 +108,12 @@ class FileTable:
                 file.openers.pop(handle, None)
                 self._changed.notify_all()
 
+    def clear(self) -> None:
+        """From now on there are no files: requests for them are refused."""
+        with self._changed:
+            self.nodes.clear()
+            self._names.clear()
+
     def wait_closed(self, timeout: float) -> list[ServedFile]:
         """The files that are still open after *timeout* seconds."""
         with self._changed:

@@ -123,7 +123,8 @@ class FuseServer(Closing):
     def close(self) -> None:
         """Unmount, and end the threads. Who still has a file open gets errors from then on.
 
-        Takes a few seconds at most; a thread whose device does not answer is then left to itself.
+        Takes a few seconds at most; a thread whose device does not answer is then left to itself. So are all
+        where another program has unmounted the file system lazily, until nobody has a file open.
         """
         with self._closing:
             if self._closed:
@@ -131,6 +132,7 @@ class FuseServer(Closing):
             self._closed = True
         for file in self._files.wait_closed(_CLOSE_TIMEOUT):
             log.info("%s is cut off while it is open", self.mountpoint / file.name)
+        self._files.clear()  # also where the kernel keeps the file system, unmounted but in use
         self._connection.abort()
         end = time.monotonic() + _END_TIMEOUT
         started = [worker for worker in self._workers if worker.ident is not None]
