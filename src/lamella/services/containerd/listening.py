@@ -66,7 +66,7 @@ class Listening:
                         os.rmdir(private, dir_fd=folder)
 
     def remove(self) -> None:
-        """Take the socket away, unless another is in its place: nobody finds the server any more."""
+        """Remove the socket, unless another is in its place: nobody finds the server any more."""
         try:
             if _identity(os.lstat(self.address)) == self._identity:
                 os.unlink(self.address)
