@@ -107,6 +107,17 @@ def test_the_numbers_are_those_of_info_and_df(store_in: Callable[[str], Path], m
     assert 0 <= one("lamella_usage_age_seconds") < 600
 
 
+def test_devices_to_be_deleted_and_unknown_ones_are_counted(root: Path) -> None:
+    with Store.open(root) as store:
+        state = store.devices.state
+        (container,) = state.texts("SELECT device FROM containers")
+        with state.transaction():
+            state.mark_deleted(container)
+        store.devices.pool.create_thin(4000)
+        found = store.gauges().devices
+    assert found == {"base": 1, "layer": 3, "container": 0, "snapshot": 0, "deleted": 1, "other": 1}
+
+
 def test_free_extents_are_those_of_the_group(store_in: Callable[[str], Path]) -> None:
     root = store_in("direct-lvm")
     with serving(Readers(root)) as service:

@@ -335,7 +335,15 @@ def test_the_name_is_put_into_k3s_own_file(text: str, after: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{a: 1}\n", "- a\n", "a: 1\n---\nb: 2\n", "snapshotter: a\nsnapshotter: b\n", "--- !x\n[a]\n"]
+    "text",
+    [
+        "{a: 1}\n",
+        "- a\n",
+        "a: 1\n---\nb: 2\n",
+        "---\na: 1\n---\nb: 2\n",
+        "snapshotter: a\nsnapshotter: b\n",
+        "--- !x\n[a]\n",
+    ],
 )
 def test_a_yaml_that_cannot_be_merged_is_refused(text: str) -> None:
     with pytest.raises(BadInputError):
