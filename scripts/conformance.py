@@ -2,8 +2,9 @@
 """Builds the programs in Go of ``tests/conformance``, which are made of containerd's own code.
 
 ``python -m scripts.conformance`` puts the one that has containerd's tests of snapshotters into
-``build/conformance``: the guest, which has no Go, runs it from there. Go takes the modules, and a later Go
-than the installed one where go.mod asks for it, from the proxy that is set for it (``go env GOPROXY``).
+``build/conformance``, and containerd itself into ``build/containerd``: the guest, which has no Go, runs them
+from there. Go takes the modules, and a later Go than the installed one where go.mod asks for it, from the
+proxy that is set for it (``go env GOPROXY``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 MODULE = PROJECT / "tests" / "conformance"
 SNAPSHOTTER = PROJECT / "build" / "conformance" / "snapshotter"
+CONTAINERD = PROJECT / "build" / "containerd"
+PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr")
 _PLACES = f"{os.environ.get('PATH', '')}:/usr/local/go/bin"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _FETCHES_OTHERS = (1, 21)
@@ -46,16 +49,24 @@ def build_snapshotter(target: Path) -> Path:
     return _build(target, ["test", "-c"], ".")
 
 
+def build_containerd(folder: Path) -> Path:
+    """containerd itself, its shim of runc and ``ctr``, in *folder*, which is given back."""
+    packages = [f"github.com/containerd/containerd/v2/cmd/{name}" for name in PROGRAMS]
+    folder.mkdir(parents=True, exist_ok=True)
+    _build(folder, ["build"], *packages)
+    return folder
+
+
 def sources(module: str) -> Path:
     """Where the sources of *module* are."""
     return Path(_run([_go(), "list", "-m", "-f", "{{.Dir}}", module]).strip())
 
 
-def _build(target: Path, how: list[str], package: str) -> Path:
+def _build(target: Path, how: list[str], *packages: str) -> Path:
     go = _go()
     _run([go, "mod", "download"])
     target.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run([go, *how, "-o", target, package], cwd=MODULE, env=_ENVIRONMENT, check=True)
+    subprocess.run([go, *how, "-o", target, *packages], cwd=MODULE, env=_ENVIRONMENT, check=True)
     return target
 
 
@@ -89,5 +100,6 @@ def _run(command: list[str], folder: Path = MODULE) -> str:
 if __name__ == "__main__":
     try:
         build_snapshotter(SNAPSHOTTER)
+        build_containerd(CONTAINERD)
     except GoError as error:
-        sys.exit(f"containerd's tests of snapshotters cannot be built: {error}")
+        sys.exit(f"containerd and its tests of snapshotters cannot be built: {error}")

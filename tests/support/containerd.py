@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real containerd whose snapshots are Lamella's, and an image for it.
 
-``Containerd(folder, programs)`` has its daemon and ours as processes; ``kill`` ends them at once, ``start`` starts
-those that do not run.
+``Containerd(folder, programs)`` has its daemon and ours as processes; ``kill`` ends them at once, ``start``
+starts those that do not run.
 """
 
 from __future__ import annotations
@@ -195,8 +195,13 @@ class Containerd:
             stdin=subprocess.DEVNULL,
         )
 
-    def ctr(self, *words: str | Path) -> str:
-        """The output of ctr, which must succeed."""
+    def ctr(self, *words: str | Path, out: Path | None = None) -> str:
+        """The output of ctr, which must succeed; with *out* it is bytes, and in that file."""
+        if out is not None:
+            command = [self._programs / "ctr", "-a", self.folder / "containerd.sock", *words]
+            with out.open("wb") as file:
+                subprocess.run(command, env=self._environment, stdout=file, check=True)
+            return ""
         done = self.try_ctr(*words)
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}\n{self.logs()}"
         return done.stdout
