@@ -88,6 +88,7 @@ class Containerd:
         self.folder = folder
         self.store = folder / "store"
         self._programs = programs
+        self._clients: set[subprocess.Popen[str]] = set()
         self._ours: subprocess.Popen[bytes] | None = None
         self._theirs: subprocess.Popen[bytes] | None = None
         differs, differ = (
@@ -148,6 +149,11 @@ class Containerd:
         if theirs:
             self._theirs = None
 
+    def kill_clients(self) -> None:
+        """Kill the ctr processes, which wait for a containerd that is gone."""
+        for client in list(self._clients):
+            client.kill()
+
     def stop(self) -> int:
         """Stop both; gives our exit code."""
         code = 0
@@ -186,14 +192,21 @@ class Containerd:
 
     def try_ctr(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Run ctr, whatever comes of it."""
-        return subprocess.run(
-            [self._programs / "ctr", "-a", self.folder / "containerd.sock", *words],
+        command = [self._programs / "ctr", "-a", self.folder / "containerd.sock", *words]
+        with subprocess.Popen(
+            command,
             env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
             stdin=subprocess.DEVNULL,
-        )
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as client:
+            self._clients.add(client)
+            try:
+                out, errors = client.communicate()
+            finally:
+                self._clients.discard(client)
+        return subprocess.CompletedProcess(command, client.returncode, out, errors)
 
     def ctr(self, *words: str | Path, out: Path | None = None) -> str:
         """The output of ctr, which must succeed; with *out* it is bytes, and in that file."""

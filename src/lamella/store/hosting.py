@@ -20,8 +20,9 @@ from lamella.closing import Closing, on_error
 from lamella.driver import backends, engines, options
 from lamella.driver.device_nodes import KernelNodes, NoNodes
 from lamella.driver.device_set import DeviceSet
-from lamella.errors import BusyError, UsageError
+from lamella.errors import BusyError, LamellaError, UsageError
 from lamella.store.claims import Claims
+from lamella.store.collector import Collector
 from lamella.store.config import Config
 from lamella.store.lock import HostedLock, Lock, hosts
 from lamella.store.opening import Opened
@@ -67,6 +68,7 @@ class HostedStore(Closing):
         self._sessions = 0
         self._changed = threading.Condition()
         self._shut = False
+        self._collector = Collector(self._collect)
         self._open()
 
     @classmethod
@@ -109,10 +111,23 @@ class HostedStore(Closing):
         with on_error(self._close_parts):
             self.nodes = self._nodes()
             self._snapshots = Snapshots(
-                devices, self._claims, self.nodes, use=self.in_use, async_remove=self._async_remove
+                devices,
+                self._claims,
+                self.nodes,
+                use=self.in_use,
+                later=self._collector.wake,
+                async_remove=self._async_remove,
             )
         for warning in devices.warnings:
             log.info("%s", warning)
+
+    def _collect(self) -> bool:
+        """Delete what could not be deleted when it was removed; whether nothing of that is left."""
+        try:
+            return self.snapshots.clean_up()
+        except LamellaError as error:
+            log.info("what was removed is deleted later: %s", error.message)
+            return False
 
     def _nodes(self) -> DeviceNodes:
         if self._devices.in_kernel:
@@ -247,6 +262,8 @@ class HostedStore(Closing):
             if self._shut:
                 return
             self._shut = True
+        self._collector.close()
+        with self._changed:
             self._changed.wait_for(lambda: not self._sessions)
         try:
             self._close_parts()

@@ -44,8 +44,9 @@ SIZE_LABELS = ("containerd.io/snapshot/lamella/size", "containerd.io/snapshot/ma
 class Snapshots:
     """The snapshots of one open store. *devices* are shared by threads, and *nodes* give them block devices.
 
-    *use* keeps the store open while a method runs. With *async_remove* :meth:`remove` only marks the device
-    as deleted, and :meth:`clean_up` deletes it.
+    *use* keeps the store open while a method runs. *later* is called when a device could not be deleted, as
+    somebody has it open: :meth:`clean_up` is to be tried again. With *async_remove* :meth:`remove` only marks
+    the device as deleted, and :meth:`clean_up` deletes it.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Snapshots:
         nodes: DeviceNodes,
         *,
         use: Callable[[], AbstractContextManager[object]] = nullcontext,
+        later: Callable[[], object] = lambda: None,
         async_remove: bool = False,
     ) -> None:
         self.nodes = nodes
@@ -64,6 +66,7 @@ class Snapshots:
         self._catalog = SnapshotCatalog(devices.state)
         self._async_remove = async_remove
         self._use = use
+        self._later = later
 
     # -- making ----------------------------------------------------------------------------------
 
@@ -234,6 +237,7 @@ class Snapshots:
         self._replay_journal(device)
         self.nodes.detach(row.device)
         self._devices.retry_deletions()
+        self._later()
 
     def _complete(self, row: Row) -> None:
         """Detach the device, whose file system is whole then without its journal."""
@@ -269,8 +273,8 @@ class Snapshots:
             with self._state.transaction():
                 self._catalog.remove(row)
                 others = self._catalog.views(row.device)
-            if not others:
-                self.nodes.detach(row.device)
+            if not others and not self.nodes.detach(row.device):
+                self._later()
             return
         self.nodes.detach(row.device)
 
@@ -284,12 +288,15 @@ class Snapshots:
                 record()
         else:
             self._devices.delete([row.device], record=record)
+            if self._state.device(row.device) is not None:
+                self._later()
 
-    def clean_up(self) -> None:
-        """Delete what is marked as deleted and not in use any more."""
+    def clean_up(self) -> bool:
+        """Delete what is marked as deleted and not in use any more; whether nothing is left of that."""
         with self._use():
             self.nodes.finish_detaching()
             self._devices.retry_deletions()
+            return not self._state.devices(deleted=True)
 
     # -- looking ---------------------------------------------------------------------------------
 

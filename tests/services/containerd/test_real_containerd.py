@@ -24,6 +24,7 @@ import pytest
 from scripts import conformance
 from tests.conftest import missing
 from tests.support.containerd import IMAGE, Containerd, box_image
+from tests.support.daemon import wait_until
 from tests.support.stores import KERNEL
 
 if TYPE_CHECKING:
@@ -86,14 +87,13 @@ def test_import_run_commit_and_remove(containerd: Containerd) -> None:
         *("sh", "-c", "echo more > /data/more; sync; echo ready > /tmp/ready; sleep 3600"),
     )
     ready = ("tasks", "exec", "--exec-id", "look", "stays", "cat", "/tmp/ready")
-    while containerd.try_ctr(*ready).stdout != "ready\n":
-        time.sleep(0.02)
+    wait_until(lambda: containerd.try_ctr(*ready).stdout == "ready\n")
     usage = containerd.ctr("snapshots", "--snapshotter", "lamella", "usage", "stays").splitlines()[-1]
     assert usage.split()[0] == "stays"
     assert usage.split()[1] != "0"
     mounts = containerd.ctr("snapshots", "--snapshotter", "lamella", "mounts", "/mnt", "stays")
     assert mounts.split()[:3] == ["mount", "-t", "ext4"]
-    # containerd mounts it once more, read-only, which the kernel refuses for a device that is mounted writable.
+    # containerd mounts it once more, read-only, which the kernel refuses for what is mounted writable.
     containerd.ctr("tasks", "rm", "-f", "stays")
     changes = containerd.folder / "changes"
     containerd.ctr("snapshots", "--snapshotter", "lamella", "diff", "--keep", "stays", out=changes)
@@ -104,7 +104,7 @@ def test_import_run_commit_and_remove(containerd: Containerd) -> None:
     assert "stays active" in " ".join(listed.split())
     containerd.remove_all()
     assert containerd.snapshots() == []
-    assert containerd.used() == before
+    wait_until(lambda: containerd.used() == before)
     assert "clean" in containerd.lamella("check")
     assert containerd.stop() == 0
 
@@ -119,7 +119,7 @@ def test_many_at_once(containerd: Containerd) -> None:
             pool.map(lambda number: containerd.run(f"n{number}", "cat", "/etc/hostname"), range(3 * AT_ONCE))
         )
     assert said == ["second\n"] * (3 * AT_ONCE)
-    assert containerd.used() == before
+    wait_until(lambda: containerd.used() == before)  # containerd's collector removes them
 
 
 def test_killed_at_any_moment(folder: Path, programs: Path) -> None:
@@ -141,7 +141,7 @@ def test_killed_at_any_moment(folder: Path, programs: Path) -> None:
             containerd.ctr("images", "import", "--local", "--snapshotter", "lamella", image)
             assert containerd.run(f"after-{turn}", "cat", "/etc/hostname") == "second\n"
             containerd.remove_all()
-            assert containerd.used() == before, (turn, containerd.logs())
+            wait_until(lambda: containerd.used() == before)
         assert "clean" in containerd.lamella("check")
     finally:
         containerd.stop()
@@ -169,5 +169,8 @@ def _work_and_kill(containerd: Containerd, image: Path, turn: int, chance: rando
         containerd.kill(ours=victims[0], theirs=victims[1])
         stop.set()
         containerd.kill()
+        while not all(worker.done() for worker in workers):
+            containerd.kill_clients()
+            time.sleep(0.02)
         for worker in workers:
             worker.result()

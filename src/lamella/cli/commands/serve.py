@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from lamella.cli.hosted_commands import HostedCommands
 from lamella.cli.log_output import configure as configure_log
 from lamella.cli.log_output import plain
 from lamella.cli.parsing import seconds
+from lamella.errors import LamellaError
 from lamella.services.control.service import ControlService
 from lamella.services.daemon import activation, records
 from lamella.services.daemon.daemon import Daemon
@@ -126,6 +128,8 @@ def run(args: argparse.Namespace) -> int:
             from lamella.services.containerd.content import Content
             from lamella.services.containerd.service import SnapshotService
 
+            with suppress(LamellaError):  # a full pool is served all the same, so that things can be removed
+                hosted.snapshots.base()
             address = Path(args.containerd).absolute() if args.containerd else None
             observe = partial(_observe_call, operations)
             services.append(SnapshotService(hosted, address, observe, content=Content(args.content)))
