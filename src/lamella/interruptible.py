@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
 STANDARD_INPUT: ContextVar[int] = ContextVar("STANDARD_INPUT", default=0)
@@ -44,6 +45,21 @@ class Interruptions(Protocol):
 
 HELD: ContextVar[Interruptions | None] = ContextVar("HELD", default=None)
 """Of the command of the daemon that this thread belongs to."""
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let nothing interrupt the block, in a command of the daemon. It is to be short."""
+    held = HELD.get()
+    if held is None:
+        yield
+        return
+    held.hold()
+    try:
+        yield
+    finally:
+        held.let_go()
+
 
 _shared = False
 

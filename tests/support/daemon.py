@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,13 @@ class Served:
                 pass
         return {name for name in found if "state.db" not in name}
 
+    def wait_until_no_more(self, before: set[str]) -> None:
+        """Return when no more descriptors are open than *before*."""
+        end = time.monotonic() + LONG / 2
+        while len(now := self.descriptors()) > len(before):
+            assert time.monotonic() < end, now ^ before
+            time.sleep(0.02)
+
     def logged(self) -> str:
         return self.log.read_text()
 
@@ -104,14 +112,7 @@ class Served:
 def wait_until(condition: Callable[[], object]) -> None:
     """Look again and again. The test's own time limit ends this."""
     while not condition():
-        select_nothing()
-
-
-def select_nothing() -> None:
-    """Let other processes run for a moment."""
-    import time
-
-    time.sleep(0.02)
+        time.sleep(0.02)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from lamella._version import __version__
 from lamella.block.system import explain
 from lamella.cli.process import program
 from lamella.errors import UsageError
+from lamella.interruptible import make_lock
 from lamella.printable import printable
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ def configure(
 def end_of_command() -> None:
     """Take back what this command of the daemon has configured."""
     _install([])
+
+
+def share() -> None:
+    """Let no interruption of a command leave logging's own lock held, which it takes outside of a block."""
+    logging._lock = make_lock()  # type: ignore[attr-defined]
 
 
 _lock = threading.Lock()
@@ -152,12 +158,18 @@ class _StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # not ge
         super().__init__(always)
         self._always = always
 
+    def createLock(self) -> None:
+        self.lock = make_lock()  # type: ignore[assignment]  # commands share the daemon's
+
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = self._always or sys.stderr
         super().emit(record)
 
 
 class _FileHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic at run time
+    def createLock(self) -> None:
+        self.lock = make_lock()  # type: ignore[assignment]
+
     def close(self) -> None:
         self.stream.close()
         super().close()

@@ -21,6 +21,7 @@ from lamella.driver import backends, engines, options
 from lamella.driver.device_nodes import KernelNodes, NoNodes
 from lamella.driver.device_set import DeviceSet
 from lamella.errors import BusyError, LamellaError, UsageError
+from lamella.interruptible import make_lock, uninterrupted
 from lamella.store.claims import Claims
 from lamella.store.collector import Collector
 from lamella.store.config import Config
@@ -66,7 +67,7 @@ class HostedStore(Closing):
         self._config = Config.load(root.config)
         self._claims = Claims()
         self._sessions = 0
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(make_lock())  # type: ignore[arg-type]
         self._shut = False
         self._collector = Collector(self._collect)
         self._open()
@@ -161,13 +162,16 @@ class HostedStore(Closing):
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Keep the store open while the block runs. Raises :class:`BusyError` where it is not."""
-        with self._changed:
-            self._refuse_shut()
-            self._sessions += 1
+        begun = False
         try:
+            with self._changed:
+                self._refuse_shut()
+                self._sessions += 1
+                begun = True
             yield
         finally:
-            self._end_session()
+            if begun:
+                self._end_session()
 
     def store(self, *, read_only: bool = False) -> Store:
         """A store for one thread. Closing it closes nothing that is shared."""
@@ -187,17 +191,18 @@ class HostedStore(Closing):
                 f"the store {self.root} is being served with the {self.engine} engine",
                 hint="leave out --engine, or stop the process that serves it",
             )
-        with self._changed:
-            self._refuse_shut()
-            self._sessions += 1
-        with on_error(self._end_session):
-            state = self._state
-            if read_only:
-                state.commit_lazy()
-                state = open_state(self._root, self._config, read_only=True, has_writer=lambda: True)
-                state.begin_reading()
-            devices = DeviceSet(state, self._backend, self._options, self._devices.engine)
-            return Session(self, devices, read_only=read_only)
+        with uninterrupted():  # what is counted here ends with the session
+            with self._changed:
+                self._refuse_shut()
+                self._sessions += 1
+            with on_error(self._end_session):
+                state = self._state
+                if read_only:
+                    state.commit_lazy()
+                    state = open_state(self._root, self._config, read_only=True, has_writer=lambda: True)
+                    state.begin_reading()
+                devices = DeviceSet(state, self._backend, self._options, self._devices.engine)
+                return Session(self, devices, read_only=read_only)
 
     def _end_session(self) -> None:
         with self._changed:
@@ -232,12 +237,14 @@ class HostedStore(Closing):
                     f"{len(self._devices.engine.open_names)} snapshots of the store {self.root} are mounted",
                     hint="stop the containers that use them",
                 )
-            self._close_parts()
+            with uninterrupted():
+                self._close_parts()
             try:
                 yield
             finally:
-                self._config = Config.load(self._root.config)
-                self._open()
+                with uninterrupted():
+                    self._config = Config.load(self._root.config)
+                    self._open()
         finally:
             with self._changed:
                 self._shut = False
@@ -307,11 +314,12 @@ class Session(Opened):
         """End this thread's use of the store. Closing twice is harmless."""
         if self._host is None:
             return
-        host, self._host = self._host, None
-        try:
-            if self.read_only:
-                self.state.close()
-        finally:
-            host._end_session()
+        with uninterrupted():
+            host, self._host = self._host, None
+            try:
+                if self.read_only:
+                    self.state.close()
+            finally:
+                host._end_session()
         for warning in self.devices.warnings:
             log.info("%s", warning)

@@ -18,7 +18,7 @@ import pytest
 
 from lamella._version import __version__
 from lamella.services.control import protocol
-from tests.support.daemon import LAMELLA, LONG, environment, lamella, served, wait_until
+from tests.support.daemon import LAMELLA, LONG, environment, lamella, served
 from tests.support.stores import copy_store
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def test_many_clients_at_once(daemon: Served) -> None:
         list(executor.map(one, range(12)))
     assert daemon.lamella("ps", "--format", "{{.Names}}").stdout == b"web\n"
     assert daemon.lamella("check").returncode == 0
-    wait_until(lambda: len(daemon.descriptors()) <= len(before))
+    daemon.wait_until_no_more(before)
 
 
 HOSTILE = {
@@ -239,7 +239,7 @@ def test_hostile_requests(daemon: Served, case: str) -> None:
             connection.shutdown(socket.SHUT_WR)
             assert answer(connection)[:1] in (b"", protocol.ERROR)
     assert daemon.lamella("ps", "-q").returncode == 0
-    wait_until(lambda: len(daemon.descriptors()) <= len(before))
+    daemon.wait_until_no_more(before)
 
 
 def test_working_folders_that_are_none(daemon: Served) -> None:
@@ -266,7 +266,7 @@ def test_bytes_at_random(daemon: Served) -> None:
             connection.shutdown(socket.SHUT_WR)
             answer(connection)
     assert daemon.lamella("ps", "-q").returncode == 0
-    wait_until(lambda: len(daemon.descriptors()) <= len(before))
+    daemon.wait_until_no_more(before)
 
 
 def test_the_request_is_read_back() -> None:

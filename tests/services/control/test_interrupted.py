@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.daemon import LAMELLA, LONG, environment, wait_until
+from tests.support.daemon import LAMELLA, LONG, environment
 from tests.support.images import Sample, write_docker_archive
 from tests.support.stores import assert_sound, state_of
 
@@ -44,10 +44,10 @@ def ended(daemon: Served, code: int) -> None:
 def test_while_it_waits_for_input(daemon: Served, number: int, code: int, said: bytes) -> None:
     process = start(daemon, "load")
     process.send_signal(number)
-    _, errors = process.communicate(timeout=LONG)
-    assert process.returncode == code
-    assert errors.startswith(said)
+    assert process.wait(LONG) == code  # its input is still open, so that it does not just end
     ended(daemon, code)
+    _, errors = process.communicate(timeout=LONG)
+    assert errors.startswith(said)
     assert daemon.lamella("ps", "-q").returncode == 0
 
 
@@ -90,10 +90,11 @@ def test_a_client_that_is_killed_while_it_waits(daemon: Served) -> None:
     for _ in range(5):
         process = start(daemon, "load")
         process.kill()
-        process.communicate(timeout=LONG)
+        process.wait(LONG)
         ended(daemon, 129)
+        process.communicate(timeout=LONG)
         daemon.log.write_text("")
-    wait_until(lambda: len(daemon.descriptors()) <= len(before))
+    daemon.wait_until_no_more(before)
 
 
 def test_ignored_signals_stay_ignored(daemon: Served) -> None:
@@ -120,8 +121,8 @@ def test_a_reader_that_has_stopped(daemon: Served) -> None:
 def test_the_daemon_dies(daemon: Served) -> None:
     process = start(daemon, "load")
     daemon.process.kill()
+    assert process.wait(LONG) == 1
     _, errors = process.communicate(timeout=LONG)
-    assert process.returncode == 1
     assert b"ended before the command did" in errors
     # Its socket is still there, and hinders nobody.
     assert (daemon.root / "run/control.sock").exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pkgutil
 import sys
 import threading
 from contextlib import suppress
@@ -23,6 +24,7 @@ from lamella.cli.hosted import command_of
 from lamella.cli.hosted_commands import HostedCommands
 from lamella.cli.log_output import configure as configure_log
 from lamella.cli.log_output import plain
+from lamella.cli.log_output import share as share_log
 from lamella.cli.parsing import seconds
 from lamella.errors import LamellaError
 from lamella.services.control.service import ControlService
@@ -96,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
     from lamella.store.hosting import HostedStore
 
     name = args.log_format or records.default_format(os.environ.get("JOURNAL_STREAM", ""))
+    interruptible.share_memory()
+    share_log()
     configure_log(verbose=True, debug=args.debug, formatter=records.formatter(name, plain), stream=sys.stderr)
     # Taken out of the environment: no program that is started is to speak for this process.
     notifier = Notifier(
@@ -110,7 +114,6 @@ def run(args: argparse.Namespace) -> int:
         os.environ.pop("LISTEN_FDNAMES", ""),
     )
     _leave_terminal()
-    interruptible.share_memory()
     notifier.tell(STATUS="opening the store")
     make_nodes = _loop_devices(args.root) if args.containerd is not None else None
     with HostedStore.open(
@@ -175,12 +178,19 @@ def _observe_command(operations: Operations | None, request: Request, seconds: f
         operations.observe_command(name, seconds, code)
 
 
+_PACKAGES = ("lamella.store", "lamella.images", "lamella.fs.tar", "lamella.fs.ext4", "lamella.thin.engine")
+
+
 def _import_commands() -> None:
-    """Load what commands need, so that none has to wait for it; they are served meanwhile."""
+    """Load what commands need, so that none has to wait for it, or is interrupted in it, once they are."""
 
     def load() -> None:
         for command in COMMANDS.values():
             importlib.import_module(f"lamella.cli.commands.{command.module}")
+        for name in _PACKAGES:
+            package = importlib.import_module(name)
+            for module in pkgutil.walk_packages(package.__path__, f"{name}."):
+                importlib.import_module(module.name)
 
     threading.Thread(target=load, name="lamella-import", daemon=True).start()
 

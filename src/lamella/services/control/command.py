@@ -37,6 +37,8 @@ log = logs.logger(__name__)
 
 LAST_WORDS = 5.0
 """Seconds that a command which was interrupted may wait for somebody to read what it prints."""
+AGAIN_AFTER = 0.05
+"""Seconds."""
 INTERNAL_ERROR = 1
 _AGAIN = "raise_again"
 """The attribute of an interruption's class by which it is raised once more."""
@@ -161,7 +163,15 @@ class Command:
         _set_exception(self._thread, type(kind.__name__, (kind,), members))
 
     def _again(self) -> None:
-        """Raise it once more: where it came, as in a destructor, the interpreter only reports it."""
+        """Raise it once more: where it came, as in a destructor, the interpreter only reports it.
+
+        A little later, and from another thread: raised here, it would be reported once more.
+        """
+        later = threading.Timer(AGAIN_AFTER, self._raise_once_more)
+        later.daemon = True
+        later.start()
+
+    def _raise_once_more(self) -> None:
         with self._lock:
             if self._thread:
                 self._raise_in_thread()
@@ -186,9 +196,12 @@ class Command:
             if descriptor in ready:
                 return
             poll.unregister(self._wake)
-        # The interruption was raised already: this is what the command does because of it.
         if event == select.POLLIN and not poll.poll(0):
-            raise InterruptedError("the command was interrupted while it waited for input")
+            with self._lock:
+                if threading.get_ident() == self._thread:
+                    _set_exception(self._thread, _NOTHING)
+                    self._raised = self._owed = False
+            raise self._runner.interruption(self._cancelled)
         if not poll.poll(LAST_WORDS * 1000):
             raise BrokenPipeError("nobody reads what the command prints")
 
