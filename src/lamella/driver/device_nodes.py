@@ -54,7 +54,8 @@ class KernelNodes:
 
     def detach(self, name: str) -> bool:
         with self._devices.state.lock:
-            return self._devices.deactivate(name, deferred=True)
+            device = self._devices.state.device(name)  # which may be marked as deleted
+            return device is None or self._devices.engine.deactivate(device, deferred=True)
 
     def is_open(self, name: str) -> bool:
         return self._devices.engine.use_of(self._devices.state.device(name)).is_open
