@@ -132,10 +132,11 @@ def test_kubernetes_uses_it_where_the_version_has_that(
 
 
 @pytest.mark.parametrize("text", [VERSION_1, DOCKERS])
-def test_a_file_of_version_1_gets_the_plugin_alone(text: str) -> None:
+def test_a_file_of_version_1_gets_the_plugins_alone(text: str) -> None:
     made = for_containerd(FILE, FACTS, reader({FILE: text}))
-    assert "plugins" not in content(made)
+    assert list(content(made)["plugins"]) == ["io.containerd.service.v1.diff-service"]
     assert "of version 1" in made.warnings[-1]
+    assert "plugins" not in content(for_containerd(FILE, OLD, reader({FILE: text})))
 
 
 def test_images_are_unpacked_for_the_default_snapshotter_too() -> None:
@@ -153,8 +154,12 @@ def test_its_differ_is_asked_first_where_all_images_are_for_it() -> None:
     assert made["proxy_plugins"]["lamella-diff"] == {"type": "diff", "address": PLUGIN["address"]}
     service = made["plugins"]["io.containerd.service.v1.diff-service"]
     assert service["default"] == ["lamella-diff", "erofs", "walking"]
-    for plan, text in ((for_kata, VERSION_3), (for_containerd, VERSION_2), (for_firecracker, VERSION_2)):
-        assert "lamella-diff" not in content(plan(FILE, FACTS, reader({FILE: text})))["proxy_plugins"]
+    for plan, text, facts in (
+        (for_kata, VERSION_3, FACTS),
+        (for_firecracker, VERSION_2, FACTS),
+        (for_containerd, VERSION_2, OLD),  # containerd 1 has no differs that are plugins
+    ):
+        assert "lamella-diff" not in content(plan(FILE, facts, reader({FILE: text})))["proxy_plugins"]
 
 
 def test_only_katas_runtimes_use_it() -> None:
@@ -210,8 +215,9 @@ DAEMON = Path("/etc/docker/daemon.json")
 def test_docker_gets_the_driver_and_its_containerd_the_plugin() -> None:
     made = for_docker(DAEMON, FACTS, reader({FILE: DOCKERS}))
     containerd, daemon = made.files
-    assert at(tomllib.loads(containerd.after), "proxy_plugins", "lamella") == PLUGIN
-    assert "cri" not in tomllib.loads(containerd.after).get("plugins", {})
+    plugins = tomllib.loads(containerd.after)
+    assert at(plugins, "proxy_plugins", "lamella") == PLUGIN
+    assert list(plugins["plugins"]) == ["io.containerd.service.v1.diff-service"]
     wanted = {"features": {"containerd-snapshotter": True}, "storage-driver": "lamella"}
     assert json.loads(daemon.after) == json.loads(daemon.snippet) == wanted
 
@@ -380,7 +386,7 @@ def test_containerd_reads_it(
         used = plan is for_containerd and text != VERSION_1
         assert cri["snapshotter"] == ("lamella" if used else "overlayfs")
         assert cri["disable_snapshot_annotations"] is not used
-    if plan is for_containerd and text in (None, VERSION_3) and not old:
+    if plan is for_containerd and not old:
         service = understood["plugins"]["io.containerd.service.v1.diff-service"]
         assert service["default"] == ["lamella-diff", "walking"]
         assert understood["proxy_plugins"]["lamella-diff"]["type"] == "diff"

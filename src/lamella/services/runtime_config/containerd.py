@@ -125,7 +125,9 @@ def _file(path: Path, facts: Facts, read: Reader, what: str) -> tuple[File, dict
         parsed = parse(path, start)
     version = version_of(path, parsed)
     tables = proxy_plugin(facts)
-    if what != "kata" and version > 2:
+    # containerd 2 knows differs that are plugins in a file of any version, and packages keep old files:
+    # Debian's has version 2, Docker's 1.
+    if what != "kata" and (version > 2 or facts.containerd_version >= 2):
         tables |= differ(facts, parsed)
     if what == "kubernetes" and version > 1:
         tables |= _kubernetes(version)

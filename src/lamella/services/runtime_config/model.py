@@ -28,7 +28,7 @@ class Facts:
     socket: Path
     """Where its snapshotter listens."""
     containerd_version: int = 2
-    """The major version of the installed containerd; asked only where no file says what it is for."""
+    """The major version of the installed containerd, which may be newer than its file's version tells."""
 
 
 @dataclass(frozen=True)
