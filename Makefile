@@ -74,6 +74,7 @@ test-guest: guest
 	$(PYTHON) -m scripts.conformance
 	$(PYTHON) -m scripts.guest run tests/guest/run.sh --timeout 20000 \
 		--each lvm store-rest store-direct store-loop kernel
+	$(PYTHON) -m scripts.guest run tests/guest/run.sh --root current --timeout 20000 --each docker
 
 fixtures: guest
 	$(PYTHON) -m scripts.fixtures

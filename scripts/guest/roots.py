@@ -55,7 +55,11 @@ ROOTS = {
         (*SYSTEM, "umoci", "skopeo", "docker-registry", "libarchive-tools", "openssl", "strace"),
         "3.11",
     ),
-    "current": Recipe("testing", (*SYSTEM, "docker-cli", "crun", "skopeo", "umoci"), "3.14"),
+    "current": Recipe(
+        "testing",
+        (*SYSTEM, "docker-cli", "docker-buildx", "docker-registry", "crun", "skopeo", "umoci"),
+        "3.14",
+    ),
 }
 
 

@@ -25,6 +25,7 @@ store-direct) store -k direct-lvm tests/store tests/driver ;;
 store-rest) store -k 'not loop-lvm and not direct-lvm' tests/store tests/driver \
     tests/services/containerd/test_conformance.py ;;
 kernel) tests tests/guest/test_[d-kmpqr]*.py ;;
+docker) tests tests/guest/test_docker_snapshotter.py ;; # in the root "current"
 lvm) tests tests/guest/test_[abclnostu-z]*.py tests/fs/mounted/test_mount.py ;;
 *) tests tests/guest ;;
 esac
