@@ -109,6 +109,13 @@ class SharedLock:
         if held is not None:
             held.let_go()
 
+    def locked(self) -> bool:
+        """Whether some thread has it: :class:`threading.Condition` wants the method from Python 3.14 on."""
+        if self._is_owned() or not self._lock.acquire(blocking=False):
+            return True
+        self._lock.release()
+        return False
+
     def __enter__(self) -> bool:
         return self.acquire()
 
