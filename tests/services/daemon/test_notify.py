@@ -8,12 +8,14 @@ import logging
 import os
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lamella.errors import UsageError
-from lamella.services.daemon.activation import passed_sockets
+from lamella.errors import LamellaError, UsageError
+from lamella.services.daemon.activation import passed_descriptor, passed_sockets
+from lamella.services.daemon.descriptor_store import DescriptorStore
 from lamella.services.daemon.notify import Notifier
 from lamella.services.daemon.records import JournalLines, default_format, formatter
 
@@ -103,6 +105,56 @@ def test_sockets_that_are_not_for_it() -> None:
             os.close(number)
         except OSError:
             pass
+
+
+def test_what_was_kept_is_no_socket() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, open(os.devnull) as file:
+        os.dup2(one.fileno(), 200)
+        os.dup2(file.fileno(), 201)
+        arguments = "2", str(os.getpid()), "lamella.socket:fuse"
+        found = passed_sockets(["control"], *arguments, kept="fuse", first=200)
+        assert found["control"].getsockname() == one.getsockname()
+        assert passed_descriptor("fuse", *arguments, first=200) == 201
+        assert not os.get_inheritable(201)
+        found["control"].close()
+        os.close(201)
+
+
+def test_what_was_kept_is_there_once() -> None:
+    assert passed_descriptor("fuse", "", "", "") is None
+    assert passed_descriptor("fuse", "1", "1", "fuse") is None
+    with open(os.devnull) as file:
+        for number in 200, 201:
+            os.dup2(file.fileno(), number)
+        assert passed_descriptor("fuse", "2", str(os.getpid()), "fuse:fuse", first=200) is None
+        for number in 200, 201:
+            with pytest.raises(OSError):
+                os.fstat(number)
+
+
+def test_a_descriptor_is_given_to_the_manager(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, open(os.devnull) as file:
+        address = f"\0lamella-test-{os.getpid()}"
+        manager.bind(address)
+        store = DescriptorStore(Notifier(f"@{address[1:]}"), "fuse", None)
+        with ThreadPoolExecutor() as pool:
+            keeping = pool.submit(store.keep, file.fileno(), "token")
+            data, (given,), _, _ = socket.recv_fds(manager, 100, 1)
+            assert data == b"FDSTORE=1\nFDNAME=fuse"
+            assert os.path.samestat(os.fstat(given), os.fstat(file.fileno()))
+            os.close(given)
+            data, (barrier,), _, _ = socket.recv_fds(manager, 100, 1)
+            assert data == b"BARRIER=1"
+            assert not keeping.done()  # it waits until the manager has come to it
+            os.close(barrier)
+            keeping.result()
+        assert store.take("token") is None
+        assert manager.recv(100) == b"FDSTOREREMOVE=1\nFDNAME=fuse"
+
+
+def test_a_manager_that_does_not_listen_keeps_nothing() -> None:
+    with pytest.raises(LamellaError, match="service manager"):
+        DescriptorStore(Notifier("/nowhere/notify"), "fuse", None).keep(0, "token")
 
 
 def test_where_the_journal_is(tmp_path: Path) -> None:
