@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella import logs
+from lamella.block import mountinfo
 from lamella.block.sysfs import SYS_BLOCK, attribute, holders, number_attribute
 from lamella.block.system import explain, explaining
 from lamella.block.udev_lock import lock_holders
@@ -41,6 +42,8 @@ log = logs.logger(__name__)
 
 CONTROL = Path("/dev/loop-control")
 MAJOR = 7
+FUSE_FILESYSTEM = "fuse.lamella"
+"""The type of the FUSE file systems of :mod:`lamella.services.fuse`."""
 
 LOOP_SET_FD = 0x4C00
 LOOP_CLR_FD = 0x4C01
@@ -59,6 +62,8 @@ LO_FLAGS_DIRECT_IO = 16
 
 _INFO = struct.Struct("=5Q4I64s64s32s16x")
 """struct loop_info64: device, inode, rdevice, offset, sizelimit, number, two of encryption, flags, names."""
+_FLAGS = 8
+"""The index of the flags in it."""
 _CONFIG = struct.Struct(f"=II{_INFO.size}s64x")
 """struct loop_config: descriptor, block size, struct loop_info64, reserved."""
 _TRIES = 64
@@ -83,6 +88,7 @@ class LoopInfo:
     """The file's path when it was attached, as far as the kernel still knows it."""
     device: int
     inode: int
+    """With *device* the file's, or 0 where it cannot be asked."""
     offset: int
     size_limit: int
     read_only: bool
@@ -203,8 +209,9 @@ def find(path: str | os.PathLike[str]) -> list[LoopInfo]:
 def attached() -> list[LoopInfo]:
     """Every attached loop device. As an ordinary user, what ``/sys`` shows of them."""
     infos = []
+    silent = _silent_folders()
     for number in _numbers():
-        info = look(number)
+        info = _look(number, silent)
         if info is not None:
             infos.append(info)
     return infos
@@ -212,6 +219,10 @@ def attached() -> list[LoopInfo]:
 
 def look(number: int) -> LoopInfo | None:
     """What loop device *number* is attached to; None if to nothing."""
+    return _look(number, _silent_folders())
+
+
+def _look(number: int, silent: tuple[str, ...]) -> LoopInfo | None:
     folder = SYS_BLOCK / f"loop{number}" / "loop"
     backing = attribute(folder, "backing_file")
     if not backing:
@@ -219,6 +230,8 @@ def look(number: int) -> LoopInfo | None:
     deleted = backing.endswith(" (deleted)")
     backing = backing.removesuffix(" (deleted)") if deleted else backing
     path = f"/dev/loop{number}"
+    if backing.startswith(silent):
+        return _info_from_sysfs(number, folder, path, backing, deleted=deleted, ask=False)
     try:
         descriptor = _open_node(number, os.O_RDONLY)
     except LamellaError:
@@ -247,6 +260,36 @@ def look(number: int) -> LoopInfo | None:
         bool(flags & LO_FLAGS_DIRECT_IO),
         deleted,
     )
+
+
+def attached_below(folder: str) -> list[int]:
+    """The numbers of the loop devices over files in *folder*, by the paths that ``/sys`` shows. Asks the
+    file system nothing, which may have no server that answers."""
+    start = f"{folder}/"
+    return [number for number in _numbers() if (_backing_path(number) or "").startswith(start)]
+
+
+def reopen(number: int, backing: str, *, read_only: bool) -> LoopDevice | None:
+    """Loop device *number*, if it is attached to the file *backing*. Asks the file nothing, likewise."""
+    if _backing_path(number) != backing:
+        return None
+    try:
+        descriptor = _open_node(number, os.O_RDONLY if read_only else os.O_RDWR)
+    except NotFoundError:
+        return None
+    if _backing_path(number) != backing:  # detached, and given to another, before it was open
+        os.close(descriptor)
+        return None
+    return LoopDevice(f"/dev/loop{number}", number, descriptor)
+
+
+def set_autoclear(loop: LoopDevice, *, autoclear: bool) -> None:
+    """Whether it goes when its last user closes it. The file has to answer."""
+    with explaining("change", loop.path):
+        fields = list(_status(loop.fd))
+        flags = fields[_FLAGS] & ~LO_FLAGS_AUTOCLEAR
+        fields[_FLAGS] = flags | (LO_FLAGS_AUTOCLEAR if autoclear else 0)
+        fcntl.ioctl(loop.fd, LOOP_SET_STATUS64, _INFO.pack(*fields))
 
 
 def detach(loop: LoopInfo) -> bool:
@@ -567,6 +610,12 @@ def _numbers() -> list[int]:
     return sorted(int(name[4:]) for name in names if name.startswith("loop") and name[4:].isdigit())
 
 
+def _backing_path(number: int) -> str | None:
+    """The path of the file, also of one that is deleted, or None."""
+    found = attribute(SYS_BLOCK / f"loop{number}" / "loop", "backing_file")
+    return found.removesuffix(" (deleted)") if found else None
+
+
 def _number_of(number: int) -> int:
     """Device number of loop device *number*; partitions may have numbers between them."""
     try:
@@ -586,12 +635,22 @@ def _kernels_device(number: int) -> int:
     return os.makedev((number >> 8) & 0xFFF, (number & 0xFF) | ((number >> 12) & 0xFFF00))
 
 
-def _info_from_sysfs(number: int, folder: Path, path: str, backing: str, *, deleted: bool) -> LoopInfo:
+def _silent_folders() -> tuple[str, ...]:
+    """Where the files lie that :mod:`lamella.services.fuse` serves, each with a / at its end.
+
+    They are not asked for their status, as they do not answer while their server restarts.
+    """
+    return tuple(f"{each.point}/" for each in mountinfo.mounts() if each.filesystem == FUSE_FILESYSTEM)
+
+
+def _info_from_sysfs(
+    number: int, folder: Path, path: str, backing: str, *, deleted: bool, ask: bool = True
+) -> LoopInfo:
     offset, limit, autoclear, direct_io, read_only = (
         number_attribute(folder, key) or 0 for key in ("offset", "sizelimit", "autoclear", "dio", "../ro")
     )
     device = inode = 0
-    if not deleted:
+    if ask and not deleted:
         with suppress(OSError):
             found = os.stat(backing)
             device, inode = found.st_dev, found.st_ino

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lamella.block import loop
+from lamella.errors import BusyError
 from lamella.fs.mounted import mount as kernel
 from lamella.images.content import PathPiece
 from lamella.images.stream import LayerStream
@@ -20,6 +21,7 @@ from lamella.services.fuse.loop_nodes import LoopNodes
 from lamella.store import Store
 from lamella.store.hosting import HostedStore
 from tests.conftest import missing
+from tests.support.daemon import wait_until
 from tests.support.images import SAMPLE_LAYERS, sha256
 from tests.support.stores import assert_sound, set_up
 
@@ -117,8 +119,12 @@ def test_what_is_removed_while_it_is_mounted_goes_with_its_mount(
         os.sync()
         assert host.devices.state.device(device) is not None
         made.prepare("work", "", {})  # the key is free
-    made.clean_up()
-    assert host.devices.state.device(device) is None
+
+    def is_gone() -> bool:
+        made.clean_up()
+        return host.devices.state.device(device) is None
+
+    wait_until(is_gone)  # the kernel tells of the loop device's end a little later
     made.remove("work")
     host.close()
     assert_sound(root)
@@ -178,4 +184,43 @@ def test_the_end_while_something_is_mounted(root: Path, tmp_path: Path) -> None:
         with mounted(host.snapshots.mounts("work"), tmp_path / "again") as folder:
             assert (folder / "file").read_bytes() == b"x" * 100_000
         host.snapshots.remove("work")
+    assert_sound(root)
+
+
+class NoKeeper:
+    """Nobody holds anything."""
+
+    def keep(self, descriptor: int, token: str) -> None:
+        raise BusyError("there is no room", hint="wait")
+
+    def take(self, token: str) -> int | None:
+        return None
+
+    def discard(self) -> None:
+        """Nothing."""
+
+
+def test_the_end_where_nobody_keeps_what_is_mounted(root: Path, tmp_path: Path) -> None:
+    """As without any keeper; and loop devices that were to stay do not."""
+    with HostedStore.open(
+        root, make_nodes=lambda devices: LoopNodes(devices, root / "run" / "fuse", NoKeeper())
+    ) as host:
+        (found,) = host.snapshots.prepare("work", "", {})
+        (unused,) = host.snapshots.prepare("unused", "", {})
+        (tmp_path / "mnt").mkdir()
+        kernel.mount(found.source, tmp_path / "mnt", "ext4", options=[], read_only=False)
+        (tmp_path / "mnt/file").write_bytes(b"x" * 100_000)
+        subprocess.run(["sync", "-f", tmp_path / "mnt/file"], check=True)
+    assert not (root / "run/fuse.json").exists()
+    with pytest.raises((OSError, subprocess.CalledProcessError)):
+        _write_through(tmp_path / "mnt/changed")
+    kernel.unmount(tmp_path / "mnt", lazy=True)
+    for each in found, unused:
+        number = each.source.removeprefix("/dev/loop")
+        wait_until(lambda number=number: loop.look(int(number)) is None)  # type: ignore[misc]
+    with (
+        HostedStore.open(root, make_nodes=lambda devices: LoopNodes(devices, root / "run" / "fuse")) as host,
+        mounted(host.snapshots.mounts("work"), tmp_path / "again") as folder,
+    ):
+        assert (folder / "file").read_bytes() == b"x" * 100_000
     assert_sound(root)

@@ -30,6 +30,7 @@ from lamella.errors import LamellaError
 from lamella.services.control.service import ControlService
 from lamella.services.daemon import activation, records
 from lamella.services.daemon.daemon import Daemon
+from lamella.services.daemon.descriptor_store import DescriptorStore
 from lamella.services.daemon.notify import Notifier
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ example:
 """
 SOCKETS = ("control",)
 """The names of sockets that the service manager may pass."""
+KEPT = "fuse"
+"""The name of the descriptor that it keeps while the daemon restarts."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -107,18 +110,25 @@ def run(args: argparse.Namespace) -> int:
         os.environ.pop("WATCHDOG_USEC", ""),
         os.environ.pop("WATCHDOG_PID", ""),
     )
-    sockets = activation.passed_sockets(
-        SOCKETS,
+    passed = (
         os.environ.pop("LISTEN_FDS", ""),
         os.environ.pop("LISTEN_PID", ""),
         os.environ.pop("LISTEN_FDNAMES", ""),
     )
+    sockets = activation.passed_sockets(SOCKETS, *passed, kept=KEPT)
+    store = DescriptorStore(notifier, KEPT, activation.passed_descriptor(KEPT, *passed))
     _leave_terminal()
     notifier.tell(STATUS="opening the store")
-    make_nodes = _loop_devices(args.root) if args.containerd is not None else None
+    make_nodes = None
+    if args.containerd is not None:
+        make_nodes = _loop_devices(args.root, store if notifier.listens else None)
+    if not notifier.listens:
+        store.discard()
     with HostedStore.open(
         args.root, engine=args.engine, wait=args.wait, make_nodes=make_nodes, async_remove=args.async_remove
     ) as hosted:
+        if make_nodes is None or hosted.engine == "kernel":
+            _end_what_is_kept(hosted.root / "run", store)
         services: list[Service] = []
         operations: Operations | None = None
         if args.metrics is not None:
@@ -158,13 +168,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _loop_devices(root: str | None) -> Callable[[DeviceSet], DeviceNodes]:
-    """How the user engine's snapshots become block devices, which containerd mounts."""
+def _loop_devices(root: str | None, store: DescriptorStore | None) -> Callable[[DeviceSet], DeviceNodes]:
+    """How the user engine's snapshots become block devices, which containerd mounts. *store* keeps what is
+    mounted while the daemon restarts; None: a process does."""
+    from lamella.services.fuse.keeping import KeeperProcess
     from lamella.services.fuse.loop_nodes import LoopNodes
     from lamella.store.root import Root
 
-    folder = Root.at(root).run / "fuse"
-    return lambda devices: LoopNodes(devices, folder)
+    run = Root.at(root).run
+    keeping = store or KeeperProcess(run)
+    return lambda devices: LoopNodes(devices, run / "fuse", keeping)
+
+
+def _end_what_is_kept(run: Path, store: DescriptorStore) -> None:
+    """End what an earlier daemon has handed over: this one does not serve it, and nobody is to wait."""
+    store.discard()
+    if (run / "fuse.json").exists():
+        from lamella.services.fuse import handover, leftovers
+        from lamella.services.fuse.server import without_links
+
+        handover.take(run / "fuse.json")
+        leftovers.clear(without_links(run / "fuse"))
 
 
 def _observe_call(operations: Operations | None, method: str, seconds: float, code: str) -> None:

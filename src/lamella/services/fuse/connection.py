@@ -7,13 +7,14 @@ import ctypes
 import errno
 import fcntl
 import os
+import select
 import struct
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella import logs
-from lamella.block import mountinfo
+from lamella.block import loop, mountinfo
 from lamella.block.system import explain, explaining
 from lamella.closing import Closing
 from lamella.errors import BusyError, MissingError, PermissionDeniedError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 log = logs.logger(__name__)
 
 DEVICE = Path("/dev/fuse")
-FILESYSTEM = "fuse.lamella"
+FILESYSTEM = loop.FUSE_FILESYSTEM
 """The type that ``findmnt`` shows; the kernel's is what is before the point."""
 _CONTROL = Path("/sys/fs/fuse/connections")
 _BACKGROUND = 256
@@ -40,45 +41,46 @@ _PR_SET_IO_FLUSHER = 57
 
 
 class Connection(Closing):
-    """A file system mounted at *point*, a path without links. The folder is made if it is missing.
+    """A file system at *point*, a path without links, that is served by *descriptor*.
 
-    Raises :class:`MissingError` without FUSE, :class:`PermissionDeniedError` without root, and
-    :class:`BusyError` where a living server's file system is mounted.
+    :meth:`mounted` mounts one. The folder is made if it is missing. Raises :class:`MissingError` without
+    FUSE, :class:`PermissionDeniedError` without root, and :class:`BusyError` where a living server's file
+    system is mounted.
     """
 
-    def __init__(self, point: Path) -> None:
+    def __init__(
+        self, point: Path, descriptor: int, number: tuple[int, int] | None, agreed: protocol.Agreed
+    ) -> None:
         self.point = point
-        self._descriptors = [_open_device()]
+        self.number = number
+        """The (major, minor) of what is mounted; None where the kernel does not show it."""
+        self.agreed = agreed
+        self._descriptors = [descriptor]
+
+    @classmethod
+    def mounted(cls, point: Path) -> Connection:
+        """A new one, mounted now."""
+        descriptor = _open_device()
         try:
             _make_free(point)
-            options = f"fd={self._descriptors[0]},rootmode=40000,user_id=0,group_id=0"
+            options = f"fd={descriptor},rootmode=40000,user_id=0,group_id=0"
             # Modes decide who may open a file, as elsewhere: root. Without allow_other a program that gives
             # up being root could not even use the one that it has opened.
             options += ",default_permissions,allow_other,nosuid,nodev,noexec"
             mount.mount("lamella", point, FILESYSTEM, options=[options])
+            try:
+                number = mounted_number(point)
+                with explaining("serve", str(point)):
+                    agreed = _agree(descriptor)
+            except BaseException:
+                with suppress(OSError):
+                    _umount(point, _MNT_FORCE | mount.MNT_DETACH)
+                raise
         except BaseException:
-            self._close_descriptors()
+            os.close(descriptor)
             raise
-        self._number: tuple[int, int] | None = None
-        try:
-            found = _mounted_at(point)
-            if found is not None:
-                self._number = found.major, found.minor
-            with explaining("serve", str(point)):
-                self.agreed = self._agree()
-        except BaseException:
-            self.abort()
-            self._close_descriptors()
-            raise
-        log.info("FUSE file system mounted at %s: %s", point, self.agreed)
-
-    def _agree(self) -> protocol.Agreed:
-        while True:  # the kernel has sent INIT when mount(2) returns
-            request = protocol.Request.parse(os.read(self._descriptors[0], protocol.PAGE * 4))
-            agreed, body = protocol.agree(request, _BACKGROUND)
-            os.write(self._descriptors[0], protocol.answer(request.unique, body))
-            if agreed is not None:
-                return agreed
+        log.info("FUSE file system mounted at %s: %s", point, agreed)
+        return cls(point, descriptor, number, agreed)
 
     def clone(self) -> int:
         """Another descriptor of the same file system. Requests read from it are answered by it."""
@@ -102,17 +104,32 @@ class Connection(Closing):
     def abort(self) -> None:
         """Unmount it, whoever uses it: requests end with an error, and so does reading from descriptors."""
         found = _mounted_at(self.point)
-        if found is not None and (self._number is None or (found.major, found.minor) == self._number):
+        if found is not None and (self.number is None or (found.major, found.minor) == self.number):
             try:
                 _umount(self.point, _MNT_FORCE | mount.MNT_DETACH)
             except OSError as error:
                 log.info("cannot unmount %s: %s", self.point, error.strerror)
             else:
                 log.info("unmounted %s", self.point)
-        elif self._number is not None:
+        elif self.number is not None:
             # Something else has unmounted it. Where it was in use, the kernel still keeps it.
             with suppress(OSError):
-                (_CONTROL / str(self._number[1]) / "abort").write_text("1")
+                (_CONTROL / str(self.number[1]) / "abort").write_text("1")
+
+    @property
+    def descriptor(self) -> int:
+        """The one that the file system lives by."""
+        return self._descriptors[0]
+
+    def release(self) -> int:
+        """The descriptor that the file system lives by, for whoever serves it next; it is the caller's.
+
+        Requests that a thread has read and not answered are failed, and others wait. Closing does nothing
+        afterwards.
+        """
+        first = self._descriptors.pop(0)
+        self._close_descriptors()
+        return first
 
     def close(self) -> None:
         """Unmount it if it is mounted. Nobody may use the descriptors any more."""
@@ -132,6 +149,30 @@ def available() -> bool:
     return os.geteuid() == 0 and DEVICE.exists()
 
 
+def mounted_number(point: Path) -> tuple[int, int] | None:
+    """The (major, minor) of the file system of ours at *point*, if one is mounted there."""
+    found = _mounted_at(point)
+    return (found.major, found.minor) if found is not None and found.filesystem == FILESYSTEM else None
+
+
+def is_alive(descriptor: int) -> bool:
+    """Whether the file system of a descriptor of ``/dev/fuse`` has neither been aborted nor ended."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return not poll.poll(0)
+
+
+def abort_at(point: Path) -> None:
+    """End the service of what is mounted at *point*, without detaching it if somebody uses it."""
+    if mounted_number(point) is None:
+        return
+    try:
+        _umount(point, _MNT_FORCE)
+    except OSError as error:
+        if error.errno != errno.EBUSY:  # as it is when it is aborted, and a file of it is open
+            raise explain(error, "unmount", str(point)) from error
+
+
 def flush_without_throttling() -> None:
     """Mark this thread as one that the kernel's write-back waits for (``PR_SET_IO_FLUSHER``, Linux 5.6).
 
@@ -141,6 +182,15 @@ def flush_without_throttling() -> None:
     """
     if mount.libc().prctl(_PR_SET_IO_FLUSHER, *(ctypes.c_ulong(number) for number in (1, 0, 0, 0))):
         log.debug("cannot set PR_SET_IO_FLUSHER: %s", os.strerror(ctypes.get_errno()))
+
+
+def _agree(descriptor: int) -> protocol.Agreed:
+    while True:  # the kernel has sent INIT when mount(2) returns
+        request = protocol.Request.parse(os.read(descriptor, protocol.PAGE * 4))
+        agreed, body = protocol.agree(request, _BACKGROUND)
+        os.write(descriptor, protocol.answer(request.unique, body))
+        if agreed is not None:
+            return agreed
 
 
 def _open_device() -> int:

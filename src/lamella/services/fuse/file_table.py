@@ -15,7 +15,7 @@ from lamella.services.fuse.failures import Refused
 from lamella.services.fuse.served_file import ServedFile
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from lamella.block import BlockDevice
 
@@ -44,6 +44,28 @@ class FileTable:
             file = ServedFile(next(self._numbers), name, device, read_only=read_only)
             self.nodes[file.node] = self._names[key] = file
             return file
+
+    def restore(
+        self, name: str, device: BlockDevice, *, node: int, handles: Mapping[int, int], read_only: bool
+    ) -> None:
+        """A file that an earlier server has served as *node*, with the thread that opened it by open handle.
+
+        Nothing may be served yet.
+        """
+        with self._changed:
+            file = ServedFile(node, name, device, read_only=read_only)
+            file.openers.update(handles)
+            self.nodes[node] = self._names[os.fsencode(name)] = file
+            self._handles.update(dict.fromkeys(handles, file))
+
+    def continue_from(self, number: int) -> None:
+        """Number nodes and handles from *number* on."""
+        self._numbers = count(number)
+
+    @property
+    def following(self) -> int:
+        """A number that no node and no handle has had. Nothing may be served any more."""
+        return next(self._numbers)
 
     def remove(self, name: str, *, timeout: float) -> Collection[int]:
         """Remove the file; or if it is still open after *timeout* seconds, give the threads that opened it.

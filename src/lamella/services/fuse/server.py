@@ -11,6 +11,7 @@ files attaches and mounts them, and leaves all else that is done with them to ot
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -31,6 +32,7 @@ from lamella.services.fuse.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from typing import Self
 
     from lamella.block import BlockDevice
 
@@ -46,6 +48,10 @@ _CLOSE_TIMEOUT = 1.0
 """Seconds that the kernel may need to tell that a file was closed."""
 _END_TIMEOUT = 5.0
 """Seconds in which threads end once the file system is unmounted, unless a device does not answer."""
+_SUSPEND_TIMEOUT = 20.0
+"""Seconds in which requests end that were read, unless a device does not answer."""
+_SIGNAL_INTERVAL = 0.01
+"""Seconds after which a thread is sent the signal again, which may just have been going to wait."""
 _PROBE = ".probe"
 
 
@@ -60,12 +66,39 @@ class FuseServer(Closing):
     """
 
     def __init__(self, mountpoint: Path, *, threads: int = _THREADS) -> None:
-        path = Path(os.path.abspath(mountpoint))
-        self.mountpoint = Path(os.path.realpath(path.parent)) / path.name
-        self._files = FileTable()
+        point = without_links(mountpoint)
+        self._begin(Connection.mounted(point), FileTable(), threads)
+        try:
+            self._teach_that_close_does_not_wait()
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def resumed(
+        cls,
+        mountpoint: Path,
+        descriptor: int,
+        number: tuple[int, int],
+        agreed: protocol.Agreed,
+        files: FileTable,
+        *,
+        threads: int = _THREADS,
+    ) -> Self:
+        """Go on with the file system of *descriptor*, which another server has suspended with *files*.
+
+        Requests that came meanwhile are answered now. Raises as usual; *descriptor* is closed then.
+        """
+        made = cls.__new__(cls)
+        made._begin(Connection(without_links(mountpoint), descriptor, number, agreed), files, threads)
+        return made
+
+    def _begin(self, connection: Connection, files: FileTable, threads: int) -> None:
+        self.mountpoint = connection.point
+        self._files = files
         self._closing = threading.Lock()
         self._closed = False
-        self._connection = Connection(self.mountpoint)
+        self._connection = connection
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL))
         self._workers: list[Worker] = []
         try:
@@ -76,7 +109,6 @@ class FuseServer(Closing):
                 self._workers.append(Worker(number, descriptor, max_write, self._files, operations))
             for worker in self._workers:
                 worker.start()
-            self._teach_that_close_does_not_wait()
         except BaseException:
             self.close()
             raise
@@ -105,10 +137,19 @@ class FuseServer(Closing):
         *timeout*: seconds to wait where it is open, as the kernel tells of a close a little later. Raises
         :class:`BusyError` naming who has it open, and :class:`NotFoundError`.
         """
-        openers = self._files.remove(name, timeout=timeout)
+        openers = self._try_remove(name, timeout)
         if openers:
             raise _busy(self.mountpoint / name, openers)
-        log.debug("serve %s no longer", self.mountpoint / name)
+
+    def try_remove(self, name: str, *, timeout: float) -> bool:
+        """As :meth:`remove`; False where it is open, and who has it does not matter."""
+        return not self._try_remove(name, timeout)
+
+    def _try_remove(self, name: str, timeout: float) -> Collection[int]:
+        openers = self._files.remove(name, timeout=timeout)
+        if not openers:
+            log.debug("serve %s no longer", self.mountpoint / name)
+        return openers
 
     def resized(self, name: str) -> None:
         """Let the kernel read the file's size, which is its device's, again. A loop device over it has to be
@@ -119,6 +160,58 @@ class FuseServer(Closing):
         path = self.mountpoint / name
         with explaining("look at", str(path)):
             os.stat(path)  # which makes the kernel ask
+
+    @property
+    def agreed(self) -> protocol.Agreed:
+        """What was agreed on with the kernel."""
+        return self._connection.agreed
+
+    @property
+    def number(self) -> tuple[int, int] | None:
+        """The (major, minor) of the mount, if the kernel shows it."""
+        return self._connection.number
+
+    @property
+    def descriptor(self) -> int:
+        """The one that the file system lives by."""
+        return self._connection.descriptor
+
+    def suspend(self) -> FileTable:
+        """Stop serving: requests that were read are answered, and others wait for the next server.
+
+        Gives what is served. To be called by the main thread, and followed by :meth:`release` or
+        :meth:`close`. Raises :class:`BusyError` where a device does not answer.
+        """
+        self._check_open()
+        for worker in self._workers:
+            worker.stop()
+        end = time.monotonic() + _SUSPEND_TIMEOUT
+        # The signal does no more than to end a thread's waiting for a request.
+        before = signal.signal(signal.SIGURG, lambda *_: None)
+        try:
+            while left := [worker for worker in self._workers if not worker.stopped.is_set()]:
+                if time.monotonic() > end:
+                    raise BusyError(
+                        f"requests of {self.mountpoint} do not end", hint="see whether the disk below answers"
+                    )
+                for worker in left:
+                    assert worker.ident is not None
+                    signal.pthread_kill(worker.ident, signal.SIGURG)
+                left[0].stopped.wait(_SIGNAL_INTERVAL)
+        finally:
+            signal.signal(signal.SIGURG, before or signal.SIG_DFL)
+            for worker in self._workers:
+                worker.end()
+        for worker in self._workers:
+            worker.join()
+        return self._files
+
+    def release(self) -> int:
+        """After :meth:`suspend`: the descriptor that the file system lives by, which is the caller's then.
+        This server is closed."""
+        with self._closing:
+            self._closed = True
+        return self._connection.release()
 
     def close(self) -> None:
         """Unmount, and end the threads. Who still has a file open gets errors from then on.
@@ -151,6 +244,12 @@ class FuseServer(Closing):
             raise BusyError(
                 f"{self.mountpoint} was unmounted by another program", hint="restart what serves it"
             )
+
+
+def without_links(mountpoint: Path) -> Path:
+    """The absolute path as the kernel shows it."""
+    path = Path(os.path.abspath(mountpoint))
+    return Path(os.path.realpath(path.parent)) / path.name
 
 
 def _busy(path: Path, threads: Collection[int]) -> BusyError:

@@ -49,13 +49,35 @@ class Worker(threading.Thread):
         self._operations = operations
         self._failures = Failures("FUSE file system")
         # A header and the data, which begins at a page, are read into a buffer each.
+        self._stopping = False
+        self.stopped = threading.Event()
+        """Set when it reads no more requests, and has answered those that it has read."""
+        self._may_end = threading.Event()
         self._head = bytearray(HEAD)
         self._data = memoryview(mmap.mmap(-1, max_write))
 
+    def stop(self) -> None:
+        """Read no more requests. To be sent a signal until :attr:`stopped` is set: it may wait for one.
+
+        The thread lives until :meth:`end`, as a signal must not be sent to one that does not.
+        """
+        self._stopping = True
+        os.set_blocking(self._descriptor, False)
+
+    def end(self) -> None:
+        """Let a thread that has stopped end."""
+        self._may_end.set()
+
     def run(self) -> None:
+        self._serve_all()
+        self.stopped.set()
+        if self._stopping:
+            self._may_end.wait()
+
+    def _serve_all(self) -> None:
         flush_without_throttling()
         buffers: list[bytearray | memoryview] = [self._head, self._data]
-        while True:
+        while not self._stopping:
             try:
                 length = os.readv(self._descriptor, buffers)
             except OSError as error:
