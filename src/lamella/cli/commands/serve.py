@@ -11,14 +11,13 @@ import importlib
 import os
 import pkgutil
 import sys
-import threading
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import lamella
 from lamella import interruptible, logs
-from lamella.cli.command_table import COMMANDS
 from lamella.cli.hosted import COMMANDS as hosted_names
 from lamella.cli.hosted import command_of
 from lamella.cli.hosted_commands import HostedCommands
@@ -44,6 +43,18 @@ if TYPE_CHECKING:
     from lamella.services.metrics.operations import Operations
 
 log = logs.logger(__name__)
+
+NOT_IMPORTED = (
+    *("lamella.__main__", "lamella.services", "lamella.cli.lvm", "lamella.cli.dmsetup", "lamella.cli.thin"),
+    "lamella.cli.start",
+)
+"""Modules that no command of the store needs; services are loaded where they are asked for."""
+LATE_IMPORTS = (
+    *("blake3", "bz2", "concurrent.futures.thread", "ctypes", "encodings.idna", "gzip", "http.client"),
+    *("isal.igzip", "lzma", "platformdirs", "queue", "secrets", "ssl", "tempfile", "tomlkit", "urllib3"),
+    *("xml.parsers.expat", "zoneinfo", "zstandard", "lamella.services.runtime_config.writing"),
+)
+"""What functions import of other packages."""
 
 EXAMPLE = """\
 example:
@@ -102,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
     name = args.log_format or records.default_format(os.environ.get("JOURNAL_STREAM", ""))
     interruptible.share_memory()
+    _import_all()
     share_log()
     configure_log(verbose=True, debug=args.debug, formatter=records.formatter(name, plain), stream=sys.stderr)
     # Taken out of the environment: no program that is started is to speak for this process.
@@ -159,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
             with hosted.store(read_only=True) as store:
                 store.images()
 
-        Daemon(services, notifier, answers=answers, hurry=control.interrupt, ready=_import_commands).run()
+        Daemon(services, notifier, answers=answers, hurry=control.interrupt).run()
         if control.running:
             # It waits for something that nothing ends, and the store for it. What it has not finished is
             # rolled back when the store is next opened.
@@ -205,18 +217,18 @@ def _observe_command(operations: Operations | None, request: Request, seconds: f
 _PACKAGES = ("lamella.store", "lamella.images", "lamella.fs.tar", "lamella.fs.ext4", "lamella.thin.engine")
 
 
-def _import_commands() -> None:
-    """Load what commands need, so that none has to wait for it, or is interrupted in it, once they are."""
+def _import_all() -> None:
+    """Load all that commands may need, before there is one.
 
-    def load() -> None:
-        for command in COMMANDS.values():
-            importlib.import_module(f"lamella.cli.commands.{command.module}")
-        for name in _PACKAGES:
-            package = importlib.import_module(name)
-            for module in pkgutil.walk_packages(package.__path__, f"{name}."):
-                importlib.import_module(module.name)
-
-    threading.Thread(target=load, name="lamella-import", daemon=True).start()
+    No client waits for it then; and no command is interrupted in the middle of an import, which could leave
+    the lock of a module held for ever.
+    """
+    for found in pkgutil.walk_packages(lamella.__path__, "lamella."):
+        if not found.name.startswith(NOT_IMPORTED):
+            importlib.import_module(found.name)
+    for name in LATE_IMPORTS:
+        with suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _leave_terminal() -> None:

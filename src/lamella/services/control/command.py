@@ -6,9 +6,11 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lamella import logs
@@ -85,7 +87,7 @@ class Command:
             try:
                 with self._lock:
                     if self._cancelled:
-                        return 128 + self._cancelled
+                        raise KeyboardInterrupt
                     self._thread = threading.get_ident()
                 context.enter(self._descriptors[0], self.request.umask)
                 return self._runner.run(self.request.program, self.request.arguments)
@@ -96,6 +98,9 @@ class Command:
             return error.exit_code
         except KeyboardInterrupt:  # it came when the command was over, or had not begun
             self._leave()
+            what = "interrupted" if self._cancelled == signal.SIGINT else "terminated"
+            with suppress(OSError):
+                print(f"lamella: {what}; the command had not begun, or was over", file=self.stderr)
             return 128 + self._cancelled
         except BaseException:  # a bug, which LAMELLA_DEBUG asks to show
             traceback.print_exc(file=self.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gc
 import os
 import selectors
 import socket
@@ -31,6 +32,8 @@ log = logs.logger(__name__)
 
 REQUEST_TIME = 30.0
 """Seconds in which a client has to send its request."""
+INTERRUPTED = 128
+"""The least exit code of a command that was interrupted."""
 MOST_CONNECTIONS = 128
 BACKLOG = 128
 ROLL_BACK_TIME = 30.0
@@ -226,6 +229,8 @@ class ControlService:
             code = command.run()
         finally:
             self._finish(command)
+            if code >= INTERRUPTED:
+                gc.collect()  # what it had open, which the frames of its exception refer to, is closed
             seconds = time.monotonic() - begun
             log.info("%s ended with exit code %d after %.3f s", command.name, code, seconds)
             self._observe(command.request, seconds, code)
