@@ -8,7 +8,8 @@ import stat
 import tempfile
 from typing import TYPE_CHECKING
 
-from lamella.block.system import explain, write_all
+from lamella.block.system import explain, explaining, write_all
+from lamella.closing import on_error
 from lamella.errors import LamellaError
 from lamella.images.content import READ_SIZE, OpenFile
 from lamella.images.decompress import MAGIC_SIZE, Output, bad_stream, decompressor, format_errors, sniff
@@ -58,11 +59,8 @@ def readable_anywhere(descriptor: int, name: str, folder: Path | None, progress:
     Takes over *descriptor*.
     """
     regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-    try:
+    with on_error(lambda: os.close(descriptor)), explaining("read", name):
         start = os.pread(descriptor, MAGIC_SIZE, 0) if regular else _read_start(descriptor)
-    except OSError as error:
-        os.close(descriptor)
-        raise explain(error, "read", name) from error
     kind = sniff(start)
     if regular and kind == "plain":
         return OpenFile(name, descriptor)
