@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -325,7 +326,7 @@ def test_they_are_there_after_a_restart(root: Path) -> None:
         host.snapshots.remove("A")
 
 
-def test_a_lost_device_is_named_and_can_be_removed(root: Path) -> None:
+def test_a_lost_device_is_named_and_can_be_removed(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Never "does not exist" for ever: what is lost can be removed, and made anew."""
     with hosted(root) as host:
         host.snapshots.prepare("a", "", {})
@@ -337,10 +338,20 @@ def test_a_lost_device_is_named_and_can_be_removed(root: Path) -> None:
             host.snapshots.prepare("b", "A", {})
     with Store.open(root, read_only=True) as store:
         assert any("snapshot A" in problem for problem in store.check().problems)
-    with hosted(root) as host:
+    with caplog.at_level(logging.INFO), hosted(root) as host:
+        assert f"snapshot A: thin device {device.device_id} is not in the pool; remove it" in caplog.text
         host.snapshots.remove("A")
         host.snapshots.prepare("a", "", {})
     assert_sound(root)
+
+
+def test_a_device_that_nothing_has_is_named(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with hosted(root) as host:
+        host.devices.pool.create_thin(77)
+        host.devices.pool.commit()
+    with caplog.at_level(logging.INFO), hosted(root) as host:
+        assert "thin device 77 is in the pool, and state.db does not have it" in caplog.text
+        assert "prune --unknown-devices" in caplog.text
 
 
 def test_threads(root: Path) -> None:

@@ -65,6 +65,22 @@ def findings(catalog: Catalog, devices: OpenDevices) -> tuple[list[str], list[st
     return problems, list(dict.fromkeys(advice))
 
 
+def discrepancies(catalog: Catalog, devices: OpenDevices) -> list[str]:
+    """What the pool and ``state.db`` do not both have, and what to do about it; without reading mappings."""
+    unknown, lost = devices.unknown_devices()
+    found = [
+        f"thin device {number} is in the pool, and state.db does not have it: another program made it, or it "
+        "was left behind; lamella prune --unknown-devices shows and removes such devices"
+        for number in unknown
+    ]
+    users = users_of(catalog) if lost else {}
+    for device in lost:
+        whose = ", ".join(users.get(device.hash, [f"device {device.hash}"]))
+        number = device.device_id
+        found.append(f"{whose}: thin device {number} is not in the pool{_cure(catalog, device.hash)}")
+    return found
+
+
 def _cure(catalog: Catalog, device: str) -> str:
     """What is to be done about a damaged device."""
     if device == BASE:

@@ -25,6 +25,7 @@ from lamella.interruptible import make_lock, uninterrupted
 from lamella.store.claims import Claims
 from lamella.store.collector import Collector
 from lamella.store.config import Config
+from lamella.store.damaged import discrepancies
 from lamella.store.lock import HostedLock, Lock, hosts
 from lamella.store.opening import Opened
 from lamella.store.root import Root
@@ -95,6 +96,8 @@ class HostedStore(Closing):
             with on_error(made._close_parts):
                 session = made.opened(read_only=False, engine="auto")
                 session.clean_up()
+                for finding in discrepancies(session.catalog, session.devices):
+                    log.info("%s", finding)
                 session.close()
             hosts[os.path.realpath(place.lock)] = made
         return made

@@ -25,7 +25,7 @@ from lamella.cli.log_output import configure as configure_log
 from lamella.cli.log_output import plain
 from lamella.cli.log_output import share as share_log
 from lamella.cli.parsing import seconds
-from lamella.errors import LamellaError
+from lamella.errors import BusyError, LamellaError
 from lamella.services.control.service import ControlService
 from lamella.services.daemon import activation, records
 from lamella.services.daemon.daemon import Daemon
@@ -168,7 +168,8 @@ def run(args: argparse.Namespace) -> int:
         services.append(control)
 
         def answers() -> None:
-            with hosted.store(read_only=True) as store:
+            # A command that has the store alone for a while, such as grow, is at work.
+            with suppress(BusyError), hosted.store(read_only=True) as store:
                 store.images()
 
         Daemon(services, notifier, answers=answers, hurry=control.interrupt).run()
