@@ -42,6 +42,9 @@ class Interruptions(Protocol):
     def let_go(self) -> None:
         """Let it be interrupted again, also by what was held back, if this is the last call."""
 
+    def checkpoint(self) -> None:
+        """Raise what was held back, now."""
+
 
 HELD: ContextVar[Interruptions | None] = ContextVar("HELD", default=None)
 """Of the command of the daemon that this thread belongs to."""
@@ -59,6 +62,17 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         held.let_go()
+
+
+def checkpoint() -> None:
+    """Raise here what interrupts this thread: in long work that holds it back elsewhere.
+
+    What is in C, or has to free what it has allocated there, is interrupted where it reads its input, as by
+    an error of that.
+    """
+    held = HELD.get()
+    if held is not None:
+        held.checkpoint()
 
 
 _shared = False

@@ -101,7 +101,7 @@ class Served:
     def wait_for_log(self, text: str) -> None:
         """Return when the log has *text*. The test's own time limit ends this."""
         wait_until(lambda: text in self.logged() or self.process.poll() is not None)
-        assert text in self.logged()
+        assert text in self.logged(), (self.process.poll(), self.logged()[-3000:])
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it; its exit code."""

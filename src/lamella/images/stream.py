@@ -16,6 +16,7 @@ from lamella.errors import BadInputError, LamellaError
 from lamella.images.content import READ_SIZE
 from lamella.images.decompress import MAGIC_SIZE, bad_stream, decompressor, format_errors, sniff
 from lamella.images.digest import Hasher, new_hasher
+from lamella.interruptible import checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,6 +188,7 @@ class LayerStream:
         """Make ``_view`` the next piece; False at the verified end."""
         if self._ended:
             return False
+        checkpoint()
         with self._changed:
             while not self._waiting and not self._finished:
                 self._changed.wait()

@@ -13,6 +13,7 @@ from lamella.block.system import data_ranges, explain
 from lamella.closing import Closing
 from lamella.errors import BadInputError, UsageError
 from lamella.fs.entry import KINDS, Entry, Kind, show
+from lamella.interruptible import checkpoint
 from lamella.progress import counted
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class HostPayload(Closing):
 
     def read_into(self, buffer: memoryview, /) -> int:
         """Fill *buffer*. Raises :class:`BadInputError` if the file has become shorter meanwhile."""
+        checkpoint()
         done = 0
         while done < len(buffer):
             while not self._left:

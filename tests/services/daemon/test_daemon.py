@@ -105,6 +105,7 @@ def test_the_log(root: Path) -> None:
         records = [json.loads(line) for line in daemon.logged().splitlines()]
     assert any("(lamella ps -q) ended with exit code 0" in record["message"] for record in records)
     with served(root, "--log-format", "journal", variables={"LAMELLA_LOG": "debug"}) as daemon:
+        daemon.wait_for_log("ready, process")
         lines = daemon.logged().splitlines()
     assert any(line.startswith("<6>lamella.services.daemon.daemon: ready") for line in lines)
     assert any(line.startswith("<7>lamella.") for line in lines)

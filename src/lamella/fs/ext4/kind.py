@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lamella.fs.filesystem import Condition, FileSystem
+from lamella.interruptible import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +28,8 @@ class Ext4(FileSystem):
         from lamella.fs.entry import Entry, Kind
         from lamella.fs.ext4.make import make_ext4
 
-        make_ext4(device, mkfs_args=mkfs_args)
+        with uninterrupted():
+            make_ext4(device, mkfs_args=mkfs_args)
         with self.tree(device) as tree:
             tree.put(Entry(b"", Kind.DIRECTORY, 0o755))
 
@@ -43,18 +45,21 @@ class Ext4(FileSystem):
     def recover(self, device: BlockDevice) -> None:
         from lamella.fs.ext4.journal import recover_journal
 
-        recover_journal(device)
+        with uninterrupted():
+            recover_journal(device)
 
     def grow(self, device: BlockDevice) -> None:
         from lamella.fs.ext4.grow import grow_ext4
 
-        grow_ext4(device)
+        with uninterrupted():
+            grow_ext4(device)
 
     @contextmanager
     def tree(self, device: BlockDevice, *, watcher: RemovalWatcher | None = None) -> Iterator[ChangingTree]:
         from lamella.fs.ext4.tree import Tree
 
-        with Tree.open(device, watcher=watcher) as tree:
+        # What libext2fs has allocated is freed, and never used after it, whatever ends the block.
+        with uninterrupted(), Tree.open(device, watcher=watcher) as tree:
             yield tree
 
     @contextmanager

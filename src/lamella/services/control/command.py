@@ -151,6 +151,18 @@ class Command:
             if self._owed and not self._held:
                 self._raise_in_thread()
 
+    def checkpoint(self) -> None:
+        if self._cancelled and threading.get_ident() == self._thread:
+            raise self._taken_back()
+
+    def _taken_back(self) -> BaseException:
+        """The exception, which is not on its way to this thread any more."""
+        with self._lock:
+            if threading.get_ident() == self._thread:
+                _set_exception(self._thread, _NOTHING)
+                self._raised = self._owed = False
+        return self._runner.interruption(self._cancelled)()
+
     def _raise_in_thread(self) -> None:
         """Raise the exception at the thread's next instruction, if it may come now. The lock is held."""
         self._owed = bool(self._held)
@@ -202,11 +214,7 @@ class Command:
                 return
             poll.unregister(self._wake)
         if event == select.POLLIN and not poll.poll(0):
-            with self._lock:
-                if threading.get_ident() == self._thread:
-                    _set_exception(self._thread, _NOTHING)
-                    self._raised = self._owed = False
-            raise self._runner.interruption(self._cancelled)
+            raise self._taken_back()
         if not poll.poll(LAST_WORDS * 1000):
             raise BrokenPipeError("nobody reads what the command prints")
 
