@@ -228,7 +228,7 @@ class ControlService:
         try:
             code = command.run()
         finally:
-            self._finish(command)
+            command.close()
             if code >= INTERRUPTED:
                 gc.collect()  # what it had open, which the frames of its exception refer to, is closed
             seconds = time.monotonic() - begun
@@ -237,9 +237,13 @@ class ControlService:
             _send(connection, protocol.frame(protocol.EXIT, b"%d" % code))
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)  # wakes who waits for a signal
+            self._forget(command)  # last: the process may end when there is no command left
 
     def _finish(self, command: Command) -> None:
         command.close()
+        self._forget(command)
+
+    def _forget(self, command: Command) -> None:
         with self._changed:
             del self._commands[command]
             self._changed.notify_all()

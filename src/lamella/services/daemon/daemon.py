@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from lamella import logs
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from lamella.services.daemon.notify import Notifier
 
 log = logs.logger(__name__)
+
+SIGNAL_DELAY = 0.1
+"""Seconds after which a signal is noticed at the latest."""
 
 
 class Service(Protocol):
@@ -52,7 +56,7 @@ class Daemon:
         self._answers = answers
         self._hurry = hurry
         self._ready = ready
-        self._asked = threading.Event()
+        self._asked = False
         self._hurried = threading.Event()
         self._stopped = threading.Event()
 
@@ -70,7 +74,10 @@ class Daemon:
                 started.append(service)
                 log.info("%s is served", service.name)
             self._tell_ready(started)
-            self._asked.wait()
+            # The kernel may give a signal to another thread, which does not wake this one: only here
+            # Python runs the handlers.
+            while not self._asked:
+                time.sleep(SIGNAL_DELAY)
         finally:
             self._notifier.tell(STOPPING=1, STATUS="stopping")
             log.info("stopping")
@@ -103,9 +110,9 @@ class Daemon:
                 self._stop(started)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
-        if self._asked.is_set():
+        if self._asked:
             self._hurried.set()
-        self._asked.set()
+        self._asked = True  # no lock: this may run while the thread has any
 
     def _watch_for_hurry(self) -> None:
         self._hurried.wait()
