@@ -82,6 +82,7 @@ mandoc mandoc
 systemd-analyze systemd
 promtool prometheus
 containerd containerd
+runc runc
 EOF
     [ -e /bin/busybox ] || [ -e /usr/bin/busybox ] || wanted="$wanted busybox-static"
     have_library libblkid.so.1 || wanted="$wanted libblkid1t64|libblkid1"
