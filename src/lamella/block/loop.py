@@ -162,8 +162,7 @@ def attach(
                 if device is not None:
                     return device
             _lock(name, backing, read_only=read_only)
-            flags = (LO_FLAGS_READ_ONLY if read_only else 0) | (LO_FLAGS_AUTOCLEAR if autoclear else 0)
-            flags |= LO_FLAGS_DIRECT_IO if direct_io else 0
+            flags = _flags(read_only=read_only, autoclear=autoclear, direct_io=direct_io)
             return _attach_new(control, name, backing, flags, sector_size)
         finally:
             os.close(control)
@@ -184,8 +183,7 @@ def attach_new(
         control = _open_control()
         try:
             _lock_control(control)
-            flags = LO_FLAGS_AUTOCLEAR | (LO_FLAGS_READ_ONLY if read_only else 0)
-            flags |= LO_FLAGS_DIRECT_IO if direct_io else 0
+            flags = _flags(read_only=read_only, autoclear=True, direct_io=direct_io)
             return _attach_new(control, name, backing, flags, 0)
         finally:
             os.close(control)
@@ -479,6 +477,14 @@ def _program_holds(descriptor: int) -> bool:
                     if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
                         return True
     return False
+
+
+def _flags(*, read_only: bool, autoclear: bool, direct_io: bool) -> int:
+    return (
+        (LO_FLAGS_READ_ONLY if read_only else 0)
+        | (LO_FLAGS_AUTOCLEAR if autoclear else 0)
+        | (LO_FLAGS_DIRECT_IO if direct_io else 0)
+    )
 
 
 def _attach_new(control: int, name: str, backing: int, flags: int, sector_size: int) -> LoopDevice:

@@ -215,9 +215,6 @@ def _observe_command(operations: Operations | None, request: Request, seconds: f
         operations.observe_command(name, seconds, code)
 
 
-_PACKAGES = ("lamella.store", "lamella.images", "lamella.fs.tar", "lamella.fs.ext4", "lamella.thin.engine")
-
-
 def _import_all() -> None:
     """Load all that commands may need, before there is one.
 
